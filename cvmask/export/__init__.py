@@ -1,0 +1,1 @@
+"""Detections as files: one file for each format."""

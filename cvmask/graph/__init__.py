@@ -1,0 +1,1 @@
+"""TensorFlow graphs as data: reading, checking, converting, splitting. Never imports cv2."""

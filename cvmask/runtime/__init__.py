@@ -1,0 +1,1 @@
+"""The only place that touches cv2.dnn."""
