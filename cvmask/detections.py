@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cvmask import bridges
+from cvmask.arrays import Index, check_array, rows_of
 from cvmask.masks import BoxMask, paste, to_frame, whole_boxes
 from cvmask.polygons import Polygon, trace
 from cvmask.rle import Rle, encode
-
-Index = Union[int, slice, Sequence[int], Sequence[bool], NDArray[np.bool_], NDArray[np.integer[Any]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,12 +58,12 @@ class Detections:
             raise ValueError(f"frame_size must be (height, width) of at least 1 pixel, got {self.frame_size}")
         object.__setattr__(self, "frame_size", (int(height), int(width)))
         count = len(self.xyxy)
-        _check("xyxy", self.xyxy, np.float32, (count, 4))
-        _check("confidence", self.confidence, np.float32, (count,))
-        _check("class_id", self.class_id, np.int32, (count,))
-        _check("soft_masks", self.soft_masks, np.float32, (count, None, None))
+        check_array("xyxy", self.xyxy, np.float32, (count, 4))
+        check_array("confidence", self.confidence, np.float32, (count,))
+        check_array("class_id", self.class_id, np.int32, (count,))
+        check_array("soft_masks", self.soft_masks, np.float32, (count, None, None))
         if self.tracker_id is not None:
-            _check("tracker_id", self.tracker_id, np.int32, (count,))
+            check_array("tracker_id", self.tracker_id, np.int32, (count,))
         _check_values(self)
 
     @classmethod
@@ -85,7 +84,7 @@ class Detections:
         return (self[index] for index in range(len(self)))
 
     def __getitem__(self, index: Index) -> Detections:
-        rows = _rows(index, len(self))
+        rows = rows_of(index, len(self))
         return Detections(
             xyxy=self.xyxy[rows],
             confidence=self.confidence[rows],
@@ -158,21 +157,6 @@ class Detections:
         return bridges.to_matterport(self, threshold)
 
 
-def _check(name: str, array: object, dtype: type, shape: tuple[int | None, ...]) -> None:
-    wanted = f"{np.dtype(dtype).name} of shape ({', '.join('any' if n is None else str(n) for n in shape)})"
-    if not isinstance(array, np.ndarray):
-        raise TypeError(f"{name} must be {wanted}, got {type(array).__name__}: make it an array first")
-    if array.dtype != dtype:
-        raise ValueError(
-            f"{name} must be {wanted}, got {array.dtype}: use {name}.astype(np.{np.dtype(dtype).name})"
-        )
-    fits = len(array.shape) == len(shape) and all(n in (None, m) for n, m in zip(shape, array.shape))
-    if not fits:
-        raise ValueError(
-            f"{name} must be {wanted}, got shape {array.shape}: all arrays need one row for each box in xyxy"
-        )
-
-
 def _check_values(detections: Detections) -> None:
     if not np.isfinite(detections.xyxy).all():
         raise ValueError("xyxy must be finite pixels, got NaN or infinity: drop those rows first")
@@ -183,22 +167,3 @@ def _check_values(detections: Detections) -> None:
         raise ValueError(
             f"soft_masks must lie between 0 and 1, got {soft.min()} to {soft.max()}: scale them first"
         )
-
-
-def _rows(index: Index, count: int) -> Any:
-    if isinstance(index, (int, np.integer)) and not isinstance(index, bool):
-        if not -count <= index < count:
-            raise IndexError(f"index {index} is out of range: there are {count} detections")
-        return [int(index)]
-    if isinstance(index, slice):
-        return index
-    rows = np.asarray(index)
-    if rows.size == 0 and rows.dtype != np.bool_:
-        rows = rows.astype(np.intp)
-    if rows.ndim != 1 or rows.dtype.kind not in "biu":
-        raise TypeError(
-            f"index Detections with an int, a slice, or a bool or int array of one dimension, got {index!r}"
-        )
-    if rows.dtype == np.bool_ and len(rows) != count:
-        raise IndexError(f"a bool index needs one value for each of the {count} detections, got {len(rows)}")
-    return rows
