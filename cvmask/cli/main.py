@@ -1,0 +1,77 @@
+"""The command `cvmask`: verbs, errors as one line, exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+from cvmask import __version__
+from cvmask.cli import demo, models, predict
+from cvmask.errors import CvmaskError
+
+DONE, FAILED, WRONG_USAGE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
+VERBS: tuple[ModuleType, ...] = (predict, demo, models)
+
+EXAMPLES = """\
+examples:
+  cvmask demo                                   see it work, with the bundled model
+  cvmask predict -m shapes scene.png -o out     one picture
+  cvmask predict photos/ -o out --save-json     a folder, with boxes, scores and masks as JSON
+  cvmask models download coco                   get the COCO model (90 classes)
+
+exit codes: 0 done, 1 failed, 2 wrong usage, 3 some inputs failed, 130 interrupted
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Make the parser of the whole command."""
+    parser = argparse.ArgumentParser(
+        prog="cvmask",
+        description="Mask R-CNN instance segmentation with nothing but OpenCV and NumPy.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=version_text())
+    subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for verb in VERBS:
+        verb.add_parser(subparsers)
+    return parser
+
+
+def version_text() -> str:
+    import cv2
+    import numpy
+
+    return f"cvmask {__version__} (OpenCV {cv2.__version__}, NumPy {numpy.__version__})"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and give its exit code."""
+    args = build_parser().parse_args(argv)
+    verb = next(v for v in VERBS if v.__name__.rsplit(".", 1)[-1] == args.verb)
+    try:
+        return int(verb.run(args))
+    except CvmaskError as error:
+        if os.environ.get("CVMASK_DEBUG") == "1":
+            raise
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        print("cvmask: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone, as in `cvmask ... | head`: there is nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except (MemoryError, OSError) as error:
+        if os.environ.get("CVMASK_DEBUG") == "1":
+            raise
+        return _fail(str(error) or "out of memory")
+
+
+def _fail(message: str) -> int:
+    print(f"cvmask: error: {' '.join(message.split())}", file=sys.stderr)
+    return FAILED

@@ -1,0 +1,36 @@
+"""Label maps of the Object Detection API: items with an id from 1 and a name."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from cvmask.errors import ModelError
+
+_ITEM = re.compile(r"item\s*\{(.*?)\}", re.DOTALL)
+_FIELD = re.compile(r"""\b(id|name|display_name)\s*:\s*(?:(\d+)|"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)')""")
+
+
+def read_label_map(path: Path) -> list[str]:
+    """Read names in the order of their ids: line i (from 0) names id i + 1.
+
+    An id that the map leaves out is called "class i". display_name goes before name.
+
+    Raises
+    ------
+    ModelError
+        If an item has no id from 1 up or no name, two share an id, or there are none.
+    """
+    text = re.sub(r"(?m)#[^\n\"']*$", "", path.read_text(encoding="utf-8-sig", errors="replace"))
+    names: dict[int, str] = {}
+    for body in _ITEM.findall(text):
+        fields = {key: number or double or single for key, number, double, single in _FIELD.findall(body)}
+        name = fields.get("display_name") or fields.get("name")
+        if not fields.get("id", "").isdigit() or int(fields["id"]) < 1 or not name:
+            raise ModelError(f"{path}: each item needs an id from 1 up and a name, got {' '.join(body.split())!r}")
+        if int(fields["id"]) in names:
+            raise ModelError(f"{path}: two items have the id {fields['id']}")
+        names[int(fields["id"])] = name
+    if not names:
+        raise ModelError(f"{path}: a label map needs items such as item {{ id: 1 name: 'cat' }}, found none")
+    return [names.get(number, f"class {number - 1}") for number in range(1, max(names) + 1)]
