@@ -1,0 +1,8 @@
+"""Where frames come from: pictures, videos, cameras, streams."""
+
+from __future__ import annotations
+
+from cvmask.sources.base import Frame, Source
+from cvmask.sources.images import Images, find_images, read_image
+
+__all__ = ["Frame", "Images", "Source", "find_images", "read_image"]

@@ -1,0 +1,90 @@
+"""What every source of frames has in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from types import TracebackType
+from typing import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Notify = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A picture with its place in a source.
+
+    Attributes
+    ----------
+    image
+        Shape (height, width, 3), BGR.
+    index
+        Which frame of the source it is, from 0. Frames that `stride` or "newest first" leave out count.
+    time_s
+        Seconds since the first frame of the source; None for pictures, which have no time.
+    name
+        The file or stream, as a person would call it.
+    warnings
+        What is wrong or special with this picture, one line each.
+    """
+
+    image: NDArray[np.uint8]
+    index: int
+    time_s: float | None
+    name: str
+    warnings: tuple[str, ...] = ()
+
+
+class Source(ABC):
+    """Frames from somewhere: iterate once, over `Frame`; leaving the loop by any way releases it.
+
+    Attributes
+    ----------
+    name
+        What messages call it.
+    size_wh
+        Width and height in pixels; None where unknown or where frames differ.
+    frame_rate
+        Frames a second; None where unknown or where there is none.
+    length
+        How many frames it says it has; None where unknown. Files can be wrong about it.
+    live
+        Whether frames come at a pace of their own and are lost if nobody takes them.
+    """
+
+    name: str = ""
+    size_wh: tuple[int, int] | None = None
+    frame_rate: Fraction | None = None
+    length: int | None = None
+    live: bool = False
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Frame]:
+        try:
+            yield from self._frames()
+        finally:
+            self.close()
+
+    @abstractmethod
+    def _frames(self) -> Iterator[Frame]:
+        """Yield every frame; SourceError where it cannot go on."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release what is held; a second call does nothing. Any thread may call it."""
+
+
+def ignore(message: str) -> None:
+    """Take a message and do nothing with it: the default where a caller wants no messages."""

@@ -1,0 +1,154 @@
+"""What the first bytes of a picture file say, read before anything is decoded.
+
+OpenCV decodes first and asks no questions: a file of 50 kB may want 1.2 GB, and half a JPEG passes
+without a word. So kind, size and a few facts are read here.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from typing import NamedTuple
+
+# After data of a scan only these can follow: no stuffed byte, no restart, no fill byte.
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
+_GIF_FRAME = re.compile(rb"\x21\xf9\x04.{4}\x00\x2c", re.DOTALL)
+_PNM_SIZE = re.compile(rb"P[1-6](?:\s+|#[^\n]*\n)+(\d+)(?:\s+|#[^\n]*\n)+(\d+)")
+
+
+class Header(NamedTuple):
+    """What a picture file says of itself.
+
+    Attributes
+    ----------
+    kind
+        The usual name of the format: ``PNG``.
+    size_wh
+        Width and height in pixels before any rotation; None where this reader cannot tell.
+    alpha
+        Whether some pixels may be transparent.
+    more
+        Whether more pictures follow the first: an animation, or pages.
+    whole
+        False if the end is missing. Only looked at where OpenCV would not notice: in a JPEG.
+    """
+
+    kind: str
+    size_wh: tuple[int, int] | None = None
+    alpha: bool = False
+    more: bool = False
+    whole: bool = True
+
+
+def read_header(data: bytes) -> Header | None:
+    """Tell what `data`, a whole file, is; None if it is no picture that OpenCV knows."""
+    for magic, kind, read in _KINDS:
+        if data[magic[0] : magic[0] + len(magic[1])] == magic[1]:
+            try:
+                return read(data) if read else Header(kind)
+            except (struct.error, IndexError):
+                return Header(kind, whole=False)
+    return None
+
+
+def _png(data: bytes) -> Header:
+    width, height, _, color_type = struct.unpack_from(">IIBB", data, 16)
+    chunks = set()
+    place = 8
+    while place + 8 <= len(data) and b"IDAT" not in chunks:
+        length, name = struct.unpack_from(">I4s", data, place)
+        chunks.add(name)
+        place += 12 + length
+    alpha = color_type in (4, 6) or b"tRNS" in chunks
+    return Header("PNG", (width, height), alpha=alpha, more=b"acTL" in chunks)
+
+
+def _jpeg(data: bytes) -> Header:
+    size, place, marker = None, 2, 0
+    while place + 4 <= len(data):
+        marker = data[place + 1]
+        if marker == 0xD9 or data[place] != 0xFF:
+            break
+        length = struct.unpack_from(">H", data, place + 2)[0]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack_from(">HH", data, place + 5)
+            size = (width, height)
+        place += 2 + length
+        if marker == 0xDA:
+            following = _JPEG_MARKER.search(data, place)
+            place = following.start() if following else len(data)
+    return Header("JPEG", size, whole=data[place : place + 2] == b"\xff\xd9")
+
+
+def _gif(data: bytes) -> Header:
+    size = struct.unpack_from("<HH", data, 6)
+    return Header("GIF", size, alpha=True, more=len(_GIF_FRAME.findall(data)) > 1)
+
+
+def _bmp(data: bytes) -> Header:
+    if struct.unpack_from("<I", data, 14)[0] == 12:
+        return Header("BMP", struct.unpack_from("<HH", data, 18))
+    width, height = struct.unpack_from("<ii", data, 18)
+    return Header("BMP", (abs(width), abs(height)))
+
+
+def _webp(data: bytes) -> Header:
+    form = data[12:16]
+    if form == b"VP8X":
+        width, height = (int.from_bytes(data[at : at + 3], "little") + 1 for at in (24, 27))
+        return Header("WebP", (width, height), alpha=bool(data[20] & 0x10), more=bool(data[20] & 0x02))
+    if form == b"VP8L":
+        bits = struct.unpack_from("<I", data, 21)[0]
+        size = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+        return Header("WebP", size, alpha=bool(bits >> 28 & 1))
+    width, height = struct.unpack_from("<HH", data, 26)
+    return Header("WebP", (width & 0x3FFF, height & 0x3FFF))
+
+
+def _tiff(data: bytes) -> Header:
+    order = "<" if data[:2] == b"II" else ">"
+    place = struct.unpack_from(order + "I", data, 4)[0]
+    count = struct.unpack_from(order + "H", data, place)[0]
+    tags = {}
+    for index in range(count):
+        entry = place + 2 + 12 * index
+        tag, form = struct.unpack_from(order + "HH", data, entry)
+        if tag in (256, 257):
+            tags[tag] = struct.unpack_from(order + ("H" if form == 3 else "I"), data, entry + 8)[0]
+    following = struct.unpack_from(order + "I", data, place + 2 + 12 * count)[0]
+    size = (tags[256], tags[257]) if len(tags) == 2 else None
+    return Header("TIFF", size, alpha=True, more=following != 0)
+
+
+def _pnm(data: bytes) -> Header:
+    size = _PNM_SIZE.match(data)
+    return Header("PNM", (int(size[1]), int(size[2])) if size else None)
+
+
+def _jp2(data: bytes) -> Header:
+    place = data.index(b"ihdr") if b"ihdr" in data[:4096] else len(data)
+    height, width = struct.unpack_from(">II", data, place + 4)
+    return Header("JPEG 2000", (width, height))
+
+
+def _avif(data: bytes) -> Header:
+    place = data.index(b"ispe") if b"ispe" in data[:65536] else len(data)
+    size = struct.unpack_from(">II", data, place + 8)
+    return Header("AVIF", size, alpha=True, more=data[8:12] == b"avis")
+
+
+_KINDS = (
+    ((0, b"\x89PNG\r\n\x1a\n"), "PNG", _png),
+    ((0, b"\xff\xd8\xff"), "JPEG", _jpeg),
+    ((0, b"GIF8"), "GIF", _gif),
+    ((0, b"BM"), "BMP", _bmp),
+    ((8, b"WEBP"), "WebP", _webp),
+    ((0, b"II*\0"), "TIFF", _tiff),
+    ((0, b"MM\0*"), "TIFF", _tiff),
+    ((4, b"ftypavi"), "AVIF", _avif),
+    ((4, b"jP  "), "JPEG 2000", _jp2),
+    *(((0, b"P%d" % number), "PNM", _pnm) for number in range(1, 7)),
+    ((0, b"II+\0"), "BigTIFF", None),
+    ((0, b"#?RADIANCE"), "Radiance HDR", None),
+    ((0, b"\x59\xa6\x6a\x95"), "Sun raster", None),
+)

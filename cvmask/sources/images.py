@@ -1,0 +1,178 @@
+"""Picture files: one, a folder of them, or a pattern."""
+
+from __future__ import annotations
+
+import glob
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Callable, cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cvmask.errors import SourceError
+from cvmask.sources.base import Frame, Source
+from cvmask.sources.headers import Header, read_header
+
+MAX_PIXELS = 200_000_000
+SUFFIXES = (
+    *(".avif", ".bmp", ".dib", ".gif", ".hdr", ".jp2", ".jpe", ".jpeg", ".jpg"),
+    *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".ras", ".tif", ".tiff", ".webp"),
+)
+
+
+def read_image(
+    path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS
+) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """Read the first picture of a file, whatever its name says it is.
+
+    Greys become BGR, 16 bits a value become the upper 8, EXIF rotation is applied, and what is
+    transparent is laid on white (where a picture has both, it is not rotated).
+
+    Parameters
+    ----------
+    path
+        A regular file: pipes and devices are refused, since reading them could wait forever.
+    max_pixels
+        Refuse more than this before decoding; 200 million are 600 MB.
+
+    Returns
+    -------
+    The picture, shape (height, width, 3), BGR, and warnings: that it is cut short, or that further
+    pictures of the file were left out. Damage that OpenCV only tells stderr is not among them.
+
+    Raises
+    ------
+    SourceError
+        If it cannot be read; the message names the file and the reason.
+    """
+    data = _read_bytes(path)
+    header = read_header(data)
+    if header is None:
+        raise SourceError(f"{path}: no picture that is known here, it starts with {data[:12]!r}")
+    if header.size_wh and header.size_wh[0] * header.size_wh[1] > max_pixels:
+        width, height = header.size_wh
+        raise SourceError(f"{path}: {width}x{height} pixels are more than the limit of {max_pixels}")
+    image = _decode(data, header, path)
+    return image, tuple(_warnings(header))
+
+
+class Images(Source):
+    """Picture files, in the given order.
+
+    Parameters
+    ----------
+    paths
+        The files.
+    on_error
+        Called with the SourceError of a file that cannot be read, and the next file follows. None:
+        it is raised and ends the iteration.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str | os.PathLike[str]],
+        *,
+        name: str = "",
+        max_pixels: int = MAX_PIXELS,
+        on_error: Callable[[SourceError], None] | None = None,
+    ) -> None:
+        self.paths = [os.fspath(path) for path in paths]
+        self.name = name or (self.paths[0] if len(self.paths) == 1 else f"{len(self.paths)} pictures")
+        self.length = len(self.paths)
+        self._max_pixels = max_pixels
+        self._on_error = on_error
+
+    def _frames(self) -> Iterator[Frame]:
+        for index, path in enumerate(self.paths):
+            try:
+                image, warnings = read_image(path, self._max_pixels)
+            except SourceError as error:
+                if self._on_error is None:
+                    raise
+                self._on_error(error)
+                continue
+            yield Frame(image, index, None, path, warnings)
+
+    def close(self) -> None:
+        """Do nothing: no file stays open between pictures."""
+
+
+def find_images(place: str | os.PathLike[str]) -> list[str]:
+    """Find the picture files of a folder (by their endings, not in its folders) or of a glob pattern.
+
+    A pattern takes every file it matches, whatever its ending; ``**`` goes down into folders.
+
+    Returns
+    -------
+    Sorted paths, at least one.
+
+    Raises
+    ------
+    SourceError
+        If there is none, or the folder cannot be read.
+    """
+    text = os.fspath(place)
+    if os.path.isdir(text):
+        try:
+            inside = [path for path in Path(text).iterdir() if path.suffix.lower() in SUFFIXES]
+        except OSError as error:
+            raise SourceError(f"{text}: cannot be read: {error.strerror or error}") from error
+        found = [os.fspath(path) for path in inside if not path.is_dir()]
+        wanted = f"a folder must hold pictures ({' '.join(SUFFIXES)})"
+    else:
+        found = [path for path in glob.glob(text, recursive=True) if not os.path.isdir(path)]
+        wanted = "a pattern must match files"
+    if not found:
+        raise SourceError(f"{text}: {wanted}, found none")
+    return sorted(found)
+
+
+def _read_bytes(path: str | os.PathLike[str]) -> bytes:
+    try:
+        mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
+            raise SourceError(f"{path}: is a folder, not a picture")
+        if not stat.S_ISREG(mode):
+            raise SourceError(f"{path}: is a pipe or a device, not a picture file")
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if not data:
+        raise SourceError(f"{path}: is empty (0 bytes)")
+    return data
+
+
+def _decode(data: bytes, header: Header, path: str | os.PathLike[str]) -> NDArray[np.uint8]:
+    # OpenCV 4.14 gives up on a JPEG without its end, older ones do not; with an end all decode what is there.
+    complete = data if header.whole or header.kind != "JPEG" else data + b"\xff\xd9"
+    buffer = np.frombuffer(complete, dtype=np.uint8)
+    try:
+        image = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED) if header.alpha else None
+        if image is not None and image.ndim == 3 and image.shape[2] == 4:
+            return _on_white(image)
+        image = cv2.imdecode(buffer, cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise SourceError(f"{path}: OpenCV refuses this {header.kind}: {' '.join(error.err.split())}") from error
+    if image is None:
+        reason = f"damaged, or of a form that OpenCV {cv2.__version__} cannot read"
+        reason = reason if header.whole else "cut short before its first row"
+        raise SourceError(f"{path}: this {header.kind} is {reason}")
+    return cast("NDArray[np.uint8]", image)
+
+
+def _on_white(bgra: NDArray[Any]) -> NDArray[np.uint8]:
+    full = np.float32(np.iinfo(bgra.dtype).max)
+    alpha = bgra[..., 3:] / full
+    mixed = 255 * (bgra[..., :3] / full * alpha + (1 - alpha))
+    return cast("NDArray[np.uint8]", mixed.round().astype(np.uint8))
+
+
+def _warnings(header: Header) -> Iterator[str]:
+    if not header.whole:
+        yield f"this {header.kind} is cut short: what is missing is grey or blurred"
+    if header.more:
+        yield f"this {header.kind} holds several pictures: only the first is used"

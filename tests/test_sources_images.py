@@ -1,0 +1,221 @@
+"""Every odd picture gives either a picture or one line that says why not."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from cvmask.errors import SourceError
+from cvmask.sources import Images, find_images, read_image
+from cvmask.sources.headers import read_header
+
+OLD = tuple(int(part) for part in cv2.__version__.split(".")[:2]) < (4, 12)
+CUT = "this JPEG is cut short: what is missing is grey or blurred"
+SEVERAL = "holds several pictures: only the first is used"
+
+# What each file of shared/data/odd_images gives: width, height and a warning.
+PICTURES: dict[str, tuple[int, int, str]] = {
+    **dict.fromkeys(
+        [
+            *("-dash.jpg", "UPPER.JPG", "astronaut.bmp", "astronaut.jp2", "astronaut.ppm", "astronaut.webp"),
+            *("astronaut_16bit_gray.png", "astronaut_16bit_rgb.png", "astronaut_16bit_rgb.tif"),
+            *("astronaut_1bit.png", "astronaut_cmyk.jpg", "astronaut_cmyk.tif", "astronaut_gray.jpg"),
+            *("astronaut_gray.png", "astronaut_la.png", "astronaut_lzw.tif", "astronaut_palette.png"),
+            *("astronaut_progressive.jpg", "astronaut_q95.jpg", "astronaut_rgb.png"),
+            *("astronaut_rgba_gradient.png", "astronaut_rgba_opaque.png", "jpeg_named.png", "no_extension"),
+            *("name with spaces é中.jpg", "png_named.jpg"),
+            # Only libjpeg sees that this one is damaged, and tells stderr.
+            "corrupt_40_bytes.jpg",
+        ],
+        (512, 512, ""),
+    ),
+    **{f"astronaut_exif{number}.jpg": (512, 400, "") for number in range(1, 9)},
+    **dict.fromkeys(["black_640x480.png", "noise_640x480.png", "white_640x480.png"], (640, 480, "")),
+    **{f"size_{w}x{h}.png": (w, h, "") for w, h in [(1, 1), (1, 1000), (1000, 1), (2, 2), (3, 3), (7, 5)]},
+    "strip_10000x60.jpg": (10000, 60, ""),
+    "strip_60x10000.jpg": (60, 10000, ""),
+    "huge_8000x8000.jpg": (8000, 8000, ""),
+    "truncated_half.jpg": (512, 512, CUT),
+    "astronaut_animated.png": (512, 512, SEVERAL),
+    "astronaut_animated.gif": (512, 512, SEVERAL),
+    "astronaut.avif": (512, 512, ""),
+}
+REFUSED = {
+    "bomb_20000x20000_1bit.png": "20000x20000 pixels are more than the limit of 200000000",
+    "bomb_60000x60000_header.png": "60000x60000 pixels are more than the limit of 200000000",
+    "header_only.jpg": "this JPEG is cut short before its first row",
+    "text.jpg": "no picture that is known here, it starts with b'not an image'",
+    "truncated_half.png": "this PNG is damaged, or of a form that OpenCV",
+    "zero_bytes.jpg": r"is empty \(0 bytes\)",
+}
+NOT_IN_OLD = {"astronaut.avif", "astronaut_animated.gif"}
+
+
+@pytest.fixture
+def odd(shared: Path) -> Path:
+    return shared / "data" / "odd_images"
+
+
+@pytest.mark.parametrize("name", sorted(PICTURES))
+def test_odd_picture_is_read(odd: Path, name: str) -> None:
+    if OLD and name in NOT_IN_OLD:
+        with pytest.raises(SourceError, match=f"{name}: .* OpenCV {cv2.__version__} cannot read"):
+            read_image(odd / name)
+        return
+    width, height, warning = PICTURES[name]
+    image, warnings = read_image(odd / name)
+    assert image.dtype == np.uint8
+    assert image.shape == (height, width, 3)
+    assert len(warnings) == bool(warning)
+    assert warning in "".join(warnings)
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_odd_picture_is_refused_in_one_line(odd: Path, name: str) -> None:
+    with pytest.raises(SourceError, match=REFUSED[name]) as caught:
+        read_image(odd / name)
+    assert str(caught.value).startswith(f"{odd / name}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_every_odd_picture_has_its_expectation(odd: Path) -> None:
+    assert {path.name for path in odd.iterdir()} == PICTURES.keys() | REFUSED.keys()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["astronaut_16bit_rgb.tif", "astronaut_cmyk.tif", "astronaut_rgb.png", "astronaut_rgba_opaque.png"],
+)
+def test_lossless_encodings_of_one_picture_agree(odd: Path, name: str) -> None:
+    reference, _ = read_image(odd / "astronaut.bmp")
+    assert np.array_equal(read_image(odd / name)[0], reference)
+
+
+@pytest.mark.parametrize("number", range(2, 9))
+def test_exif_rotation_is_applied(odd: Path, number: int) -> None:
+    upright, _ = read_image(odd / "astronaut_exif1.jpg")
+    image, _ = read_image(odd / f"astronaut_exif{number}.jpg")
+    assert np.abs(image.astype(int) - upright).mean() < 3
+
+
+def test_half_a_jpeg_keeps_its_upper_half(odd: Path) -> None:
+    whole, _ = read_image(odd / "astronaut_q95.jpg")
+    half, _ = read_image(odd / "truncated_half.jpg")
+    assert np.array_equal(half[:256], whole[:256])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_transparent_pixels_are_laid_on_white(tmp_path: Path, dtype: type) -> None:
+    full = np.iinfo(dtype).max
+    bgra = np.array([[[0, 0, full, full], [0, 0, full, 0], [0, 0, full, full // 5]]], dtype=dtype)
+    cv2.imwrite(str(tmp_path / "a.png"), bgra)
+    image, _ = read_image(tmp_path / "a.png")
+    assert image.tolist() == [[[0, 0, 255], [255, 255, 255], [204, 204, 255]]]
+
+
+def test_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(SourceError, match=r"pipe.jpg: is a pipe or a device"):
+        read_image(tmp_path / "pipe.jpg")
+
+
+def test_folder_and_missing_file_are_named(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="is a folder, not a picture"):
+        read_image(tmp_path)
+    with pytest.raises(SourceError, match=r"none.png: cannot be read: No such file"):
+        read_image(tmp_path / "none.png")
+
+
+def test_file_without_permission_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    (tmp_path / "a.png").write_bytes(b"x")
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(SourceError, match=r"a.png: cannot be read: Permission denied"):
+        read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "kind"),
+    [
+        *((".png", "PNG"), (".jpg", "JPEG"), (".bmp", "BMP"), (".webp", "WebP"), (".tif", "TIFF")),
+        *((".ppm", "PNM"), (".jp2", "JPEG 2000")),
+    ],
+)
+def test_header_tells_kind_and_size(suffix: str, kind: str) -> None:
+    ok, data = cv2.imencode(suffix, np.zeros((64, 70, 3), np.uint8))
+    assert ok
+    header = read_header(data.tobytes())
+    assert header is not None
+    assert (header.kind, header.size_wh, header.whole, header.more) == (kind, (70, 64), True, False)
+
+
+def test_jpeg_with_data_after_its_end_is_whole(tmp_path: Path) -> None:
+    data = cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
+    for end in (b"", b"appended by a camera"):
+        header = read_header(data + end)
+        assert header is not None
+        assert header.whole
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".webp", ".tif", ".ppm", ".jp2"])
+def test_no_prefix_of_a_picture_raises_anything_but_source_error(tmp_path: Path, suffix: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    data = cv2.imencode(suffix, noise)[1].tobytes()
+    path = tmp_path / f"cut{suffix}"
+    for length in range(1, len(data), max(1, len(data) // 40)):
+        path.write_bytes(data[:length])
+        try:
+            read_image(path)
+        except SourceError as error:
+            assert "\n" not in str(error)  # noqa: PT017
+
+
+def test_png_over_the_limit_is_refused_before_decoding(tmp_path: Path) -> None:
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", 30, 40, 8, 2, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    (tmp_path / "a.png").write_bytes(data)
+    with pytest.raises(SourceError, match="30x40 pixels are more than the limit of 1199"):
+        read_image(tmp_path / "a.png", max_pixels=1199)
+
+
+def test_images_yields_in_order_and_goes_on_after_a_bad_one(tmp_path: Path) -> None:
+    for name in ("a.png", "c.png"):
+        cv2.imwrite(str(tmp_path / name), np.zeros((2, 3, 3), np.uint8))
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    errors: list[SourceError] = []
+    frames = list(Images(find_images(tmp_path), on_error=errors.append))
+    assert [(frame.index, Path(frame.name).name) for frame in frames] == [(0, "a.png"), (2, "c.png")]
+    assert len(errors) == 1
+    assert "b.png" in str(errors[0])
+
+
+def test_images_without_on_error_raises(tmp_path: Path) -> None:
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    with pytest.raises(SourceError, match=r"b.png"):
+        list(Images([tmp_path / "b.png"]))
+
+
+def test_find_images_takes_a_folder_by_endings_and_a_pattern_by_its_match(tmp_path: Path) -> None:
+    for name in ("b.JPG", "a.png", "notes.txt", "deep/c.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    names = [os.path.relpath(path, tmp_path) for path in find_images(tmp_path)]
+    assert names == ["a.png", "b.JPG"]
+    deep = [os.path.relpath(path, tmp_path) for path in find_images(tmp_path / "**" / "*.png")]
+    assert deep == ["a.png", "deep/c.png"]
+    assert len(find_images(tmp_path / "*.txt")) == 1
+
+
+def test_find_images_says_when_there_is_none(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"a folder must hold pictures .* found none"):
+        find_images(tmp_path)
+    with pytest.raises(SourceError, match="a pattern must match files, found none"):
+        find_images(tmp_path / "*.png")
