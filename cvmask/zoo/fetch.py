@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from time import sleep
 from typing import Callable, Optional
 
 from cvmask.errors import ModelError
@@ -52,7 +52,7 @@ def fetch(url: str, part: Part, limit_bytes: int, progress: Progress, say: Say) 
             if failures >= ATTEMPTS or wait_s > LONGEST_WAIT_S:
                 raise ModelError(_given_up(url, problem, part)) from problem
             say(f"{problem}; trying again in {wait_s:.0f} s ({size_text(part.size)} are here)")
-            time.sleep(wait_s)
+            sleep(wait_s)
 
 
 def _attempt(url: str, part: Part, limit_bytes: int, progress: Progress) -> None:
