@@ -104,7 +104,7 @@ def test_fetch_starts_over_when_the_file_has_changed(bring, server):
 
     server.behaviours.append(change)
     assert bring() == CONTENT
-    assert CONTENT != first
+    assert first != CONTENT
 
 
 def test_fetch_starts_over_when_the_server_ignores_the_range(bring, server):

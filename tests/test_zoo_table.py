@@ -42,7 +42,9 @@ def test_suggestion_is_silent_when_nothing_is_near():
 
 
 def test_get_unknown_lists_the_known():
-    with pytest.raises(ModelError, match=r"no model is called 'cocoo', did you mean 'coco': known are shapes"):
+    with pytest.raises(
+        ModelError, match=r"no model is called 'cocoo', did you mean 'coco': known are shapes"
+    ):
         get("cocoo")
 
 
@@ -56,10 +58,12 @@ def test_source_is_under_the_mirror(monkeypatch):
     assert source_url(get("coco")) == "https://host/models/mask_rcnn_inception_v2_coco_2018_01_28.tar.gz"
 
 
-@pytest.mark.parametrize("value", ["host/models", "localhost:8000", "file:///models", "http://", "https:///x"])
+@pytest.mark.parametrize(
+    "value", ["host/models", "localhost:8000", "file:///models", "http://", "https:///x"]
+)
 def test_source_refuses_a_mirror_that_is_no_address(monkeypatch, value):
     monkeypatch.setenv("CVMASK_MIRROR", value)
-    with pytest.raises(ModelError, match="CVMASK_MIRROR is .* was needed"):
+    with pytest.raises(ModelError, match=r"CVMASK_MIRROR is .* was needed"):
         source_url(get("coco"))
 
 

@@ -44,7 +44,9 @@ def test_unpack_takes_a_graph_without_a_folder_or_config(take):
     assert [path.name for path in into.iterdir()] == [GRAPH_FILE]
 
 
-@pytest.mark.parametrize("name", ["../evil", f"{STEM}/../../evil", "/tmp/evil", "..\\evil", f"../{GRAPH_FILE}"])
+@pytest.mark.parametrize(
+    "name", ["../evil", f"{STEM}/../../evil", "/tmp/evil", "..\\evil", f"../{GRAPH_FILE}"]
+)
 def test_unpack_refuses_a_path_outside(take, tmp_path, name):
     with pytest.raises(ModelError, match="would lie outside"):
         take(tar_gz(member(name, b"x"), member(f"{STEM}/{GRAPH_FILE}", b"graph")))
@@ -61,7 +63,9 @@ def test_unpack_refuses_a_link_or_device_as_graph(take, tmp_path, kind):
 
 def test_unpack_makes_no_link_that_it_does_not_need(take):
     link = member(f"{STEM}/latest", type=tarfile.SYMTYPE, linkname="/etc")
-    into = take(tar_gz(link, member(f"{STEM}/latest/{GRAPH_FILE}", b"no"), member(f"{STEM}/{GRAPH_FILE}", b"yes")))
+    into = take(
+        tar_gz(link, member(f"{STEM}/latest/{GRAPH_FILE}", b"no"), member(f"{STEM}/{GRAPH_FILE}", b"yes"))
+    )
     assert [path.name for path in into.iterdir()] == [GRAPH_FILE]
     assert (into / GRAPH_FILE).read_bytes() == b"yes"
 

@@ -12,8 +12,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Callable
 
+import pytest
+
+from cvmask.zoo import fetch
 from cvmask.zoo.table import CONFIG_FILE, GRAPH_FILE, get
 
 RESNET50 = get("coco-resnet50")
@@ -187,3 +191,21 @@ def model_archive(folder: str, graph: bytes = GRAPH) -> bytes:
 
 STEM = "mask_rcnn_resnet50_atrous_coco_2018_01_28"
 ARCHIVE = model_archive(STEM)
+
+
+def clean_home(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Path:
+    """Make `folder` the cache, and the environment as if nothing had been set."""
+    for name in ("CVMASK_MIRROR", "CVMASK_OFFLINE", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    monkeypatch.setenv("CVMASK_HOME", str(folder))
+    monkeypatch.setattr(fetch, "sleep", lambda seconds: None)
+    return folder
+
+
+def put_model(home: Path, name: str, graph: bytes = GRAPH) -> Path:
+    """Lay a model down as if somebody had put it there by hand."""
+    folder = home / "models" / name
+    folder.mkdir(parents=True)
+    (folder / GRAPH_FILE).write_bytes(graph)
+    return folder

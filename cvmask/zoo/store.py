@@ -8,6 +8,7 @@ import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Callable
 
 from cvmask import bundled
 from cvmask.errors import CvmaskError, ModelError
@@ -61,7 +62,7 @@ def find(name: str) -> Path | None:
 def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     """Turn what a user calls a model into a path that exists: a folder or a file.
 
-    A name of the zoo goes before a file or folder of the same name, which is ``./name``.
+    A name of the zoo goes before a file or folder of the same name, which is ``./name`` or a Path.
 
     Raises
     ------
@@ -69,15 +70,15 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
         If a known model is not at hand, or there is neither a model nor a file of that name.
     """
     text = os.fspath(name_or_path)
-    if text in NAMES:
+    if text in NAMES and isinstance(name_or_path, str):
         folder = find(text)
         if folder is None:
             raise ModelError(missing_text(get(text)))
         return folder
-    path = Path(text).expanduser()
-    if text and path.exists():
+    path = Path(os.path.expanduser(text))
+    if text and _exists(path):
         return path
-    if path.is_symlink():
+    if os.path.islink(path):
         raise ModelError(f"the model {text!r} is a link to {os.readlink(path)}, which does not exist")
     if len(path.parts) > 1 or path.suffix:
         raise ModelError(f"the model {text!r} does not exist (looked at {path.absolute()})")
@@ -85,6 +86,16 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
         f"no model and no file is called {text!r}{suggestion(text)}: known are {', '.join(NAMES)}; "
         "or give a folder or a .pb file"
     )
+
+
+def _exists(path: Path) -> bool:
+    try:
+        path.stat()
+    except PermissionError:
+        raise ModelError(f"no permission to look at the model {path}") from None
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def missing_text(model: KnownModel) -> str:
@@ -98,13 +109,15 @@ def missing_text(model: KnownModel) -> str:
     )
 
 
-def remove(name: str, *, forget: bool = False) -> list[Path]:
+def remove(name: str, *, forget: bool = False, say: Callable[[str], None] | None = None) -> list[Path]:
     """Remove a downloaded model and what is left of a download that was broken off.
 
     Parameters
     ----------
     forget
         Remove the record of the first download too: the next one is then taken as it comes.
+    say
+        Called with a line when there is someone to wait for.
 
     Returns
     -------
@@ -122,7 +135,8 @@ def remove(name: str, *, forget: bool = False) -> list[Path]:
     wanted = [at.folder, at.part, *([at.record] if forget else [])]
     gone = [path for path in wanted if path.exists() or path.is_symlink()]
     if gone:
-        with locked(at.lock, on_wait=lambda: None), writing_to(cache_home()):
+        waiting = f"another process is downloading model {name!r}: waiting for it"
+        with locked(at.lock, lambda: say(waiting) if say else None), writing_to(cache_home()):
             for path in gone:
                 _remove(path)
             Part(at.part).discard()
