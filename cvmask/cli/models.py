@@ -80,8 +80,11 @@ def _state(model: KnownModel) -> str:
 
 
 def _download(args: argparse.Namespace) -> int:
-    if zoo.find(args.name) is not None:
+    folder = zoo.find(args.name)
+    if folder is not None:
         print(f"model {args.name!r} is here already", file=sys.stderr)
+        print(folder)
+        return 0
     try:
         folder = download_with_progress(args.name)
     except KeyboardInterrupt:
@@ -108,10 +111,14 @@ def _path(args: argparse.Namespace) -> int:
 
 
 def _remove(args: argparse.Namespace) -> int:
-    gone = zoo.remove(args.name, forget=args.forget)
+    gone = zoo.remove(args.name, forget=args.forget, say=_say)
     if not gone:
         folder = places(table.get(args.name)).folder
         raise ModelError(f"nothing of model {args.name!r} is here (looked at {folder})")
     for path in gone:
         print(f"removed {path}")
     return 0
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -26,7 +26,7 @@ def offer_download(name: str) -> Path:
     if found is not None:
         return found
     model = get(name)
-    if model.bundled or is_offline() or not sys.stdin.isatty() or not _agrees(model):
+    if model.bundled or is_offline() or not _has_terminal() or not _agrees(model):
         raise ModelError(missing_text(model))
     return download_with_progress(name)
 
@@ -37,11 +37,15 @@ def download_with_progress(name: str) -> Path:
         return zoo.download(name, progress.advance, progress.say)
 
 
+def _has_terminal() -> bool:
+    # A process without a console has no stdin at all.
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
 def _agrees(model: KnownModel) -> bool:
     # On stderr, and not as the prompt of input(): stdout may be a pipe that somebody reads.
     question = f"model {model.name!r} is not here yet: download {size_text(model.archive_bytes)} now? [Y/n] "
     print(question, end="", file=sys.stderr, flush=True)
     answer = sys.stdin.readline()
-    if not answer:
-        print(file=sys.stderr)
-    return answer.strip().lower() in ("", "y", "yes") and answer != ""
+    # The end of the input is no answer; Enter is a yes.
+    return answer.strip().lower() in ("", "y", "yes") if answer else False
