@@ -1,0 +1,55 @@
+"""Checks on the arrays that callers hand in: type, shape, and what may stand in square brackets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Union
+
+import numpy as np
+from numpy.typing import NDArray
+
+Index = Union[int, slice, Sequence[int], Sequence[bool], NDArray[np.bool_], NDArray[np.integer[Any]]]
+
+
+def check_array(name: str, array: object, dtype: type, shape: tuple[int | None, ...]) -> None:
+    """Raise TypeError or ValueError unless it is an array of this type and shape; None fits any length."""
+    wanted = f"{np.dtype(dtype).name} of shape ({', '.join('any' if n is None else str(n) for n in shape)})"
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{name} must be {wanted}, got {type(array).__name__}: make it an array first")
+    if array.dtype != dtype:
+        raise ValueError(
+            f"{name} must be {wanted}, got {array.dtype}: use {name}.astype(np.{np.dtype(dtype).name})"
+        )
+    fits = len(array.shape) == len(shape) and all(n in (None, m) for n, m in zip(shape, array.shape))
+    if not fits:
+        raise ValueError(
+            f"{name} must be {wanted}, got shape {array.shape}: all arrays need one row for each box in xyxy"
+        )
+
+
+def rows_of(index: Index, count: int) -> Any:
+    """Give what selects the rows of `index` in arrays of `count` rows, and keeps their dimensions.
+
+    Raises
+    ------
+    IndexError
+        If a number is out of range, or a bool array of another length.
+    TypeError
+        If it is neither an int, a slice, nor a bool or int array of one dimension.
+    """
+    if isinstance(index, (int, np.integer)) and not isinstance(index, bool):
+        if not -count <= index < count:
+            raise IndexError(f"index {index} is out of range: there are {count} detections")
+        return [int(index)]
+    if isinstance(index, slice):
+        return index
+    rows = np.asarray(index)
+    if rows.size == 0 and rows.dtype != np.bool_:
+        rows = rows.astype(np.intp)
+    if rows.ndim != 1 or rows.dtype.kind not in "biu":
+        raise TypeError(
+            f"index Detections with an int, a slice, or a bool or int array of one dimension, got {index!r}"
+        )
+    if rows.dtype == np.bool_ and len(rows) != count:
+        raise IndexError(f"a bool index needs one value for each of the {count} detections, got {len(rows)}")
+    return rows

@@ -1,0 +1,163 @@
+"""Short texts on coloured plates: how large, where, in black or white."""
+
+from __future__ import annotations
+
+import functools
+import unicodedata
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+SMALLEST_TEXT_PX = 6
+MOST_HIDDEN = 0.2
+
+Color = tuple[int, int, int]
+
+
+class Plate(NamedTuple):
+    """A text ready to be painted.
+
+    Attributes
+    ----------
+    ink
+        Shape (height, width): how much of each pixel the letters cover, 0 to 255.
+    """
+
+    ink: NDArray[np.uint8]
+
+    @property
+    def size_wh(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self.ink.shape[1], self.ink.shape[0]
+
+
+def to_ascii(text: str) -> str:
+    """Give a text in the letters that OpenCV's fonts have: accents go, any other letter becomes ``?``."""
+    plain = unicodedata.normalize("NFKD", text.replace("ß", "ss"))
+    without_accents = "".join(letter for letter in plain if not unicodedata.combining(letter))
+    return "".join(letter if " " <= letter <= "~" else "?" for letter in without_accents)
+
+
+def text_height_px(frame_size: tuple[int, int]) -> int:
+    """Choose the height of capitals for a picture, so that it can be read when the picture is fitted."""
+    height, width = frame_size
+    return int(max(8, 0.0135 * (height * width) ** 0.5))
+
+
+def make_plate(text: str, frame_size: tuple[int, int]) -> Plate | None:
+    """Make a plate; shrink it to the picture's width and height, None where it would be too small to read."""
+    height_px = text_height_px(frame_size)
+    plate = _write(text, height_px)
+    fit = min(frame_size[1] / plate.size_wh[0], frame_size[0] / plate.size_wh[1])
+    while fit < 1 and height_px >= SMALLEST_TEXT_PX:
+        height_px = min(height_px - 1, int(height_px * fit))
+        plate = _write(text, max(1, height_px))
+        fit = min(frame_size[1] / plate.size_wh[0], frame_size[0] / plate.size_wh[1])
+    return plate if height_px >= SMALLEST_TEXT_PX else None
+
+
+def _write(text: str, height_px: int) -> Plate:
+    # Writing a word takes longer than all the rest of a plate, and a video repeats its words.
+    words = [_write_word(word, height_px) for word in text.split()]
+    pad, gap = max(2, round(height_px * 0.4)), round(height_px * 0.6)
+    width = sum(word.shape[1] for word in words) + gap * (len(words) - 1)
+    # The descender's room counts half: then capitals look as if they were in the middle.
+    ink = np.zeros((pad + round(height_px * 1.2) + pad, width + 2 * pad), dtype=np.uint8)
+    left = pad
+    for word in words:
+        ink[pad : pad + len(word), left : left + word.shape[1]] = word[: len(ink) - pad]
+        left += word.shape[1] + gap
+    return Plate(ink)
+
+
+@functools.lru_cache(maxsize=1024)
+def _write_word(word: str, height_px: int) -> NDArray[np.uint8]:
+    """Write white on black; as high as a capital and a descender."""
+    thickness = max(1, round(height_px / 9))
+    # The double strokes of one font make small letters strong, and large ones blunt.
+    font = cv2.FONT_HERSHEY_DUPLEX if thickness == 1 else cv2.FONT_HERSHEY_SIMPLEX
+    scale = height_px / _capital_height(font)
+    (width, _), _ = cv2.getTextSize(word, font, scale, thickness)
+    ink = np.zeros((round(height_px * 1.5), width + thickness), dtype=np.uint8)
+    cv2.putText(ink, word, (thickness // 2, height_px), font, scale, (255,), thickness, cv2.LINE_AA)
+    return ink
+
+
+@functools.lru_cache(maxsize=2)
+def _capital_height(font: int) -> float:
+    """Measure a capital at scale 1: OpenCV 4 has stroke fonts, OpenCV 5 outline fonts of another size."""
+    canvas = np.zeros((300, 300), dtype=np.uint8)
+    cv2.putText(canvas, "H", (20, 280), font, 8, (255,), 1, cv2.LINE_AA)
+    return int(canvas.any(axis=1).sum()) / 8
+
+
+def place_plates(
+    plates: Sequence[Plate], boxes_ltrb: NDArray[np.int32], frame_size: tuple[int, int]
+) -> list[tuple[int, int]]:
+    """Find a place for each plate at its box, in the picture, on no earlier plate where that can be.
+
+    The first choice is on top of the box at its left; then in its top left corner if that hides little
+    of the object, below it, and the same at its right. Where all are taken, the least covered one.
+
+    Returns
+    -------
+    Left and top of each plate.
+    """
+    taken = np.zeros((0, 4), dtype=np.int64)
+    corners = []
+    for plate, box in zip(plates, boxes_ltrb.tolist()):
+        choices = _choices(plate, box, frame_size)
+        hidden = _overlap(choices, np.array([box])) / ((box[2] - box[0]) * (box[3] - box[1]))
+        cost = _overlap(choices, taken) / plate.ink.size + (hidden - MOST_HIDDEN).clip(0)
+        best = choices[int(cost.argmin())]
+        taken = np.concatenate([taken, best[None]])
+        corners.append((int(best[0]), int(best[1])))
+    return corners
+
+
+def _choices(plate: Plate, box: list[int], frame_size: tuple[int, int]) -> NDArray[np.int64]:
+    left, top, right, bottom = box
+    width, height = plate.size_wh
+    above, low, flush_right = top - height, bottom - height, right - width
+    places = [(left, above), (left, top), (left, bottom), (flush_right, above), (flush_right, top)]
+    places += [(flush_right, bottom), (left, low)]
+    room = frame_size[0] - height
+    inside = [(x, y) for x, y in places if 0 <= y <= room] or [(left, min(max(0, above), room))]
+    xy = np.array(inside, dtype=np.int64)
+    xy[:, 0] = xy[:, 0].clip(0, frame_size[1] - width)
+    return np.concatenate([xy, xy + np.array([width, height])], axis=1)
+
+
+def _overlap(choices: NDArray[np.int64], taken: NDArray[np.int64]) -> NDArray[np.int64]:
+    start = np.maximum(choices[:, None, :2], taken[None, :, :2])
+    end = np.minimum(choices[:, None, 2:], taken[None, :, 2:])
+    shared: NDArray[np.int64] = (end - start).clip(0).prod(axis=2).sum(axis=1)
+    return shared
+
+
+def paint_plate_(canvas: NDArray[np.uint8], plate: Plate, corner: tuple[int, int], color: Color) -> None:
+    """Paint a plate of this colour, with letters in black or white; `corner` is left and top."""
+    left, top = corner
+    width, height = plate.size_wh
+    painted = cv2.LUT(cv2.merge([plate.ink] * 3), _ramp(tuple(color)))
+    canvas[top : top + height, left : left + width] = painted
+
+
+@functools.lru_cache(maxsize=512)
+def _ramp(color: Color) -> NDArray[np.uint8]:
+    """From the plate's colour to that of its letters, shape (1, 256, 3)."""
+    cover = np.arange(256)[:, None] / 255
+    ramp = np.array(color) * (1 - cover) + np.array(text_color(color)) * cover
+    table: NDArray[np.uint8] = ramp.round().astype(np.uint8)
+    return table[None]
+
+
+def text_color(background: Color) -> Color:
+    """Choose black or white, whichever has more contrast on a BGR colour (WCAG 2 relative luminance)."""
+    channels = np.array(background) / 255
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    luminance = float(linear @ (0.0722, 0.7152, 0.2126))
+    return (0, 0, 0) if luminance > 0.179 else (255, 255, 255)

@@ -1,0 +1,160 @@
+"""One text graph -> the detector and the mask head.
+
+The cut is the CropAndResize that reads the final detections: it is found by following the data, the
+names in the graph do not matter. What it reads is what the detector hands over.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from cvmask.errors import ModelError
+from cvmask.graph.nodes import Graph, Node, source_name
+from cvmask.graph.tensors import FLOAT, Attr
+from cvmask.graph.text import print_text
+
+
+@dataclass(frozen=True)
+class Split:
+    """Two graphs for one `.pb`, and the names by which they are fed and read.
+
+    The detector reads `image` and gives `detections` (1, 1, n, 7) and `features` (1, c, h, w); the
+    mask head reads those two, with any number of rows, and gives `masks` (n, classes, h, w).
+    """
+
+    detector: Graph
+    mask_head: Graph
+    image: str
+    detections: str
+    features: str
+    masks: str
+
+    @property
+    def detector_text(self) -> str:
+        """The detector as a text graph."""
+        return print_text(self.detector)
+
+    @property
+    def mask_head_text(self) -> str:
+        """The mask head as a text graph."""
+        return print_text(self.mask_head)
+
+
+def split(graph: Graph) -> Split:
+    """Cut a text graph where the final detections are cropped out of the feature map.
+
+    Raises
+    ------
+    ModelError
+        If there is no mask head to split off, as in a Faster R-CNN or an SSD.
+    """
+    final = final_detections(graph)
+    crop = _mask_crop(graph, final)
+    features = source_name(crop.sources()[0])
+    masks = _mask_output(graph, crop)
+    head = graph.ancestors([masks], stop=[features, final.name])
+    detector = graph.ancestors([final.name, features])
+    image = _placeholder(graph, detector)
+    if image in head:
+        raise ModelError(f"{graph.origin}: the mask head {masks!r} reads the image, it cannot be split off")
+    inputs = [_input(features, (-1, -1, -1, -1)), _input(final.name, (1, 1, -1, 7))]
+    rest = (node for node in graph if node.name in head - {features, final.name})
+    return Split(
+        detector=Graph(map(_without_control, (n for n in graph if n.name in detector)), graph.origin),
+        mask_head=Graph([*inputs, *map(_without_control, rest)], graph.origin),
+        image=image,
+        detections=final.name,
+        features=features,
+        masks=masks,
+    )
+
+
+def final_detections(graph: Graph) -> Node:
+    """The DetectionOutput of the second stage: the one that another one feeds.
+
+    Raises
+    ------
+    ModelError
+        If there are not two stages.
+    """
+    stages = _detection_outputs(graph)
+    if len(stages) < 2:
+        raise ModelError(f"{graph.origin}: not a Mask R-CNN: {_found(graph)}")
+    return stages[-1]
+
+
+def first_detections(graph: Graph) -> Node:
+    """The DetectionOutput of the first stage, which makes the proposals.
+
+    Raises
+    ------
+    ModelError
+        If there are not two stages.
+    """
+    final_detections(graph)
+    return _detection_outputs(graph)[0]
+
+
+def _detection_outputs(graph: Graph) -> list[Node]:
+    """Each DetectionOutput that is on the way to the last one, in the order of the data."""
+    nodes = [node for node in graph if node.op == "DetectionOutput"]
+    depth = {node.name: sum(n.name in graph.ancestors([node.name]) for n in nodes) for node in nodes}
+    return sorted(nodes, key=lambda node: depth[node.name])
+
+
+def _mask_crop(graph: Graph, final: Node) -> Node:
+    crops = [node for node in graph if node.op == "CropAndResize" and len(node.sources()) > 1]
+    found = [node for node in crops if final.name in graph.ancestors([node.sources()[1]])]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise ModelError(f"{graph.origin}: no mask head to split off: {_found(graph)}")
+    names = ", ".join(node.name for node in found)
+    raise ModelError(f"{graph.origin}: {len(found)} nodes crop the final detections, needed one: {names}")
+
+
+def _mask_output(graph: Graph, crop: Node) -> str:
+    readers = graph.consumers()
+    ends, seen, todo = [], set(), [crop]
+    while todo:
+        node = todo.pop()
+        if node.name in seen:
+            continue
+        seen.add(node.name)
+        todo.extend(readers.get(node.name, []))
+        if node.name not in readers:
+            ends.append(node.name)
+    if len(ends) == 1:
+        return ends[0]
+    if "detection_masks" in ends:
+        return "detection_masks"
+    raise ModelError(f"{graph.origin}: which output after {crop.name} is detection_masks? {sorted(ends)}")
+
+
+def _placeholder(graph: Graph, names: set[str]) -> str:
+    found = [node.name for node in graph if node.op == "Placeholder" and node.name in names]
+    if len(found) != 1:
+        raise ModelError(f"{graph.origin}: {len(found)} inputs feed the detections, needed one: {found}")
+    return found[0]
+
+
+def _input(name: str, shape: tuple[int, ...]) -> Node:
+    return Node(name, "Placeholder", [], {"dtype": Attr("type", FLOAT), "shape": Attr("shape", shape)})
+
+
+def _without_control(node: Node) -> Node:
+    return Node(node.name, node.op, [name for name in node.inputs if not name.startswith("^")], node.attrs)
+
+
+def _found(graph: Iterable[Node]) -> str:
+    """What kind of network this looks like, in words."""
+    ops = Counter(node.op for node in graph)
+    outputs, crops = ops["DetectionOutput"], ops["CropAndResize"]
+    if outputs >= 2 and crops == 1:
+        return "a Faster R-CNN (two stages, boxes without masks)"
+    if outputs == 1 and not crops:
+        return "a one-stage detector such as SSD (boxes without masks)"
+    total = sum(ops.values())
+    return f"{outputs} DetectionOutput and {crops} CropAndResize among {total} nodes, needed 2 and 2"

@@ -1,0 +1,167 @@
+"""The pieces tied together: a frame in, Detections out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cvmask.detections import Detections
+from cvmask.errors import ModelError, TargetError
+from cvmask.frames import check_frame
+from cvmask.graph.nodes import Graph
+from cvmask.graph.split import split
+from cvmask.runtime import targets
+from cvmask.runtime.decode import keep_rows, to_detections
+from cvmask.runtime.net import Net
+from cvmask.runtime.resize import Resizer, to_blob
+
+WARM_UP_WH = (64, 64)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a model looks for.
+
+    Attributes
+    ----------
+    score_threshold
+        In 0..1; detections need a higher score.
+    mask_threshold
+        In 0..1; what drawing and exports take as the edge of a mask.
+    classes
+        0-based ids to keep, None for all. The mask head does not run for the others.
+    max_detections
+        At most so many, the best.
+    """
+
+    score_threshold: float = 0.5
+    mask_threshold: float = 0.3
+    classes: tuple[int, ...] | None = None
+    max_detections: int = 100
+
+    def __post_init__(self) -> None:
+        for name in ("score_threshold", "mask_threshold"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} must be between 0 and 1, got {value}")
+        if self.max_detections < 1:
+            raise ValueError(f"max_detections must be at least 1, got {self.max_detections}")
+
+
+class MaskRCNN:
+    """A loaded model; `cvmask.load` makes one.
+
+    Two networks share one binary graph: the detector finds boxes, the mask head then runs on just
+    those that are left. The result is that of the whole graph, bit for bit.
+
+    Parameters
+    ----------
+    graph
+        The bytes of the binary GraphDef, shape (n,).
+    text
+        Its text graph.
+    labels
+        One name for each class.
+    resizer
+        How frames are resized.
+    settings
+        What to look for.
+    target
+        One of `targets.NAMES`.
+    strict_target
+        Whether to raise TargetError when something else would run.
+    origin
+        What messages call the model.
+
+    Raises
+    ------
+    ModelError
+        If the graph cannot be loaded, split or run, or has another number of classes than `labels`.
+    TargetError
+        If the target is unknown, or is not what runs and `strict_target` is set.
+    """
+
+    def __init__(
+        self,
+        graph: NDArray[np.uint8],
+        text: Graph,
+        labels: Sequence[str] | None,
+        resizer: Resizer,
+        settings: Settings,
+        target: str = "cpu",
+        strict_target: bool = False,
+        origin: str = "model",
+    ) -> None:
+        targets.check_name(target)
+        self._arguments = (graph, text, labels, resizer, settings, target, strict_target, origin)
+        self._lock = threading.Lock()
+        self._parts = parts = split(text)
+        self._detector = Net(graph, parts.detector_text, [parts.detections, parts.features], origin)
+        self._mask_head = Net(graph, parts.mask_head_text, [parts.masks], origin)
+        for net in (self._detector, self._mask_head):
+            targets.prefer(net, target)
+        self.resizer = resizer
+        self.settings = settings
+        self.classes_count = self._warm_up()
+        self.labels = _checked_labels(labels, self.classes_count, origin)
+        self.target = targets.observe(self._detector, target)
+        if strict_target and self.target.effective != target:
+            raise TargetError(f"target {target} does not run here: {self.target.reason}")
+
+    def detect(self, frame: NDArray[np.uint8]) -> Detections:
+        """Find objects in one frame. Safe from several threads, which take turns; see `clone`.
+
+        Parameters
+        ----------
+        frame
+            uint8, shape (H, W, 3), BGR; not changed.
+
+        Returns
+        -------
+        Detections in pixels of the frame, best first.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is no frame; the message says what to do.
+        """
+        frame = check_frame(frame)
+        blob = to_blob(frame, self.resizer)
+        settings = self.settings
+        with self._lock:
+            rows, features = self._detector.forward({self._parts.image: blob})
+            kept = keep_rows(rows, settings.score_threshold, settings.classes, settings.max_detections)
+            masks = self._masks(features, kept)
+        return to_detections(kept, masks, (frame.shape[0], frame.shape[1]))
+
+    def clone(self) -> MaskRCNN:
+        """Make the same model with networks of its own, for work in parallel; the graph is shared."""
+        return MaskRCNN(*self._arguments)
+
+    def _masks(self, features: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        if not rows.size:
+            return np.zeros((0, *self._mask_shape), np.float32)
+        inputs = {self._parts.features: features, self._parts.detections: rows}
+        return self._mask_head.forward(inputs)[0]
+
+    def _warm_up(self) -> int:
+        """Run both networks once, on little, and learn the shape of the masks; the number of classes."""
+        width, height = WARM_UP_WH
+        blob = np.zeros((1, 3, height, width), np.float32)
+        _, features = self._detector.forward({self._parts.image: blob})
+        row = np.array([0, 0, 1, 0, 0, 1, 1], np.float32).reshape(1, 1, 1, 7)
+        inputs = {self._parts.features: features, self._parts.detections: row}
+        self._mask_shape = self._mask_head.forward(inputs)[0].shape[1:]
+        return int(self._mask_shape[0])
+
+
+def _checked_labels(labels: Sequence[str] | None, count: int, origin: str) -> tuple[str, ...]:
+    if labels is None:
+        return tuple(f"class {i}" for i in range(count))
+    if len(labels) != count:
+        raise ModelError(f"{origin} has {count} classes, but there are {len(labels)} labels: give one line a class")
+    return tuple(labels)

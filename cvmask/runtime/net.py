@@ -1,0 +1,75 @@
+"""Loading and forward, over OpenCV 4 and 5: the one place that knows how they differ."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cvmask.errors import ModelError
+
+
+class Net:
+    """A network in cv2.dnn with named inputs and outputs. Not safe from several threads.
+
+    Parameters
+    ----------
+    graph
+        The bytes of a binary GraphDef, shape (n,). Several nets may share them.
+    text
+        The text graph that picks nodes from it.
+    outputs
+        Names of what `forward` gives, in this order.
+    origin
+        What messages call the model.
+
+    Raises
+    ------
+    ModelError
+        If OpenCV cannot load it.
+    """
+
+    def __init__(self, graph: NDArray[np.uint8], text: str, outputs: Sequence[str], origin: str) -> None:
+        if not text.strip() or not graph.size:  # OpenCV 5.0 crashes the process on an empty text graph
+            raise ModelError(f"{origin}: the {'graph' if text.strip() else 'text graph'} is empty")
+        self._outputs = list(outputs)
+        self._origin = origin
+        try:
+            self.cv = cv2.dnn.readNetFromTensorflow(graph, np.frombuffer(text.encode(), np.uint8), **_engine())
+        except cv2.error as error:
+            raise self._model_error(error) from None
+
+    def forward(self, inputs: Mapping[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        """Run once: one fresh array for each output.
+
+        Raises
+        ------
+        ModelError
+            If OpenCV cannot run the network.
+        """
+        try:
+            for name, blob in inputs.items():
+                self.cv.setInput(blob, name)
+            return list(self.cv.forward(self._outputs))
+        except cv2.error as error:
+            raise self._model_error(error) from None
+
+    def _model_error(self, error: cv2.error) -> ModelError:
+        return ModelError(f"{self._origin}: OpenCV {cv2.__version__} cannot run this model: {reason(error)}")
+
+
+def reason(error: cv2.error) -> str:
+    """What an OpenCV exception says, without its source file, code and function."""
+    text = " ".join(str(error).split())
+    text = re.sub(r"^OpenCV\([^)]*\) \S+ error: \([^)]*\) ", "", text)
+    return re.sub(r" in function '[^']*'$", "", text)
+
+
+def _engine() -> dict[str, Any]:
+    # OpenCV 5's new engine runs on the CPU only, gives other buffers than those asked for and is slower.
+    classic = getattr(cv2.dnn, "ENGINE_CLASSIC", None)
+    return {} if classic is None else {"engine": classic}

@@ -1,0 +1,125 @@
+"""The picture as the network wants it: the model's own image resizer, then the blob."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Union, cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Size = Union[str, int, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Resizer:
+    """How a picture is resized before the network sees it.
+
+    Attributes
+    ----------
+    kind
+        "keep_aspect_ratio": the shorter side becomes `min_dimension` unless the longer one would pass
+        `max_dimension`. "fixed": every picture becomes `fixed_wh`. "none": left as it is.
+    min_dimension, max_dimension
+        Pixels; 0 where `kind` has no use for them.
+    fixed_wh
+        Width and height in pixels.
+    sampling
+        Where TensorFlow's bilinear kernel takes a pixel from. "legacy" (what the model zoo's exports
+        do): x * scale. "half_pixel" (what cv2.resize does): (x + 0.5) * scale - 0.5.
+        "align_corners": the corner pixels stay where they are.
+    """
+
+    kind: str = "none"
+    min_dimension: int = 0
+    max_dimension: int = 0
+    fixed_wh: tuple[int, int] = (0, 0)
+    sampling: str = "legacy"
+
+    def target_wh(self, size_wh: tuple[int, int]) -> tuple[int, int]:
+        """Width and height that a picture of `size_wh` gets.
+
+        Rounded in float32 and half to even, as resize_to_range of the Object Detection API does.
+        """
+        if self.kind == "fixed":
+            return self.fixed_wh
+        if self.kind == "none":
+            return size_wh
+        size = np.array(size_wh, np.float32)
+        new_size = np.round(size * (np.float32(self.min_dimension) / size.min()))
+        if self.max_dimension and new_size.max() > self.max_dimension:
+            new_size = np.round(size * (np.float32(self.max_dimension) / size.max()))
+        width, height = np.maximum(new_size, 1).astype(int).tolist()
+        return width, height
+
+    def __str__(self) -> str:
+        if self.kind == "fixed":
+            return f"{self.fixed_wh[0]}x{self.fixed_wh[1]}"
+        if self.kind == "none":
+            return "native size"
+        return f"short side {self.min_dimension}, long side at most {self.max_dimension or 'any'}"
+
+
+def parse_size(size: Size, trained: Resizer) -> Resizer:
+    """The resizer that a user's `size` means.
+
+    Parameters
+    ----------
+    size
+        "auto" (as trained), "native" (as the frame is), a number (the short side, whatever the long
+        one becomes), "WIDTHxHEIGHT" or (width, height): exact.
+    trained
+        The model's own.
+
+    Raises
+    ------
+    ValueError
+        If it is none of these.
+    """
+    if size == "auto":
+        return trained
+    if size == "native":
+        return Resizer()
+    if isinstance(size, int) or (isinstance(size, str) and size.isdigit()):
+        side = int(size)
+        if side >= 1:
+            return Resizer("keep_aspect_ratio", side, 0, sampling=trained.sampling)
+    match = re.fullmatch(r"(\d+)x(\d+)", size) if isinstance(size, str) else None
+    exact = (int(match[1]), int(match[2])) if match else size
+    if isinstance(exact, tuple) and len(exact) == 2 and all(isinstance(n, int) and n >= 1 for n in exact):
+        return Resizer("fixed", fixed_wh=exact, sampling=trained.sampling)
+    raise ValueError(f"size must be auto, native, a short side such as 640, or WIDTHxHEIGHT; got {size!r}")
+
+
+def to_blob(frame: NDArray[np.uint8], resizer: Resizer) -> NDArray[np.float32]:
+    """Make the network's input: float32, shape (1, 3, h, w), RGB, 0 to 255.
+
+    Parameters
+    ----------
+    frame
+        uint8, shape (H, W, 3), BGR.
+    """
+    height, width = frame.shape[:2]
+    target_wh = resizer.target_wh((width, height))
+    picture = frame if target_wh == (width, height) else resample(frame, target_wh, resizer.sampling)
+    return cast("NDArray[np.float32]", cv2.dnn.blobFromImage(picture, swapRB=True, crop=False))
+
+
+def resample(frame: NDArray[np.uint8], target_wh: tuple[int, int], sampling: str) -> NDArray[np.float32]:
+    """Resize as TensorFlow's ResizeBilinear does, which is not what cv2.resize does.
+
+    float32, not rounded, shape (h, w, 3). On OpenCV 5 the same as TensorFlow's; OpenCV 4 rounds its
+    weights to 1/32, at most 2 of 255 levels on noise (cv2.resize samples other places: up to 28).
+    """
+    height, width = frame.shape[:2]
+    picture = frame.astype(np.float32)
+    if sampling == "half_pixel":
+        return cast("NDArray[np.float32]", cv2.resize(picture, target_wh, interpolation=cv2.INTER_LINEAR))
+    corners = int(sampling == "align_corners")
+    scale_x, scale_y = ((old - corners) / max(new - corners, 1) for old, new in zip((width, height), target_wh))
+    matrix = np.array([[scale_x, 0, 0], [0, scale_y, 0]], np.float64)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    warped = cv2.warpAffine(picture, matrix, target_wh, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return cast("NDArray[np.float32]", warped)

@@ -1,0 +1,1 @@
+"""The bundled shapes model: its network, targets, training, export and evaluation."""
