@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import ast
+import configparser
+from pathlib import Path
+
+import pytest
+
+import cvmask
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "cvmask"
+
+# From the ground floor up, as in the design: a module imports from its own floor or from below.
+FLOORS = (
+    ("errors", "bundled", "home", "whole"),
+    ("frames", "arrays", "rle", "masks", "polygons"),
+    ("detections", "bridges"),
+    ("graph",),
+    ("runtime",),
+    ("zoo", "model_files", "label_map"),
+    ("palette", "captions", "scenes"),
+    ("draw",),
+    ("loading",),
+    ("sources",),
+    ("sinks",),
+    ("pipeline",),
+    ("export",),
+    ("cli",),
+)
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names that a module imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def floor_of(dotted: str) -> int | None:
+    """The floor of cvmask.x.y; None for the package itself."""
+    parts = dotted.split(".")
+    if parts[0] != "cvmask" or len(parts) == 1 or not (PACKAGE / parts[1]).is_dir() and not (
+        PACKAGE / f"{parts[1]}.py"
+    ).is_file():
+        return None
+    found = [i for i, names in enumerate(FLOORS) if parts[1] in names]
+    assert found, f"cvmask.{parts[1]} has no floor: add it to FLOORS"
+    return found[0]
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_down(path: Path) -> None:
+    own = floor_of(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    if own is None:
+        return
+    for name in imports(path):
+        floor = floor_of(name)
+        assert floor is None or floor <= own, f"{path.name} imports {name} from a floor above"
+
+
+def test_only_runtime_touches_the_networks_of_opencv() -> None:
+    for path in modules():
+        uses = "cv2.dnn" in path.read_text(encoding="utf-8").replace("``", "")
+        code = ast.parse(path.read_text(encoding="utf-8"))
+        real = any(
+            isinstance(node, ast.Attribute) and node.attr == "dnn" and getattr(node.value, "id", "") == "cv2"
+            for node in ast.walk(code)
+        )
+        assert not (uses and real) or path.parent.name == "runtime", f"{path} uses cv2.dnn"
+
+
+def test_graphs_and_decoding_do_without_opencv() -> None:
+    for path in [*(PACKAGE / "graph").glob("*.py"), PACKAGE / "runtime" / "decode.py"]:
+        assert not any(name.split(".")[0] == "cv2" for name in imports(path)), path
+
+
+def test_nothing_imports_tensorflow() -> None:
+    for path in modules():
+        assert not any(name.split(".")[0] in ("tensorflow", "torch") for name in imports(path)), path
+
+
+def test_every_package_is_in_the_metadata() -> None:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    listed = set(config["options"]["packages"].split()) - {"cvmask.bundled"}
+    assert listed == {".".join(path.parent.relative_to(ROOT).parts) for path in PACKAGE.rglob("__init__.py")}
+
+
+def test_core_requirements_are_numpy_and_opencv() -> None:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    names = [line.split(">")[0] for line in config["options"]["install_requires"].split()]
+    assert names == ["numpy", "opencv-python"]
+
+
+def test_the_top_names_are_documented() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in cvmask.__all__:
+        if not name.startswith("__") and not name.endswith("Error"):
+            assert f"cvmask.{name}" in readme or f"`{name}`" in readme, f"{name} is not in README.md"
