@@ -13,11 +13,32 @@ from cvmask.errors import SinkError
 
 
 @contextlib.contextmanager
-def whole_file(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a file for writing beside its place, and put it there once the block has ended well.
+def whole_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a name beside `path` to write to, of the same ending; it becomes `path` once the block has ended well.
 
-    If the block raises, nothing is left and a file that was there before stays. Text is UTF-8 with
-    line ends as written. Missing folders are made.
+    If the block raises, nothing is left and a file that was there before stays. Missing folders are made.
+
+    Raises
+    ------
+    SinkError
+        If the place cannot be written to.
+    """
+    path = Path(path)
+    part = path.parent / f".{uuid.uuid4().hex}.part{path.suffix}"
+    try:
+        with _named(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        with _named(path):
+            os.replace(part, path)
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink()
+
+
+@contextlib.contextmanager
+def whole_file(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a file for writing; it appears at `path` as with `whole_path`. Text is UTF-8, line ends as written.
 
     Raises
     ------
@@ -25,20 +46,13 @@ def whole_file(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any
         If the place cannot be written to, or the disk is full.
     """
     path = Path(path)
-    part = path.parent / f".{uuid.uuid4().hex}.part"
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
-    try:
+    with whole_path(path) as part:
         with _named(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
             file = open(part, mode.replace("w", "x"), **text)  # type: ignore[call-overload]  # noqa: SIM115
         # An error of writing names no file, that of another file in the block does.
         with _named(path, unnamed_only=True), file:
             yield file
-        with _named(path):
-            os.replace(part, path)
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cvmask.errors import SinkError
-from cvmask.files import whole_file, write_whole
+from cvmask.files import whole_file, whole_path, write_whole
 
 
 def test_whole_file_appears_at_the_end_in_folders_it_makes(tmp_path: Path) -> None:
@@ -59,3 +59,11 @@ def test_whole_file_has_the_usual_permissions(tmp_path: Path) -> None:
     (tmp_path / "usual").write_text("")
     write_whole(tmp_path / "out", b"")
     assert (tmp_path / "out").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_whole_path_keeps_the_ending_because_writers_choose_by_it(tmp_path):
+    with whole_path(tmp_path / "clip.mp4") as part:
+        assert part.suffix == ".mp4"
+        assert part.parent == tmp_path
+        part.write_bytes(b"x")
+    assert [p.name for p in tmp_path.iterdir()] == ["clip.mp4"]

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "cvmask"
 
 # From the ground floor up, as in the design: a module imports from its own floor or from below.
 FLOORS = (
-    ("errors", "bundled", "home", "whole"),
+    ("errors", "bundled", "home", "files"),
     ("frames", "arrays", "rle", "masks", "polygons"),
     ("detections", "bridges"),
     ("graph",),

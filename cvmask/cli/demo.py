@@ -14,7 +14,7 @@ from cvmask.cli.predict import summarise
 from cvmask.draw import draw
 from cvmask.errors import SinkError
 from cvmask.runtime.model import MaskRCNN
-from cvmask.whole import whole_file, write_whole
+from cvmask.files import whole_path, write_whole
 
 SIZE_WH = (640, 480)
 SCENE_SEED, CLIP_SEED = 12, 5
@@ -54,7 +54,7 @@ def write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
 
 def write_clip(path: Path, model: MaskRCNN) -> None:
     """Annotate a moving scene, frame by frame, into an mp4."""
-    with whole_file(path) as part:
+    with whole_path(path) as part:
         writer = cv2.VideoWriter(str(part), cv2.VideoWriter_fourcc(*"mp4v"), FRAME_RATE, SIZE_WH)
         try:
             if not writer.isOpened():

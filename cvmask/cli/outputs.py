@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.errors import SinkError
-from cvmask.whole import write_whole
+from cvmask.files import write_whole
 
 DEFAULT_FOLDER = Path("cvmask_out")
 WRITABLE = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})

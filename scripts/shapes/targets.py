@@ -9,7 +9,8 @@ from cvmask import scenes
 from . import boxes as bx
 from . import config as c
 
-RPN_SAMPLES, RPN_POSITIVES = 128, 48
+MAX_OBJECTS = 12
+RPN_SAMPLES, RPN_POSITIVES = 160, 64
 ROI_SAMPLES, ROI_POSITIVES = 32, 16
 MASK_JITTER = 0.07
 
@@ -27,7 +28,7 @@ class Samples:
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         seed = self.first_seed + index
         rng = np.random.default_rng(seed ^ 0x5EED)
-        scene = scenes.make_scene(seed, self.size_wh)
+        scene = scenes.make_scene(seed, self.size_wh, objects=int(rng.integers(1, MAX_OBJECTS + 1)))
         truth = scene.xyxy[:, [1, 0, 3, 2]]
         return {
             "image": scene.image[..., ::-1].copy(),

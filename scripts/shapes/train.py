@@ -34,7 +34,7 @@ def losses(net: ShapesNet, batch: list[dict[str, np.ndarray]], anchors: np.ndarr
     rois = [np.concatenate([chosen, s["mask_boxes"]]) for (chosen, _, _), s in zip(sets, batch)]
     roi = net.roi_features(features.float(), [normalised(r, device) for r in rois])
     is_mask = torch.from_numpy(np.concatenate([np.arange(len(r)) >= len(k[0]) for r, k in zip(rois, sets)])).to(device)
-    result.update(roi_losses(net, roi[~is_mask], sets))
+    result.update(roi_losses(net, torch.cat([roi[~is_mask], roi[is_mask]]), sets + [mask_set(s) for s in batch]))
     result["mask"] = mask_loss(net, roi[is_mask], batch)
     return result
 
@@ -75,6 +75,11 @@ def rpn_losses(batch: list[dict[str, np.ndarray]], encodings: Tensor, logits: Te
 
 def box_loss(predicted: Tensor, wanted: Tensor) -> Tensor:
     return F.smooth_l1_loss(predicted.float(), wanted, reduction="sum", beta=0.5) / max(len(wanted), 1)
+
+
+def mask_set(sample: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The boxes that masks are learned in as a set for the box head too: they are good ones."""
+    return sample["mask_boxes"], sample["classes"] + 1, bx.encode(sample["boxes"], sample["mask_boxes"])
 
 
 def roi_losses(net: ShapesNet, roi: Tensor, sets: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> dict[str, Tensor]:
