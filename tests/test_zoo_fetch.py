@@ -228,7 +228,7 @@ def test_fetch_tries_again_where_no_http_is_spoken(waits, tmp_path):
 
         thread = threading.Thread(target=babble)
         thread.start()
-        with pytest.raises(ModelError, match="SSH-2.0") as caught:
+        with pytest.raises(ModelError, match=r"SSH-2\.0") as caught:
             Bring(f"http://127.0.0.1:{listener.getsockname()[1]}", tmp_path)()
         thread.join(5)
     assert "\n" not in str(caught.value)
