@@ -25,7 +25,7 @@ from cvmask.cli import models
 parser = argparse.ArgumentParser()
 models.add_parser(parser.add_subparsers())
 args = parser.parse_args(["models", *sys.argv[1:]])
-sys.exit(args.run(args))
+sys.exit(models.run(args))
 """
 
 
@@ -45,7 +45,7 @@ def cvmask_models(*words):
     parser = argparse.ArgumentParser(prog="cvmask")
     models.add_parser(parser.add_subparsers(required=True))
     args = parser.parse_args(["models", *words])
-    return args.run(args)
+    return models.run(args)
 
 
 def test_list_names_every_model_and_its_state(home, capsys):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from email.utils import formatdate
 
 import pytest
@@ -198,6 +199,39 @@ def test_fetch_ends_at_once_where_nothing_will_come(bring, server, waits, code):
     assert "CVMASK_MIRROR" in line
     assert "\n" not in line
     assert waits == []
+
+
+def test_fetch_follows_a_redirect_and_resumes_through_it(bring, server):
+    server.behaviours = [status(302, Location="/elsewhere/file"), break_off(100_000)]
+    server.behaviours += [status(302, Location="/elsewhere/file")]
+    assert bring() == CONTENT
+    assert [path for path, _ in server.requests] == ["/file", "/elsewhere/file"] * 2
+    assert server.ranges()[-1] == "bytes=100000-"
+
+
+def test_fetch_ends_a_redirect_in_circles_in_one_line(bring, server):
+    server.behaviours = [status(302, Location="/file")] * 30
+    with pytest.raises(ModelError, match="cannot be had: the server answered 302") as caught:
+        bring()
+    assert "\n" not in str(caught.value)
+
+
+def test_fetch_tries_again_where_no_http_is_spoken(waits, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def babble():
+            for _ in range(fetch.ATTEMPTS):
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(1000)
+                    connection.sendall(b"SSH-2.0-OpenSSH\r\n\r\n")
+
+        thread = threading.Thread(target=babble)
+        thread.start()
+        with pytest.raises(ModelError, match=r"SSH-2\.0") as caught:
+            Bring(f"http://127.0.0.1:{listener.getsockname()[1]}", tmp_path)()
+        thread.join(5)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("code", [408, 429, 500, 502, 503, 504])

@@ -45,7 +45,6 @@ def add_parser(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
         action="store_true",
         help="also forget its recorded hash, so that the next download sets it anew",
     )
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

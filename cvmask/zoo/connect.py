@@ -83,7 +83,7 @@ def read_some(answer: Answer, at_most: int) -> bytes:
 
 
 def _refusal(url: str, error: urllib.error.HTTPError) -> Exception:
-    status = f"{error.code} {error.reason}".strip()
+    status = " ".join(f"{error.code} {error.reason}".split())
     if error.code in _PASSING_STATUS:
         return Passing(f"the server answered {status}", _retry_after_s(error.headers.get("Retry-After")))
     if error.code == 407:
