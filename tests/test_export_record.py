@@ -13,27 +13,15 @@ from numpy.typing import NDArray
 from cvmask.detections import Detections
 from cvmask.errors import SinkError
 from cvmask.export.coco import CocoWriter
-from cvmask.export.crops import CropsWriter
 from cvmask.export.csv import CsvWriter
-from cvmask.export.cutouts import CutoutsWriter
+from cvmask.export.formats import FORMATS, Settings
 from cvmask.export.jsonl import JsonlWriter
-from cvmask.export.labelme import LabelmeWriter
-from cvmask.export.png import PngWriter
 from cvmask.export.record import FileForEach, Record, Writer
 from cvmask.export.yolo import YoloWriter
 
 
 def every_writer(folder: Path) -> list[Writer]:
-    return [
-        CocoWriter(folder / "coco.json", folder / "results.json", LABELS),
-        LabelmeWriter(folder / "labelme", LABELS),
-        YoloWriter(folder / "yolo", LABELS),
-        *(PngWriter(folder / kind, LABELS, kind) for kind in ("masks", "instances", "classes")),
-        CsvWriter(folder / "all.csv", LABELS),
-        JsonlWriter(folder / "all.jsonl", LABELS),
-        CropsWriter(folder / "crops", LABELS),
-        CutoutsWriter(folder / "cutouts", LABELS),
-    ]
+    return [make(Settings(folder, LABELS)) for make in FORMATS.values()]
 
 
 @pytest.mark.parametrize(
@@ -99,7 +87,7 @@ def test_streams_need_the_same_memory_for_few_and_for_many_frames(
         tracemalloc.start()
         with writers[kind] as writer:
             for index in range(frames):
-                writer.write(Record("clip.mp4", scene, frame_index=index, time_s=index / 25))
+                writer.write(Record("clip.mp4", scene[3], frame_index=index, time_s=index / 25))
         _, highest = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return highest

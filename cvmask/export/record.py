@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +63,9 @@ class Writer(Protocol):
         """Take one record; `frame` is needed by the formats that hold pixels."""
 
 
+_Self = TypeVar("_Self", bound="FileForEach")
+
+
 class FileForEach:
     """Base of the formats that write files for each record into a folder."""
 
@@ -70,7 +73,7 @@ class FileForEach:
         self.folder = folder
         self._names: dict[str, str] = {}
 
-    def __enter__(self) -> FileForEach:
+    def __enter__(self: _Self) -> _Self:
         return self
 
     def __exit__(
