@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from cvmask.sources.base import Frame, Source
 from cvmask.sources.images import Images, find_images, read_image
+from cvmask.sources.video import Video
 
-__all__ = ["Frame", "Images", "Source", "find_images", "read_image"]
+__all__ = ["Frame", "Images", "Source", "Video", "find_images", "read_image"]

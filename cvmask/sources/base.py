@@ -31,6 +31,8 @@ class Frame:
         The file or stream, as a person would call it.
     warnings
         What is wrong or special with this picture, one line each.
+    taken_at_s
+        ``time.monotonic()`` when it came from a live source, to tell its age; None for files.
     """
 
     image: NDArray[np.uint8]
@@ -38,6 +40,7 @@ class Frame:
     time_s: float | None
     name: str
     warnings: tuple[str, ...] = ()
+    taken_at_s: float | None = None
 
 
 class Source(ABC):
@@ -50,7 +53,7 @@ class Source(ABC):
     size_wh
         Width and height in pixels; None where unknown or where frames differ.
     frame_rate
-        Frames a second; None where unknown or where there is none.
+        Frames a second, on the average where it varies; None where unknown or where there is none.
     length
         How many frames it says it has; None where unknown. Files can be wrong about it.
     live

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterator
 from typing import NamedTuple
 
 # After data of a scan only these can follow: no stuffed byte, no restart, no fill byte.
@@ -64,20 +65,36 @@ def _png(data: bytes) -> Header:
 
 
 def _jpeg(data: bytes) -> Header:
-    size, place, marker = None, 2, 0
-    while place + 4 <= len(data):
-        marker = data[place + 1]
-        if marker == 0xD9 or data[place] != 0xFF:
-            break
-        length = struct.unpack_from(">H", data, place + 2)[0]
+    size = None
+    end = len(data)
+    for marker, place in _jpeg_segments(data):
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width = struct.unpack_from(">HH", data, place + 5)
             size = (width, height)
-        place += 2 + length
+        end = place
+    return Header("JPEG", size, whole=data[end : end + 2] == b"\xff\xd9")
+
+
+def jpeg_length(data: bytes | bytearray) -> int | None:
+    """Count the bytes of the JPEG that `data` begins with; None if its end is not there yet."""
+    for marker, place in _jpeg_segments(data):
+        if marker == 0xD9:
+            return place + 2
+    return None
+
+
+def _jpeg_segments(data: bytes | bytearray) -> Iterator[tuple[int, int]]:
+    """Give the marker and place of each segment, ending with 0xD9 if the end is there."""
+    place = 2
+    while place + 2 <= len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        yield marker, place
+        if marker == 0xD9 or place + 4 > len(data):
+            return
+        place += 2 + struct.unpack_from(">H", data, place + 2)[0]
         if marker == 0xDA:
             following = _JPEG_MARKER.search(data, place)
             place = following.start() if following else len(data)
-    return Header("JPEG", size, whole=data[place : place + 2] == b"\xff\xd9")
 
 
 def _gif(data: bytes) -> Header:

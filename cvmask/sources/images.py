@@ -49,15 +49,20 @@ def read_image(
     SourceError
         If it cannot be read; the message names the file and the reason.
     """
-    data = _read_bytes(path)
+    return decode_image(_read_bytes(path), path, max_pixels)
+
+
+def decode_image(
+    data: bytes, name: str | os.PathLike[str], max_pixels: int = MAX_PIXELS
+) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """Decode the bytes of a picture file, as `read_image` does; `name` is for messages."""
     header = read_header(data)
     if header is None:
-        raise SourceError(f"{path}: no picture that is known here, it starts with {data[:12]!r}")
+        raise SourceError(f"{name}: no picture that is known here, it starts with {data[:12]!r}")
     if header.size_wh and header.size_wh[0] * header.size_wh[1] > max_pixels:
         width, height = header.size_wh
-        raise SourceError(f"{path}: {width}x{height} pixels are more than the limit of {max_pixels}")
-    image = _decode(data, header, path)
-    return image, tuple(_warnings(header))
+        raise SourceError(f"{name}: {width}x{height} pixels are more than the limit of {max_pixels}")
+    return _decode(data, header, name), tuple(_warnings(header))
 
 
 class Images(Source):
@@ -156,7 +161,8 @@ def _decode(data: bytes, header: Header, path: str | os.PathLike[str]) -> NDArra
             return _on_white(image)
         image = cv2.imdecode(buffer, cv2.IMREAD_COLOR)
     except cv2.error as error:
-        raise SourceError(f"{path}: OpenCV refuses this {header.kind}: {' '.join(error.err.split())}") from error
+        reason = " ".join(error.err.split())
+        raise SourceError(f"{path}: OpenCV refuses this {header.kind}: {reason}") from error
     if image is None:
         reason = f"damaged, or of a form that OpenCV {cv2.__version__} cannot read"
         reason = reason if header.whole else "cut short before its first row"

@@ -1,0 +1,141 @@
+"""Every video gives the frames that it holds, each with its own time, or one line that says why not."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from cvmask.errors import SourceError
+from cvmask.sources import Video
+
+OLD = tuple(int(part) for part in cv2.__version__.split(".")[:2]) < (4, 12)
+NTSC = Fraction(24000, 1001)
+NO_TIMES = "frames have no time of their own and follow at"
+
+# Frames, size, rate, time of the last frame in seconds, message. Older OpenCV states the shortest
+# gap of a varying rate, newer the average; for raw streams newer ones say 25 whatever the stream says.
+GOOD: dict[str, tuple[int, tuple[int, int], Fraction, float, str]] = {
+    "odd_video/fps_23976.mp4": (40, (854, 480), NTSC, 39 / NTSC, ""),
+    "odd_video/name with spaces é中.mp4": (40, (854, 480), Fraction(24), 39 / 24, ""),
+    "odd_video/odd_321x241_mjpeg.avi": (10, (321, 241), Fraction(24), 9 / 24, ""),
+    "odd_video/one_frame.mp4": (1, (854, 480), Fraction(24), 0, ""),
+    "odd_video/raw.h264": (40, (854, 480), Fraction(24 if OLD else 25), 39 / (24 if OLD else 25), NO_TIMES),
+    "odd_video/rotate_meta_90.mp4": (40, (480, 854), Fraction(24), 39 / 24, ""),
+    "odd_video/size_changes_midway.h264": (
+        *(24, (854, 480), Fraction(24 if OLD else 25)),
+        *(23 / (24 if OLD else 25), NO_TIMES),
+    ),
+    "odd_video/truncated_faststart.mp4": (
+        *(20, (854, 480), Fraction(24)),
+        *(19 / 24, "says it has 40 frames, 20 could be read"),
+    ),
+    "odd_video/vfr.mp4": (22, (854, 480), Fraction(24) if OLD else Fraction(44, 3), 39 / 24, ""),
+    "odd_video/with_audio_aac.mp4": (40, (854, 480), Fraction(24), 39 / 24, ""),
+    "video/bottle-detection.mp4": (1189, (640, 360), Fraction(179, 6), 1188 * 6 / 179, ""),
+    "video/car-detection.mp4": (377, (768, 432), Fraction(25, 2), 376 / 12.5, ""),
+    "video/cars.mp4": (97, (1920, 1080), Fraction(50) if OLD else Fraction(1241600, 25337), 96 / 50, ""),
+    "video/nasa_13013.mp4": (325, (320, 180), Fraction(25), 324 / 25, ""),
+    "video/walk.mkv": (89, (640, 480), Fraction(30), 2.933, ""),
+}
+BAD = {
+    "audio_only.mp4": "no video that OpenCV can open",
+    "text.mp4": "no video that OpenCV can open",
+    "truncated_moov_at_end.mp4": "no video that OpenCV can open",
+    "zero_bytes.mp4": r"is empty \(0 bytes\)",
+}
+
+
+@pytest.mark.parametrize("name", sorted(GOOD))
+def test_video_gives_its_frames(shared: Path, name: str) -> None:
+    count, (width, height), rate, last_s, message = GOOD[name]
+    messages: list[str] = []
+    with Video(shared / "data" / name, on_message=messages.append) as video:
+        assert video.size_wh == (width, height)
+        assert video.frame_rate == rate
+        times = []
+        for expected, frame in enumerate(video):
+            assert frame.index == expected
+            assert frame.image.shape == (height, width, 3)
+            assert frame.time_s is not None
+            times.append(frame.time_s)
+    assert len(times) == count
+    assert times[0] == 0
+    assert times[-1] == pytest.approx(float(last_s), abs=1e-6)
+    assert (np.diff(times) > 0).all()
+    assert len(messages) == bool(message)
+    assert message in "".join(messages)
+
+
+@pytest.mark.parametrize("name", sorted(BAD))
+def test_bad_video_is_refused_in_one_line(shared: Path, name: str) -> None:
+    with pytest.raises(SourceError, match=BAD[name]) as caught:
+        Video(shared / "data" / "odd_video" / name)
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_odd_video_has_its_expectation(shared: Path) -> None:
+    names = {path.name for folder in ("odd_video", "video") for path in (shared / "data" / folder).iterdir()}
+    assert names == {Path(name).name for name in GOOD} | BAD.keys()
+
+
+def test_varying_rate_keeps_its_times(shared: Path) -> None:
+    times = [frame.time_s for frame in Video(shared / "data" / "odd_video" / "vfr.mp4")]
+    ticks = np.array(times, dtype=float) * 24
+    assert np.abs(ticks - ticks.round()).max() < 1e-6
+    assert set(np.diff(ticks.round()).tolist()) == {1, 3}
+
+
+def write_clip(path: Path, frames: int = 20, rate: float = 10) -> Path:
+    """Write a small clip whose frame i has the grey 10 * i."""
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"MJPG"), rate, (32, 16))
+    for index in range(frames):
+        writer.write(np.full((16, 32, 3), 10 * index, np.uint8))
+    writer.release()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("start_s", "end_s", "stride", "indices"),
+    [
+        (0, None, 1, range(20)),
+        (0.5, None, 1, range(5, 20)),
+        (0.45, 1.0, 1, range(5, 10)),
+        (0, None, 3, range(0, 20, 3)),
+        (0.5, 1.55, 4, [5, 9, 13]),
+        (0, 99, 1, range(20)),
+    ],
+)
+def test_part_of_a_video(
+    tmp_path: Path, start_s: float, end_s: float | None, stride: int, indices: list[int]
+) -> None:
+    video = Video(write_clip(tmp_path / "a.avi"), start_s=start_s, end_s=end_s, stride=stride)
+    assert video.frame_rate == Fraction(10, stride)
+    assert video.length == len(indices)
+    frames = list(video)
+    assert [frame.index for frame in frames] == list(indices)
+    assert [frame.time_s for frame in frames] == pytest.approx([index / 10 for index in indices])
+    grey = [frame.image.mean() for frame in frames]
+    assert grey == pytest.approx([10 * index for index in indices], abs=2)
+
+
+def test_start_after_the_end_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"a.avi: ends before the start at 5 s"):
+        list(Video(write_clip(tmp_path / "a.avi"), start_s=5))
+
+
+@pytest.mark.parametrize("part", [{"stride": 0}, {"start_s": -1}, {"start_s": 2, "end_s": 2}])
+def test_impossible_part_is_refused(tmp_path: Path, part: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="stride >= 1"):
+        Video(write_clip(tmp_path / "a.avi"), **part)  # type: ignore[arg-type]
+
+
+def test_folder_is_no_video(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="is a folder, not a video"):
+        Video(tmp_path)
+    with pytest.raises(SourceError, match=r"gone.mp4: cannot be read: No such file"):
+        Video(tmp_path / "gone.mp4")
