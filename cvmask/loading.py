@@ -5,19 +5,20 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Union
 
+import numpy as np
+
 from cvmask import bundled, zoo
-from cvmask.errors import ModelError
-from cvmask.graph import patch
-from cvmask.graph.files import map_file
+from cvmask.graph import facts, patch
 from cvmask.graph.prepare import prepare
 from cvmask.label_map import read_label_map
 from cvmask.model_files import ModelFiles, find_files, is_label_map
 from cvmask.palette import read_labels
 from cvmask.runtime.model import MaskRCNN, Settings
-from cvmask.runtime.resize import Size, parse_size
+from cvmask.runtime.resize import Resizer, Size, parse_size
 
 PathLike = Union[str, "os.PathLike[str]"]
 COCO_CLASSES = 90
@@ -75,7 +76,9 @@ def load(
     ValueError
         If an option is out of range, or a class unknown.
     """
-    settings = Settings(score_threshold, mask_threshold, None, max_detections)
+    settings = Settings(
+        score_threshold, mask_threshold, None, max_detections
+    )  # checked before anything is read
     files = find_files(zoo.resolve(model))
     prepared = prepare(files.graph, Path(graph) if graph is not None else files.text, files.config)
     names = _labels(labels, files, prepared.classes)
@@ -86,15 +89,26 @@ def load(
     if proposals is not None:
         text = patch.set_proposals(text, proposals)
     return MaskRCNN(
-        map_file(files.graph),
+        np.fromfile(files.graph, np.uint8),
         text,
         names,
-        parse_size(size, prepared.resizer),
-        Settings(score_threshold, mask_threshold, chosen, max_detections),
+        parse_size(size, _resizer(prepared.resizer)),
+        replace(settings, classes=chosen),
         target,
         strict_target,
         str(model),
     )
+
+
+def _resizer(trained: facts.Resizer) -> Resizer:
+    sampling = (
+        "align_corners" if trained.align_corners else "half_pixel" if trained.half_pixel_centers else "legacy"
+    )
+    if trained.kind == "keep_aspect_ratio":
+        return Resizer("keep_aspect_ratio", trained.min_dimension, trained.max_dimension, sampling=sampling)
+    if trained.kind == "fixed_shape":
+        return Resizer("fixed", fixed_wh=(trained.width, trained.height), sampling=sampling)
+    return Resizer()
 
 
 def _labels(given: PathLike | Sequence[str] | None, files: ModelFiles, count: int) -> Sequence[str]:
@@ -128,5 +142,9 @@ def _class_id(item: str | int, labels: Sequence[str]) -> int:
     if text.isdigit() and int(text) < len(labels):
         return int(text)
     near = difflib.get_close_matches(text, labels, 1)
-    hint = f", did you mean {near[0]!r}?" if near else f": names and ids 0 to {len(labels) - 1} are in the labels"
+    hint = (
+        f", did you mean {near[0]!r}?"
+        if near
+        else f": names and ids 0 to {len(labels) - 1} are in the labels"
+    )
     raise ValueError(f"there is no class {text!r}{hint}")

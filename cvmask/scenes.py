@@ -68,7 +68,19 @@ def _star_points(inner: float) -> np.ndarray:
 
 def _cross_points(arm: float) -> np.ndarray:
     a = arm
-    corners = [(-a, -1), (a, -1), (a, -a), (1, -a), (1, a), (a, a), (a, 1), (-a, 1), (-a, a), (-1, a), (-1, -a)]
+    corners = [
+        (-a, -1),
+        (a, -1),
+        (a, -a),
+        (1, -a),
+        (1, a),
+        (a, a),
+        (a, 1),
+        (-a, 1),
+        (-a, a),
+        (-1, a),
+        (-1, -a),
+    ]
     return np.array([*corners, (-a, -a)], float)
 
 
@@ -180,7 +192,9 @@ def _new_thing(
     edge = rng.uniform(0, 255, 3) if rng.random() < 0.3 else None
     speed, heading = rng.uniform(20, 90), rng.uniform(0, 2 * np.pi)
     velocity = speed * np.array([np.cos(heading), np.sin(heading)])
-    return _Thing(class_id, outline, center, side / extent, angle, texture, edge, velocity, rng.uniform(-1, 1))
+    return _Thing(
+        class_id, outline, center, side / extent, angle, texture, edge, velocity, rng.uniform(-1, 1)
+    )
 
 
 def _rotated(points: np.ndarray, angle: float) -> np.ndarray:
@@ -201,7 +215,9 @@ def _cover(thing: _Thing) -> tuple[int, int, np.ndarray]:
     return int(left), int(top), cover.astype(np.float32) / 255
 
 
-def _clip_to(size_wh: tuple[int, int], left: int, top: int, cover: np.ndarray) -> tuple[slice, slice, np.ndarray]:
+def _clip_to(
+    size_wh: tuple[int, int], left: int, top: int, cover: np.ndarray
+) -> tuple[slice, slice, np.ndarray]:
     """The part of a cover that lies in the frame: rows, columns and the cut."""
     height, width = cover.shape
     x0, y0 = max(left, 0), max(top, 0)
@@ -240,7 +256,14 @@ def _place(
     return things
 
 
-def _paint_on(picture: np.ndarray, thing: _Thing, rows: slice, columns: slice, top_left: tuple[int, int], cut: np.ndarray) -> None:
+def _paint_on(
+    picture: np.ndarray,
+    thing: _Thing,
+    rows: slice,
+    columns: slice,
+    top_left: tuple[int, int],
+    cut: np.ndarray,
+) -> None:
     """Lay the object over float32 (H, W, 3) `picture`, in place."""
     y0, x0 = rows.start - top_left[1], columns.start - top_left[0]
     height, width = cut.shape

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -156,13 +157,17 @@ def test_predict_never_replaces_its_source(scene_png: Path, capsys: pytest.Captu
     assert scene_png.read_bytes() == before
 
 
-def test_predict_one_file_for_several_pictures_is_refused(scene_png: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_predict_one_file_for_several_pictures_is_refused(
+    scene_png: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     cv2.imwrite("b.png", scenes.make_scene(8).image)
     assert main(["predict", "-m", "shapes", str(scene_png), "b.png", "-o", "one.png"]) == 1
     assert "give a folder" in capsys.readouterr().err
 
 
-def test_predict_output_in_a_place_that_cannot_be_written(scene_png: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_predict_output_in_a_place_that_cannot_be_written(
+    scene_png: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     Path("file").write_bytes(b"")
     assert main(["predict", "-m", "shapes", str(scene_png), "-o", "file/out"]) == 1
     assert "cannot be written" in capsys.readouterr().err
@@ -172,7 +177,7 @@ def test_predict_output_in_a_place_that_cannot_be_written(scene_png: Path, capsy
 def test_predict_without_the_model_says_how_to_get_it(
     scene_png: Path, model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", open(os.devnull))  # noqa: SIM115
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
     argv = ["predict", str(scene_png)] + (["-m", model] if model != "coco" else [])
     assert main(argv) == 1
     out, err = capsys.readouterr()
@@ -183,7 +188,13 @@ def test_predict_without_the_model_says_how_to_get_it(
 
 
 def test_predict_drawing_flags_leave_parts_out(scene_png: Path) -> None:
-    flags = (["--no-boxes"], ["--no-masks"], ["--no-labels"], ["--opacity", "0.9"], ["--color-by", "instance"])
+    flags = (
+        ["--no-boxes"],
+        ["--no-masks"],
+        ["--no-labels"],
+        ["--opacity", "0.9"],
+        ["--color-by", "instance"],
+    )
     pictures = []
     for i, flag in enumerate(([], *flags)):
         assert main(["predict", "-m", "shapes", str(scene_png), "-o", f"{i}.png", *flag]) == 0
@@ -229,7 +240,10 @@ def test_module_runs_as_a_program(scene_png: Path) -> None:
 
 def test_readme_has_every_flag_of_predict() -> None:
     verbs = next(a for a in build_parser()._actions if isinstance(a.choices, dict))
-    flags = {f for action in verbs.choices["predict"]._actions for f in action.option_strings} - {"-h", "--help"}
+    flags = {f for action in verbs.choices["predict"]._actions for f in action.option_strings} - {
+        "-h",
+        "--help",
+    }
     text = README.read_text(encoding="utf-8")
     assert not {flag for flag in flags if f"`{flag}`" not in text}
 

@@ -48,9 +48,9 @@ def imports(path: Path) -> set[str]:
 def floor_of(dotted: str) -> int | None:
     """The floor of cvmask.x.y; None for the package itself."""
     parts = dotted.split(".")
-    if parts[0] != "cvmask" or len(parts) == 1 or not (PACKAGE / parts[1]).is_dir() and not (
+    if parts[0] != "cvmask" or len(parts) == 1 or (not (PACKAGE / parts[1]).is_dir() and not (
         PACKAGE / f"{parts[1]}.py"
-    ).is_file():
+    ).is_file()):
         return None
     found = [i for i, names in enumerate(FLOORS) if parts[1] in names]
     assert found, f"cvmask.{parts[1]} has no floor: add it to FLOORS"

@@ -163,7 +163,9 @@ def test_graph_without_a_mask_head_is_refused_by_what_it_is() -> None:
         MaskRCNN(binary(), parse_text(text, "mine.pbtxt"), None, NATIVE, Settings())
 
 
-@pytest.mark.parametrize(("name", "value"), [("score_threshold", 1.5), ("mask_threshold", -0.1), ("max_detections", 0)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("score_threshold", 1.5), ("mask_threshold", -0.1), ("max_detections", 0)]
+)
 def test_settings_out_of_range_are_refused(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=name):
         replace(Settings(), **{name: value})

@@ -7,7 +7,9 @@ from cvmask import scenes
 
 
 def same(first: scenes.Scene, second: scenes.Scene) -> bool:
-    pairs = ((getattr(first, k), getattr(second, k)) for k in ("image", "masks", "xyxy", "class_id", "instance_id"))
+    pairs = (
+        (getattr(first, k), getattr(second, k)) for k in ("image", "masks", "xyxy", "class_id", "instance_id")
+    )
     return all(np.array_equal(a, b) for a, b in pairs)
 
 

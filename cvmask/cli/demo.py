@@ -13,8 +13,8 @@ from cvmask import loading, scenes
 from cvmask.cli.predict import summarise
 from cvmask.draw import draw
 from cvmask.errors import SinkError
-from cvmask.runtime.model import MaskRCNN
 from cvmask.files import whole_path, write_whole
+from cvmask.runtime.model import MaskRCNN
 
 SIZE_WH = (640, 480)
 SCENE_SEED, CLIP_SEED = 12, 5

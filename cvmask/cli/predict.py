@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from cvmask.cli import options
+from cvmask.cli import options, window
 from cvmask.cli.frame_progress import FrameProgress
 from cvmask.cli.outputs import Outputs
 from cvmask.detections import Detections
@@ -36,11 +36,17 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("sources", nargs="+", metavar="SOURCE", help="a picture, a folder, or a pattern in quotes")
+    parser.add_argument(
+        "sources", nargs="+", metavar="SOURCE", help="a picture, a folder, or a pattern in quotes"
+    )
     parser.add_argument("-o", "--output", metavar="OUT", type=Path,
                         help="a folder, or a file for a single picture (default: the folder cvmask_out)")  # fmt: skip
-    parser.add_argument("--save-json", action="store_true", help="write boxes, scores, classes and RLE masks too")
-    parser.add_argument("--show", action="store_true", help="show each result in a window; q ends, any key goes on")
+    parser.add_argument(
+        "--save-json", action="store_true", help="write boxes, scores, classes and RLE masks too"
+    )
+    parser.add_argument(
+        "--show", action="store_true", help="show each result in a window; q ends, any key goes on"
+    )
     options.add_model_options(parser)
     options.add_drawing_options(parser)
 
@@ -58,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"cvmask: {model.target.requested} does not run: {model.target.reason}; using "
               f"{model.target.effective}", file=sys.stderr)  # fmt: skip
     style = options.drawing(args, model)
-    window = _window() if args.show else None
+    show = args.show and _can_show()
     done = 0
     with FrameProgress(len(paths)) as progress:
 
@@ -81,9 +87,16 @@ def run(args: argparse.Namespace) -> int:
             height, width = frame.image.shape[:2]
             found = summarise(detections, model.labels)
             progress.advance(f"{frame.name}: {width}x{height}, {found}, {spent_ms:.0f} ms -> {path}")
-            if window is not None and not window(picture):
+            if show and not window.show(picture):
                 break
     return 0 if not failures else (3 if done else 1)
+
+
+def _can_show() -> bool:
+    why = window.why_no_window()
+    if why:
+        print(f"cvmask: nothing is shown: {why}", file=sys.stderr)
+    return why is None
 
 
 def expand(sources: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -109,7 +122,13 @@ def describe(frame: Frame, detections: Detections, model: MaskRCNN) -> dict[str,
     """Make the JSON record of one picture; boxes are left, top, right, bottom in pixels, masks COCO RLE."""
     height, width = frame.image.shape[:2]
     objects = [
-        {"label": model.labels[c], "class_id": c, "score": round(s, 6), "box_xyxy": [round(v, 3) for v in box], "rle": rle}
+        {
+            "label": model.labels[c],
+            "class_id": c,
+            "score": round(s, 6),
+            "box_xyxy": [round(v, 3) for v in box],
+            "rle": rle,
+        }
         for c, s, box, rle in zip(
             detections.class_id.tolist(),
             detections.confidence.tolist(),

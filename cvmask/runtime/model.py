@@ -163,5 +163,7 @@ def _checked_labels(labels: Sequence[str] | None, count: int, origin: str) -> tu
     if labels is None:
         return tuple(f"class {i}" for i in range(count))
     if len(labels) != count:
-        raise ModelError(f"{origin} has {count} classes, but there are {len(labels)} labels: give one line a class")
+        raise ModelError(
+            f"{origin} has {count} classes, but there are {len(labels)} labels: give one line a class"
+        )
     return tuple(labels)

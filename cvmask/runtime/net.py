@@ -39,7 +39,9 @@ class Net:
         self._outputs = list(outputs)
         self._origin = origin
         try:
-            self.cv = cv2.dnn.readNetFromTensorflow(graph, np.frombuffer(text.encode(), np.uint8), **_engine())
+            self.cv = cv2.dnn.readNetFromTensorflow(
+                graph, np.frombuffer(text.encode(), np.uint8), **_engine()
+            )
         except cv2.error as error:
             raise self._model_error(error) from None
 

@@ -69,12 +69,18 @@ def main() -> None:
         frame = scenes.make_scene(seed, tuple(args.size)).image
         ours, theirs = model.detect(frame), judge.detect(frame, args.score_threshold)
         if ours.class_id.tolist() != theirs.class_id.tolist():
-            raise SystemExit(f"scene {seed}: {ours.class_id.tolist()} here, {theirs.class_id.tolist()} in TensorFlow")
+            raise SystemExit(
+                f"scene {seed}: {ours.class_id.tolist()} here, {theirs.class_id.tolist()} in TensorFlow"
+            )
         objects += len(ours)
         for key, value in differences(ours, theirs).items():
             pick = min if key == "mask_iou" else max
             worst[key] = pick(worst.get(key, value), value)
-    print(json.dumps({"scenes": args.scenes, "objects": objects, "tensorflow": tf.__version__, **worst}, indent=2))
+    print(
+        json.dumps(
+            {"scenes": args.scenes, "objects": objects, "tensorflow": tf.__version__, **worst}, indent=2
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -42,7 +42,13 @@ def truth_rows(image_id: int, scene: scenes.Scene) -> list[dict[str, Any]]:
 def result_rows(image_id: int, found: cvmask.Detections, mask_threshold: float) -> list[dict[str, Any]]:
     masks = found.masks(mask_threshold)
     return [
-        {"image_id": image_id, "category_id": int(c), "bbox": xywh(box), "score": float(s), "segmentation": encode(mask)}
+        {
+            "image_id": image_id,
+            "category_id": int(c),
+            "bbox": xywh(box),
+            "score": float(s),
+            "segmentation": encode(mask),
+        }
         for c, box, s, mask in zip(found.class_id, found.xyxy, found.confidence, masks)
     ]
 

@@ -32,7 +32,9 @@ def weights_of(layer: ConvBN | nn.Conv2d | nn.Linear) -> tuple[np.ndarray, np.nd
         biases = bn.bias.detach().numpy() - bn.running_mean.numpy() * scale
         return layer.conv.weight.detach().numpy().transpose(2, 3, 1, 0) * scale, biases
     weights = layer.weight.detach().numpy()
-    return weights.T if isinstance(layer, nn.Linear) else weights.transpose(2, 3, 1, 0), layer.bias.detach().numpy()
+    return weights.T if isinstance(layer, nn.Linear) else weights.transpose(
+        2, 3, 1, 0
+    ), layer.bias.detach().numpy()
 
 
 def variable(name: str, value: np.ndarray) -> tf.Tensor:
@@ -45,15 +47,25 @@ def variable(name: str, value: np.ndarray) -> tf.Tensor:
             return tf1.identity(tf1.constant(value.astype(np.float32), name=name), name=f"{name}/read")
 
 
-def conv(x: tf.Tensor, name: str, layer: ConvBN | nn.Conv2d, relu: str = "", variables: str = "") -> tf.Tensor:
+def conv(
+    x: tf.Tensor, name: str, layer: ConvBN | nn.Conv2d, relu: str = "", variables: str = ""
+) -> tf.Tensor:
     """Convolution, bias and activation under `name`; the variables lie there or under `variables`."""
     weights, biases = weights_of(layer)
     inner = layer.conv if isinstance(layer, ConvBN) else layer
     stride, dilation = inner.stride[0], inner.dilation[0]
     variables = variables or name
+    padding = "SAME"
+    if stride > 1:  # as many zeros on each side, whatever the size: see network.pad_same
+        side, padding = inner.kernel_size[0] // 2, "VALID"
+        x = tf1.pad(x, [[0, 0], [side, side], [side, side], [0, 0]], name=f"{name}/Pad")
     x = tf1.nn.conv2d(
-        x, variable(f"{variables}/weights", weights), [1, stride, stride, 1], "SAME",
-        dilations=[1, dilation, dilation, 1], name=f"{name}/Conv2D",
+        x,
+        variable(f"{variables}/weights", weights),
+        [1, stride, stride, 1],
+        padding,
+        dilations=[1, dilation, dilation, 1],
+        name=f"{name}/Conv2D",
     )
     x = tf1.nn.bias_add(x, variable(f"{variables}/biases", biases), name=f"{name}/BiasAdd")
     activation = {"Relu": tf.nn.relu, "Relu6": tf.nn.relu6, "": lambda x, name: x}[relu]
@@ -109,7 +121,12 @@ def anchors(features: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
         x = tf1.cast(tf1.range(grid[2]), tf.float32) * stride[1]
         y, x = y[:, None, None], x[None, :, None]
         zeros = tf1.zeros_like(y + x + heights)
-        sides = [y - heights / 2 + zeros, x - widths / 2 + zeros, y + heights / 2 + zeros, x + widths / 2 + zeros]
+        sides = [
+            y - heights / 2 + zeros,
+            x - widths / 2 + zeros,
+            y + heights / 2 + zeros,
+            x + widths / 2 + zeros,
+        ]
         boxes = tf1.reshape(tf1.stack(sides, axis=-1), [-1, 4])
     return clip(boxes, window)
 
@@ -121,7 +138,12 @@ def clip(boxes: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
         low_y, low_x, high_y, high_x = tf1.unstack(window)
         cut = [
             tf1.maximum(tf1.minimum(value, high), low)
-            for value, low, high in ((y1, low_y, high_y), (x1, low_x, high_x), (y2, low_y, high_y), (x2, low_x, high_x))
+            for value, low, high in (
+                (y1, low_y, high_y),
+                (x1, low_x, high_x),
+                (y2, low_y, high_y),
+                (x2, low_x, high_x),
+            )
         ]
         return tf1.concat(cut, axis=-1)
 
