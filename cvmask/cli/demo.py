@@ -55,7 +55,7 @@ def write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
 def write_clip(path: Path, model: MaskRCNN) -> None:
     """Annotate a moving scene, frame by frame, into an mp4."""
     with whole_path(path) as part:
-        writer = cv2.VideoWriter(str(part), cv2.VideoWriter_fourcc(*"mp4v"), FRAME_RATE, SIZE_WH)
+        writer = cv2.VideoWriter(str(part), cv2.VideoWriter.fourcc(*"mp4v"), FRAME_RATE, SIZE_WH)
         try:
             if not writer.isOpened():
                 raise SinkError(f"{path}: OpenCV {cv2.__version__} cannot write mp4v video here")

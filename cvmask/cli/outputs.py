@@ -57,7 +57,9 @@ class Outputs:
         except cv2.error:
             written = False
         if not written:
-            raise SinkError(f"{path}: OpenCV cannot write {picture.shape[1]}x{picture.shape[0]} as {path.suffix}")
+            raise SinkError(
+                f"{path}: OpenCV cannot write {picture.shape[1]}x{picture.shape[0]} as {path.suffix}"
+            )
         write_whole(path, data.tobytes())
         return path
 

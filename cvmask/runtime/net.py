@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -56,7 +56,7 @@ class Net:
         try:
             for name, blob in inputs.items():
                 self.cv.setInput(blob, name)
-            return list(self.cv.forward(self._outputs))
+            return cast("list[NDArray[np.float32]]", list(self.cv.forward(self._outputs)))
         except cv2.error as error:
             raise self._model_error(error) from None
 

@@ -33,7 +33,7 @@ def losses(
     features = net.features(images)
     encodings, logits = net.propose(features)
     result = rpn_losses(batch, encodings, logits)
-    proposals = [propose(e, l, anchors) for e, l in zip(to_numpy(encodings), to_numpy(logits))]
+    proposals = [propose(e, s, anchors) for e, s in zip(to_numpy(encodings), to_numpy(logits))]
     sets = [
         targets.roi_targets(p, s["boxes"], s["classes"], SIZE_WH[::-1], rng) for p, s in zip(proposals, batch)
     ]
