@@ -48,14 +48,11 @@ def imports(path: Path) -> set[str]:
 def floor_of(dotted: str) -> int | None:
     """The floor of cvmask.x.y; None for the package itself."""
     parts = dotted.split(".")
-    if (
-        parts[0] != "cvmask"
-        or len(parts) == 1
-        or (not (PACKAGE / parts[1]).is_dir() and not (PACKAGE / f"{parts[1]}.py").is_file())
-    ):
+    name = parts[1] if parts[0] == "cvmask" and len(parts) > 1 else "__init__"
+    if name.startswith("__") or not ((PACKAGE / name).is_dir() or (PACKAGE / f"{name}.py").is_file()):
         return None
-    found = [i for i, names in enumerate(FLOORS) if parts[1] in names]
-    assert found, f"cvmask.{parts[1]} has no floor: add it to FLOORS"
+    found = [i for i, names in enumerate(FLOORS) if name in names]
+    assert found, f"cvmask.{name} has no floor: add it to FLOORS"
     return found[0]
 
 
