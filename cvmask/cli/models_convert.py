@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 from cvmask import zoo
 from cvmask.errors import ModelError, SinkError
+from cvmask.files import write_whole
 from cvmask.graph.convert import convert
 from cvmask.graph.text import print_text
 from cvmask.graph.wire import read_graph
-from cvmask.zoo.table import GRAPH_FILE
-
-TEXT_FILE = "graph.pbtxt"
+from cvmask.model_files import TEXT_NAME, find_files
 
 
 def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -28,43 +26,29 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "--output",
         metavar="OUT",
         type=Path,
-        help=f"a file, replaced if it is there, or a folder (default: {TEXT_FILE} beside the .pb)",
+        help=f"a file, replaced if it is there, or a folder (default: {TEXT_NAME} beside the .pb)",
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Convert one graph and print where its text is."""
     model = zoo.resolve(args.model)
-    graph = model / GRAPH_FILE if model.is_dir() else model
+    graph = find_files(model).graph
     target = _target(graph, args.output)
     text = print_text(convert(read_graph(graph)))
-    _write_whole(target, text)
+    write_whole(target, text.encode())
     print(target)
     return 0
 
 
 def _target(graph: Path, output: Path | None) -> Path:
     if output is None:
-        target = graph.with_name(TEXT_FILE)
+        target = graph.with_name(TEXT_NAME)
         # It may have been made by hand, and nobody asked for that file to be replaced.
         if target.exists():
             raise SinkError(f"{target} is there already: name it with -o to replace it")
         return target
-    target = output / TEXT_FILE if output.is_dir() else output
+    target = output / TEXT_NAME if output.is_dir() else output
     if target.suffix == ".pb" or (target.exists() and target.samefile(graph)):
         raise ModelError(f"{target} would replace a graph: needed a .pbtxt to write to")
     return target
-
-
-def _write_whole(target: Path, text: str) -> None:
-    beside = target.with_name(f".{target.name}.{os.getpid()}.new")
-    try:
-        try:
-            beside.write_text(text, encoding="utf-8")
-            os.replace(beside, target)
-        finally:
-            beside.unlink(missing_ok=True)
-    except OSError as error:
-        raise SinkError(
-            f"cannot write {target}: {error.strerror or error}; name another place with -o"
-        ) from error

@@ -14,8 +14,8 @@ from cvmask.graph.patch import set_max_detections, set_score_floor
 from cvmask.graph.split import split
 from cvmask.graph.text import print_text
 from cvmask.graph.wire import read_graph
+from cvmask.model_files import find_files
 from cvmask.runtime.net import Net
-from cvmask.zoo.table import GRAPH_FILE
 
 _NOISE_SHAPE = (1, 3, 160, 160)
 # Few, because the whole graph runs its mask head on every row, found or not.
@@ -37,7 +37,7 @@ def self_check(model: Path) -> list[str]:
     One line for each problem; none if the graph converts and splits, and detector plus mask head
     give on noise what the whole graph gives.
     """
-    graph = model / GRAPH_FILE if model.is_dir() else model
+    graph = find_files(model).graph
     try:
         text = convert(read_graph(graph))
         problem = split_differs(np.fromfile(graph, np.uint8), text, graph.name)
