@@ -1,4 +1,4 @@
-"""Constants of a text graph: by name where the `.pb` holds them as OpenCV reads them, spelled out elsewhere."""
+"""Constants of a text graph: by name where OpenCV reads them from the `.pb`, else spelled out."""
 
 from __future__ import annotations
 
@@ -97,6 +97,8 @@ def _readable(tensor: Tensor) -> bool:
     """
     if tensor.dtype not in (FLOAT, INT32, _HALF):
         return False
+    if tensor.is_empty:
+        return True  # stripped weights: check says so, and they do not matter to the text graph
     width = {FLOAT: 4, INT32: 4, _HALF: 2}[tensor.dtype]
     return len(tensor.content) == width * tensor.size or (
         tensor.dtype != _HALF and len(tensor.values) == tensor.size

@@ -6,6 +6,7 @@ that differently. Computing them is surer than recognising the spelling.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -64,7 +65,7 @@ class Numeric:
 
     def _value(self, ref: Ref) -> Array:
         if ref not in self._known:
-            array = self._compute(ref)
+            array: Array = self._compute(ref)
             if array.size > _MAX_ELEMENTS:
                 raise ModelError(f"{ref[0]}: {array.size} elements are too many to be a constant")
             self._known[ref] = array
@@ -77,8 +78,9 @@ class Numeric:
         if node.op == "Const":
             return node.array()
         if node.op in ("Shape", "Size", "Rank"):
-            shape = np.array(self._shape(self._flow.refs(node)[0]), np.int32)
-            return {"Shape": shape, "Size": shape.prod(), "Rank": np.array(len(shape))}[node.op].astype(np.int32)
+            shape = self._shape(self._flow.refs(node)[0])
+            number = {"Size": math.prod(shape), "Rank": len(shape)}.get(node.op, shape)
+            return np.asarray(number, np.int32)
         if node.op in RELAYS or node.op in ("Merge", "Exit") or node.op.startswith("TensorArray"):
             return self._relay(ref, node)
         return self._apply(ref, node)

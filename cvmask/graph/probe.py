@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,22 @@ from cvmask.graph.numeric import Numeric, channels
 Array = npt.NDArray[Any]
 _CELLS = (192, 180)  # height and width of the made-up feature map: its far end is clear of every border
 _FAR = 1 << 20  # height and width of the made-up picture: nothing is clipped below or to the right
-_MAPS = ("Conv2D", "BiasAdd", "Relu", "Relu6", "Elu", "FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
-_METHODS = {"ResizeBilinear": "bilinear", "ResizeNearestNeighbor": "nearest", "ResizeBicubic": "bicubic",
-            "ResizeArea": "area"}  # fmt: skip
+_MAPS = (
+    "Conv2D",
+    "BiasAdd",
+    "Relu",
+    "Relu6",
+    "Elu",
+    "FusedBatchNorm",
+    "FusedBatchNormV2",
+    "FusedBatchNormV3",
+)
+_METHODS = {
+    "ResizeBilinear": "bilinear",
+    "ResizeNearestNeighbor": "nearest",
+    "ResizeBicubic": "bicubic",
+    "ResizeArea": "area",
+}
 _PICTURES = ((100, 100), (100, 3000), (3000, 100), (480, 640), (1200, 900), (37, 53))
 
 
@@ -34,7 +48,9 @@ def anchors_of(parts: Anatomy) -> Anchors:
     rows, columns = _CELLS
     found = _decoder_anchors(parts)
     if any(array.size % (rows * columns) for array in found):
-        raise ModelError(f"{parts.graph.origin}: {found[0].size} anchors do not fit {rows} by {columns} cells")
+        raise ModelError(
+            f"{parts.graph.origin}: {found[0].size} anchors do not fit {rows} by {columns} cells"
+        )
     y, x, h, w = (np.asarray(array, np.float64).reshape(rows, columns, -1) for array in found)
     stride = (y[-1, 0, 0] - y[-2, 0, 0], x[0, -1, 0] - x[0, -2, 0])
     offset = (y[-1, -1] - (rows - 1) * stride[0], x[-1, -1] - (columns - 1) * stride[1])
@@ -125,10 +141,15 @@ def resizer_of(parts: Anatomy) -> Resizer:
     if not nodes:
         return Resizer("none")
     node = nodes[0]
-    extras = (_METHODS[node.op], node.get("align_corners", "b", False), node.get("half_pixel_centers", "b", False))
+    plain = Resizer(
+        "unknown",
+        method=_METHODS[node.op],
+        align_corners=node.get("align_corners", "b", False),
+        half_pixel_centers=node.get("half_pixel_centers", "b", False),
+    )
     sizes = [_resized(parts, nodes, picture) for picture in _PICTURES]
     known = [size for size in sizes if size is not None]
-    return _recognised(known, extras) if len(known) == len(sizes) else Resizer("unknown", 0, 0, 0, 0, *extras)
+    return _recognised(known, plain) if len(known) == len(sizes) else plain
 
 
 def _layers_before(parts: Anatomy, node: Node) -> bool:
@@ -149,13 +170,17 @@ def _resized(parts: Anatomy, nodes: list[Node], picture: tuple[int, int]) -> tup
     return None
 
 
-def _recognised(sizes: list[tuple[int, int]], extras: tuple[str, bool, bool]) -> Resizer:
+def _recognised(sizes: list[tuple[int, int]], plain: Resizer) -> Resizer:
     if len(set(sizes)) == 1:
-        return Resizer("fixed_shape", 0, 0, *sizes[0], *extras)
-    resizer = Resizer("keep_aspect_ratio", min(sizes[0]), max(max(size) for size in sizes), 0, 0, *extras)
-    fits = all(max(abs(a - b) for a, b in zip(keep_aspect(picture, resizer), size)) <= 1
-               for picture, size in zip(_PICTURES, sizes))  # fmt: skip
-    return resizer if fits else Resizer("unknown", 0, 0, 0, 0, *extras)
+        height, width = sizes[0]
+        return replace(plain, kind="fixed_shape", height=height, width=width)
+    longest = max(max(size) for size in sizes)
+    resizer = replace(plain, kind="keep_aspect_ratio", min_dimension=min(sizes[0]), max_dimension=longest)
+    for picture, (height, width) in zip(_PICTURES, sizes):
+        expected = keep_aspect(picture, resizer)
+        if abs(expected[0] - height) > 1 or abs(expected[1] - width) > 1:
+            return plain
+    return resizer
 
 
 def keep_aspect(picture: tuple[int, int], resizer: Resizer) -> tuple[int, int]:
