@@ -69,11 +69,14 @@ def test_convert_never_writes_to_a_graph(folder, name):
     assert (folder / GRAPH_FILE).read_bytes() == b"graph"
 
 
-def test_convert_into_a_folder_that_is_not_there_is_one_line(folder):
-    with pytest.raises(
-        SinkError, match=r"cannot write .*No such file or directory; name another place with -o"
-    ):
-        convert(folder, "-o", folder / "nowhere" / "a.pbtxt")
+def test_convert_makes_the_folder_it_writes_to(folder):
+    convert(folder, "-o", folder / "new" / "a.pbtxt")
+    assert (folder / "new" / "a.pbtxt").exists()
+
+
+def test_convert_into_a_place_that_is_no_folder_is_one_line(folder):
+    with pytest.raises(SinkError, match="a.pbtxt cannot be written"):
+        convert(folder, "-o", folder / GRAPH_FILE / "a.pbtxt")
     assert names(folder) == [GRAPH_FILE]
 
 

@@ -20,7 +20,7 @@ from cvmask.sinks.base import Sink
 from cvmask.sinks.encoders import CODECS, Encoder, OpenCVEncoder
 from cvmask.sinks.fit import even, fit
 from cvmask.sources.base import Frame, Notify, ignore
-from cvmask.whole import whole_file
+from cvmask.files import whole_path
 
 DEFAULT_RATE = Fraction(25)
 _SPARE_BYTES = 1 << 16
@@ -123,7 +123,7 @@ class VideoFile(Sink):
         if self._size_wh != (width, height):
             self._notify(f"{self.name}: sides made even, {width}x{height} became {self._size_text()}")
         with self._stack:
-            self._part = self._stack.enter_context(whole_file(self.name))
+            self._part = self._stack.enter_context(whole_path(self.name))
             self._encoder = self._new_encoder((frame.time_s if frame else None) or 0.0)
             # Only now that nothing failed does the file outlive this block.
             self._stack = self._stack.pop_all()
