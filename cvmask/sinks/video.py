@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from cvmask.detections import Detections
 from cvmask.errors import SinkError
+from cvmask.files import whole_path
 from cvmask.sinks.av_encoder import SUFFIXES as AV_SUFFIXES
 from cvmask.sinks.av_encoder import AvEncoder, has_av
 from cvmask.sinks.base import Sink
 from cvmask.sinks.encoders import CODECS, Encoder, OpenCVEncoder
 from cvmask.sinks.fit import even, fit
 from cvmask.sources.base import Frame, Notify, ignore
-from cvmask.files import whole_path
 
 DEFAULT_RATE = Fraction(25)
 _SPARE_BYTES = 1 << 16
