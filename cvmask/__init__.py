@@ -6,11 +6,16 @@
 >>> cv2.imwrite("out.png", cvmask.draw(frame, model.detect(frame), labels=model.labels))
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from cvmask.detections import Detections
 from cvmask.draw import draw
 from cvmask.errors import CvmaskError, ModelError, SinkError, SourceError, TargetError
-from cvmask.loading import load
-from cvmask.runtime.model import MaskRCNN
+
+if TYPE_CHECKING:
+    from cvmask.loading import load
+    from cvmask.runtime.model import MaskRCNN
 
 __version__ = "0.1.0"
 
@@ -26,3 +31,13 @@ __all__ = [
     "draw",
     "load",
 ]
+
+# Converting graphs and downloading models take long to import, and many who import cvmask do neither.
+_LATER = {"load": "cvmask.loading", "MaskRCNN": "cvmask.runtime.model"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'cvmask' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_LATER[name]), name)
+    return value

@@ -10,13 +10,14 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from cvmask.cli import options, window
+from cvmask.cli import options
 from cvmask.cli.frame_progress import FrameProgress
 from cvmask.cli.outputs import Outputs
 from cvmask.detections import Detections
 from cvmask.draw import draw
-from cvmask.errors import SourceError
+from cvmask.errors import SinkError, SourceError
 from cvmask.runtime.model import MaskRCNN
+from cvmask.sinks import Window
 from cvmask.sources import Frame, Images, find_images
 
 EPILOG = """\
@@ -45,7 +46,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--save-json", action="store_true", help="write boxes, scores, classes and RLE masks too"
     )
     parser.add_argument(
-        "--show", action="store_true", help="show each result in a window; q ends, any key goes on"
+        "--show", action="store_true", help="show each result in a window: q ends, s saves, any other key goes on"
     )
     options.add_model_options(parser)
     options.add_drawing_options(parser)
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     if model.target.warning:
         print(f"cvmask: {model.target.warning}", file=sys.stderr)
     style = options.drawing(args, model)
-    show = args.show and _can_show()
+    window = _open_window() if args.show else None
     done = 0
     with FrameProgress(len(paths)) as progress:
 
@@ -86,16 +87,19 @@ def run(args: argparse.Namespace) -> int:
             height, width = frame.image.shape[:2]
             found = summarise(detections, model.labels)
             progress.advance(f"{frame.name}: {width}x{height}, {found}, {spent_ms:.0f} ms -> {path}")
-            if show and not window.show(picture):
-                break
+            if window is not None:
+                window.write(picture, frame, detections)
+                if window.ended:
+                    break
     return 0 if not failures else (3 if done else 1)
 
 
-def _can_show() -> bool:
-    why = window.why_no_window()
-    if why:
-        print(f"cvmask: nothing is shown: {why}", file=sys.stderr)
-    return why is None
+def _open_window() -> Window | None:
+    try:
+        return Window(hold=True, on_message=lambda line: print(line, file=sys.stderr))
+    except SinkError as error:
+        print(f"cvmask: {error}", file=sys.stderr)
+        return None
 
 
 def expand(sources: Sequence[str]) -> tuple[list[str], list[str]]:
