@@ -20,7 +20,6 @@ from cvmask.pipeline import annotate
 from cvmask.sinks import Sink, read_json_lines
 from cvmask.sources import Frame, Newest, Source, Video
 
-
 # CVMASK_TEST_FRAMES=10000 makes the test of memory a long one.
 MANY_FRAMES = int(os.environ.get("CVMASK_TEST_FRAMES", "1300"))
 

@@ -40,7 +40,8 @@ def model_files(path: str | os.PathLike[str], text: str | os.PathLike[str] | Non
         raise ModelError(f"{path}: a text graph: give the .pb as the model, and this file as its graph")
     graph = _only_graph(path) if kind.name == "folder" else path
     folder = graph.parent
-    own = kind.name == "folder"
+    # Beside one of several graphs a file may belong to another of them.
+    own = kind.name == "folder" or len(list(folder.glob("*.pb"))) == 1
     return ModelFiles(
         graph=graph,
         text=Path(text) if text is not None else _text_beside(graph, alone=own),
