@@ -1,26 +1,27 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 
 import pytest
 from graph_builder import filled
 from zoo_server import clean_home
 
+from cvmask import bundled
 from cvmask.cli import models, models_convert
 from cvmask.errors import CvmaskError, ModelError, SinkError
-from cvmask.graph.text import parse_text, read_text
+from cvmask.graph.split import split
+from cvmask.graph.text import read_text
 from cvmask.zoo.table import GRAPH_FILE
 
-TEXT = 'node { name: "img" op: "Placeholder" }'
+GRAPH = bundled.path("models/shapes") / GRAPH_FILE
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder with a graph, of which reading and converting are somebody else's concern."""
+    """A folder with a graph and nothing else."""
     clean_home(monkeypatch, tmp_path / "home")
-    monkeypatch.setattr(models_convert, "read_graph", lambda path: path.read_bytes())
-    monkeypatch.setattr(models_convert, "convert", lambda graph: parse_text(TEXT))
-    (tmp_path / GRAPH_FILE).write_bytes(b"graph")
+    shutil.copy(GRAPH, tmp_path)
     return tmp_path
 
 
@@ -37,7 +38,7 @@ def names(folder):
 def test_convert_writes_beside_the_graph(folder, capsys):
     assert convert(folder / GRAPH_FILE) == 0
     assert capsys.readouterr().out == f"{folder}/graph.pbtxt\n"
-    assert [node.op for node in read_text(folder / "graph.pbtxt")] == ["Placeholder"]
+    assert split(read_text(folder / "graph.pbtxt")).masks == "detection_masks"
     assert names(folder) == [GRAPH_FILE, "graph.pbtxt"]
 
 
@@ -66,7 +67,7 @@ def test_convert_does_not_replace_a_text_graph_unasked(folder):
 def test_convert_never_writes_to_a_graph(folder, name):
     with pytest.raises(ModelError, match="would replace a graph"):
         convert(folder, "-o", folder / name)
-    assert (folder / GRAPH_FILE).read_bytes() == b"graph"
+    assert (folder / GRAPH_FILE).read_bytes() == GRAPH.read_bytes()
 
 
 def test_convert_makes_the_folder_it_writes_to(folder):

@@ -156,7 +156,7 @@ def test_clone_has_networks_of_its_own_and_the_same_answers(model: MaskRCNN) -> 
 
 
 def test_labels_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(cvmask.ModelError, match="8 classes, but there are 2 labels"):
+    with pytest.raises(cvmask.ModelError, match="2 labels for 8 classes"):
         cvmask.load("shapes", labels=["a", "b"])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 from cvmask import loading
@@ -63,7 +64,7 @@ def load_model(args: argparse.Namespace) -> MaskRCNN:
         offer_download(args.model)
     classes = None if args.classes is None else [c for c in args.classes.split(",") if c.strip()]
     try:
-        return loading.load(
+        model = loading.load(
             args.model,
             graph=args.graph,
             labels=args.labels,
@@ -78,6 +79,10 @@ def load_model(args: argparse.Namespace) -> MaskRCNN:
         )
     except ValueError as error:
         raise UsageError(str(error)) from None
+    for line in (*model.notes, model.target.warning):
+        if line:
+            print(f"cvmask: {line}", file=sys.stderr)
+    return model
 
 
 def drawing(args: argparse.Namespace, model: MaskRCNN) -> dict[str, Any]:

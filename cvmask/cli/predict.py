@@ -61,8 +61,6 @@ def run(args: argparse.Namespace) -> int:
         return 1
     outputs = Outputs(args.output, paths)
     model = options.load_model(args)
-    if model.target.warning:
-        print(f"cvmask: {model.target.warning}", file=sys.stderr)
     style = options.drawing(args, model)
     window = _open_window() if args.show else None
     done = 0

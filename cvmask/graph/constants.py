@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from cvmask.errors import ModelError
 from cvmask.graph.flow import Flow, Ref
-from cvmask.graph.nodes import Node
+from cvmask.graph.nodes import Graph, Node
 from cvmask.graph.numeric import Numeric
 from cvmask.graph.tensors import FLOAT, INT32, Attr, Tensor
 
@@ -25,6 +25,7 @@ class Constants:
         self._flow = flow
         self._taken: dict[str, Node] = {}
         self._used: set[str] = set()
+        self._stripped = bool(stripped(flow.graph))
 
     @property
     def nodes(self) -> list[Node]:
@@ -44,7 +45,7 @@ class Constants:
         """The name of the constant that `ref` holds; `instead` is spelled out where OpenCV cannot read it."""
         ref = self._flow.origin(ref)
         node = self._flow.node(ref)
-        if node.op == "Const" and _readable(node.get("value", "tensor")):
+        if node.op == "Const" and (self._stripped or _readable(node.get("value", "tensor"))):
             return node.name
         return self.inline(node.name, Numeric(self._flow).value(ref) if instead is None else instead)
 
@@ -78,6 +79,14 @@ class Constants:
         return name
 
 
+def stripped(graph: Graph) -> list[str]:
+    """The constants shaped like weights that hold none: zeros may be spelled so, weights are not."""
+    tensors = ((node.name, node.get("value", "tensor")) for node in graph if node.op == "Const")
+    return [
+        name for name, t in tensors if t is not None and t.is_empty and len(t.shape) in (2, 4) and t.size > 32
+    ]
+
+
 def const_node(name: str, array: Array) -> Node:
     """A Const of a text graph: 32-bit floats or integers."""
     if array.dtype.kind in "iu":
@@ -97,8 +106,6 @@ def _readable(tensor: Tensor) -> bool:
     """
     if tensor.dtype not in (FLOAT, INT32, _HALF):
         return False
-    if tensor.is_empty:
-        return True  # stripped weights: check says so, and they do not matter to the text graph
     width = {FLOAT: 4, INT32: 4, _HALF: 2}[tensor.dtype]
     return len(tensor.content) == width * tensor.size or (
         tensor.dtype != _HALF and len(tensor.values) == tensor.size

@@ -76,6 +76,8 @@ class MaskRCNN:
         Whether to raise TargetError when something else would run.
     origin
         What messages call the model.
+    notes
+        What is worth saying about its files, a sentence each.
 
     Raises
     ------
@@ -95,12 +97,14 @@ class MaskRCNN:
         target: str = "cpu",
         strict_target: bool = False,
         origin: str = "model",
+        notes: Sequence[str] = (),
     ) -> None:
         targets.check_name(target)
-        self._arguments = (graph, text, labels, resizer, settings, target, strict_target, origin)
+        self._arguments = (graph, text, labels, resizer, settings, target, strict_target, origin, notes)
         self._lock = threading.Lock()
         self.resizer = resizer
         self.settings = settings
+        self.notes = tuple(notes)
 
         def make(name: str) -> Pair:
             return Pair(graph, text, name, origin)

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from cvmask.errors import CvmaskError
 from cvmask.graph.convert import convert
+from cvmask.graph.folder import model_files
 from cvmask.graph.nodes import Graph
 from cvmask.graph.patch import set_max_detections, set_score_floor
 from cvmask.graph.split import split
 from cvmask.graph.text import print_text
 from cvmask.graph.wire import read_graph
-from cvmask.model_files import find_files
 from cvmask.runtime.net import Net
 
 _NOISE_SHAPE = (1, 3, 160, 160)
@@ -37,7 +37,7 @@ def self_check(model: Path) -> list[str]:
     One line for each problem; none if the graph converts and splits, and detector plus mask head
     give on noise what the whole graph gives.
     """
-    graph = find_files(model).graph
+    graph = model_files(model).graph
     try:
         text = convert(read_graph(graph))
         problem = split_differs(np.fromfile(graph, np.uint8), text, graph.name)
