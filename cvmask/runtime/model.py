@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,18 +135,44 @@ class MaskRCNN:
         TypeError, ValueError
             If it is no frame; the message says what to do.
         """
-        frame = check_frame(frame)
-        blob = to_blob(frame, self.resizer)
-        settings = self.settings
-        with self._lock:
-            rows, features = self._pair.detect(blob)
-            kept = keep_rows(rows, settings.score_threshold, settings.classes, settings.max_detections)
-            masks = self._pair.masks(features, kept)
-        return to_detections(kept, masks, (frame.shape[0], frame.shape[1]))
+        return self._detect(frame, _ignore)
+
+    def detect_timed(self, frame: NDArray[np.uint8]) -> tuple[Detections, dict[str, float]]:
+        """As `detect`, and the milliseconds of its stages: resize, detector, mask head, decode."""
+        spent_ms: dict[str, float] = {}
+        last = time.perf_counter()
+
+        def note(stage: str) -> None:
+            nonlocal last
+            now = time.perf_counter()
+            spent_ms[stage] = spent_ms.get(stage, 0.0) + 1000 * (now - last)
+            last = now
+
+        return self._detect(frame, note), spent_ms
 
     def clone(self) -> MaskRCNN:
         """Make the same model with networks of its own, for work in parallel; the graph is shared."""
         return MaskRCNN(*self._arguments)
+
+    def _detect(self, frame: NDArray[np.uint8], note: Callable[[str], None]) -> Detections:
+        frame = check_frame(frame)
+        settings = self.settings
+        blob = to_blob(frame, self.resizer)
+        note("resize")
+        with self._lock:
+            rows, features = self._pair.detect(blob)
+            note("detector")
+            kept = keep_rows(rows, settings.score_threshold, settings.classes, settings.max_detections)
+            note("decode")
+            masks = self._pair.masks(features, kept)
+            note("mask head")
+        detections = to_detections(kept, masks, (frame.shape[0], frame.shape[1]))
+        note("decode")
+        return detections
+
+
+def _ignore(stage: str) -> None:
+    pass
 
 
 def _checked_labels(labels: Sequence[str] | None, count: int, origin: str) -> tuple[str, ...]:
