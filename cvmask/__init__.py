@@ -1,3 +1,43 @@
-"""Mask R-CNN instance segmentation with nothing but OpenCV and NumPy."""
+"""Mask R-CNN instance segmentation with nothing but OpenCV and NumPy.
+
+>>> import cv2, cvmask
+>>> model = cvmask.load("shapes")
+>>> frame = cv2.imread("scene.png")
+>>> cv2.imwrite("out.png", cvmask.draw(frame, model.detect(frame), labels=model.labels))
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from cvmask.detections import Detections
+from cvmask.draw import draw
+from cvmask.errors import CvmaskError, ModelError, SinkError, SourceError, TargetError
+
+if TYPE_CHECKING:
+    from cvmask.loading import load
+    from cvmask.runtime.model import MaskRCNN
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "CvmaskError",
+    "Detections",
+    "MaskRCNN",
+    "ModelError",
+    "SinkError",
+    "SourceError",
+    "TargetError",
+    "__version__",
+    "draw",
+    "load",
+]
+
+# Converting graphs and downloading models take long to import, and many who import cvmask do neither.
+_LATER = {"load": "cvmask.loading", "MaskRCNN": "cvmask.runtime.model"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'cvmask' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_LATER[name]), name)
+    return value

@@ -111,6 +111,12 @@ class Detections:
         """Give the boxes in whole pixels, shape (n, 4), right and bottom exclusive: where masks lie."""
         return whole_boxes(self.xyxy, self.frame_size)
 
+    def largest_first(self) -> NDArray[np.intp]:
+        """Give the rows in the order to paint in, shape (n,): by box, so that small objects lie on top."""
+        left, top, right, bottom = self.boxes().T
+        order: NDArray[np.intp] = np.argsort(-(right - left) * (bottom - top), kind="stable")
+        return order
+
     def box_masks(self, threshold: float = 0.3) -> list[BoxMask]:
         """Give each mask as large as its box, with its place: all that drawing and exports need."""
         return paste(self.soft_masks, self.boxes(), threshold)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cvmask.captions import Color, make_plate, paint_plate_, place_plates, to_ascii
 from cvmask.detections import Detections
-from cvmask.frames import check_frame
+from cvmask.frames import check_frame_of
 from cvmask.masks import BoxMask
 from cvmask.palette import distinct_colors
 
@@ -58,10 +58,10 @@ def draw(
     TypeError, ValueError
         If the frame is none, or not the one that the detections are of, or an option is out of range.
     """
-    source: NDArray[np.uint8] = np.ascontiguousarray(check_frame(frame))
-    _check_options(source, detections, color_by, opacity)
+    source: NDArray[np.uint8] = np.ascontiguousarray(check_frame_of(frame, detections.frame_size))
+    _check_options(color_by, opacity)
     canvas: NDArray[np.uint8] = source.copy()
-    order = _largest_first(detections)
+    order = detections.largest_first()
     found = detections[order]
     paints = _choose_colors(detections, colors, color_by)[order].tolist()
     line = line_width_px(detections.frame_size)
@@ -141,13 +141,6 @@ def _caption_(
         paint_plate_(canvas, plate, corner, colors[row])
 
 
-def _largest_first(detections: Detections) -> NDArray[np.intp]:
-    boxes = detections.boxes()
-    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    order: NDArray[np.intp] = np.argsort(-area, kind="stable")
-    return order
-
-
 def _choose_colors(
     detections: Detections, colors: NDArray[np.uint8] | Sequence[Sequence[int]] | None, color_by: str
 ) -> NDArray[np.uint8]:
@@ -161,12 +154,7 @@ def _choose_colors(
     return table[by % len(table)].astype(np.uint8)
 
 
-def _check_options(frame: NDArray[np.uint8], detections: Detections, color_by: str, opacity: float) -> None:
-    if detections.frame_size != frame.shape[:2]:
-        raise ValueError(
-            f"the detections are of a frame of {detections.frame_size} (height, width), "
-            f"got a frame of {frame.shape[:2]}"
-        )
+def _check_options(color_by: str, opacity: float) -> None:
     if color_by not in ("class", "instance"):
         raise ValueError(f'color_by must be "class" or "instance", got {color_by!r}')
     if not 0 <= opacity <= 1:

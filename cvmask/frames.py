@@ -29,6 +29,17 @@ def check_frame(frame: object) -> NDArray[np.uint8]:
     return frame
 
 
+def check_frame_of(frame: object, frame_size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Give the frame back if it is one of this (height, width); ValueError or TypeError if not."""
+    checked = check_frame(frame)
+    if checked.shape[:2] != frame_size:
+        raise ValueError(
+            f"the detections are of a frame of {frame_size} (height, width), "
+            f"got a frame of {checked.shape[:2]}"
+        )
+    return checked
+
+
 def _cure(frame: NDArray[np.generic]) -> str:
     if frame.size == 0:
         return "it has no pixel"

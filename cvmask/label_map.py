@@ -27,7 +27,9 @@ def read_label_map(path: Path) -> list[str]:
         fields = {key: number or double or single for key, number, double, single in _FIELD.findall(body)}
         name = fields.get("display_name") or fields.get("name")
         if not fields.get("id", "").isdigit() or int(fields["id"]) < 1 or not name:
-            raise ModelError(f"{path}: each item needs an id from 1 up and a name, got {' '.join(body.split())!r}")
+            raise ModelError(
+                f"{path}: each item needs an id from 1 up and a name, got {' '.join(body.split())!r}"
+            )
         if int(fields["id"]) in names:
             raise ModelError(f"{path}: two items have the id {fields['id']}")
         names[int(fields["id"])] = name

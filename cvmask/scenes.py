@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, cast
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating[Any]]
 
 LABELS = ("circle", "square", "triangle", "star", "cross", "ring", "heart", "arrow")
 MIN_SIDE, MAX_SIDE = 20, 220
@@ -30,11 +34,11 @@ class Scene:
     every frame of a moving scene.
     """
 
-    image: np.ndarray
-    masks: np.ndarray
-    xyxy: np.ndarray
-    class_id: np.ndarray
-    instance_id: np.ndarray
+    image: NDArray[np.uint8]
+    masks: NDArray[np.bool_]
+    xyxy: NDArray[np.float32]
+    class_id: NDArray[np.int32]
+    instance_id: NDArray[np.int32]
 
 
 @dataclass
@@ -42,49 +46,61 @@ class _Thing:
     """One object: its outline in unit coordinates, where it is, and how it is painted."""
 
     class_id: int
-    outline: list[np.ndarray]
-    center: np.ndarray
+    outline: list[Floats]
+    center: Floats
     scale: float
     angle: float
-    paint: np.ndarray
-    edge: np.ndarray | None
-    velocity: np.ndarray
+    paint: NDArray[np.uint8]
+    edge: Floats | None
+    velocity: Floats
     spin: float
 
 
 # Outlines
 
 
-def _circle_points(radius: float = 1.0, count: int = 64) -> np.ndarray:
+def _circle_points(radius: float = 1.0, count: int = 64) -> Floats:
     angles = np.linspace(0, 2 * np.pi, count, endpoint=False)
     return radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
-def _star_points(inner: float) -> np.ndarray:
+def _star_points(inner: float) -> Floats:
     angles = np.linspace(0, 2 * np.pi, 10, endpoint=False)
     radii = np.where(np.arange(10) % 2 == 0, 1.0, inner)
-    return radii[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    return cast("Floats", radii[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1))
 
 
-def _cross_points(arm: float) -> np.ndarray:
+def _cross_points(arm: float) -> Floats:
     a = arm
-    corners = [(-a, -1), (a, -1), (a, -a), (1, -a), (1, a), (a, a), (a, 1), (-a, 1), (-a, a), (-1, a), (-1, -a)]
+    corners = [
+        (-a, -1),
+        (a, -1),
+        (a, -a),
+        (1, -a),
+        (1, a),
+        (a, a),
+        (a, 1),
+        (-a, 1),
+        (-a, a),
+        (-1, a),
+        (-1, -a),
+    ]
     return np.array([*corners, (-a, -a)], float)
 
 
-def _heart_points() -> np.ndarray:
+def _heart_points() -> Floats:
     # x = 16 sin^3 t, y = 13 cos t - 5 cos 2t - 2 cos 3t - cos 4t: the usual heart curve, scaled to about 1.
     t = np.linspace(0, 2 * np.pi, 64, endpoint=False)
     y = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
     return np.stack([16 * np.sin(t) ** 3, -y - 2.5], axis=1) / 16
 
 
-def _arrow_points(shaft: float, head: float) -> np.ndarray:
+def _arrow_points(shaft: float, head: float) -> Floats:
     s, h = shaft, head
     return np.array([(-1, -s), (h, -s), (h, -0.75), (1, 0), (h, 0.75), (h, s), (-1, s)], float)
 
 
-def _outline(name: str, rng: np.random.Generator) -> list[np.ndarray]:
+def _outline(name: str, rng: np.random.Generator) -> list[Floats]:
     """One polygon, or two for a ring: points (k, 2), x and y in about -1..1, filled by the even-odd rule."""
     if name == "circle":
         return [_circle_points()]
@@ -106,7 +122,7 @@ def _outline(name: str, rng: np.random.Generator) -> list[np.ndarray]:
 # Paint
 
 
-def _pattern(rng: np.random.Generator, height: int, width: int, kinds: tuple[str, ...]) -> np.ndarray:
+def _pattern(rng: np.random.Generator, height: int, width: int, kinds: tuple[str, ...]) -> Floats:
     """A pattern of float32 (height, width) in 0..1."""
     kind = kinds[rng.integers(len(kinds))]
     if kind == "solid":
@@ -122,20 +138,20 @@ def _pattern(rng: np.random.Generator, height: int, width: int, kinds: tuple[str
     along = x * np.float32(np.cos(angle)) + y * np.float32(np.sin(angle))
     if kind == "gradient":
         low, high = along.min(), along.max()
-        return (along - low) / max(high - low, np.float32(1))
+        return cast("Floats", (along - low) / max(high - low, np.float32(1)))
     period = np.float32(rng.uniform(5, 40))
     wave = np.sin(along * (2 * np.float32(np.pi) / period) + np.float32(rng.uniform(0, 6)))
     if kind == "checker":
         across = y * np.float32(np.cos(angle)) - x * np.float32(np.sin(angle))
         wave = wave * np.sin(across * (2 * np.float32(np.pi) / period))
-    return (wave > 0).astype(np.float32) if rng.random() < 0.5 else wave / 2 + np.float32(0.5)
+    return cast("Floats", (wave > 0).astype(np.float32) if rng.random() < 0.5 else wave / 2 + np.float32(0.5))
 
 
-def _mix(pattern: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def _mix(pattern: Floats, first: Floats, second: Floats) -> Floats:
     return first.astype(np.float32) + pattern[..., None] * (second - first).astype(np.float32)
 
 
-def _background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+def _background(rng: np.random.Generator, height: int, width: int) -> Floats:
     first, second = rng.uniform(0, 255, 3), rng.uniform(0, 255, 3)
     second = first + (second - first) * rng.uniform(0.15, 1)
     kinds = ("gradient", "stripes", "checker", "blobs", "noise", "solid")
@@ -145,7 +161,7 @@ def _background(rng: np.random.Generator, height: int, width: int) -> np.ndarray
     return picture
 
 
-def _paint(rng: np.random.Generator, side: int, avoid: np.ndarray) -> np.ndarray:
+def _paint(rng: np.random.Generator, side: int, avoid: Floats) -> NDArray[np.uint8]:
     """A texture of uint8 (side, side, 3) whose colours are far from `avoid`."""
     first, second = _far_color(rng, avoid), _far_color(rng, avoid)
     second = first + (second - first) * rng.uniform(0.1, 1)
@@ -153,7 +169,7 @@ def _paint(rng: np.random.Generator, side: int, avoid: np.ndarray) -> np.ndarray
     return np.clip(_mix(_pattern(rng, side, side, kinds), first, second), 0, 255).astype(np.uint8)
 
 
-def _far_color(rng: np.random.Generator, avoid: np.ndarray) -> np.ndarray:
+def _far_color(rng: np.random.Generator, avoid: Floats) -> Floats:
     for _ in range(20):
         color = rng.uniform(0, 255, 3)
         if np.linalg.norm(color - avoid) > _MIN_CONTRAST:
@@ -165,7 +181,7 @@ def _far_color(rng: np.random.Generator, avoid: np.ndarray) -> np.ndarray:
 
 
 def _new_thing(
-    rng: np.random.Generator, size_wh: tuple[int, int], center: np.ndarray, under: np.ndarray
+    rng: np.random.Generator, size_wh: tuple[int, int], center: Floats, under: Floats
 ) -> _Thing:
     """An object at `center` whose colours differ from the colour `under` it."""
     class_id = int(rng.integers(len(LABELS)))
@@ -180,15 +196,17 @@ def _new_thing(
     edge = rng.uniform(0, 255, 3) if rng.random() < 0.3 else None
     speed, heading = rng.uniform(20, 90), rng.uniform(0, 2 * np.pi)
     velocity = speed * np.array([np.cos(heading), np.sin(heading)])
-    return _Thing(class_id, outline, center, side / extent, angle, texture, edge, velocity, rng.uniform(-1, 1))
+    return _Thing(
+        class_id, outline, center, side / extent, angle, texture, edge, velocity, rng.uniform(-1, 1)
+    )
 
 
-def _rotated(points: np.ndarray, angle: float) -> np.ndarray:
+def _rotated(points: Floats, angle: float) -> Floats:
     cos, sin = np.cos(angle), np.sin(angle)
-    return points @ np.array([[cos, sin], [-sin, cos]])
+    return cast("Floats", points @ np.array([[cos, sin], [-sin, cos]]))
 
 
-def _cover(thing: _Thing) -> tuple[int, int, np.ndarray]:
+def _cover(thing: _Thing) -> tuple[int, int, Floats]:
     """Left, top and how much of each pixel the object covers: float32 (h, w) in 0..1."""
     polygons = [_rotated(points, thing.angle) * thing.scale + thing.center for points in thing.outline]
     left, top = np.floor(polygons[0].min(axis=0)).astype(int) - 1
@@ -201,7 +219,9 @@ def _cover(thing: _Thing) -> tuple[int, int, np.ndarray]:
     return int(left), int(top), cover.astype(np.float32) / 255
 
 
-def _clip_to(size_wh: tuple[int, int], left: int, top: int, cover: np.ndarray) -> tuple[slice, slice, np.ndarray]:
+def _clip_to(
+    size_wh: tuple[int, int], left: int, top: int, cover: Floats
+) -> tuple[slice, slice, Floats]:
     """The part of a cover that lies in the frame: rows, columns and the cut."""
     height, width = cover.shape
     x0, y0 = max(left, 0), max(top, 0)
@@ -210,7 +230,7 @@ def _clip_to(size_wh: tuple[int, int], left: int, top: int, cover: np.ndarray) -
 
 
 def _place(
-    rng: np.random.Generator, size_wh: tuple[int, int], count: int, background: np.ndarray, overlap: bool
+    rng: np.random.Generator, size_wh: tuple[int, int], count: int, background: Floats, overlap: bool
 ) -> list[_Thing]:
     """Objects from back to front, each with at least half of it seen."""
     things: list[_Thing] = []
@@ -240,7 +260,14 @@ def _place(
     return things
 
 
-def _paint_on(picture: np.ndarray, thing: _Thing, rows: slice, columns: slice, top_left: tuple[int, int], cut: np.ndarray) -> None:
+def _paint_on(
+    picture: Floats,
+    thing: _Thing,
+    rows: slice,
+    columns: slice,
+    top_left: tuple[int, int],
+    cut: Floats,
+) -> None:
     """Lay the object over float32 (H, W, 3) `picture`, in place."""
     y0, x0 = rows.start - top_left[1], columns.start - top_left[0]
     height, width = cut.shape
@@ -254,7 +281,7 @@ def _paint_on(picture: np.ndarray, thing: _Thing, rows: slice, columns: slice, t
     region += cut[..., None] * (texture - region)
 
 
-def _render(things: list[_Thing], background: np.ndarray) -> Scene:
+def _render(things: list[_Thing], background: Floats) -> Scene:
     height, width = background.shape[:2]
     picture = background.copy()
     owner = np.full((height, width), -1, np.int16)
@@ -268,7 +295,7 @@ def _render(things: list[_Thing], background: np.ndarray) -> Scene:
     return _with_truth(image, owner, things)
 
 
-def _with_truth(image: np.ndarray, owner: np.ndarray, things: list[_Thing]) -> Scene:
+def _with_truth(image: NDArray[np.uint8], owner: NDArray[np.int16], things: list[_Thing]) -> Scene:
     ids = [i for i in range(len(things)) if (owner == i).any()]
     masks = np.stack([owner == i for i in ids]) if ids else np.zeros((0, *owner.shape), bool)
     boxes = [cv2.boundingRect(mask.astype(np.uint8)) for mask in masks]
@@ -301,7 +328,7 @@ def make_scene(
     ValueError
         If a side is below 32 pixels.
     """
-    rng, background, things = _compose(seed, size_wh, objects, overlap)
+    background, things = _compose(seed, size_wh, objects, overlap)
     return _render(things, background)
 
 
@@ -318,7 +345,7 @@ def moving_scene(
     Parameters are those of `make_scene`; frame_rate is in frames a second. With overlap=False the
     objects bounce off each other's circles as well, so that none ever hides another.
     """
-    _, background, things = _compose(seed, size_wh, objects, overlap)
+    background, things = _compose(seed, size_wh, objects, overlap)
     for _ in range(frames):
         yield _render(things, background)
         if not overlap:
@@ -329,13 +356,13 @@ def moving_scene(
 
 def _compose(
     seed: int, size_wh: tuple[int, int], objects: int | None, overlap: bool
-) -> tuple[np.random.Generator, np.ndarray, list[_Thing]]:
+) -> tuple[Floats, list[_Thing]]:
     if min(size_wh) < 32:
         raise ValueError(f"size_wh must be at least 32 x 32, got {size_wh[0]} x {size_wh[1]}")
     rng = np.random.default_rng(seed)
     background = _background(rng, size_wh[1], size_wh[0])
     count = int(rng.integers(1, 9)) if objects is None else objects
-    return rng, background, _place(rng, size_wh, count, background, overlap)
+    return background, _place(rng, size_wh, count, background, overlap)
 
 
 def _reach(thing: _Thing) -> float:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from cvmask.detections import Detections
+from cvmask.export.record import Record
 
 ROOT = Path(__file__).resolve().parent.parent
+LABELS = ["disc", "rîng, big", "two parts"]
 
 
 @pytest.fixture
@@ -36,6 +41,29 @@ def two() -> Detections:
     )
 
 
+@pytest.fixture
+def scene() -> Detections:
+    """Give four objects of more than 1,000 pixels in 200 x 300: a disc, a ring, two parts, and a square."""
+    y, x = np.mgrid[:29, :29] - 14.0
+    radius = np.hypot(x, y)
+    soft = [radius < 13, (radius < 13) & (radius > 6), np.abs(x) > 5, radius < 99]
+    return Detections(
+        xyxy=np.array(
+            [[10, 10, 89, 89], [110, 20, 249, 139], [20, 120, 99, 179], [260, 150, 300, 200]], np.float32
+        ),
+        confidence=np.array([0.99, 0.75, 0.5, 0.625], np.float32),
+        class_id=np.array([0, 1, 2, 1], np.int32),
+        soft_masks=np.array(soft, np.float32),
+        frame_size=(200, 300),
+    )
+
+
+@pytest.fixture
+def picture() -> NDArray[np.uint8]:
+    """Give a frame of noise for `scene`."""
+    return np.random.default_rng(11).integers(0, 256, (200, 300, 3), np.uint8)
+
+
 def random_detections(rng: np.random.Generator, count: int, frame_size: tuple[int, int]) -> Detections:
     """Make objects with smooth random masks; some boxes leave the frame, some are of one pixel."""
     height, width = frame_size
@@ -50,3 +78,24 @@ def random_detections(rng: np.random.Generator, count: int, frame_size: tuple[in
         soft_masks=rng.random((count, 15, 15), dtype=np.float32),
         frame_size=frame_size,
     )
+
+
+def iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    return float((a & b).sum() / (a | b).sum())
+
+
+def records(scene: Detections) -> list[Record]:
+    """A picture, an empty picture, and two frames of a video."""
+    tracked = dataclasses.replace(scene, tracker_id=np.array([4, 5, 6, 7], np.int32))
+    return [
+        Record("street.jpg", scene),
+        Record("empty.jpg", scene[:0]),
+        Record("day 2/clip.mp4", scene[1:], frame_index=0, time_s=0.0),
+        Record("day 2/clip.mp4", tracked, frame_index=17, time_s=0.567),
+    ]
+
+
+def write_all(writer: Any, scene: Detections, frame: NDArray[np.uint8] | None = None) -> None:
+    with writer:
+        for record in records(scene):
+            writer.write(record, frame)

@@ -11,6 +11,7 @@ from types import ModuleType
 
 from cvmask import __version__
 from cvmask.cli import demo, models, predict
+from cvmask.cli.options import UsageError
 from cvmask.errors import CvmaskError
 
 DONE, FAILED, WRONG_USAGE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -59,6 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get("CVMASK_DEBUG") == "1":
             raise
         return _fail(str(error))
+    except UsageError as error:
+        return _fail(str(error), WRONG_USAGE)
     except KeyboardInterrupt:
         print("cvmask: interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -72,6 +75,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error) or "out of memory")
 
 
-def _fail(message: str) -> int:
+def _fail(message: str, code: int = FAILED) -> int:
     print(f"cvmask: error: {' '.join(message.split())}", file=sys.stderr)
-    return FAILED
+    return code

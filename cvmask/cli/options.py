@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 from cvmask import loading
@@ -22,19 +23,23 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
     group.add_argument("-m", "--model", default="coco", metavar="MODEL",
                        help="a name from `cvmask models list`, a folder or a .pb (default: coco)")  # fmt: skip
-    group.add_argument("--graph", metavar="PBTXT", help="a text graph of your own instead of the one found or made")
+    group.add_argument(
+        "--graph", metavar="PBTXT", help="a text graph of your own instead of the one found or made"
+    )
     group.add_argument("--labels", metavar="FILE", help="class names, one a line, or a label map")
     group.add_argument("--score-threshold", "--conf", type=_share, default=0.5, metavar="T",
                        help="keep detections with a higher score, 0 to 1 (default: 0.5)")  # fmt: skip
     group.add_argument("--mask-threshold", type=_share, default=0.3, metavar="T",
                        help="the edge of a mask, 0 to 1 (default: 0.3)")  # fmt: skip
-    group.add_argument("--classes", metavar="A,B", help="keep these classes only: names or ids, with commas between")
+    group.add_argument(
+        "--classes", metavar="A,B", help="keep these classes only: names or ids, with commas between"
+    )
     group.add_argument("--max-detections", type=_positive, default=100, metavar="N",
                        help="keep the N best of a picture (default: 100)")  # fmt: skip
     group.add_argument("--proposals", type=_positive, metavar="N",
                        help="first-stage boxes; fewer are faster and approximate: results change")  # fmt: skip
     group.add_argument("--size", default="auto", metavar="SIZE",
-                       help="auto (as trained), native (as it is), 640 (short side) or 800x600 (default: auto)")  # fmt: skip
+                       help="auto (as trained), native, 640 (short side) or 800x600 (default: auto)")  # fmt: skip
     group.add_argument("--target", default="cpu", choices=targets.NAMES, help="where it runs (default: cpu)")
     group.add_argument("--strict-target", action="store_true", help="end rather than run somewhere else")
 
@@ -45,7 +50,9 @@ def add_drawing_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--colors", metavar="FILE", help="colours, one `r g b` a line, as in colors.txt")
     group.add_argument("--color-by", choices=("class", "instance"), default="class",
                        help="one colour a class or one an object (default: class)")  # fmt: skip
-    group.add_argument("--opacity", type=_share, default=0.45, metavar="X", help="of masks, 0 to 1 (default: 0.45)")
+    group.add_argument(
+        "--opacity", type=_share, default=0.45, metavar="X", help="of masks, 0 to 1 (default: 0.45)"
+    )
     group.add_argument("--no-boxes", action="store_true", help="leave out the boxes")
     group.add_argument("--no-masks", action="store_true", help="leave out the masks and their outlines")
     group.add_argument("--no-labels", action="store_true", help="leave out the names and scores")
@@ -57,7 +64,7 @@ def load_model(args: argparse.Namespace) -> MaskRCNN:
         offer_download(args.model)
     classes = None if args.classes is None else [c for c in args.classes.split(",") if c.strip()]
     try:
-        return loading.load(
+        model = loading.load(
             args.model,
             graph=args.graph,
             labels=args.labels,
@@ -72,6 +79,10 @@ def load_model(args: argparse.Namespace) -> MaskRCNN:
         )
     except ValueError as error:
         raise UsageError(str(error)) from None
+    for line in (*model.notes, model.target.warning):
+        if line:
+            print(f"cvmask: {line}", file=sys.stderr)
+    return model
 
 
 def drawing(args: argparse.Namespace, model: MaskRCNN) -> dict[str, Any]:

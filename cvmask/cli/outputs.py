@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.errors import SinkError
-from cvmask.whole import write_whole
+from cvmask.files import write_whole
 
 DEFAULT_FOLDER = Path("cvmask_out")
 WRITABLE = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
@@ -57,7 +57,9 @@ class Outputs:
         except cv2.error:
             written = False
         if not written:
-            raise SinkError(f"{path}: OpenCV cannot write {picture.shape[1]}x{picture.shape[0]} as {path.suffix}")
+            raise SinkError(
+                f"{path}: OpenCV cannot write {picture.shape[1]}x{picture.shape[0]} as {path.suffix}"
+            )
         write_whole(path, data.tobytes())
         return path
 

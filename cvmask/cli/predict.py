@@ -15,8 +15,9 @@ from cvmask.cli.frame_progress import FrameProgress
 from cvmask.cli.outputs import Outputs
 from cvmask.detections import Detections
 from cvmask.draw import draw
-from cvmask.errors import SourceError
+from cvmask.errors import SinkError, SourceError
 from cvmask.runtime.model import MaskRCNN
+from cvmask.sinks import Window
 from cvmask.sources import Frame, Images, find_images
 
 EPILOG = """\
@@ -36,11 +37,17 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("sources", nargs="+", metavar="SOURCE", help="a picture, a folder, or a pattern in quotes")
+    parser.add_argument(
+        "sources", nargs="+", metavar="SOURCE", help="a picture, a folder, or a pattern in quotes"
+    )
     parser.add_argument("-o", "--output", metavar="OUT", type=Path,
                         help="a folder, or a file for a single picture (default: the folder cvmask_out)")  # fmt: skip
-    parser.add_argument("--save-json", action="store_true", help="write boxes, scores, classes and RLE masks too")
-    parser.add_argument("--show", action="store_true", help="show each result in a window; q ends, any key goes on")
+    parser.add_argument(
+        "--save-json", action="store_true", help="write boxes, scores, classes and RLE masks too"
+    )
+    parser.add_argument(
+        "--show", action="store_true", help="show each result in a window: q ends, s saves, any other key goes on"
+    )
     options.add_model_options(parser)
     options.add_drawing_options(parser)
 
@@ -54,11 +61,8 @@ def run(args: argparse.Namespace) -> int:
         return 1
     outputs = Outputs(args.output, paths)
     model = options.load_model(args)
-    if model.target.reason:
-        print(f"cvmask: {model.target.requested} does not run: {model.target.reason}; using "
-              f"{model.target.effective}", file=sys.stderr)  # fmt: skip
     style = options.drawing(args, model)
-    window = _window() if args.show else None
+    window = _open_window() if args.show else None
     done = 0
     with FrameProgress(len(paths)) as progress:
 
@@ -81,9 +85,19 @@ def run(args: argparse.Namespace) -> int:
             height, width = frame.image.shape[:2]
             found = summarise(detections, model.labels)
             progress.advance(f"{frame.name}: {width}x{height}, {found}, {spent_ms:.0f} ms -> {path}")
-            if window is not None and not window(picture):
-                break
+            if window is not None:
+                window.write(picture, frame, detections)
+                if window.ended:
+                    break
     return 0 if not failures else (3 if done else 1)
+
+
+def _open_window() -> Window | None:
+    try:
+        return Window(hold=True, on_message=lambda line: print(line, file=sys.stderr))
+    except SinkError as error:
+        print(f"cvmask: {error}", file=sys.stderr)
+        return None
 
 
 def expand(sources: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -109,7 +123,13 @@ def describe(frame: Frame, detections: Detections, model: MaskRCNN) -> dict[str,
     """Make the JSON record of one picture; boxes are left, top, right, bottom in pixels, masks COCO RLE."""
     height, width = frame.image.shape[:2]
     objects = [
-        {"label": model.labels[c], "class_id": c, "score": round(s, 6), "box_xyxy": [round(v, 3) for v in box], "rle": rle}
+        {
+            "label": model.labels[c],
+            "class_id": c,
+            "score": round(s, 6),
+            "box_xyxy": [round(v, 3) for v in box],
+            "rle": rle,
+        }
         for c, s, box, rle in zip(
             detections.class_id.tolist(),
             detections.confidence.tolist(),

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cvmask.errors import ModelError
-from cvmask.graph.nodes import Graph, Node, source_name
+from cvmask.graph.nodes import Graph, Node
 from cvmask.graph.tensors import FLOAT, Attr
 from cvmask.graph.text import print_text
 
@@ -52,20 +52,20 @@ def split(graph: Graph) -> Split:
     """
     final = final_detections(graph)
     crop = _mask_crop(graph, final)
-    features = source_name(crop.sources()[0])
+    features, detections = crop.sources()[:2]
     masks = _mask_output(graph, crop)
-    head = graph.ancestors([masks], stop=[features, final.name])
-    detector = graph.ancestors([final.name, features])
+    head = graph.ancestors([masks], stop=[features, detections])
+    detector = graph.ancestors([detections, features])
     image = _placeholder(graph, detector)
     if image in head:
         raise ModelError(f"{graph.origin}: the mask head {masks!r} reads the image, it cannot be split off")
-    inputs = [_input(features, (-1, -1, -1, -1)), _input(final.name, (1, 1, -1, 7))]
-    rest = (node for node in graph if node.name in head - {features, final.name})
+    inputs = [_input(features, (-1, -1, -1, -1)), _input(detections, (1, 1, -1, 7))]
+    rest = (node for node in graph if node.name in head - {features, detections})
     return Split(
         detector=Graph(map(_without_control, (n for n in graph if n.name in detector)), graph.origin),
         mask_head=Graph([*inputs, *map(_without_control, rest)], graph.origin),
         image=image,
-        detections=final.name,
+        detections=detections,
         features=features,
         masks=masks,
     )

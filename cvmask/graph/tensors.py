@@ -21,7 +21,7 @@ NUMPY_DTYPES = {
     1: "<f4", 2: "<f8", 3: "<i4", 4: "|u1", 5: "<i2", 6: "|i1", 9: "<i8", 10: "|b1", 17: "<u2", 19: "<f2",
     22: "<u4", 23: "<u8",
 }  # fmt: skip
-FLOAT, INT32, UINT8, STRING = 1, 3, 4, 7
+FLOAT, DOUBLE, INT32, UINT8, STRING, BOOL = 1, 2, 3, 4, 7, 10
 # Elements that a tensor given value by value may have: no damaged shape allocates more.
 _MAX_SPELLED = 1 << 24
 

@@ -9,14 +9,14 @@ import numpy as np
 
 from cvmask.errors import ModelError
 from cvmask.graph.nodes import Node
-from cvmask.graph.tensors import DTYPE_NAMES, STRING, Attr, Tensor
+from cvmask.graph.tensors import BOOL, DOUBLE, DTYPE_NAMES, FLOAT, STRING, Attr, Tensor
 
 # The field that holds the elements of each type, spelled one by one.
 _ELEMENTS = {
     1: "float_val", 2: "double_val", 3: "int_val", 4: "int_val", 5: "int_val", 6: "int_val", 7: "string_val",
     9: "int64_val", 10: "bool_val", 17: "int_val", 22: "uint32_val", 23: "uint64_val",
 }  # fmt: skip
-_MAX_ELEMENTS = 1 << 16  # weights belong into the .pb
+_MAX_BYTES = 1 << 22  # weights belong into the .pb
 
 
 def print_node(node: Node) -> Iterator[str]:
@@ -84,19 +84,20 @@ def _tensor(tensor: Tensor) -> Iterator[str]:
         for value in tensor.values:
             yield f"string_val: {_quote(bytes(value))}"
         return
-    field = _ELEMENTS.get(tensor.dtype)
-    if field is None or tensor.is_empty:
-        return
-    if tensor.size > _MAX_ELEMENTS and len(tensor.values) != 1:
-        raise ModelError(f"a constant of {tensor.size} elements is too large for a text graph")
-    for value in [tensor.array().flat[0]] if len(tensor.values) == 1 else tensor.array().flat:
-        yield f"{field}: {_element(value)}"
+    if len(tensor.content) > _MAX_BYTES:
+        raise ModelError(f"a constant of {len(tensor.content)} bytes is too large for a text graph")
+    if len(tensor.content):
+        yield f"tensor_content: {_quote(bytes(tensor.content))}"
+    for value in tensor.values if tensor.dtype in _ELEMENTS else ():
+        yield f"{_ELEMENTS[tensor.dtype]}: {_element(tensor.dtype, value)}"
 
 
-def _element(value: Any) -> str:
-    if isinstance(value, np.bool_):
-        return "true" if value else "false"
-    return str(value) if isinstance(value, np.floating) else str(int(value))
+def _element(dtype: int, value: Any) -> str:
+    if dtype == BOOL:
+        return _scalar("b", value)
+    if dtype == FLOAT:
+        return _real(value)
+    return repr(float(value)) if dtype == DOUBLE else str(int(value))
 
 
 def _quote(raw: bytes) -> str:

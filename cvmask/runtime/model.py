@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.detections import Detections
-from cvmask.errors import ModelError, TargetError
+from cvmask.errors import ModelError
 from cvmask.frames import check_frame
 from cvmask.graph.nodes import Graph
-from cvmask.graph.split import split
 from cvmask.runtime import targets
+from cvmask.runtime.auto import fastest_pair, open_pair
 from cvmask.runtime.decode import keep_rows, to_detections
-from cvmask.runtime.net import Net
+from cvmask.runtime.pair import Pair
 from cvmask.runtime.resize import Resizer, to_blob
 
-WARM_UP_WH = (64, 64)
+USUAL_WH = (640, 480)  # the frame that target="auto" measures with, resized as the model wants it
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,8 @@ class MaskRCNN:
         Whether to raise TargetError when something else would run.
     origin
         What messages call the model.
+    notes
+        What is worth saying about its files, a sentence each.
 
     Raises
     ------
@@ -95,22 +97,24 @@ class MaskRCNN:
         target: str = "cpu",
         strict_target: bool = False,
         origin: str = "model",
+        notes: Sequence[str] = (),
     ) -> None:
         targets.check_name(target)
-        self._arguments = (graph, text, labels, resizer, settings, target, strict_target, origin)
+        self._arguments = (graph, text, labels, resizer, settings, target, strict_target, origin, notes)
         self._lock = threading.Lock()
-        self._parts = parts = split(text)
-        self._detector = Net(graph, parts.detector_text, [parts.detections, parts.features], origin)
-        self._mask_head = Net(graph, parts.mask_head_text, [parts.masks], origin)
-        for net in (self._detector, self._mask_head):
-            targets.prefer(net, target)
         self.resizer = resizer
         self.settings = settings
-        self.classes_count = self._warm_up()
+        self.notes = tuple(notes)
+
+        def make(name: str) -> Pair:
+            return Pair(graph, text, name, origin)
+
+        if target == "auto":
+            self._pair, self.target = fastest_pair(make, graph, resizer.target_wh(USUAL_WH))
+        else:
+            self._pair, self.target = open_pair(make, target, strict_target)
+        self.classes_count = int(self._pair.mask_shape[0])
         self.labels = _checked_labels(labels, self.classes_count, origin)
-        self.target = targets.observe(self._detector, target)
-        if strict_target and self.target.effective != target:
-            raise TargetError(f"target {target} does not run here: {self.target.reason}")
 
     def detect(self, frame: NDArray[np.uint8]) -> Detections:
         """Find objects in one frame. Safe from several threads, which take turns; see `clone`.
@@ -133,35 +137,21 @@ class MaskRCNN:
         blob = to_blob(frame, self.resizer)
         settings = self.settings
         with self._lock:
-            rows, features = self._detector.forward({self._parts.image: blob})
+            rows, features = self._pair.detect(blob)
             kept = keep_rows(rows, settings.score_threshold, settings.classes, settings.max_detections)
-            masks = self._masks(features, kept)
+            masks = self._pair.masks(features, kept)
         return to_detections(kept, masks, (frame.shape[0], frame.shape[1]))
 
     def clone(self) -> MaskRCNN:
         """Make the same model with networks of its own, for work in parallel; the graph is shared."""
         return MaskRCNN(*self._arguments)
 
-    def _masks(self, features: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        if not rows.size:
-            return np.zeros((0, *self._mask_shape), np.float32)
-        inputs = {self._parts.features: features, self._parts.detections: rows}
-        return self._mask_head.forward(inputs)[0]
-
-    def _warm_up(self) -> int:
-        """Run both networks once, on little, and learn the shape of the masks; the number of classes."""
-        width, height = WARM_UP_WH
-        blob = np.zeros((1, 3, height, width), np.float32)
-        _, features = self._detector.forward({self._parts.image: blob})
-        row = np.array([0, 0, 1, 0, 0, 1, 1], np.float32).reshape(1, 1, 1, 7)
-        inputs = {self._parts.features: features, self._parts.detections: row}
-        self._mask_shape = self._mask_head.forward(inputs)[0].shape[1:]
-        return int(self._mask_shape[0])
-
 
 def _checked_labels(labels: Sequence[str] | None, count: int, origin: str) -> tuple[str, ...]:
     if labels is None:
         return tuple(f"class {i}" for i in range(count))
     if len(labels) != count:
-        raise ModelError(f"{origin} has {count} classes, but there are {len(labels)} labels: give one line a class")
+        raise ModelError(
+            f"{origin} has {count} classes, but there are {len(labels)} labels: give one line a class"
+        )
     return tuple(labels)

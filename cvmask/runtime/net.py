@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -39,7 +39,9 @@ class Net:
         self._outputs = list(outputs)
         self._origin = origin
         try:
-            self.cv = cv2.dnn.readNetFromTensorflow(graph, np.frombuffer(text.encode(), np.uint8), **_engine())
+            self.cv = cv2.dnn.readNetFromTensorflow(
+                graph, np.frombuffer(text.encode(), np.uint8), **_engine()
+            )
         except cv2.error as error:
             raise self._model_error(error) from None
 
@@ -54,7 +56,7 @@ class Net:
         try:
             for name, blob in inputs.items():
                 self.cv.setInput(blob, name)
-            return list(self.cv.forward(self._outputs))
+            return cast("list[NDArray[np.float32]]", list(self.cv.forward(self._outputs)))
         except cv2.error as error:
             raise self._model_error(error) from None
 

@@ -118,7 +118,9 @@ def resample(frame: NDArray[np.uint8], target_wh: tuple[int, int], sampling: str
     if sampling == "half_pixel":
         return cast("NDArray[np.float32]", cv2.resize(picture, target_wh, interpolation=cv2.INTER_LINEAR))
     corners = int(sampling == "align_corners")
-    scale_x, scale_y = ((old - corners) / max(new - corners, 1) for old, new in zip((width, height), target_wh))
+    scale_x, scale_y = (
+        (old - corners) / max(new - corners, 1) for old, new in zip((width, height), target_wh)
+    )
     matrix = np.array([[scale_x, 0, 0], [0, scale_y, 0]], np.float64)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     warped = cv2.warpAffine(picture, matrix, target_wh, flags=flags, borderMode=cv2.BORDER_REPLICATE)

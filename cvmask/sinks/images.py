@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from cvmask.detections import Detections
 from cvmask.errors import SinkError
+from cvmask.files import write_whole
 from cvmask.sinks.base import Sink
 from cvmask.sources.base import Frame
-from cvmask.whole import write_whole
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from cvmask.detections import Detections
 from cvmask.errors import SinkError
+from cvmask.files import whole_path
 from cvmask.sinks.av_encoder import SUFFIXES as AV_SUFFIXES
 from cvmask.sinks.av_encoder import AvEncoder, has_av
 from cvmask.sinks.base import Sink
 from cvmask.sinks.encoders import CODECS, Encoder, OpenCVEncoder
 from cvmask.sinks.fit import even, fit
 from cvmask.sources.base import Frame, Notify, ignore
-from cvmask.whole import whole_file
 
 DEFAULT_RATE = Fraction(25)
 _SPARE_BYTES = 1 << 16
@@ -123,7 +123,7 @@ class VideoFile(Sink):
         if self._size_wh != (width, height):
             self._notify(f"{self.name}: sides made even, {width}x{height} became {self._size_text()}")
         with self._stack:
-            self._part = self._stack.enter_context(whole_file(self.name))
+            self._part = self._stack.enter_context(whole_path(self.name))
             self._encoder = self._new_encoder((frame.time_s if frame else None) or 0.0)
             # Only now that nothing failed does the file outlive this block.
             self._stack = self._stack.pop_all()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-LABELS = ("circle", "square", "triangle", "star", "cross", "ring", "heart", "arrow")
+from cvmask.scenes import LABELS
+
 NUM_CLASSES = len(LABELS)
 
 # Image resizer (keep_aspect_ratio_resizer) and input scaling: x / 127.5 - 1, as Inception's.

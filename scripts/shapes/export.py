@@ -32,7 +32,9 @@ def weights_of(layer: ConvBN | nn.Conv2d | nn.Linear) -> tuple[np.ndarray, np.nd
         biases = bn.bias.detach().numpy() - bn.running_mean.numpy() * scale
         return layer.conv.weight.detach().numpy().transpose(2, 3, 1, 0) * scale, biases
     weights = layer.weight.detach().numpy()
-    return weights.T if isinstance(layer, nn.Linear) else weights.transpose(2, 3, 1, 0), layer.bias.detach().numpy()
+    return weights.T if isinstance(layer, nn.Linear) else weights.transpose(
+        2, 3, 1, 0
+    ), layer.bias.detach().numpy()
 
 
 def variable(name: str, value: np.ndarray) -> tf.Tensor:
@@ -45,15 +47,25 @@ def variable(name: str, value: np.ndarray) -> tf.Tensor:
             return tf1.identity(tf1.constant(value.astype(np.float32), name=name), name=f"{name}/read")
 
 
-def conv(x: tf.Tensor, name: str, layer: ConvBN | nn.Conv2d, relu: str = "", variables: str = "") -> tf.Tensor:
+def conv(
+    x: tf.Tensor, name: str, layer: ConvBN | nn.Conv2d, relu: str = "", variables: str = ""
+) -> tf.Tensor:
     """Convolution, bias and activation under `name`; the variables lie there or under `variables`."""
     weights, biases = weights_of(layer)
     inner = layer.conv if isinstance(layer, ConvBN) else layer
     stride, dilation = inner.stride[0], inner.dilation[0]
     variables = variables or name
+    padding = "SAME"
+    if stride > 1:  # as many zeros on each side, whatever the size: see network.pad_same
+        side, padding = inner.kernel_size[0] // 2, "VALID"
+        x = tf1.pad(x, [[0, 0], [side, side], [side, side], [0, 0]], name=f"{name}/Pad")
     x = tf1.nn.conv2d(
-        x, variable(f"{variables}/weights", weights), [1, stride, stride, 1], "SAME",
-        dilations=[1, dilation, dilation, 1], name=f"{name}/Conv2D",
+        x,
+        variable(f"{variables}/weights", weights),
+        [1, stride, stride, 1],
+        padding,
+        dilations=[1, dilation, dilation, 1],
+        name=f"{name}/Conv2D",
     )
     x = tf1.nn.bias_add(x, variable(f"{variables}/biases", biases), name=f"{name}/BiasAdd")
     activation = {"Relu": tf.nn.relu, "Relu6": tf.nn.relu6, "": lambda x, name: x}[relu]
@@ -93,11 +105,11 @@ def preprocess(images: tf.Tensor) -> tf.Tensor:
         return tf1.subtract(scaled, np.float32(1.0), name="sub")
 
 
-# Boxes: normalised (y1, x1, y2, x2)
+# Boxes: (y1, x1, y2, x2) in pixels of the resized picture; a window is (0, 0, height, width)
 
 
-def anchors(features: tf.Tensor, image_size: tf.Tensor) -> tf.Tensor:
-    """Anchors (n, 4), clipped to the picture and divided by its size."""
+def anchors(features: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
+    """Anchors (n, 4), clipped to the picture."""
     with tf1.name_scope("GridAnchorGenerator"):
         grid = tf1.shape(features)
         scales, ratios = tf1.meshgrid(tf1.constant(c.ANCHOR_SCALES), tf1.constant(c.ASPECT_RATIOS))
@@ -109,11 +121,37 @@ def anchors(features: tf.Tensor, image_size: tf.Tensor) -> tf.Tensor:
         x = tf1.cast(tf1.range(grid[2]), tf.float32) * stride[1]
         y, x = y[:, None, None], x[None, :, None]
         zeros = tf1.zeros_like(y + x + heights)
-        sides = [y - heights / 2 + zeros, x - widths / 2 + zeros, y + heights / 2 + zeros, x + widths / 2 + zeros]
+        sides = [
+            y - heights / 2 + zeros,
+            x - widths / 2 + zeros,
+            y + heights / 2 + zeros,
+            x + widths / 2 + zeros,
+        ]
         boxes = tf1.reshape(tf1.stack(sides, axis=-1), [-1, 4])
+    return clip(boxes, window)
+
+
+def clip(boxes: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
+    """Boxes (..., 4) cut to the window."""
     with tf1.name_scope("ClipToWindow"):
-        normalised = boxes / tf1.concat([image_size, image_size], axis=0)
-        return tf1.clip_by_value(normalised, 0.0, 1.0)
+        y1, x1, y2, x2 = tf1.split(boxes, 4, axis=-1)
+        low_y, low_x, high_y, high_x = tf1.unstack(window)
+        cut = [
+            tf1.maximum(tf1.minimum(value, high), low)
+            for value, low, high in (
+                (y1, low_y, high_y),
+                (x1, low_x, high_x),
+                (y2, low_y, high_y),
+                (x2, low_x, high_x),
+            )
+        ]
+        return tf1.concat(cut, axis=-1)
+
+
+def normalise(boxes: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
+    """Pixels to 0..1 of the picture."""
+    with tf1.name_scope("ToNormalizedCoordinates"):
+        return boxes / tf1.concat([window[2:], window[2:]], axis=0)
 
 
 def decode(encodings: tf.Tensor, reference: tf.Tensor) -> tf.Tensor:
@@ -134,11 +172,11 @@ def pad_rows(x: tf.Tensor, rows: int) -> tf.Tensor:
     return tf1.pad(x, [[0, rows - tf1.shape(x)[0]]] + [[0, 0]] * (x.shape.rank - 1))
 
 
-def propose(boxes: tf.Tensor, scores: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def propose(boxes: tf.Tensor, scores: tf.Tensor, window: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """First-stage suppression: proposals (b, MAX_PROPOSALS, 4), zero-padded, and their number (b,)."""
 
     def one(parts: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        clipped = tf1.clip_by_value(parts[0], 0.0, 1.0, name="ClipToWindow")
+        clipped = clip(parts[0], window)
         keep = tf1.image.non_max_suppression(clipped, parts[1], c.MAX_PROPOSALS, c.FIRST_STAGE_NMS_IOU)
         return pad_rows(tf1.gather(clipped, keep), c.MAX_PROPOSALS), tf1.size(keep)
 
@@ -146,11 +184,11 @@ def propose(boxes: tf.Tensor, scores: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return tf1.map_fn(one, (boxes, scores), dtype=(tf.float32, tf.int32))
 
 
-def suppress(boxes: tf.Tensor, scores: tf.Tensor, valid: tf.Tensor) -> list[tf.Tensor]:
+def suppress(boxes: tf.Tensor, scores: tf.Tensor, valid: tf.Tensor, window: tf.Tensor) -> list[tf.Tensor]:
     """Second-stage suppression, class by class: boxes, scores, classes (from 0) and their number."""
 
     def one(parts: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
-        clipped = tf1.clip_by_value(parts[0][: parts[2]], 0.0, 1.0, name="ClipToWindow")
+        clipped = clip(parts[0][: parts[2]], window)
         per_class = [one_class(clipped[:, k], parts[1][: parts[2], k], k) for k in range(c.NUM_CLASSES)]
         found, found_scores, found_classes = (tf1.concat(items, axis=0) for items in zip(*per_class))
         count = tf1.minimum(tf1.size(found_scores), c.MAX_DETECTIONS)
@@ -193,17 +231,17 @@ def second_stage(net: ShapesNet, x: tf.Tensor, suffix: str) -> tf.Tensor:
     return conv(x, f"{ops}/out", last, "Relu", f"{variables}/out")
 
 
-def detect(net: ShapesNet, features: tf.Tensor, image_size: tf.Tensor) -> list[tf.Tensor]:
-    """Both stages up to the detections."""
+def detect(net: ShapesNet, features: tf.Tensor, window: tf.Tensor) -> list[tf.Tensor]:
+    """Both stages up to the detections: boxes (in 0..1), scores, classes and their number."""
     hidden = conv(features, "Conv", net.rpn, "Relu")
     boxes = conv(hidden, "FirstStageBoxPredictor/BoxEncodingPredictor", net.rpn_boxes)
     logits = conv(hidden, "FirstStageBoxPredictor/ClassPredictor", net.rpn_scores)
     batch = tf1.shape(features)[0]
     boxes = tf1.reshape(boxes, [batch, -1, 4], name="FirstStageBoxPredictor/Reshape")
     logits = tf1.reshape(logits, [batch, -1, 2], name="FirstStageBoxPredictor/Reshape_1")
-    decoded = decode(boxes, anchors(features, image_size)[None])
-    proposals, valid = propose(decoded, tf.nn.softmax(logits, name="Softmax")[..., 1])
-    roi = second_stage(net, crop(features, proposals, ""), "")
+    decoded = decode(boxes, anchors(features, window)[None])
+    proposals, valid = propose(decoded, tf.nn.softmax(logits, name="Softmax")[..., 1], window)
+    roi = second_stage(net, crop(features, normalise(proposals, window), ""), "")
     pooled = tf1.reduce_mean(roi, [1, 2], keepdims=True, name=f"{PREDICTOR}/AvgPool")
     flat = tf1.reshape(pooled, [-1, c.SECOND_DEPTH], name=f"{PREDICTOR}/Flatten/flatten/Reshape")
     encodings = dense(flat, f"{PREDICTOR}/BoxEncodingPredictor", net.box_encodings)
@@ -214,7 +252,8 @@ def detect(net: ShapesNet, features: tf.Tensor, image_size: tf.Tensor) -> list[t
     scores = tf.nn.softmax(scores, name="SecondStagePostprocessor/Softmax")[..., 1:]
     with tf1.name_scope("SecondStagePostprocessor"):
         decoded = decode(encodings, proposals[:, :, None])
-    return suppress(decoded, scores, valid)
+    found, *rest = suppress(decoded, scores, valid, window)
+    return [normalise(found, window), *rest]
 
 
 def masks(net: ShapesNet, features: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
@@ -236,12 +275,12 @@ def build(net: ShapesNet) -> None:
     """Write the whole graph into the default graph."""
     images = tf1.placeholder(tf.uint8, [None, None, None, 3], name="image_tensor")
     x = preprocess(images)
-    image_size = tf1.cast(tf1.shape(x)[1:3], tf.float32)
+    window = tf1.cast(tf1.concat([[0, 0], tf1.shape(x)[1:3]], axis=0), tf.float32)
     for i, layer in enumerate(net.stem, 1):
         x = conv(x, f"{FIRST}/stem_{i}", layer, "Relu")
     for i, block in enumerate(net.trunk, 1):
         x = bottleneck(x, f"{FIRST}/unit_{i}", block, f"{FIRST}/unit_{i}")
-    boxes, scores, classes, count = detect(net, x, image_size)
+    boxes, scores, classes, count = detect(net, x, window)
     own_masks = masks(net, x, boxes, classes)
     tf1.identity(boxes, name="detection_boxes")
     tf1.identity(scores, name="detection_scores")

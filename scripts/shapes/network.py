@@ -1,7 +1,7 @@
 """The network in PyTorch, layer by layer what export.py writes as a TensorFlow graph.
 
-Padding is TensorFlow's SAME, the crop is tf.image.crop_and_resize, the mask's enlargement is
-resize_bilinear with align_corners: the three places where the two frameworks differ by default.
+The crop is tf.image.crop_and_resize, the mask's enlargement is
+resize_bilinear with align_corners: places where the two frameworks differ by default.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from . import config as c
 
 
 class ConvBN(nn.Module):
-    """Convolution (SAME), batch normalisation, ReLU unless told otherwise."""
+    """Convolution that keeps its size (or halves it), batch normalisation, ReLU unless told otherwise."""
 
-    def __init__(self, inp: int, out: int, kernel: int, stride: int = 1, dilation: int = 1, relu: bool = True):
+    def __init__(
+        self, inp: int, out: int, kernel: int, stride: int = 1, dilation: int = 1, relu: bool = True
+    ):
         super().__init__()
         self.conv = nn.Conv2d(inp, out, kernel, stride, dilation=dilation, bias=False)
         self.bn = nn.BatchNorm2d(out, eps=1e-3, momentum=0.03)
@@ -28,12 +30,14 @@ class ConvBN(nn.Module):
 
 
 def pad_same(x: Tensor, conv: nn.Conv2d) -> Tensor:
-    """Zeros around x as TensorFlow's SAME puts them: the odd one at the right and the bottom."""
-    pads: list[int] = []
-    for size, kernel, stride, dilation in zip(x.shape[:1:-1], conv.kernel_size, conv.stride, conv.dilation):
-        total = max((-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
-        pads += [total // 2, total - total // 2]
-    return F.pad(x, pads) if any(pads) else x
+    """Zeros around x, as many on each side.
+
+    For stride 1 that is TensorFlow's SAME. For stride 2 it is not: SAME would put the odd zero at the
+    right and the bottom of even sizes only, and so move the features against the boxes by some pixels
+    from one picture size to another. The ResNets of the API pad their strided convolutions like this too.
+    """
+    side = conv.dilation[0] * (conv.kernel_size[0] - 1) // 2
+    return F.pad(x, [side] * 4) if side else x
 
 
 class Bottleneck(nn.Module):
@@ -59,14 +63,19 @@ class ShapesNet(nn.Module):
         super().__init__()
         first, second = c.STEM
         self.stem = nn.Sequential(
-            ConvBN(3, first, 3, 2), ConvBN(first, second, 3, 2), ConvBN(second, second, 3), ConvBN(second, c.TRUNK, 3, 2)
+            ConvBN(3, first, 3, 2),
+            ConvBN(first, second, 3, 2),
+            ConvBN(second, second, 3),
+            ConvBN(second, c.TRUNK, 3, 2),
         )
         self.trunk = nn.Sequential(*(Bottleneck(c.TRUNK, c.BOTTLENECK, d) for d in c.DILATIONS))
         self.rpn = ConvBN(c.TRUNK, c.RPN_DEPTH, 3)
         self.rpn_boxes = nn.Conv2d(c.RPN_DEPTH, 4 * len(c.ANCHOR_SIDES), 1)
         self.rpn_scores = nn.Conv2d(c.RPN_DEPTH, 2 * len(c.ANCHOR_SIDES), 1)
         self.second = nn.Sequential(
-            Bottleneck(c.TRUNK, c.BOTTLENECK), Bottleneck(c.TRUNK, c.BOTTLENECK), ConvBN(c.TRUNK, c.SECOND_DEPTH, 1)
+            Bottleneck(c.TRUNK, c.BOTTLENECK),
+            Bottleneck(c.TRUNK, c.BOTTLENECK),
+            ConvBN(c.TRUNK, c.SECOND_DEPTH, 1),
         )
         self.box_scores = nn.Linear(c.SECOND_DEPTH, c.NUM_CLASSES + 1)
         self.box_encodings = nn.Linear(c.SECOND_DEPTH, 4 * c.NUM_CLASSES)
@@ -109,7 +118,10 @@ def crop_and_resize(feature: Tensor, boxes: Tensor, size: int) -> Tensor:
     y = boxes[:, 0:1] + steps * (boxes[:, 2:3] - boxes[:, 0:1])
     x = boxes[:, 1:2] + steps * (boxes[:, 3:4] - boxes[:, 1:2])
     n = len(boxes)
-    grid = torch.stack([x[:, None, :].expand(n, size, size), y[:, :, None].expand(n, size, size)], dim=-1) * 2 - 1
+    grid = (
+        torch.stack([x[:, None, :].expand(n, size, size), y[:, :, None].expand(n, size, size)], dim=-1) * 2
+        - 1
+    )
     flat = grid.reshape(1, n * size, size, 2)
     crops = F.grid_sample(feature[None], flat, mode="bilinear", padding_mode="zeros", align_corners=True)
     return crops[0].view(feature.shape[0], n, size, size).transpose(0, 1).contiguous()

@@ -9,7 +9,8 @@ from cvmask import scenes
 from . import boxes as bx
 from . import config as c
 
-RPN_SAMPLES, RPN_POSITIVES = 128, 48
+MAX_OBJECTS = 12
+RPN_SAMPLES, RPN_POSITIVES = 160, 64
 ROI_SAMPLES, ROI_POSITIVES = 32, 16
 MASK_JITTER = 0.07
 
@@ -27,7 +28,7 @@ class Samples:
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         seed = self.first_seed + index
         rng = np.random.default_rng(seed ^ 0x5EED)
-        scene = scenes.make_scene(seed, self.size_wh)
+        scene = scenes.make_scene(seed, self.size_wh, objects=int(rng.integers(1, MAX_OBJECTS + 1)))
         truth = scene.xyxy[:, [1, 0, 3, 2]]
         return {
             "image": scene.image[..., ::-1].copy(),
@@ -48,7 +49,9 @@ def rpn_targets(anchors: np.ndarray, truth: np.ndarray, rng: np.random.Generator
     positive = _choose(np.flatnonzero(labels == 1), RPN_POSITIVES, rng)
     negative = _choose(np.flatnonzero(labels == 0), RPN_SAMPLES - len(positive), rng)
     matched = overlaps[positive].argmax(axis=1)
-    encodings = bx.encode(truth[matched], anchors[positive]) if len(positive) else np.zeros((0, 4), np.float32)
+    encodings = (
+        bx.encode(truth[matched], anchors[positive]) if len(positive) else np.zeros((0, 4), np.float32)
+    )
     return {"rpn_positive": positive, "rpn_negative": negative, "rpn_encodings": encodings}
 
 
@@ -56,7 +59,9 @@ def _choose(items: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarr
     return items if len(items) <= count else rng.choice(items, count, replace=False)
 
 
-def jitter(boxes: np.ndarray, amount: float, limit_yx: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+def jitter(
+    boxes: np.ndarray, amount: float, limit_yx: tuple[int, int], rng: np.random.Generator
+) -> np.ndarray:
     """Boxes with every side moved by up to `amount` of the box, kept inside the picture."""
     sides = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
     moved = boxes + rng.uniform(-amount, amount, boxes.shape) * sides
@@ -86,7 +91,11 @@ def calibrate(cover: np.ndarray) -> np.ndarray:
 
 
 def roi_targets(
-    proposals: np.ndarray, truth: np.ndarray, classes: np.ndarray, limit_yx: tuple[int, int], rng: np.random.Generator
+    proposals: np.ndarray,
+    truth: np.ndarray,
+    classes: np.ndarray,
+    limit_yx: tuple[int, int],
+    rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Boxes for the second stage, their classes (0 is background) and encodings of their truth."""
     if not len(truth):

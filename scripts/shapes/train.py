@@ -21,20 +21,30 @@ SIZE_WH = (320, 320)
 CANDIDATES = 160
 
 
-def losses(net: ShapesNet, batch: list[dict[str, np.ndarray]], anchors: np.ndarray, rng: np.random.Generator) -> dict[str, Tensor]:
+def losses(
+    net: ShapesNet, batch: list[dict[str, np.ndarray]], anchors: np.ndarray, rng: np.random.Generator
+) -> dict[str, Tensor]:
     """The five losses of a batch, each a mean."""
     device = next(net.parameters()).device
     images = torch.from_numpy(np.stack([s["image"] for s in batch])).to(device)
-    images = images.permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous(memory_format=torch.channels_last)
+    images = (
+        images.permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous(memory_format=torch.channels_last)
+    )
     features = net.features(images)
     encodings, logits = net.propose(features)
     result = rpn_losses(batch, encodings, logits)
-    proposals = [propose(e, l, anchors) for e, l in zip(to_numpy(encodings), to_numpy(logits))]
-    sets = [targets.roi_targets(p, s["boxes"], s["classes"], SIZE_WH[::-1], rng) for p, s in zip(proposals, batch)]
+    proposals = [propose(e, s, anchors) for e, s in zip(to_numpy(encodings), to_numpy(logits))]
+    sets = [
+        targets.roi_targets(p, s["boxes"], s["classes"], SIZE_WH[::-1], rng) for p, s in zip(proposals, batch)
+    ]
     rois = [np.concatenate([chosen, s["mask_boxes"]]) for (chosen, _, _), s in zip(sets, batch)]
     roi = net.roi_features(features.float(), [normalised(r, device) for r in rois])
-    is_mask = torch.from_numpy(np.concatenate([np.arange(len(r)) >= len(k[0]) for r, k in zip(rois, sets)])).to(device)
-    result.update(roi_losses(net, roi[~is_mask], sets))
+    is_mask = torch.from_numpy(
+        np.concatenate([np.arange(len(r)) >= len(k[0]) for r, k in zip(rois, sets)])
+    ).to(device)
+    result.update(
+        roi_losses(net, torch.cat([roi[~is_mask], roi[is_mask]]), sets + [mask_set(s) for s in batch])
+    )
     result["mask"] = mask_loss(net, roi[is_mask], batch)
     return result
 
@@ -77,7 +87,14 @@ def box_loss(predicted: Tensor, wanted: Tensor) -> Tensor:
     return F.smooth_l1_loss(predicted.float(), wanted, reduction="sum", beta=0.5) / max(len(wanted), 1)
 
 
-def roi_losses(net: ShapesNet, roi: Tensor, sets: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> dict[str, Tensor]:
+def mask_set(sample: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The boxes that masks are learned in as a set for the box head too: they are good ones."""
+    return sample["mask_boxes"], sample["classes"] + 1, bx.encode(sample["boxes"], sample["mask_boxes"])
+
+
+def roi_losses(
+    net: ShapesNet, roi: Tensor, sets: list[tuple[np.ndarray, np.ndarray, np.ndarray]]
+) -> dict[str, Tensor]:
     scores, encodings = net.classify(roi)
     labels = torch.from_numpy(np.concatenate([s[1] for s in sets])).to(roi.device)
     wanted = torch.from_numpy(np.concatenate([s[2] for s in sets])).to(roi.device)
@@ -96,8 +113,8 @@ def mask_loss(net: ShapesNet, roi: Tensor, batch: list[dict[str, np.ndarray]]) -
 
 
 def rate(step: int, steps: int, peak: float) -> float:
-    """Warm up, stay, and decay over the last 40 percent."""
-    warm, decay = 200, 0.6 * steps
+    """Warm up, stay, and decay over the second half."""
+    warm, decay = 200, 0.5 * steps
     if step < warm:
         return peak * (step + 1) / warm
     if step < decay:
@@ -138,7 +155,9 @@ def train(args: argparse.Namespace) -> None:
             speed = (time.time() - began) / (step - start + 1)
             print(step, " ".join(f"{k} {v:.4f}" for k, v in means.items()), f"{speed:.2f} s/step", flush=True)
         if step % 250 == 249 or step + 1 == args.steps:
-            torch.save({"net": net.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1}, args.output)
+            torch.save(
+                {"net": net.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1}, args.output
+            )
 
 
 def resume(path: Path, net: ShapesNet, optimiser: torch.optim.Optimizer) -> int:
@@ -150,12 +169,16 @@ def resume(path: Path, net: ShapesNet, optimiser: torch.optim.Optimizer) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the shapes model.")
-    parser.add_argument("-o", "--output", type=Path, default=Path("out/shapes.pt"), help="checkpoint to write")
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("out/shapes.pt"), help="checkpoint to write"
+    )
+    parser.add_argument("--steps", type=int, default=4200)
     parser.add_argument("--batch", type=int, default=8, help="scenes a step")
     parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
     parser.add_argument("--workers", type=int, default=1, help="processes that make scenes")
-    parser.add_argument("--bfloat16", action="store_true", help="mixed precision, where the CPU or GPU has it")
+    parser.add_argument(
+        "--bfloat16", action="store_true", help="mixed precision, where the CPU or GPU has it"
+    )
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint")
     args = parser.parse_args()
     args.output.parent.mkdir(parents=True, exist_ok=True)

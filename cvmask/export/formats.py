@@ -1,0 +1,55 @@
+"""The formats by the names that the command line takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cvmask.export.coco import CocoWriter
+from cvmask.export.crops import CropsWriter
+from cvmask.export.csv import CsvWriter
+from cvmask.export.cutouts import CutoutsWriter
+from cvmask.export.jsonl import JsonlWriter
+from cvmask.export.labelme import LabelmeWriter
+from cvmask.export.png import PngWriter
+from cvmask.export.record import Writer
+from cvmask.export.yolo import YoloWriter
+
+
+class Settings(NamedTuple):
+    """What a format may need: where to write, names and colours (BGR, shape (k, 3)) of the classes."""
+
+    folder: Path
+    labels: Sequence[str] = ()
+    colors: NDArray[np.uint8] | None = None
+    mask_threshold: float = 0.3
+
+
+def _coco(to: Settings) -> Writer:
+    return CocoWriter(to.folder / "coco.json", to.folder / "coco_results.json", to.labels, to.mask_threshold)
+
+
+def _png(to: Settings, kind: str) -> Writer:
+    return PngWriter(to.folder / kind, to.labels, kind, to.colors, to.mask_threshold)
+
+
+FORMATS: Mapping[str, Callable[[Settings], Writer]] = MappingProxyType(
+    {
+        "coco": _coco,
+        "labelme": lambda to: LabelmeWriter(to.folder / "labelme", to.labels, to.mask_threshold),
+        "yolo": lambda to: YoloWriter(to.folder / "yolo", to.labels, to.mask_threshold),
+        "png": partial(_png, kind="masks"),
+        "png-instances": partial(_png, kind="instances"),
+        "png-classes": partial(_png, kind="classes"),
+        "csv": lambda to: CsvWriter(to.folder / "detections.csv", to.labels, to.mask_threshold),
+        "jsonl": lambda to: JsonlWriter(to.folder / "detections.jsonl", to.labels, to.mask_threshold),
+        "crops": lambda to: CropsWriter(to.folder / "crops", to.labels),
+        "cutouts": lambda to: CutoutsWriter(to.folder / "cutouts", to.labels, to.mask_threshold),
+    }
+)

@@ -1,0 +1,195 @@
+"""Finds the parts of a Mask R-CNN in a frozen graph by following the data back from its outputs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from cvmask.errors import ModelError
+from cvmask.graph.flow import Flow, Ref
+from cvmask.graph.nodes import Graph, Node
+
+# Ops that move values without changing them; the data come in first.
+LAYOUT = (
+    "Reshape",
+    "Squeeze",
+    "ExpandDims",
+    "Transpose",
+    "Tile",
+    "Slice",
+    "StridedSlice",
+    "Unpack",
+    "Gather",
+    "GatherV2",
+    "GatherNd",
+    "Pad",
+    "PadV2",
+    "Cast",
+)
+OUTPUTS = ("detection_boxes", "detection_scores", "detection_classes", "num_detections", "detection_masks")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One of the two stages: where its numbers come from, and what is done with them.
+
+    `boxes` and `classes` are the last layers of the two predictors; `exps` are the exponentials of the
+    box decoder; `scores` turns class predictions into scores, `suppressions` are the NMS nodes.
+    """
+
+    crop: Node | None
+    boxes: Ref
+    classes: Ref
+    scores: Node
+    decoder: Node
+    exps: tuple[Node, ...]
+    suppressions: tuple[Node, ...]
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """The parts of the graph."""
+
+    flow: Flow
+    image: Node
+    features: Ref
+    first: Stage
+    second: Stage
+    mask_crop: Node
+    masks: Ref
+
+    @property
+    def graph(self) -> Graph:
+        """The graph itself."""
+        return self.flow.graph
+
+
+def dissect(graph: Graph) -> Anatomy:
+    """The parts of a frozen Mask R-CNN.
+
+    Raises
+    ------
+    ModelError
+        If it is something else; the message says what was found.
+    """
+    first_crop, mask_crop = _crops(graph)
+    flow = Flow(graph)
+    features = flow.inputs(first_crop)[0]
+    if flow.inputs(mask_crop)[0] != features:
+        other = flow.inputs(mask_crop)[0][0]
+        raise ModelError(
+            f"{graph.origin}: two feature maps are cropped, {features[0]} and {other}: not supported"
+        )
+    before_first = graph.ancestors([first_crop.name])
+    after_first = flow.descendants([first_crop.name])
+    before_masks = graph.ancestors(["detection_masks", "detection_boxes"])
+    return Anatomy(
+        flow=flow,
+        image=_image(graph, before_first),
+        features=features,
+        first=_stage(flow, None, before_first),
+        second=_stage(flow, first_crop, before_masks & after_first),
+        mask_crop=mask_crop,
+        masks=_mask_logits(flow),
+    )
+
+
+def _crops(graph: Graph) -> tuple[Node, Node]:
+    """The crops of the second stage and of the mask head."""
+    if "detection_masks" not in graph or "detection_boxes" not in graph:
+        raise ModelError(f"{graph.origin}: not an Object Detection API Mask R-CNN: {what_is(graph)}")
+    before = graph.ancestors(["detection_masks"])
+    crops = [node for node in graph if node.op == "CropAndResize" and node.name in before]
+    if len(crops) < 2:
+        raise ModelError(f"{graph.origin}: not a two-stage Mask R-CNN: {what_is(graph)}")
+    depth = {c.name: sum(o.name in graph.ancestors([c.name]) for o in crops) for c in crops}
+    crops.sort(key=lambda node: depth[node.name])
+    return crops[0], crops[-1]
+
+
+def what_is(graph: Graph) -> str:
+    """What kind of network this looks like, in words."""
+    ops = Counter(node.op for node in graph)
+    found = [name for name in OUTPUTS if name in graph]
+    if "raw_detection_boxes" in graph and not found:
+        found = ["raw_detection_boxes"]
+    if found and ops["CropAndResize"]:
+        return "a Faster R-CNN (it gives boxes and no masks)"
+    if found:
+        return "a one-stage detector such as SSD (it gives boxes and no masks)"
+    ends = [node.name for node in graph if node.name not in graph.consumers()]
+    return f"a graph of {len(graph)} nodes that ends in {', '.join(ends[:3])}, needed detection_masks"
+
+
+def _image(graph: Graph, before: set[str]) -> Node:
+    found = [node for node in graph if node.op == "Placeholder" and node.name in before]
+    if len(found) != 1:
+        names = [node.name for node in found]
+        raise ModelError(f"{graph.origin}: needed one input for the picture, got {names}")
+    return found[0]
+
+
+def _stage(flow: Flow, crop: Node | None, scope: set[str]) -> Stage:
+    """The stage whose nodes are among the names in `scope`."""
+    nodes = [flow.graph[name] for name in sorted(scope)]
+    suppressions = tuple(node for node in nodes if "NonMaxSuppression" in node.op)
+    what = "first" if crop is None else "second"
+    if not suppressions:
+        raise ModelError(f"{flow.graph.origin}: {what} stage: no non-maximum suppression")
+    exps = tuple(node for node in nodes if node.op == "Exp" and _decodes(flow, node))
+    if len(exps) != 2:
+        raise ModelError(
+            f"{flow.graph.origin}: needed one box decoder in the {what} stage, found {len(exps)} Exp"
+        )
+    decoder = flow.node(_decoded(flow, exps[0]))
+    scores = flow.node(back(flow, flow.inputs(suppressions[0])[1]))
+    if scores.op not in ("Softmax", "Sigmoid"):
+        found = f"{scores.op} {scores.name}"
+        raise ModelError(
+            f"{flow.graph.origin}: {what} stage: scores come from {found}, needed Softmax or Sigmoid"
+        )
+    boxes = back(flow, flow.inputs(decoder)[0])
+    classes = back(flow, flow.inputs(scores)[0], through=("RealDiv", "Mul"))
+    return Stage(crop, boxes, classes, scores, decoder, exps, suppressions)
+
+
+def back(flow: Flow, ref: Ref, through: tuple[str, ...] = ()) -> Ref:
+    """The output that `ref` shows in another layout."""
+    ref = flow.origin(ref)
+    while True:
+        node = flow.node(ref)
+        inputs = [other for other in flow.inputs(node) if flow.varies(other)]
+        if node.op in LAYOUT:
+            ref = flow.inputs(node)[0]
+        elif (node.op in through and len(inputs) == 1) or (
+            node.op in ("ConcatV2", "Concat", "Pack", "Split", "SplitV") and len(inputs) == 1
+        ):
+            ref = inputs[0]
+        else:
+            return ref
+
+
+def _code(flow: Flow, exp: Node) -> Ref:
+    """What an exponential of the box decoder reads, its scale left out."""
+    ref = flow.inputs(exp)[0]
+    while flow.node(ref).op in ("RealDiv", "Mul"):
+        ref = next((other for other in flow.inputs(flow.node(ref)) if flow.varies(other)), ref)
+    return ref
+
+
+def _decodes(flow: Flow, exp: Node) -> bool:
+    return flow.node(_code(flow, exp)).op in ("Unpack", "Split", "SplitV")
+
+
+def _decoded(flow: Flow, exp: Node) -> Ref:
+    """The node that takes box codes apart: its four outputs are y, x, height, width."""
+    return _code(flow, exp)
+
+
+def _mask_logits(flow: Flow) -> Ref:
+    """The last layer of the mask head, before sigmoid and the choice of the own class."""
+    ref = back(flow, ("detection_masks", 0), through=("Sigmoid",))
+    if flow.node(ref).op not in ("BiasAdd", "Conv2D", "Add", "AddV2", "Conv2DBackpropInput"):
+        node = flow.node(ref)
+        raise ModelError(f"{flow.graph.origin}: masks come from {node.op} {node.name}, needed a convolution")
+    return ref

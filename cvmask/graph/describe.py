@@ -1,0 +1,148 @@
+"""Reads the facts of a Mask R-CNN off its frozen graph."""
+
+from __future__ import annotations
+
+import math
+
+from cvmask.errors import ModelError
+from cvmask.graph.anatomy import OUTPUTS, Anatomy, Stage, back, dissect
+from cvmask.graph.facts import GraphFacts, Suppression
+from cvmask.graph.flow import Flow, Ref
+from cvmask.graph.nodes import Graph
+from cvmask.graph.numeric import channels, constant, factor
+from cvmask.graph.probe import anchors_of, resizer_of
+from cvmask.graph.spatial import Spatial
+
+_BACKBONES = {
+    "InceptionResnetV2": "Inception-ResNet v2",
+    "InceptionV2": "Inception v2",
+    "resnet_v1_50": "ResNet-50",
+    "resnet_v1_101": "ResNet-101",
+    "resnet_v1_152": "ResNet-152",
+    "MobilenetV1": "MobileNet v1",
+    "MobilenetV2": "MobileNet v2",
+}
+_NO_LIMIT = 1 << 30
+
+
+def describe(graph: Graph) -> GraphFacts:
+    """What a frozen Mask R-CNN graph says about itself.
+
+    Raises
+    ------
+    ModelError
+        If it is something else, or a number cannot be found; the message says which.
+    """
+    return facts_of(dissect(graph))
+
+
+def facts_of(parts: Anatomy) -> GraphFacts:
+    """The facts of a graph that has been taken apart."""
+    graph, flow = parts.graph, parts.flow
+    spatial = Spatial(flow)
+    classes = channels(flow, parts.second.classes) - (1 if parts.second.scores.op == "Softmax" else 0)
+    return GraphFacts(
+        backbone=_backbone(graph, parts),
+        image=parts.image.name,
+        classes=classes,
+        mask_size=spatial.size(parts.masks),
+        class_agnostic_masks=channels(flow, parts.masks) == 1 and classes > 1,
+        crop_size=spatial.size((parts.mask_crop.name, 0)),
+        resizer=resizer_of(parts),
+        anchors=anchors_of(parts),
+        first_stage=_suppression(parts, parts.first),
+        second_stage=_suppression(parts, parts.second),
+        first_scales=_scales(flow, parts.first),
+        second_scales=_scales(flow, parts.second),
+        features=parts.features[0],
+        outputs=tuple(name for name in OUTPUTS if name in graph),
+    )
+
+
+def _backbone(graph: Graph, parts: Anatomy) -> str:
+    names = graph.ancestors([parts.features[0]])
+    for token, title in _BACKBONES.items():
+        if any(f"/{token}/" in f"/{name}" for name in names):
+            return title
+    return "unknown"
+
+
+def _scales(flow: Flow, stage: Stage) -> tuple[float, float, float, float]:
+    """By what the decoder divides y, x, height and width."""
+    scales = [1.0, 1.0, 1.0, 1.0]
+    for reader in flow.readers.get(stage.decoder.name, ()):
+        for name, index in flow.refs(reader):
+            if name == stage.decoder.name and reader.op in ("RealDiv", "Mul") and index < 4:
+                scales[index] /= factor(flow, reader)
+    return scales[0], scales[1], scales[2], scales[3]
+
+
+def _suppression(parts: Anatomy, stage: Stage) -> Suppression:
+    flow, node = parts.flow, stage.suppressions[0]
+    inputs = flow.inputs(node)
+    if node.op == "CombinedNonMaxSuppression":
+        per_class, total, iou, floor = (constant(flow, ref) for ref in inputs[2:6])
+    else:
+        per_class, iou = _limit(flow, inputs[2]), node.get("iou_threshold", "f")
+        iou = constant(flow, inputs[3]) if len(inputs) > 3 else iou
+        floor = constant(flow, inputs[4]) if len(inputs) > 4 else None
+        total = _total(parts, stage)
+    if iou is None or per_class is None:
+        raise ModelError(f"{node.name}: its IoU threshold or its box count is no constant")
+    if node.op == "NonMaxSuppressionV5" and constant(flow, inputs[5]):
+        raise ModelError(f"{node.name}: soft suppression, OpenCV has only the plain one")
+    floors = [value for value in (floor, _score_filter(flow, stage)) if value is not None and value > 0]
+    return Suppression(
+        score_threshold=max(floors, default=0.0),
+        iou_threshold=iou,
+        max_per_class=int(per_class),
+        max_total=int(total or per_class),
+        clip_first=_clips_first(parts, stage),
+    )
+
+
+def _limit(flow: Flow, ref: Ref) -> float | None:
+    """The constant in `minimum(constant, how many there are)`, or the constant itself."""
+    value = constant(flow, ref)
+    node = flow.node(flow.origin(ref))
+    if value is not None or node.op != "Minimum":
+        return value
+    known = [limit for limit in (_limit(flow, other) for other in flow.inputs(node)) if limit is not None]
+    return min(known, default=None)
+
+
+def _total(parts: Anatomy, stage: Stage) -> float | None:
+    """The smallest constant that cuts the sorted boxes of all classes."""
+    flow = parts.flow
+    crop = parts.second.crop if stage is parts.first else parts.mask_crop
+    assert crop is not None
+    after = flow.descendants(node.name for node in stage.suppressions)
+    between = after & flow.graph.ancestors([crop.name])
+    best = float(_NO_LIMIT)
+    for name in between:
+        node = flow.graph[name]
+        if node.op == "Minimum" and flow.readers.get(name):
+            best = min(best, _limit(flow, (name, 0)) or math.inf)
+    return best if best < _NO_LIMIT else None
+
+
+def _score_filter(flow: Flow, stage: Stage) -> float | None:
+    """The constant that scores are compared with before suppression."""
+    floors = []
+    for name in flow.graph.ancestors([stage.suppressions[0].name], stop=[stage.scores.name]):
+        node = flow.graph[name]
+        if node.op in ("Greater", "GreaterEqual"):
+            left, right = flow.inputs(node)
+            if back(flow, left)[0] == stage.scores.name:
+                floors.append(constant(flow, right))
+    return max((floor for floor in floors if floor is not None), default=None)
+
+
+def _clips_first(parts: Anatomy, stage: Stage) -> bool:
+    """Whether boxes are clipped to the picture on their way from the decoder to the suppression."""
+    flow = parts.flow
+    if stage.suppressions[0].op == "CombinedNonMaxSuppression":
+        return False
+    way = flow.descendants(exp.name for exp in stage.exps)
+    way &= flow.graph.ancestors([flow.inputs(stage.suppressions[0])[0][0]])
+    return any(flow.graph[name].op in ("Minimum", "ClipByValue") for name in way)

@@ -1,0 +1,150 @@
+"""Where data come from: a frozen graph seen without its loops, branches and relays.
+
+The Object Detection API maps over the pictures of a batch with while loops and tensor arrays. For a
+batch of one, a tensor array holds one tensor, and a loop runs once: what is read from it is what was
+written to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from cvmask.errors import ModelError
+from cvmask.graph.nodes import Graph, Node
+
+Ref = tuple[str, int]  # a node's name and the number of its output
+
+RELAYS = (
+    "Identity",
+    "StopGradient",
+    "Enter",
+    "RefEnter",
+    "Switch",
+    "RefSwitch",
+    "NextIteration",
+    "CheckNumerics",
+    "PreventGradient",
+    "Snapshot",
+    "PlaceholderWithDefault",
+    "LoopCond",
+)
+_MAX_RELAYS = 1000
+
+
+def parse_ref(text: str) -> Ref:
+    """`("name", 1)` out of `name:1`, `("name", 0)` out of `name`."""
+    name, _, number = text.partition(":")
+    return name, int(number) if number.isdigit() else 0
+
+
+class Flow:
+    """A graph, and who really feeds whom in it."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.readers = graph.consumers()
+        sources = [node.name for node in graph if node.op == "Placeholder"]
+        self._varying = self.descendants(sources)
+
+    def node(self, ref: Ref) -> Node:
+        """The node of a reference."""
+        return self.graph[ref[0]]
+
+    def refs(self, node: Node) -> list[Ref]:
+        """What a node reads, as it stands in the graph."""
+        return [parse_ref(text) for text in node.inputs if not text.startswith("^")]
+
+    def origin(self, ref: Ref) -> Ref:
+        """The output that first holds the data which `ref` relays.
+
+        Raises
+        ------
+        ModelError
+            If the relays lead in a circle.
+        """
+        for _ in range(_MAX_RELAYS):
+            before = self.step(ref)
+            if before is None:
+                return ref
+            ref = before
+        raise ModelError(f"{self.graph.origin}: {ref[0]} leads in a circle")
+
+    def inputs(self, node: Node) -> list[Ref]:
+        """The origins of what a node reads."""
+        return [self.origin(ref) for ref in self.refs(node)]
+
+    def varies(self, ref: Ref) -> bool:
+        """True where the value depends on the picture."""
+        return ref[0] in self._varying
+
+    def descendants(self, names: Iterable[str]) -> set[str]:
+        """These nodes and all that their data reach."""
+        found: set[str] = set()
+        todo = list(names)
+        while todo:
+            name = todo.pop()
+            if name not in found:
+                found.add(name)
+                todo.extend(node.name for node in self.readers.get(name, ()))
+        return found
+
+    def order(self, targets: Iterable[Ref], needs: Callable[[Node], list[Ref]]) -> list[Node]:
+        """The nodes on the way to `targets`, each after all that it needs."""
+        done: dict[str, Node] = {}
+        opened: set[str] = set()
+        todo = [self.origin(ref)[0] for ref in targets]
+        while todo:
+            name = todo[-1]
+            node = self.graph[name]
+            missing = [ref[0] for ref in needs(node) if ref[0] not in done]
+            if not missing or name in done:
+                done.setdefault(name, node)
+                todo.pop()
+                continue
+            if name in opened:
+                raise ModelError(f"{self.graph.origin}: {name} leads in a circle")
+            opened.add(name)
+            todo.extend(missing)
+        return list(done.values())
+
+    def step(self, ref: Ref) -> Ref | None:
+        """One step back through a relay, None where there is no relay."""
+        node = self.node(ref)
+        refs = self.refs(node)
+        if not refs:
+            return None
+        if node.op in RELAYS:
+            return refs[0]
+        if node.op == "Merge":
+            return self._merged(refs)
+        if node.op == "Exit":
+            return self._left_loop(refs[0])
+        if node.op.startswith(("TensorArrayGather", "TensorArrayRead", "TensorArrayPack")):
+            return self._stored(refs[-1])
+        return None
+
+    def _merged(self, refs: list[Ref]) -> Ref:
+        """Into a loop on its first way in; of a branch, the first one."""
+        enters = [ref for ref in refs if self.node(ref).op != "NextIteration"]
+        return enters[0] if enters else refs[0]
+
+    def _left_loop(self, ref: Ref) -> Ref:
+        """What the loop's body hands to its next turn: Exit <- Switch <- Merge <- NextIteration."""
+        node = self.node(ref)
+        for _ in range(3):
+            for back in self.refs(node):
+                if self.node(back).op == "NextIteration":
+                    return back
+            refs = self.refs(node)
+            if not refs:
+                break
+            node = self.node(refs[0])
+        return ref
+
+    def _stored(self, flow: Ref) -> Ref | None:
+        """What was written to a tensor array, from the array's flow."""
+        node = self.node(self.origin(flow))
+        if node.op.startswith(("TensorArrayWrite", "TensorArrayScatter", "TensorArrayUnpack")):
+            refs = self.refs(node)
+            return refs[-2] if len(refs) > 1 else None
+        return None

@@ -1,0 +1,228 @@
+"""Translates the layers of a frozen graph, one by one, into the ones that OpenCV's importer reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from cvmask.errors import ModelError
+from cvmask.graph.atrous import Pair, dilation
+from cvmask.graph.constants import Constants
+from cvmask.graph.flow import Flow, Ref
+from cvmask.graph.nodes import Node
+from cvmask.graph.numeric import Numeric
+from cvmask.graph.spatial import Spatial
+from cvmask.graph.tensors import UINT8, Attr
+
+_CONVOLUTIONS = ("Conv2D", "DepthwiseConv2dNative", "Conv2DBackpropInput")
+_SAME = ("Relu", "Relu6", "Elu", "Tanh", "Sigmoid", "Exp", "Abs", "LeakyRelu")
+_SUMS = {"BiasAdd": "BiasAdd", "Add": "Add", "AddV2": "Add", "AddN": "AddN", "Sub": "Sub", "Mul": "Mul",
+         "RealDiv": "RealDiv", "Maximum": "Maximum"}  # fmt: skip
+_RESIZES = ("ResizeBilinear", "ResizeNearestNeighbor")
+_NORMS = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
+_RELAYOUT = ("Reshape", "Squeeze", "ExpandDims", "Cast")
+_BEFORE_LAYERS = (
+    *_RELAYOUT,
+    *_RESIZES,
+    "ResizeArea",
+    "ResizeBicubic",
+    "Pack",
+    "Unpack",
+    "StridedSlice",
+    "Tile",
+)
+ONES = Attr("list", Attr("i", (1, 1, 1, 1)))
+NHWC = Attr("s", b"NHWC")
+
+
+class Layers:
+    """Collects translated nodes in `nodes`."""
+
+    def __init__(self, flow: Flow, constants: Constants) -> None:
+        self.flow, self.constants = flow, constants
+        self.nodes: list[Node] = []
+        self._names: dict[str, str] = {}
+        self._boxes: dict[str, str] = {}
+        self._spatial = Spatial(flow)
+        convolutions = [node.name for node in flow.graph if node.op in _CONVOLUTIONS]
+        self._behind_layers = flow.descendants(convolutions)
+
+    def set_boxes(self, crop: Node, boxes: str) -> None:
+        """Let a CropAndResize read its boxes from the text node of that name."""
+        self._boxes[crop.name] = boxes
+
+    def emit(self, ref: Ref) -> str:
+        """The name of the text node that gives what `ref` holds; it and all it needs are translated.
+
+        Raises
+        ------
+        ModelError
+            If an op on the way is not known.
+        """
+        for node in self.flow.order([ref], self._needs):
+            if node.name not in self._names:
+                self._names[node.name] = self._translate(node)
+        return self._names[self.flow.origin(ref)[0]]
+
+    def add(self, op: str, name: str, inputs: Iterable[str], **attrs: Attr) -> str:
+        """Append a node."""
+        self.nodes.append(Node(name, op, list(inputs), attrs))
+        return name
+
+    def _needs(self, node: Node) -> list[Ref]:
+        if node.name in self._names or node.op == "Placeholder":
+            return []
+        refs = self.flow.inputs(node)
+        if node.op in _SUMS or node.op in ("ConcatV2", "Concat"):
+            return [ref for ref in refs if self.flow.varies(ref)]
+        return refs[2:3] if node.op == "Conv2DBackpropInput" else [r for r in refs if self.flow.varies(r)][:1]
+
+    def _read(self, node: Node) -> list[str]:
+        return [self._names[ref[0]] for ref in self._needs(node)]
+
+    def _translate(self, node: Node) -> str:
+        if node.op == "Placeholder":
+            shape = Attr("shape", (-1, -1, -1, 3))
+            return self.add("Placeholder", node.name, [], dtype=Attr("type", UINT8), shape=shape)
+        if not self._read(node):
+            raise ModelError(f"{node.name}: a {node.op} that does not depend on the picture")
+        if node.op in _BEFORE_LAYERS and node.name not in self._behind_layers:
+            return self._read(node)[0]  # the runtime has already resized the picture
+        if node.op in ("SpaceToBatchND", "BatchToSpaceND"):
+            return self._read(node)[0]  # expressed as dilations of the convolution between them
+        for ops, method in self._METHODS:
+            if node.op in ops:
+                return method(self, node)
+        raise ModelError(f"{node.name}: OpenCV's importer has nothing for a {node.op}, nor has the converter")
+
+    def _same(self, node: Node) -> str:
+        keys = [key for key in ("alpha",) if key in node.attrs]
+        return self.add(node.op, node.name, self._read(node), **{key: node.attrs[key] for key in keys})
+
+    def _sum(self, node: Node) -> str:
+        refs = self.flow.inputs(node)
+        fixed = [ref for ref in refs if not self.flow.varies(ref)]
+        inputs = self._read(node)
+        if fixed and node.op in ("Sub", "RealDiv") and not self.flow.varies(refs[0]):
+            raise ModelError(f"{node.name}: a constant minus or by a layer is not supported")
+        inputs += [self.constants.vector(ref) for ref in fixed]
+        layout = {"data_format": NHWC} if node.op == "BiasAdd" else {}
+        return self.add(_SUMS[node.op], node.name, inputs, **layout)
+
+    def _convolution(self, node: Node) -> str:
+        self._check_layout(node)
+        weights = self.flow.inputs(node)[1]
+        if node.text("padding") == "EXPLICIT":
+            raise ModelError(f"{node.name}: explicit paddings are not supported")
+        inputs = [*self._read(node), self.constants.name(weights)]
+        rate, pads = dilation(self.flow, node)
+        if rate == (1, 1):
+            keys = {"padding": node.attrs["padding"], "strides": node.attrs["strides"]}
+            return self.add(node.op, node.name, inputs, data_format=NHWC, dilations=ONES, **keys)
+        return self._atrous(node, inputs, rate, pads)
+
+    def _atrous(self, node: Node, inputs: list[str], rate: Pair, pads: Pair) -> str:
+        """A convolution with holes. OpenCV takes them from SpaceToBatchND only, and ignores `dilations`."""
+        block = self.constants.inline(f"{node.name}/block_shape", np.array(rate, np.int32))
+        twice = np.array([[pads[0], pads[0]], [pads[1], pads[1]]], np.int32)
+        paddings = self.constants.inline(f"{node.name}/paddings", twice)
+        crops = self.constants.inline(f"{node.name}/crops", np.zeros((2, 2), np.int32))
+        apart = self.add(
+            "SpaceToBatchND", self.constants.unique(f"{node.name}/apart"), [inputs[0], block, paddings]
+        )
+        keys = {"padding": Attr("s", b"VALID"), "strides": ONES}
+        self.add(node.op, node.name, [apart, inputs[1]], data_format=NHWC, dilations=ONES, **keys)
+        return self.add(
+            "BatchToSpaceND", self.constants.unique(f"{node.name}/together"), [node.name, block, crops]
+        )
+
+    def _deconvolution(self, node: Node) -> str:
+        self._check_layout(node)
+        weights = self.flow.inputs(node)[1]
+        channels = Numeric(self.flow).value(weights).shape[-2]
+        shape = np.array([1, *self._spatial.size((node.name, 0)), channels], np.int32)
+        inputs = [
+            self.constants.inline(f"{node.name}/shape", shape),
+            self.constants.name(weights),
+            *self._read(node),
+        ]
+        keys = {"padding": node.attrs["padding"], "strides": node.attrs["strides"]}
+        return self.add(node.op, node.name, inputs, data_format=NHWC, **keys)
+
+    def _norm(self, node: Node) -> str:
+        self._check_layout(node)
+        parameters = [self.constants.name(ref) for ref in self.flow.inputs(node)[1:5]]
+        epsilon = Attr("f", node.get("epsilon", "f", 1e-4))
+        return self.add(
+            "FusedBatchNorm", node.name, [*self._read(node), *parameters], data_format=NHWC, epsilon=epsilon
+        )
+
+    def _pool(self, node: Node) -> str:
+        self._check_layout(node)
+        keys = {key: node.attrs[key] for key in ("ksize", "padding", "strides")}
+        return self.add(node.op, node.name, self._read(node), data_format=NHWC, **keys)
+
+    def _concat(self, node: Node) -> str:
+        refs = self.flow.inputs(node)
+        axis = refs[0] if node.op == "Concat" else refs[-1]
+        return self.add("ConcatV2", node.name, [*self._read(node), self.constants.axis(axis)])
+
+    def _mean(self, node: Node) -> str:
+        axes = self.constants.name(self.flow.inputs(node)[1])
+        keep = Attr("b", node.get("keep_dims", "b", False))
+        return self.add("Mean", node.name, [*self._read(node), axes], keep_dims=keep)
+
+    def _pad(self, node: Node) -> str:
+        pads = Numeric(self.flow).value(self.flow.inputs(node)[1]).astype(np.int32)
+        return self.add(
+            "Pad", node.name, [*self._read(node), self.constants.name(self.flow.inputs(node)[1], pads)]
+        )
+
+    def _resize(self, node: Node) -> str:
+        ref = self.flow.inputs(node)[1]
+        size = np.array(self._spatial.size((node.name, 0)), np.int32)
+        keys = {
+            key: node.attrs[key]
+            for key in ("align_corners", "half_pixel_centers")
+            if node.get(key, "b", False)
+        }
+        return self.add(node.op, node.name, [*self._read(node), self.constants.name(ref, size)], **keys)
+
+    def _crop(self, node: Node) -> str:
+        size = self.constants.name(self.flow.inputs(node)[3])
+        if node.get("extrapolation_value", "f", 0.0) or node.text("method", "bilinear") != "bilinear":
+            raise ModelError(f"{node.name}: only bilinear crops with zeros outside are supported")
+        keys = {"extrapolation_value": Attr("f", 0.0), "method": Attr("s", b"bilinear")}
+        inputs = [*self._read(node), self._boxes[node.name], size]
+        return self.add("CropAndResize", node.name, inputs, **keys)
+
+    def _relayout(self, node: Node) -> str:
+        """Flatten where a matrix multiplication follows; between spatial layers, shapes stay as they are."""
+        todo, seen = [node], set()
+        while todo:
+            for reader in self.flow.readers.get(todo.pop().name, ()):
+                if reader.op == "MatMul":
+                    return self.add("Flatten", node.name, self._read(node))
+                if reader.op in (*_RELAYOUT, "Identity") and reader.name not in seen:
+                    seen.add(reader.name)
+                    todo.append(reader)
+        return self._read(node)[0]
+
+    def _matmul(self, node: Node) -> str:
+        if node.get("transpose_a", "b", False) or node.get("transpose_b", "b", False):
+            raise ModelError(f"{node.name}: a transposed matrix is not supported")
+        weights = self.constants.name(self.flow.inputs(node)[1])
+        no = Attr("b", False)
+        return self.add("MatMul", node.name, [*self._read(node), weights], transpose_a=no, transpose_b=no)
+
+    def _check_layout(self, node: Node) -> None:
+        if node.text("data_format", "NHWC") != "NHWC":
+            raise ModelError(f"{node.name}: data format {node.text('data_format')}, needed NHWC")
+
+    _METHODS = (
+        (_SAME, _same), (tuple(_SUMS), _sum), (("Conv2D", "DepthwiseConv2dNative"), _convolution),
+        (("Conv2DBackpropInput",), _deconvolution), (_NORMS, _norm), (("MaxPool", "AvgPool"), _pool),
+        (("ConcatV2", "Concat"), _concat), (("Mean",), _mean), (("Pad",), _pad), (_RESIZES, _resize),
+        (("CropAndResize",), _crop), (_RELAYOUT, _relayout), (("MatMul",), _matmul),
+    )  # fmt: skip

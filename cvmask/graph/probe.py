@@ -1,0 +1,195 @@
+"""Anchors and resizer, found by computing what the graph computes for made-up pictures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cvmask.errors import ModelError
+from cvmask.graph.anatomy import Anatomy
+from cvmask.graph.facts import Anchors, Resizer
+from cvmask.graph.flow import Flow, Ref
+from cvmask.graph.nodes import Node
+from cvmask.graph.numeric import Numeric, channels
+
+Array = npt.NDArray[Any]
+_CELLS = (192, 180)  # height and width of the made-up feature map: its far end is clear of every border
+_FAR = 1 << 20  # height and width of the made-up picture: nothing is clipped below or to the right
+_MAPS = (
+    "Conv2D",
+    "BiasAdd",
+    "Relu",
+    "Relu6",
+    "Elu",
+    "FusedBatchNorm",
+    "FusedBatchNormV2",
+    "FusedBatchNormV3",
+)
+_METHODS = {
+    "ResizeBilinear": "bilinear",
+    "ResizeNearestNeighbor": "nearest",
+    "ResizeBicubic": "bicubic",
+    "ResizeArea": "area",
+}
+_PICTURES = ((100, 100), (100, 3000), (3000, 100), (480, 640), (1200, 900), (37, 53))
+
+
+def anchors_of(parts: Anatomy) -> Anchors:
+    """The anchors of the first stage.
+
+    Raises
+    ------
+    ModelError
+        If they are no regular grid, which is all that OpenCV's PriorBox makes.
+    """
+    rows, columns = _CELLS
+    found = _decoder_anchors(parts)
+    if any(array.size % (rows * columns) for array in found):
+        raise ModelError(
+            f"{parts.graph.origin}: {found[0].size} anchors do not fit {rows} by {columns} cells"
+        )
+    y, x, h, w = (np.asarray(array, np.float64).reshape(rows, columns, -1) for array in found)
+    stride = (y[-1, 0, 0] - y[-2, 0, 0], x[0, -1, 0] - x[0, -2, 0])
+    offset = (y[-1, -1] - (rows - 1) * stride[0], x[-1, -1] - (columns - 1) * stride[1])
+    if min(stride) <= 0 or np.ptp(offset[0]) > 1e-2 or np.ptp(offset[1]) > 1e-2:
+        raise ModelError(f"{parts.graph.origin}: the anchors are no regular grid")
+    clip = bool((y - h / 2).min() > -1e-3 and (x - w / 2).min() > -1e-3)
+    return Anchors(
+        heights=_mean_of_last(h),
+        widths=_mean_of_last(w),
+        stride=(float(stride[0]), float(stride[1])),
+        offset=(round(float(offset[0][0]), 3), round(float(offset[1][0]), 3)),
+        clip=clip,
+    )
+
+
+def _mean_of_last(grid: Array) -> tuple[float, ...]:
+    """The mean over the far cells: it takes out the rounding of their 32-bit coordinates."""
+    half = grid[grid.shape[0] // 2 :, grid.shape[1] // 2 :]
+    return tuple(float(np.float32(value)) for value in half.mean(axis=(0, 1)))
+
+
+def _decoder_anchors(parts: Anatomy) -> list[Array]:
+    """Centre y, centre x, height and width of all anchors, as the box decoder uses them."""
+    flow, stage = parts.flow, parts.first
+    sizes: dict[int, Ref] = {}
+    for exp in stage.exps:
+        sizes[_output_read(flow, exp.name, stage.decoder)] = _partner(flow, (exp.name, 0), ("Mul",))[1]
+    if set(sizes) != {2, 3}:
+        raise ModelError(f"{parts.graph.origin}: the box decoder {stage.decoder.name} is not understood")
+    centers = [_center(flow, stage.decoder, axis, sizes[2 + axis]) for axis in (0, 1)]
+    numeric = _made_up(parts)
+    return [numeric.value(ref).reshape(-1) for ref in (*centers, sizes[2], sizes[3])]
+
+
+def _made_up(parts: Anatomy) -> Numeric:
+    """A graph whose feature map has `_CELLS`, whose picture is huge, and whose box codes are zero."""
+    flow, features = parts.flow, parts.features[0]
+    before = flow.graph.ancestors([features]) - {features}
+    behind = flow.descendants([features])
+    codes = np.zeros((1, *_CELLS, channels(flow, parts.first.boxes)), np.float32)
+
+    def shape_of(name: str) -> tuple[int, ...] | None:
+        node = flow.graph[name]
+        if name == features or (name in behind and node.op in _MAPS):
+            return (1, *_CELLS, 1)
+        image = name in before and flow.varies((name, 0)) and not node.op.startswith("TensorArray")
+        return (1, _FAR, _FAR, 3) if image else None
+
+    return Numeric(flow, {parts.first.boxes[0]: codes}, shape_of)
+
+
+def _output_read(flow: Flow, name: str, decoder: Node) -> int:
+    """Which output of the decoder a node reads, scaled or not."""
+    ref = (name, 0)
+    while ref[0] != decoder.name:
+        ref = next(other for other in flow.inputs(flow.node(ref)) if flow.varies(other))
+    return ref[1]
+
+
+def _partner(flow: Flow, ref: Ref, ops: tuple[str, ...], other: Ref | None = None) -> tuple[Node, Ref]:
+    """The node of one of `ops` that combines `ref` with another reference, and that reference."""
+    for reader in flow.readers.get(ref[0], ()):
+        inputs = flow.inputs(reader)
+        if reader.op in ops and len(inputs) == 2 and ref in inputs:
+            found = inputs[1 - inputs.index(ref)]
+            if other is None or found == other:
+                return reader, found
+    raise ModelError(f"{ref[0]}: the box decoder is not understood")
+
+
+def _center(flow: Flow, decoder: Node, axis: int, size: Ref) -> Ref:
+    """The anchors' centres: what is added to code times size."""
+    ref: Ref = (decoder.name, axis)
+    for reader in flow.readers.get(decoder.name, ()):
+        if reader.op in ("RealDiv", "Mul") and ref in flow.inputs(reader) and size not in flow.inputs(reader):
+            ref = (reader.name, 0)
+            break
+    product, _ = _partner(flow, ref, ("Mul",), size)
+    return _partner(flow, (product.name, 0), ("Add", "AddV2"))[1]
+
+
+def resizer_of(parts: Anatomy) -> Resizer:
+    """How the picture is resized on its way to the first layer."""
+    flow = parts.flow
+    before = flow.graph.ancestors([parts.features[0]])
+    nodes = [flow.graph[name] for name in before if flow.graph[name].op in _METHODS]
+    nodes = [node for node in nodes if not _layers_before(parts, node)]
+    if not nodes:
+        return Resizer("none")
+    node = nodes[0]
+    plain = Resizer(
+        "unknown",
+        method=_METHODS[node.op],
+        align_corners=node.get("align_corners", "b", False),
+        half_pixel_centers=node.get("half_pixel_centers", "b", False),
+    )
+    sizes = [_resized(parts, nodes, picture) for picture in _PICTURES]
+    known = [size for size in sizes if size is not None]
+    return _recognised(known, plain) if len(known) == len(sizes) else plain
+
+
+def _layers_before(parts: Anatomy, node: Node) -> bool:
+    before = parts.graph.ancestors([node.name])
+    return any(parts.graph[name].op in ("Conv2D", "DepthwiseConv2dNative") for name in before)
+
+
+def _resized(parts: Anatomy, nodes: list[Node], picture: tuple[int, int]) -> tuple[int, int] | None:
+    """The size that a picture gets, from the one of several branches that is taken for it."""
+    image = np.broadcast_to(np.uint8(0), (1, *picture, 3))
+    numeric = Numeric(parts.flow, {parts.image.name: image})
+    for node in nodes:
+        try:
+            size = numeric.value(parts.flow.refs(node)[1])
+            return int(size[0]), int(size[1])
+        except ModelError:
+            continue
+    return None
+
+
+def _recognised(sizes: list[tuple[int, int]], plain: Resizer) -> Resizer:
+    if len(set(sizes)) == 1:
+        height, width = sizes[0]
+        return replace(plain, kind="fixed_shape", height=height, width=width)
+    longest = max(max(size) for size in sizes)
+    resizer = replace(plain, kind="keep_aspect_ratio", min_dimension=min(sizes[0]), max_dimension=longest)
+    for picture, (height, width) in zip(_PICTURES, sizes):
+        expected = keep_aspect(picture, resizer)
+        if abs(expected[0] - height) > 1 or abs(expected[1] - width) > 1:
+            return plain
+    return resizer
+
+
+def keep_aspect(picture: tuple[int, int], resizer: Resizer) -> tuple[int, int]:
+    """Height and width of a picture of that height and width, resized with its aspect ratio kept.
+
+    In 32-bit floats and with halves rounded to even, as the graph computes it.
+    """
+    height, width = np.float32(picture[0]), np.float32(picture[1])
+    scale = np.float32(resizer.min_dimension) / min(height, width)
+    if np.rint(max(height, width) * scale) > resizer.max_dimension:
+        scale = np.float32(resizer.max_dimension) / max(height, width)
+    return int(np.rint(height * scale)), int(np.rint(width * scale))

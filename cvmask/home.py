@@ -1,0 +1,31 @@
+"""The cache folder: where downloads and everything that can be made again lie."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cvmask.errors import CvmaskError
+
+
+def cache_home() -> Path:
+    """Find the cache folder: ``CVMASK_HOME``, else ``$XDG_CACHE_HOME/cvmask``, else ``~/.cache/cvmask``.
+
+    The folder need not exist.
+
+    Raises
+    ------
+    CvmaskError
+        If neither variable is set and this user has no home directory.
+    """
+    own = os.environ.get("CVMASK_HOME")
+    if own:
+        return Path(own).expanduser().absolute()
+    shared = os.environ.get("XDG_CACHE_HOME", "")
+    # The XDG specification asks that a relative path be ignored.
+    if os.path.isabs(shared):
+        return Path(shared) / "cvmask"
+    try:
+        return Path.home() / ".cache" / "cvmask"
+    except RuntimeError:
+        raise CvmaskError("this user has no home directory: set CVMASK_HOME to a folder for models") from None

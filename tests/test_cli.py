@@ -1,0 +1,275 @@
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from cvmask import __version__, scenes
+from cvmask.cli import predict
+from cvmask.cli.main import build_parser, main
+from cvmask.rle import decode
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder and a working folder of their own."""
+    monkeypatch.setenv("CVMASK_HOME", str(tmp_path / "home"))
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    return work
+
+
+@pytest.fixture
+def scene_png(home: Path) -> Path:
+    path = home / "scene.png"
+    cv2.imwrite(str(path), scenes.make_scene(7, objects=6).image)
+    return path
+
+
+def test_version_names_the_versions_that_matter(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out.startswith(f"cvmask {__version__} (OpenCV {cv2.__version__}")
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["predict", "--help"]])
+def test_help_has_examples(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(argv)
+    assert stop.value.code == 0
+    assert "examples:\n  cvmask" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "required"),
+        (["fly"], "invalid choice"),
+        (["predict"], "required"),
+        (["predict", "x.png", "--conf", "2"], "from 0 to 1, got '2'"),
+        (["predict", "x.png", "--max-detections", "0"], "whole number from 1 up"),
+        (["predict", "x.png", "--color-by", "mood"], "invalid choice"),
+        (["predict", "x.png", "--target", "abacus"], "abacus"),
+    ],
+)
+def test_wrong_usage_is_code_2(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(argv)
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [(["--classes", "circel"], "did you mean 'circle'"), (["--size", "huge"], "size must be")],
+)
+def test_wrong_usage_that_needs_the_model_is_code_2_too(
+    scene_png: Path, flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", "-m", "shapes", str(scene_png), *flags]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_predict_writes_the_picture_and_says_what_it_found(
+    scene_png: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", "-m", "shapes", str(scene_png), "-o", "out"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert len(out.splitlines()) == 1
+    assert out.startswith(f"{scene_png}: 320x320, ")
+    assert " ms -> out" in out
+    picture, source = cv2.imread("out/scene.png"), cv2.imread(str(scene_png))
+    assert picture.shape == source.shape
+    assert not np.array_equal(picture, source)
+
+
+def test_predict_json_holds_boxes_scores_classes_and_masks(scene_png: Path) -> None:
+    assert main(["predict", "-m", "shapes", str(scene_png), "-o", "out/once.png", "--save-json"]) == 0
+    record = json.loads(Path("out/once.json").read_text())
+    assert (record["width"], record["height"]) == (320, 320)
+    assert record["objects"]
+    for item in record["objects"]:
+        assert item["label"] == scenes.LABELS[item["class_id"]]
+        assert 0.5 < item["score"] <= 1
+        left, top, right, bottom = item["box_xyxy"]
+        mask = decode(item["rle"])
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        assert left - 1 <= columns[0] <= columns[-1] <= right
+        assert top - 1 <= rows[0] <= rows[-1] <= bottom
+
+
+def test_predict_goes_on_after_a_bad_file_and_ends_with_code_3(
+    scene_png: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = home / "many"
+    folder.mkdir()
+    (folder / "a_bad.jpg").write_bytes(b"no picture")
+    scene_png.rename(folder / "b_good.png")
+    assert main(["predict", "-m", "shapes", str(folder), "-o", "out"]) == 3
+    out, err = capsys.readouterr()
+    assert "a_bad.jpg" in err
+    assert len(err.splitlines()) == 1
+    assert "b_good.png" in out
+    assert os.listdir("out") == ["b_good.png"]
+
+
+def test_predict_with_nothing_readable_is_code_1(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "-m", "shapes", "missing.png"]) == 1
+    assert "missing.png" in capsys.readouterr().err
+    (home / "bad.png").write_bytes(b"")
+    assert main(["predict", "-m", "shapes", "bad.png"]) == 1
+    assert "bad.png" in capsys.readouterr().err
+
+
+def test_predict_takes_patterns(scene_png: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scene_png.rename(home / "s1.png")
+    cv2.imwrite(str(home / "s2.png"), scenes.make_scene(8).image)
+    assert main(["predict", "-m", "shapes", "s*.png"]) == 0
+    assert sorted(os.listdir("cvmask_out")) == ["s1.png", "s2.png"]
+    assert capsys.readouterr().out.startswith("[1/2] s1.png")
+
+
+def test_predict_gives_sources_of_one_name_different_outputs(scene_png: Path, home: Path) -> None:
+    (home / "other").mkdir()
+    cv2.imwrite(str(home / "other" / "scene.png"), scenes.make_scene(8).image)
+    cv2.imwrite(str(home / "other" / "SCENE.bmp"), scenes.make_scene(9).image)
+    assert main(["predict", "-m", "shapes", str(scene_png), "other/scene.png", "other/SCENE.bmp"]) == 0
+    assert sorted(os.listdir("cvmask_out")) == ["SCENE_3.bmp", "scene.png", "scene_2.png"]
+
+
+def test_predict_never_replaces_its_source(scene_png: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = scene_png.read_bytes()
+    for output in (str(scene_png), str(scene_png.parent)):
+        assert main(["predict", "-m", "shapes", str(scene_png), "-o", output]) == 1
+        assert "would replace its source" in capsys.readouterr().err
+    assert scene_png.read_bytes() == before
+
+
+def test_predict_one_file_for_several_pictures_is_refused(
+    scene_png: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cv2.imwrite("b.png", scenes.make_scene(8).image)
+    assert main(["predict", "-m", "shapes", str(scene_png), "b.png", "-o", "one.png"]) == 1
+    assert "give a folder" in capsys.readouterr().err
+
+
+def test_predict_output_in_a_place_that_cannot_be_written(
+    scene_png: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("file").write_bytes(b"")
+    assert main(["predict", "-m", "shapes", str(scene_png), "-o", "file/out"]) == 1
+    assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("model", ["coco", "coco-resnet50"])
+def test_predict_without_the_model_says_how_to_get_it(
+    scene_png: Path, model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    argv = ["predict", str(scene_png)] + (["-m", model] if model != "coco" else [])
+    assert main(argv) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert f"cvmask models download {model}" in err
+    assert "-m shapes" in err
+
+
+def test_predict_drawing_flags_leave_parts_out(scene_png: Path) -> None:
+    flags = (
+        ["--no-boxes"],
+        ["--no-masks"],
+        ["--no-labels"],
+        ["--opacity", "0.9"],
+        ["--color-by", "instance"],
+    )
+    pictures = []
+    for i, flag in enumerate(([], *flags)):
+        assert main(["predict", "-m", "shapes", str(scene_png), "-o", f"{i}.png", *flag]) == 0
+        pictures.append(cv2.imread(f"{i}.png"))
+    for i in range(1, len(pictures)):
+        assert not np.array_equal(pictures[0], pictures[i]), flags[i - 1]
+    everything_off = ["--no-boxes", "--no-masks", "--no-labels"]
+    assert main(["predict", "-m", "shapes", str(scene_png), "-o", "off.png", *everything_off]) == 0
+    assert np.array_equal(cv2.imread("off.png"), cv2.imread(str(scene_png)))
+
+
+def test_predict_show_without_a_display_says_so_and_goes_on(
+    scene_png: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    assert main(["predict", "-m", "shapes", str(scene_png), "--show"]) == 0
+    out, err = capsys.readouterr()
+    assert len(err.splitlines()) == 1
+    assert "display" in err
+    assert "scene.png" in out
+
+
+def test_demo_writes_a_scene_its_annotated_form_and_a_clip(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "-o", "shown"]) == 0
+    out = capsys.readouterr().out
+    for name in ("scene.png", "scene_annotated.png", "clip.mp4"):
+        assert str(Path("shown") / name) in out
+    scene, annotated = cv2.imread("shown/scene.png"), cv2.imread("shown/scene_annotated.png")
+    assert scene.shape == annotated.shape == (480, 640, 3)
+    capture = cv2.VideoCapture("shown/clip.mp4")
+    frames = 0
+    while capture.read()[0]:
+        frames += 1
+    assert frames == 50
+
+
+def test_module_runs_as_a_program(scene_png: Path) -> None:
+    out = scene_png.with_name("m.png")
+    command = [sys.executable, "-m", "cvmask", "predict", "-m", "shapes", str(scene_png), "-o", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=README.parent)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert out.exists()
+
+
+def test_readme_has_every_flag_of_predict() -> None:
+    verbs = next(a for a in build_parser()._actions if isinstance(a.choices, dict))
+    flags = {f for action in verbs.choices["predict"]._actions for f in action.option_strings} - {
+        "-h",
+        "--help",
+    }
+    text = README.read_text(encoding="utf-8")
+    assert not {flag for flag in flags if f"`{flag}`" not in text}
+
+
+ODD = Path(__file__).resolve().parents[2] / "shared" / "data" / "odd_images"
+
+
+@pytest.mark.skipif(not ODD.is_dir(), reason=f"needs the shared test data in {ODD}")
+def test_predict_takes_the_folder_of_odd_pictures(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each file gives a picture, or one line that names it and the reason; half a JPEG gives a warning."""
+    files = sorted(p for p in ODD.iterdir() if p.is_file())
+    assert main(["predict", "-m", "shapes", *map(str, files), "-o", "out", "--size", "64"]) == 3
+    out, err = capsys.readouterr()
+    shown = {line.split("] ", 1)[1].split(": ")[0] for line in out.splitlines()}
+    refused = {str(p) for p in files if f"cvmask: {p}: " in err}
+    assert shown | refused == {str(p) for p in files}
+    assert not shown & refused
+    assert len(os.listdir("out")) == len(shown)
+    assert "truncated_half.jpg: " in err
+    assert "Traceback" not in err
+
+
+def test_expand_keeps_order_and_takes_each_once(home: Path, scene_png: Path) -> None:
+    paths, failures = predict.expand([str(scene_png), str(home), "nothing*.png"])
+    assert paths == [str(scene_png)]
+    assert len(failures) == 1
+    assert "nothing*.png" in failures[0]

@@ -1,0 +1,96 @@
+"""Records have safe names, and every format keeps its promise of whole files in constant memory."""
+
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import LABELS, write_all
+from numpy.typing import NDArray
+
+from cvmask.detections import Detections
+from cvmask.errors import SinkError
+from cvmask.export.coco import CocoWriter
+from cvmask.export.csv import CsvWriter
+from cvmask.export.formats import FORMATS, Settings
+from cvmask.export.jsonl import JsonlWriter
+from cvmask.export.record import FileForEach, Record, Writer
+from cvmask.export.yolo import YoloWriter
+
+
+def every_writer(folder: Path) -> list[Writer]:
+    return [make(Settings(folder, LABELS)) for make in FORMATS.values()]
+
+
+@pytest.mark.parametrize(
+    ("name", "index", "key"),
+    [
+        ("street.jpg", None, "street"),
+        ("day2/a.b.png", None, "day2/a.b"),
+        ("clip.mp4", 17, "clip_000017"),
+        ("../../etc/passwd", None, "etc/passwd"),
+        ("/abs/olute.jpg", None, "abs/olute"),
+        ("rtsp://host:554/live?x=1", 3, "rtsp_/host_554/live_x=1_000003"),
+        ("", None, "frame"),
+    ],
+)
+def test_record_key_is_a_file_name_below_the_folder(name: str, index: int | None, key: str) -> None:
+    assert Record(name, Detections.empty((1, 1)), index).key == key
+
+
+def test_two_pictures_with_the_same_place_are_refused(tmp_path: Path) -> None:
+    files = FileForEach(tmp_path)
+    nothing = Detections.empty((1, 1))
+    files.path_for(Record("a.jpg", nothing), ".txt")
+    files.path_for(Record("a.jpg", nothing), "_2.txt")
+    with pytest.raises(SinkError, match=r"a\.jpg and a\.png would both become a\.txt"):
+        files.path_for(Record("a.png", nothing), ".txt")
+
+
+def test_every_format_writes_pictures_empty_ones_and_frames(
+    tmp_path: Path, scene: Detections, picture: NDArray[np.uint8]
+) -> None:
+    for writer in every_writer(tmp_path):
+        write_all(writer, scene, picture)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert all(path.stat().st_size for path in files if path.name != "empty.txt")
+    assert not [path for path in files if path.suffix == ".part"]
+    assert len(files) == 2 + 4 + 5 + 11 + 4 + 4 + 1 + 1 + 11 + 11
+
+
+def test_a_failed_run_leaves_no_stream_behind(tmp_path: Path, scene: Detections) -> None:
+    writers = [
+        CocoWriter(tmp_path / "a.json", tmp_path / "b.json", LABELS),
+        CsvWriter(tmp_path / "a.csv", LABELS),
+        JsonlWriter(tmp_path / "a.jsonl", LABELS),
+        YoloWriter(tmp_path, LABELS),
+    ]
+    for writer in writers:
+        with pytest.raises(ZeroDivisionError), writer:  # noqa: PT012
+            writer.write(Record("a.jpg", scene))
+            raise ZeroDivisionError
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["a.txt"]
+
+
+@pytest.mark.parametrize("kind", ["coco", "csv", "jsonl"])
+def test_streams_need_the_same_memory_for_few_and_for_many_frames(
+    tmp_path: Path, scene: Detections, kind: str
+) -> None:
+    def peak(frames: int) -> int:
+        writers = {
+            "coco": CocoWriter(tmp_path / "a.json", tmp_path / "b.json", LABELS),
+            "csv": CsvWriter(tmp_path / "a.csv", LABELS),
+            "jsonl": JsonlWriter(tmp_path / "a.jsonl", LABELS),
+        }
+        tracemalloc.start()
+        with writers[kind] as writer:
+            for index in range(frames):
+                writer.write(Record("clip.mp4", scene[3], frame_index=index, time_s=index / 25))
+        _, highest = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return highest
+
+    peak(5)
+    assert peak(120) < 1.1 * peak(30) + 20_000

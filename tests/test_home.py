@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import pytest
+
+from cvmask.errors import CvmaskError
+from cvmask.home import cache_home
+
+
+def test_cache_home_prefers_its_own_variable(monkeypatch, tmp_path):
+    monkeypatch.setenv("CVMASK_HOME", str(tmp_path / "own"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_home() == tmp_path / "own"
+
+
+def test_cache_home_follows_xdg(monkeypatch, tmp_path):
+    monkeypatch.delenv("CVMASK_HOME", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_home() == tmp_path / "cvmask"
+
+
+@pytest.mark.parametrize("value", ["", "relative/cache"])
+def test_cache_home_ignores_a_relative_xdg(monkeypatch, tmp_path, value):
+    monkeypatch.delenv("CVMASK_HOME", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", value)
+    monkeypatch.setattr("pathlib.Path.home", lambda: tmp_path)
+    assert cache_home() == tmp_path / ".cache" / "cvmask"
+
+
+def test_cache_home_without_a_home_names_the_cure(monkeypatch):
+    monkeypatch.delenv("CVMASK_HOME", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+
+    def homeless():
+        raise RuntimeError("no home")
+
+    monkeypatch.setattr("pathlib.Path.home", homeless)
+    with pytest.raises(CvmaskError, match="set CVMASK_HOME"):
+        cache_home()

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import ast
+import configparser
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cvmask
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "cvmask"
+
+# From the ground floor up, as in the design: a module imports from its own floor or from below.
+FLOORS = (
+    ("errors", "bundled", "home", "files"),
+    ("frames", "arrays", "rle", "masks", "polygons"),
+    ("detections", "bridges"),
+    ("graph",),
+    ("runtime",),
+    ("zoo", "label_map"),
+    ("palette", "captions", "scenes"),
+    ("draw", "compositing", "effects"),
+    ("loading",),
+    ("sources",),
+    ("sinks",),
+    ("pipeline", "conveyor", "summary", "tracking"),
+    ("export",),
+    ("cli",),
+)
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names that a module imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def floor_of(dotted: str) -> int | None:
+    """The floor of cvmask.x.y; None for the package itself."""
+    parts = dotted.split(".")
+    name = parts[1] if parts[0] == "cvmask" and len(parts) > 1 else "__init__"
+    if name.startswith("__") or not ((PACKAGE / name).is_dir() or (PACKAGE / f"{name}.py").is_file()):
+        return None
+    found = [i for i, names in enumerate(FLOORS) if name in names]
+    assert found, f"cvmask.{name} has no floor: add it to FLOORS"
+    return found[0]
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_down(path: Path) -> None:
+    own = floor_of(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    if own is None:
+        return
+    for name in imports(path):
+        floor = floor_of(name)
+        assert floor is None or floor <= own, f"{path.name} imports {name} from a floor above"
+
+
+def test_only_runtime_touches_the_networks_of_opencv() -> None:
+    for path in modules():
+        uses = "cv2.dnn" in path.read_text(encoding="utf-8").replace("``", "")
+        code = ast.parse(path.read_text(encoding="utf-8"))
+        real = any(
+            isinstance(node, ast.Attribute) and node.attr == "dnn" and getattr(node.value, "id", "") == "cv2"
+            for node in ast.walk(code)
+        )
+        assert not (uses and real) or path.parent.name == "runtime", f"{path} uses cv2.dnn"
+
+
+def test_graphs_and_decoding_do_without_opencv() -> None:
+    for path in [*(PACKAGE / "graph").glob("*.py"), PACKAGE / "runtime" / "decode.py"]:
+        assert not any(name.split(".")[0] == "cv2" for name in imports(path)), path
+
+
+def test_nothing_imports_tensorflow() -> None:
+    for path in modules():
+        assert not any(name.split(".")[0] in ("tensorflow", "torch") for name in imports(path)), path
+
+
+def test_every_package_is_in_the_metadata() -> None:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    listed = set(config["options"]["packages"].split()) - {"cvmask.bundled"}
+    assert listed == {".".join(path.parent.relative_to(ROOT).parts) for path in PACKAGE.rglob("__init__.py")}
+
+
+def test_core_requirements_are_numpy_and_opencv() -> None:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    names = [line.split(">")[0] for line in config["options"]["install_requires"].split()]
+    assert names == ["numpy", "opencv-python"]
+
+
+def test_the_top_names_are_documented() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in cvmask.__all__:
+        if not name.startswith("__") and not name.endswith("Error"):
+            assert f"cvmask.{name}" in readme or f"`{name}`" in readme, f"{name} is not in README.md"
+
+
+def test_import_does_without_what_only_loading_needs() -> None:
+    code = "import sys, cvmask; print([m for m in ('urllib.request', 'tarfile', 'cvmask.graph') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"

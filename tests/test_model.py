@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import functools
+import threading
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import cvmask
+from cvmask import bundled, scenes
+from cvmask.graph import patch
+from cvmask.graph.split import split
+from cvmask.graph.text import parse_text, print_text, read_text
+from cvmask.runtime.model import MaskRCNN, Settings
+from cvmask.runtime.net import Net
+from cvmask.runtime.resize import Resizer, to_blob
+
+FOLDER = bundled.path("models/shapes")
+NATIVE = Resizer()
+# Older ones fuse other layers when the feature map is an output: the last bits differ there.
+EXACT = tuple(map(int, cv2.__version__.split(".")[:2])) >= (4, 14)
+
+
+@pytest.fixture(scope="module")
+def model() -> MaskRCNN:
+    return cvmask.load("shapes")
+
+
+def binary() -> NDArray[np.uint8]:
+    return np.fromfile(FOLDER / "frozen_inference_graph.pb", np.uint8)
+
+
+def picture(boxes: int) -> NDArray[np.uint8]:
+    """A frame in which a low threshold finds many boxes, or one of nothing."""
+    if boxes == 0:
+        return np.full((320, 320, 3), 127, np.uint8)
+    return scenes.make_scene(7, objects=8).image
+
+
+@pytest.mark.parametrize("boxes", [0, 1, 5, 100])
+def test_split_gives_the_bits_of_the_whole_graph(boxes: int) -> None:
+    text = patch.set_score_floor(read_text(FOLDER / "graph.pbtxt"), 0.0 if boxes else 0.99)
+    parts = split(text)
+    whole = Net(binary(), print_text(text), [parts.detections, parts.masks], "whole")
+    blob = to_blob(picture(boxes), NATIVE)
+    rows, masks = whole.forward({parts.image: blob})
+    real = rows.reshape(-1, 7)[rows.reshape(-1, 7)[:, 2] > 0]
+    assert (len(real) == 0) if boxes == 0 else (len(real) == 100)
+
+    settings = Settings(score_threshold=0.0 if boxes else 0.99, max_detections=max(boxes, 1))
+    ours = MaskRCNN(binary(), text, scenes.LABELS, NATIVE, settings).detect(picture(boxes))
+    assert len(ours) == boxes
+    best = np.sort(np.argsort(-real[:, 2], kind="stable")[:boxes])
+    assert np.array_equal(ours.class_id, real[best, 1].astype(int))
+    equal = np.array_equal if EXACT else functools.partial(np.allclose, rtol=1e-4, atol=1e-5)
+    assert equal(ours.confidence, real[best, 2])
+    assert equal(ours.xyxy, real[best, 3:] * np.float32(320))
+    assert equal(ours.soft_masks, masks[best, ours.class_id])
+
+
+def test_filters_do_not_change_what_is_left(model: MaskRCNN) -> None:
+    scene = scenes.make_scene(7, objects=8)
+    everything = model.detect(scene.image)
+    assert len(everything) >= 4
+    wanted = everything.class_id[0]
+    some = cvmask.load("shapes", classes=[scenes.LABELS[wanted]]).detect(scene.image)
+    assert some == everything[everything.class_id == wanted]
+    assert cvmask.load("shapes", max_detections=2).detect(scene.image) == everything[:2]
+
+
+def test_bundled_model_finds_what_is_in_a_scene(model: MaskRCNN) -> None:
+    found = wanted = 0
+    for seed in range(10):
+        scene = scenes.make_scene(seed)
+        ours = model.detect(scene.image)
+        masks = ours.masks()
+        for mask, class_id in zip(scene.masks, scene.class_id):
+            overlap = [(mask & m).sum() / (mask | m).sum() for m in masks[ours.class_id == class_id]]
+            wanted += 1
+            found += max(overlap, default=0) > 0.5
+    assert found >= 0.9 * wanted
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 1000), (1000, 1), (7, 5), (3, 4000), (8000, 8000)])
+def test_frames_of_any_size_go_through(model: MaskRCNN, shape: tuple[int, int]) -> None:
+    found = model.detect(np.zeros((*shape, 3), np.uint8))
+    assert found.frame_size == shape
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (np.zeros((4, 4), np.uint8), "COLOR_GRAY2BGR"),
+        (np.zeros((4, 4, 4), np.uint8), "COLOR_BGRA2BGR"),
+        (np.zeros((4, 4, 3), np.uint16), "uint16"),
+        (np.zeros((4, 4, 3), np.float32), "float32"),
+    ],
+)
+def test_what_is_no_frame_is_refused_with_the_cure(
+    model: MaskRCNN, frame: NDArray[np.generic], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        model.detect(frame)  # type: ignore[arg-type]
+
+
+def test_frame_is_not_changed(model: MaskRCNN) -> None:
+    frame = scenes.make_scene(1).image
+    before = frame.copy()
+    model.detect(frame)
+    assert np.array_equal(frame, before)
+
+
+def test_score_threshold_below_the_floor_of_the_text_graph_takes_effect() -> None:
+    frame = scenes.make_scene(7, objects=8).image
+    text = patch.set_score_floor(read_text(FOLDER / "graph.pbtxt"), 0.6)
+    high = MaskRCNN(binary(), text, None, NATIVE, Settings(0.05)).detect(frame)
+    low = cvmask.load("shapes", score_threshold=0.001).detect(frame)
+    assert high.confidence.min() > 0.6
+    assert low.confidence.min() < 0.02
+
+
+def test_size_resizes_and_boxes_stay_in_pixels_of_the_frame(model: MaskRCNN) -> None:
+    frame = scenes.make_scene(7, objects=4).image
+    ours = model.detect(frame)
+    larger = model.detect(np.repeat(np.repeat(frame, 2, axis=0), 2, axis=1))
+    assert larger.frame_size == (640, 640)
+    assert sorted(larger.class_id.tolist()) == sorted(ours.class_id.tolist())
+    order, other = np.argsort(ours.xyxy[:, 0]), np.argsort(larger.xyxy[:, 0])
+    assert np.abs(larger.xyxy[other] / 2 - ours.xyxy[order]).max() < 4
+    assert cvmask.load("shapes", size="200x100").resizer.target_wh((640, 480)) == (200, 100)
+
+
+def test_one_model_serves_several_threads(model: MaskRCNN) -> None:
+    frames = [scenes.make_scene(seed).image for seed in range(6)]
+    expected = [model.detect(frame) for frame in frames]
+    found: list[list[cvmask.Detections]] = [[] for _ in range(3)]
+    workers = [
+        threading.Thread(target=lambda into: into.extend(model.detect(f) for f in frames), args=(into,))
+        for into in found
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert all(results == expected for results in found)
+
+
+def test_clone_has_networks_of_its_own_and_the_same_answers(model: MaskRCNN) -> None:
+    frame = scenes.make_scene(3).image
+    twin = model.clone()
+    assert twin is not model
+    assert twin.detect(frame) == model.detect(frame)
+
+
+def test_labels_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(cvmask.ModelError, match="2 labels for 8 classes"):
+        cvmask.load("shapes", labels=["a", "b"])
+
+
+def test_graph_without_a_mask_head_is_refused_by_what_it_is() -> None:
+    nodes = [n for n in read_text(FOLDER / "graph.pbtxt") if n.op != "Sigmoid"]
+    crops = [n for n in nodes if n.op == "CropAndResize"]
+    text = print_text(n for n in nodes if n is not crops[-1])
+    with pytest.raises(cvmask.ModelError, match="Faster R-CNN"):
+        MaskRCNN(binary(), parse_text(text, "mine.pbtxt"), None, NATIVE, Settings())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("score_threshold", 1.5), ("mask_threshold", -0.1), ("max_detections", 0)]
+)
+def test_settings_out_of_range_are_refused(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=name):
+        replace(Settings(), **{name: value})
+
+
+def test_empty_text_graph_never_reaches_opencv() -> None:
+    with pytest.raises(cvmask.ModelError, match="text graph is empty"):
+        Net(binary(), " \n", ["x"], "mine")
+
+
+def test_error_of_opencv_becomes_one_line_without_its_source_files() -> None:
+    with pytest.raises(cvmask.ModelError, match="cannot run this model") as error:
+        Net(binary(), 'node { name: "a" op: "Relu" input: "nowhere" }', ["a"], "mine").forward({})
+    assert ".cpp" not in str(error.value)
+    assert "\n" not in str(error.value)

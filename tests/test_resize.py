@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from cvmask.runtime.resize import Resizer, Size, parse_size, resample, to_blob
+
+ZOO = Resizer("keep_aspect_ratio", 800, 1365)
+
+
+@pytest.mark.parametrize(
+    ("size_wh", "expected_wh"),
+    [
+        ((640, 480), (1067, 800)),
+        ((480, 640), (800, 1067)),
+        ((1920, 1080), (1365, 768)),
+        ((800, 1365), (800, 1365)),
+        ((1, 1), (800, 800)),
+        ((1000, 1), (1365, 1)),
+        ((8000, 8000), (800, 800)),
+    ],
+)
+def test_resizer_keeps_aspect_ratio_within_both_limits(
+    size_wh: tuple[int, int], expected_wh: tuple[int, int]
+) -> None:
+    assert ZOO.target_wh(size_wh) == expected_wh
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ("auto", ZOO),
+        ("native", Resizer()),
+        (640, Resizer("keep_aspect_ratio", 640, 0)),
+        ("640", Resizer("keep_aspect_ratio", 640, 0)),
+        ("300x200", Resizer("fixed", fixed_wh=(300, 200))),
+        ((300, 200), Resizer("fixed", fixed_wh=(300, 200))),
+    ],
+)
+def test_parse_size_reads_every_form(size: Size, expected: Resizer) -> None:
+    assert parse_size(size, ZOO) == expected
+
+
+@pytest.mark.parametrize("size", ["big", "0", 0, -5, "x", "0x5", "640x", (1, 2, 3), (0, 5)])
+def test_parse_size_refuses_what_is_no_size(size: Size) -> None:
+    with pytest.raises(ValueError, match="size must be"):
+        parse_size(size, ZOO)
+
+
+def legacy(frame: NDArray[np.uint8], width: int, height: int) -> NDArray[np.float32]:
+    """TensorFlow's ResizeBilinear with neither option set: pixel x comes from x * scale."""
+    y = np.arange(height, dtype=np.float32) * np.float32(frame.shape[0] / height)
+    x = np.arange(width, dtype=np.float32) * np.float32(frame.shape[1] / width)
+    top, left = y.astype(int), x.astype(int)
+    bottom, right = np.minimum(top + 1, frame.shape[0] - 1), np.minimum(left + 1, frame.shape[1] - 1)
+    dy, dx = (y - top)[:, None, None], (x - left)[None, :, None]
+    values = frame.astype(np.float32)
+    upper = values[top][:, left] + (values[top][:, right] - values[top][:, left]) * dx
+    lower = values[bottom][:, left] + (values[bottom][:, right] - values[bottom][:, left]) * dx
+    return upper + (lower - upper) * dy
+
+
+def test_resample_takes_pixels_from_where_tensorflow_does() -> None:
+    frame = np.random.default_rng(0).integers(0, 256, (61, 97, 3), dtype=np.uint8)
+    for width, height in ((160, 101), (50, 40), (97, 61)):
+        difference = np.abs(resample(frame, (width, height), "legacy") - legacy(frame, width, height))
+        # OpenCV 4 rounds weights to 1/32; on noise that is at most some of 255 levels.
+        limit = 0.01 if int(cv2.__version__.split(".")[0]) >= 5 else 12
+        assert difference.max() < limit
+        assert difference.mean() < limit / 8
+
+
+def test_resample_half_pixel_is_cv2_resize() -> None:
+    frame = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    expected = cv2.resize(frame.astype(np.float32), (45, 31))
+    assert np.array_equal(resample(frame, (45, 31), "half_pixel"), expected)
+
+
+def test_resample_align_corners_keeps_the_corners() -> None:
+    frame = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    picture = resample(frame, (59, 39), "align_corners")
+    assert np.allclose(picture[::2, ::2], frame, atol=0.01)
+
+
+def test_blob_is_rgb_in_planes_and_unscaled() -> None:
+    frame = np.zeros((2, 3, 3), np.uint8)
+    frame[..., 0], frame[..., 1], frame[..., 2] = 10, 20, 30
+    blob = to_blob(frame, Resizer())
+    assert blob.dtype == np.float32
+    assert blob.shape == (1, 3, 2, 3)
+    assert blob[0, :, 0, 0].tolist() == [30, 20, 10]
+
+
+def test_blob_takes_frames_that_are_not_contiguous() -> None:
+    frame = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    assert np.array_equal(to_blob(frame[::2, ::-1], Resizer()), to_blob(frame[::2, ::-1].copy(), Resizer()))

@@ -1,0 +1,416 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from zoo_server import (
+    ARCHIVE,
+    GRAPH,
+    RESNET50,
+    STEM,
+    answer_with,
+    break_off,
+    claim_length,
+    clean_home,
+    hold,
+    ignore_range,
+    member,
+    model_archive,
+    noise,
+    put_model,
+    serving,
+    status,
+    tar_gz,
+    wait_until,
+)
+
+from cvmask import bundled, zoo
+from cvmask.errors import CvmaskError, ModelError
+from cvmask.zoo import install, table
+from cvmask.zoo.store import places
+from cvmask.zoo.table import CONFIG_FILE, GRAPH_FILE
+
+NAME = "coco-resnet50"
+COCO = "mask_rcnn_inception_v2_coco_2018_01_28"
+DOWNLOAD = "import sys; from cvmask import zoo; print(zoo.download(sys.argv[1], None, print))"
+
+
+@pytest.fixture
+def home(monkeypatch, tmp_path):
+    return clean_home(monkeypatch, tmp_path / "home")
+
+
+@pytest.fixture
+def server(home, monkeypatch):
+    with serving({RESNET50.archive: ARCHIVE, f"{COCO}.tar.gz": model_archive(COCO)}) as server:
+        monkeypatch.setenv("CVMASK_MIRROR", server.url)
+        yield server
+
+
+@pytest.fixture
+def lines():
+    return []
+
+
+def left_behind(home):
+    """Everything in the cache but the locks."""
+    return sorted(
+        str(path.relative_to(home)) for path in home.rglob("*") if path.suffix != ".lock" and path.is_file()
+    )
+
+
+def as_known(monkeypatch, name, **fields):
+    """Let a known model have other hashes."""
+    model = table.KnownModel(**{**vars(table.get(name)), **fields})
+    monkeypatch.setitem(table._BY_NAME, name, model)
+
+
+def run_download(name=NAME, **variables):
+    return subprocess.Popen(
+        [sys.executable, "-u", "-c", DOWNLOAD, name],
+        env={**os.environ, **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_download_brings_the_graph_and_the_config_and_nothing_else(server, home, lines):
+    folder = zoo.download(NAME, None, lines.append)
+    assert folder == home / "models" / NAME == zoo.find(NAME) == zoo.resolve(NAME)
+    assert (folder / GRAPH_FILE).read_bytes() == GRAPH
+    assert left_behind(home) == [
+        f"models/{NAME}.json",
+        f"models/{NAME}/{GRAPH_FILE}",
+        f"models/{NAME}/{CONFIG_FILE}",
+    ]
+
+
+def test_download_tells_how_far_it_is(server):
+    seen = []
+    zoo.download(NAME, lambda *now: seen.append(now))
+    assert seen[-1] == (len(ARCHIVE), len(ARCHIVE))
+
+
+def test_download_records_an_unknown_hash_and_says_so(server, home, lines):
+    zoo.download(NAME, None, lines.append)
+    sha256 = hashlib.sha256(ARCHIVE).hexdigest()
+    assert lines == [
+        f"no hash of this archive was known: sha256 {sha256} is recorded in {home}/models/{NAME}.json "
+        "and checked from now on (it is NOT the one that the Open Model Zoo lists)"
+    ]
+    record = json.loads((home / "models" / f"{NAME}.json").read_text())
+    assert record["archive"]["sha256"] == sha256
+    assert record["source"] == f"{server.url}/{STEM}.tar.gz"
+    assert record["files"][GRAPH_FILE]["sha256"] == hashlib.sha256(GRAPH).hexdigest()
+
+
+def test_download_says_when_an_unknown_hash_is_the_listed_one(server, lines, monkeypatch):
+    as_known(monkeypatch, NAME, listed_sha256=hashlib.sha256(ARCHIVE).hexdigest())
+    zoo.download(NAME, None, lines.append)
+    assert "(it is the one that the Open Model Zoo lists)" in lines[0]
+
+
+def test_download_checks_the_recorded_hash_from_then_on(server, lines):
+    zoo.download(NAME)
+    zoo.remove(NAME)
+    zoo.download(NAME, None, lines.append)
+    assert "the archive has the sha256 recorded on " in lines[0]
+    zoo.remove(NAME)
+    server.files[RESNET50.archive] = model_archive(STEM, graph=noise(1000, seed=5))
+    with pytest.raises(ModelError) as caught:
+        zoo.download(NAME)
+    assert "the first download (" in str(caught.value)
+    assert f"cvmask models remove {NAME} --forget" in str(caught.value)
+    assert zoo.find(NAME) is None
+    zoo.remove(NAME, forget=True)
+    assert zoo.download(NAME) == zoo.find(NAME)
+
+
+def test_download_refuses_a_record_that_cannot_be_read(server, home):
+    (home / "models").mkdir(parents=True)
+    (home / "models" / f"{NAME}.json").write_text("{")
+    with pytest.raises(ModelError, match=r"the record .* cannot be read"):
+        zoo.download(NAME)
+
+
+def test_download_refuses_another_archive_than_the_known_one(server, home):
+    with pytest.raises(ModelError) as caught:
+        zoo.download("coco")
+    assert "f8a920756744d0f7ee812b3ec2474979f74ab40c was needed" in str(caught.value)
+    assert hashlib.sha1(server.files[f"{COCO}.tar.gz"]).hexdigest() in str(caught.value)
+    assert left_behind(home) == []
+
+
+def test_download_takes_the_known_archive(server, lines, monkeypatch):
+    sha1 = hashlib.sha1(server.files[f"{COCO}.tar.gz"]).hexdigest()
+    as_known(monkeypatch, "coco", archive_sha1=sha1, graph_sha1=hashlib.sha1(GRAPH).hexdigest())
+    assert zoo.download("coco", None, lines.append) == zoo.find("coco")
+    assert lines == [f"the archive has the known sha1 {sha1}"]
+
+
+def test_download_checks_the_graph_inside_too(server, home, monkeypatch):
+    as_known(monkeypatch, "coco", archive_sha1=hashlib.sha1(server.files[f"{COCO}.tar.gz"]).hexdigest())
+    with pytest.raises(ModelError, match="c8adff66a1e23e607f57cf1a7cfabad0faa371f9 was needed"):
+        zoo.download("coco")
+    assert left_behind(home) == []
+
+
+def test_download_says_that_a_page_came(server):
+    server.behaviours = [answer_with(b"<html>please log in</html>")]
+    with pytest.raises(ModelError, match=r"an HTML page .from a proxy or a login page"):
+        zoo.download("coco")
+
+
+def test_download_refuses_the_archive_of_another_model(server, home):
+    server.files[RESNET50.archive] = model_archive(COCO)
+    with pytest.raises(ModelError, match="is of another model"):
+        zoo.download(NAME)
+    assert left_behind(home) == []
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (tar_gz(member(f"{STEM}/{GRAPH_FILE}", bytes(5 * 10**6))), "exceeds"),
+        (tar_gz(member("../../evil", b"x"), member(f"{STEM}/{GRAPH_FILE}", b"x")), "would lie outside"),
+        (b"\x1f\x8b not really", "is damaged"),
+    ],
+)
+def test_download_leaves_nothing_of_a_hostile_archive(server, home, monkeypatch, bad, message):
+    monkeypatch.setattr(install, "_UNPACKED_ROOM_BYTES", 10**6)
+    server.files[RESNET50.archive] = bad
+    with pytest.raises(ModelError, match=message):
+        zoo.download(NAME)
+    assert left_behind(home) == []
+    assert not (home.parent / "evil").exists()
+
+
+def test_download_with_a_length_that_is_too_small_is_damaged(server, home):
+    server.behaviours = [claim_length(len(ARCHIVE) - 100)]
+    with pytest.raises(ModelError, match="is damaged"):
+        zoo.download(NAME)
+    assert left_behind(home) == []
+
+
+def test_download_resumes_and_gives_the_same_bytes(server):
+    server.behaviours = [break_off(100_000), status(503), break_off(50_000)]
+    folder = zoo.download(NAME)
+    assert (folder / GRAPH_FILE).read_bytes() == GRAPH
+    assert server.ranges() == [None, "bytes=100000-", "bytes=100000-", "bytes=150000-"]
+
+
+def test_download_starts_over_when_what_was_kept_is_damaged(server, home, lines, monkeypatch):
+    as_known(monkeypatch, NAME, archive_sha1=hashlib.sha1(ARCHIVE).hexdigest())
+    server.behaviours = [break_off(100_000), status(404)]
+    with pytest.raises(ModelError):
+        zoo.download(NAME)
+    part = places(RESNET50).part
+    part.write_bytes(bytes(100_000))
+    assert (zoo.download(NAME, None, lines.append) / GRAPH_FILE).read_bytes() == GRAPH
+    assert "what was kept of the last attempt does not fit: starting over" in lines
+    assert server.ranges()[-2:] == ["bytes=100000-", None]
+
+
+def test_download_from_a_server_that_ignores_ranges(server):
+    server.behaviours = [break_off(100_000), ignore_range]
+    assert (zoo.download(NAME) / GRAPH_FILE).read_bytes() == GRAPH
+
+
+def test_download_of_a_missing_file_is_one_line(server):
+    del server.files[RESNET50.archive]
+    with pytest.raises(ModelError) as caught:
+        zoo.download(NAME)
+    assert str(caught.value).startswith(f"{server.url}/{STEM}.tar.gz cannot be had: the server answered 404")
+    assert len(server.requests) == 1
+
+
+def test_download_of_a_model_at_hand_asks_nobody(server, home, monkeypatch):
+    folder = put_model(home, NAME)
+    monkeypatch.setenv("CVMASK_OFFLINE", "1")
+    assert zoo.download(NAME) == folder
+    assert server.requests == []
+
+
+def test_download_respects_offline(server, home, monkeypatch):
+    monkeypatch.setenv("CVMASK_OFFLINE", "1")
+    with pytest.raises(
+        ModelError, match=f"CVMASK_OFFLINE forbids .* put {GRAPH_FILE} into {home}/models/{NAME}"
+    ):
+        zoo.download(NAME)
+    assert server.requests == []
+    assert not home.exists()
+
+
+def test_download_of_the_bundled_model_is_where_it_lies(home, monkeypatch, tmp_path):
+    (tmp_path / GRAPH_FILE).write_bytes(b"graph")
+    monkeypatch.setattr(bundled, "path", lambda name: tmp_path)
+    assert zoo.download("shapes") == tmp_path
+
+
+def test_download_of_a_bundled_model_that_is_missing_is_no_download(home, monkeypatch):
+    def missing(name):
+        raise CvmaskError(name)
+
+    monkeypatch.setattr(bundled, "path", missing)
+    with pytest.raises(ModelError, match="reinstall"):
+        zoo.download("shapes")
+
+
+def test_download_refuses_an_unknown_name(home):
+    with pytest.raises(ModelError, match="did you mean 'coco'"):
+        zoo.download("cocos")
+
+
+def test_download_does_not_overwrite_a_folder_of_yours(server, home):
+    (home / "models" / NAME).mkdir(parents=True)
+    (home / "models" / NAME / "notes.txt").write_text("mine")
+    with pytest.raises(ModelError, match=f"is in the way.*cvmask models remove {NAME}"):
+        zoo.download(NAME)
+    assert server.requests == []
+    assert left_behind(home) == [f"models/{NAME}/notes.txt"]
+
+
+def test_download_takes_an_empty_folder_and_clears_what_a_killed_process_left(server, home):
+    (home / "models" / NAME).mkdir(parents=True)
+    (home / "models" / f".{NAME}.dead").mkdir()
+    (home / "models" / f".{NAME}.dead" / GRAPH_FILE).write_bytes(b"half")
+    (home / "models" / ".coco.alive").mkdir()
+    zoo.download(NAME)
+    assert sorted(path.name for path in (home / "models").iterdir()) == [".coco.alive", NAME, f"{NAME}.json"]
+
+
+def test_download_into_a_folder_that_cannot_be_is_one_line(server, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("CVMASK_HOME", str(tmp_path / "file"))
+    with pytest.raises(
+        ModelError, match=r"cannot write to .*: set CVMASK_HOME to a folder that can be written"
+    ):
+        zoo.download(NAME)
+    assert server.requests == []
+
+
+@contextmanager
+def somebody_else():
+    """Root may write anywhere, so root becomes somebody else for a while."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+def test_download_into_a_read_only_home_is_one_line(server, monkeypatch):
+    # Not in tmp_path, which somebody else may not enter.
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o555)
+        monkeypatch.setenv("CVMASK_HOME", folder)
+        with somebody_else(), pytest.raises(ModelError) as caught:
+            zoo.download(NAME)
+        os.chmod(folder, 0o755)
+    assert str(caught.value) == (
+        f"no permission to write to {folder}/downloads: set CVMASK_HOME to a folder that is yours"
+    )
+    assert server.requests == []
+
+
+def test_download_by_two_processes_at_once_is_one_download(server, home):
+    go_on = threading.Event()
+    server.behaviours = [hold(go_on)]
+    first = run_download()
+    wait_until(lambda: server.requests)
+    second = run_download()
+    assert second.stdout.readline() == f"another process is downloading model '{NAME}': waiting for it\n"
+    go_on.set()
+    outputs = [process.communicate(timeout=60) for process in (first, second)]
+    assert [process.returncode for process in (first, second)] == [0, 0], outputs
+    assert [error for _, error in outputs] == ["", ""]
+    assert [output.splitlines()[-1] for output, _ in outputs] == [str(home / "models" / NAME)] * 2
+    assert len(server.requests) == 1
+    assert (zoo.find(NAME) / GRAPH_FILE).read_bytes() == GRAPH
+
+
+def test_download_after_a_killed_process_goes_on(server, home):
+    go_on = threading.Event()
+    server.behaviours = [hold(go_on)]
+    part = places(RESNET50).part
+    with run_download() as process:
+        wait_until(lambda: part.exists() and part.stat().st_size > 50_000)
+        process.kill()
+    go_on.set()
+    assert zoo.find(NAME) is None
+    kept = part.stat().st_size
+    assert (zoo.download(NAME) / GRAPH_FILE).read_bytes() == GRAPH
+    assert server.ranges() == [None, f"bytes={kept}-"]
+    assert left_behind(home) == [
+        f"models/{NAME}.json",
+        f"models/{NAME}/{GRAPH_FILE}",
+        f"models/{NAME}/{CONFIG_FILE}",
+    ]
+
+
+class ProxyHandler(BaseHTTPRequestHandler):
+    """An HTTP proxy that knows one host, which no name server knows."""
+
+    def do_GET(self):
+        self.server.asked.append((self.path, self.headers.get("Proxy-Authorization")))
+        if self.server.login and not self.headers.get("Proxy-Authorization"):
+            self.send_error(407)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(ARCHIVE)))
+        self.end_headers()
+        self.wfile.write(ARCHIVE)
+
+    def log_message(self, format, *args):
+        """Stay quiet."""
+
+
+@pytest.fixture
+def proxy(home):
+    with ThreadingHTTPServer(("127.0.0.1", 0), ProxyHandler) as proxy:
+        proxy.asked, proxy.login = [], False
+        thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread.start()
+        try:
+            yield proxy
+        finally:
+            proxy.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy"])
+def test_download_goes_through_the_proxy(proxy, monkeypatch, variable):
+    monkeypatch.setenv(variable, f"http://127.0.0.1:{proxy.server_address[1]}")
+    zoo.download(NAME)
+    assert proxy.asked == [(f"{table.ORIGIN}/{STEM}.tar.gz", None)]
+
+
+def test_download_logs_in_at_the_proxy(proxy, monkeypatch):
+    proxy.login = True
+    address = f"127.0.0.1:{proxy.server_address[1]}"
+    monkeypatch.setenv("HTTP_PROXY", f"http://{address}")
+    with pytest.raises(ModelError, match="the proxy wants a login"):
+        zoo.download(NAME)
+    monkeypatch.setenv("HTTP_PROXY", f"http://me:secret@{address}")
+    zoo.download(NAME)
+    assert proxy.asked[-1][1] == "Basic bWU6c2VjcmV0"
+
+
+def test_download_of_no_proxy_hosts_goes_straight(proxy, server, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.server_address[1]}")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    zoo.download(NAME)
+    assert proxy.asked == []
+    assert len(server.requests) == 1

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from cvmask.errors import ModelError
+from cvmask.zoo import lock
+from cvmask.zoo.lock import locked
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from cvmask.zoo.lock import locked
+with locked(Path(sys.argv[1]), on_wait=lambda: None):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(lock, "POLL_S", 0.01)
+
+
+def never():
+    raise AssertionError("there was nobody to wait for")
+
+
+def test_lock_is_free_again_after_the_block_and_after_an_error(tmp_path):
+    path = tmp_path / "new" / "a.lock"
+    with locked(path, never):
+        assert path.exists()
+    with pytest.raises(KeyError), locked(path, never):
+        raise KeyError
+    with locked(path, never):
+        pass
+
+
+def test_lock_waits_and_says_so_once(tmp_path):
+    path, waits, inside, waiting = tmp_path / "a.lock", [], [], threading.Event()
+
+    def on_wait():
+        waits.append("waiting")
+        waiting.set()
+
+    def second():
+        with locked(path, on_wait):
+            inside.append("second")
+
+    with locked(path, never):
+        thread = threading.Thread(target=second)
+        thread.start()
+        assert waiting.wait(30)
+        time.sleep(5 * lock.POLL_S)
+        inside.append("first")
+    thread.join(30)
+    assert inside == ["first", "second"]
+    assert waits == ["waiting"]
+
+
+def test_lock_of_a_killed_process_is_free(tmp_path):
+    path, waits = tmp_path / "a.lock", []
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True)
+    with holder:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(InterruptedError), locked(path, lambda: interrupt(waits)):
+            pass
+        holder.kill()
+    assert waits == [1]
+    with locked(path, never):
+        pass
+
+
+def interrupt(waits):
+    waits.append(1)
+    raise InterruptedError
+
+
+def test_lock_in_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(ModelError, match=r"cannot write to .*set CVMASK_HOME"),
+        locked(tmp_path / "file" / "a.lock", never),
+    ):
+        pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="flock is the other systems' lock")
+def test_lock_on_a_file_system_without_locks_is_one_line(tmp_path, monkeypatch):
+    def refuse(handle, operation):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(lock.fcntl, "flock", refuse)
+    with pytest.raises(ModelError, match=r"knows no file locks .*CVMASK_HOME"), locked(tmp_path / "a", never):
+        pass

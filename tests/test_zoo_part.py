@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from email.message import Message
+
+import pytest
+
+from cvmask.zoo.part import Part
+
+URL = "http://host/a.tar.gz"
+
+
+def headers(**fields):
+    message = Message()
+    for name, value in fields.items():
+        message[name.replace("_", "-")] = str(value)
+    return message
+
+
+@pytest.fixture
+def part(tmp_path):
+    """Four of ten bytes are here."""
+    part = Part(tmp_path / "a.part")
+    assert part.accept_whole(URL, headers(content_length=10, etag='"v1"')) == 10
+    with part.append() as file:
+        file.write(b"0123")
+    return part
+
+
+def test_part_is_empty_before_it_begins(tmp_path):
+    part = Part(tmp_path / "a.part")
+    assert part.size == 0
+    assert part.request_headers(URL) == {}
+
+
+def test_part_asks_for_the_rest_of_the_same_version(part):
+    assert part.request_headers(URL) == {"Range": "bytes=4-", "If-Range": '"v1"'}
+
+
+def test_part_from_another_address_is_not_resumed(part):
+    assert part.request_headers(URL + "?other") == {}
+
+
+@pytest.mark.parametrize("fields", [{}, {"etag": 'W/"weak"'}])
+def test_part_without_a_strong_validator_is_not_resumed(tmp_path, fields):
+    part = Part(tmp_path / "a.part")
+    part.accept_whole(URL, headers(**fields))
+    part.path.write_bytes(b"0123")
+    assert part.request_headers(URL) == {}
+
+
+def test_part_falls_back_to_the_date(tmp_path):
+    part = Part(tmp_path / "a.part")
+    part.accept_whole(URL, headers(last_modified="Sun, 28 Jan 2018 00:00:00 GMT", etag='W/"weak"'))
+    part.path.write_bytes(b"0123")
+    assert part.request_headers(URL)["If-Range"] == "Sun, 28 Jan 2018 00:00:00 GMT"
+
+
+@pytest.mark.parametrize("note", ["", "[1]", '{"url": 3}', "\x00"])
+def test_part_with_a_damaged_note_is_not_resumed(part, note):
+    part.path.with_name("a.part.json").write_text(note)
+    assert part.request_headers(URL) == {}
+
+
+def test_part_accepts_the_rest(part):
+    assert part.accept_rest(headers(content_range="bytes 4-9/10", etag='"v1"')) == 10
+    assert part.accept_rest(headers(content_range="bytes 4-9/*")) is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({}, "the answer's range is None"),
+        ({"content_range": "bytes 3-9/10"}, "asked for bytes from 4"),
+        ({"content_range": "bytes 4-10/11"}, "had 10 bytes and now has 11"),
+        ({"content_range": "bytes 4-9/10", "etag": '"v2"'}, "has changed"),
+    ],
+)
+def test_part_refuses_a_rest_that_does_not_fit(part, fields, message):
+    with pytest.raises(ValueError, match=message):
+        part.accept_rest(headers(**fields))
+
+
+def test_part_starts_over_with_a_whole_answer(part):
+    assert part.accept_whole(URL, headers(content_length="nonsense")) is None
+    assert part.size == 0
+
+
+def test_part_knows_when_all_is_here(part):
+    assert part.is_all_of(headers(content_range="bytes */4"))
+    assert not part.is_all_of(headers(content_range="bytes */10"))
+    assert not part.is_all_of(headers())
+
+
+def test_part_discard_leaves_nothing(part, tmp_path):
+    part.discard()
+    part.discard()
+    assert list(tmp_path.iterdir()) == []

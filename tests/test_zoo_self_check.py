@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from graph_builder import OFFICIAL, filled, shared
+
+from cvmask.errors import ModelError
+from cvmask.graph.text import parse_text, read_text
+from cvmask.zoo import self_check as module
+from cvmask.zoo.self_check import self_check, split_differs
+
+TEXT = """
+node { name: "img" op: "Placeholder" }
+node { name: "feat" op: "Conv2D" input: "img" }
+node { name: "rpn" op: "DetectionOutput" input: "feat" }
+node { name: "crop" op: "CropAndResize" input: "feat" input: "rpn" }
+node { name: "last" op: "DetectionOutput" input: "crop" input: "rpn" }
+node { name: "crop2" op: "CropAndResize" input: "feat" input: "last" }
+node { name: "soft" op: "Sigmoid" input: "crop2" }
+"""
+GRAPH = np.zeros(1, np.uint8)
+
+
+def fake_net(score=0.5, off=0.0, where=None, shape=(2, 3, 3)):
+    """A network that gives the same as any other, but for `off` in the output `where` of a split one."""
+
+    class FakeNet:
+        def __init__(self, graph, text, outputs, origin):
+            self.outputs, self.whole = outputs, outputs == ["last", "soft"]
+
+        def forward(self, inputs):
+            return [self.output(name, inputs) for name in self.outputs]
+
+        def output(self, name, inputs):
+            wrong = 0.0 if self.whole or name != where else off
+            if name == "last":
+                rows = np.zeros((1, 1, 100, 7), np.float32)
+                rows[0, 0, :20] = score + wrong
+                return rows
+            if name == "feat":
+                return np.ones((1, 4, 5, 5), np.float32)
+            n = 100 if self.whole else inputs["last"].shape[2]
+            return np.full((n, *(shape if not self.whole else (2, 3, 3))), 0.25 + wrong, np.float32)
+
+    return FakeNet
+
+
+def differs(monkeypatch, **fake):
+    monkeypatch.setattr(module, "Net", fake_net(**fake))
+    return split_differs(GRAPH, parse_text(TEXT), "m.pb")
+
+
+def test_split_that_equals_whole_is_no_problem(monkeypatch):
+    assert differs(monkeypatch) is None
+
+
+@pytest.mark.parametrize(("where", "what"), [("last", "boxes and scores"), ("soft", "masks")])
+def test_split_that_differs_is_named(monkeypatch, where, what):
+    line = differs(monkeypatch, where=where, off=1e-3)
+    assert line == f"m.pb: split and whole differ by 0.001 in {what}, 1e-05 at most was needed"
+    assert differs(monkeypatch, where=where, off=1e-6) is None
+
+
+@pytest.mark.parametrize("where", ["last", "soft"])
+def test_split_that_gives_no_numbers_differs(monkeypatch, where):
+    assert "differ by nan" in differs(monkeypatch, where=where, off=float("nan"))
+
+
+def test_split_with_masks_of_another_size_differs(monkeypatch):
+    assert "split gives masks of shape (10, 2, 4, 4), whole (10, 2, 3, 3)" in differs(
+        monkeypatch, shape=(2, 4, 4)
+    )
+
+
+def test_split_of_a_graph_that_finds_nothing_proves_nothing(monkeypatch):
+    assert "nothing to compare" in differs(monkeypatch, score=0.0)
+
+
+def test_split_of_a_graph_without_masks_is_an_error():
+    text = "".join(TEXT.splitlines(keepends=True)[:-2])
+    with pytest.raises(ModelError, match="Faster R-CNN"):
+        split_differs(GRAPH, parse_text(text), "m.pb")
+
+
+def test_split_equals_whole_on_a_real_export():
+    graph = np.fromfile(filled("mask_rcnn_inception_v2_2018_07"), np.uint8)
+    assert split_differs(graph, read_text(shared(*OFFICIAL)), "official") is None
+
+
+def test_self_check_reports_what_cannot_be_converted(tmp_path):
+    path = tmp_path / "frozen_inference_graph.pb"
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    problems = self_check(tmp_path)
+    assert len(problems) == 1
+    assert "frozen_inference_graph.pb" in problems[0]
+
+
+def test_self_check_passes_a_real_export():
+    assert self_check(filled("mask_rcnn_inception_v2_2018_07")) == []
