@@ -45,7 +45,7 @@ def main(model: str, target: str, width: str, height: str) -> None:
         "difference": max(difference(one, expected) for one in found),
         "exact": all(one == expected for one in found),
     }
-    print(json.dumps(report))
+    sys.stdout.write(json.dumps(report) + "\n")
 
 
 if __name__ == "__main__":

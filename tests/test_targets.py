@@ -33,8 +33,7 @@ def run_python(arguments: list[str], home: Path, **env: str) -> subprocess.Compl
 
 def report_of(target: str, home: Path, **env: str) -> dict[str, object]:
     """What tests/opencl_run.py prints, which must be all that is printed."""
-    model = os.environ.get("CVMASK_TEST_MODEL", "shapes")
-    done = run_python([str(ROOT / "tests" / "opencl_run.py"), model, target, "64", "64"], home, **env)
+    done = run_python([str(ROOT / "tests" / "opencl_run.py"), "shapes", target, "64", "64"], home, **env)
     assert (done.returncode, done.stderr) == (0, "")
     report = json.loads(done.stdout)
     assert isinstance(report, dict)
@@ -131,8 +130,7 @@ def test_without_a_device_opencl_is_the_cpu_bit_for_bit(tmp_path: Path) -> None:
 
 
 def test_strict_target_refuses_before_the_first_frame(tmp_path: Path) -> None:
-    model = os.environ.get("CVMASK_TEST_MODEL", "shapes")
-    code = f"import cvmask; cvmask.load({model!r}, target='opencl', strict_target=True)"
+    code = "import cvmask; cvmask.load('shapes', target='opencl', strict_target=True)"
     done = run_python(["-c", code], tmp_path, **NO_DEVICE)
     assert "TargetError: target opencl does not run here: there is no OpenCL device" in done.stderr
 

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from cvmask import __version__
-from cvmask.cli import demo, models, predict
+from cvmask.cli import demo, doctor, models, predict
 from cvmask.cli.options import UsageError
 from cvmask.errors import CvmaskError
 
 DONE, FAILED, WRONG_USAGE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
-VERBS: tuple[ModuleType, ...] = (predict, demo, models)
+VERBS: tuple[ModuleType, ...] = (predict, demo, models, doctor)
 
 EXAMPLES = """\
 examples:
