@@ -20,7 +20,6 @@ import cvmask
 from cvmask import scenes
 
 
-
 def encode(mask: np.ndarray) -> dict[str, Any]:
     rle = coco_mask.encode(np.asfortranarray(mask, np.uint8))
     return {"size": rle["size"], "counts": rle["counts"].decode()}
