@@ -15,7 +15,10 @@ from cvmask.errors import CvmaskError, ModelError, SinkError, SourceError, Targe
 
 if TYPE_CHECKING:
     from cvmask.loading import load
+    from cvmask.pipeline import annotate
     from cvmask.runtime.model import MaskRCNN
+    from cvmask.sinks import open_sink
+    from cvmask.sources import open_source
 
 __version__ = "0.1.0"
 
@@ -28,12 +31,21 @@ __all__ = [
     "SourceError",
     "TargetError",
     "__version__",
+    "annotate",
     "draw",
     "load",
+    "open_sink",
+    "open_source",
 ]
 
 # Converting graphs and downloading models take long to import, and many who import cvmask do neither.
-_LATER = {"load": "cvmask.loading", "MaskRCNN": "cvmask.runtime.model"}
+_LATER = {
+    "MaskRCNN": "cvmask.runtime.model",
+    "annotate": "cvmask.pipeline",
+    "load": "cvmask.loading",
+    "open_sink": "cvmask.sinks",
+    "open_source": "cvmask.sources",
+}
 
 
 def __getattr__(name: str) -> Any:

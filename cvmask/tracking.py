@@ -43,35 +43,39 @@ class Tracker:
 
     def update(self, detections: Detections) -> Detections:
         """Give the detections of the next frame with their `tracker_id`."""
+        # Both corner pixels belong to a box: so that of one pixel overlaps itself.
+        found_xyxy = detections.xyxy + np.array([0, 0, 1, 1], dtype=np.float32)
         ages = (self._gap + 1)[:, None].astype(np.float32)
         expected = self._xyxy + self._velocity * ages
-        scores = box_iou(expected, detections.xyxy)
+        scores = box_iou(expected, found_xyxy)
         scores[scores < self._min_iou] = 0
         scores *= np.where(self._class_id[:, None] == detections.class_id[None], _SAME_CLASS, 1)
         rows, columns = match(scores)
-        moved = (detections.xyxy[columns] - self._xyxy[rows]) / ages[rows]
+        moved = (found_xyxy[columns] - self._xyxy[rows]) / ages[rows]
         blended = _SMOOTHING * self._velocity[rows] + (1 - _SMOOTHING) * moved
         # The second sighting of an object is the first to say how it moves.
         moving = self._velocity[rows].any(axis=1, keepdims=True)
         self._velocity[rows] = np.where(moving, blended, moved)
-        self._xyxy[rows] = detections.xyxy[columns]
+        self._xyxy[rows] = found_xyxy[columns]
         self._class_id[rows] = detections.class_id[columns]
         self._gap += 1
         self._gap[rows] = 0
         ids = np.zeros(len(detections), dtype=np.int32)
         ids[columns] = self._ids[rows]
-        self._begin(detections, ids)
+        self._begin(detections, found_xyxy, ids)
         self._forget()
         return replace(detections, tracker_id=ids)
 
-    def _begin(self, detections: Detections, ids: NDArray[np.int32]) -> None:
+    def _begin(
+        self, detections: Detections, found_xyxy: NDArray[np.float32], ids: NDArray[np.int32]
+    ) -> None:
         """Follow whatever has no id yet, and write its id into `ids`."""
         new = np.flatnonzero(ids == 0)
         ids[new] = np.arange(self._next_id, self._next_id + len(new))
         self._next_id += len(new)
         self._ids = np.concatenate([self._ids, ids[new]])
         self._class_id = np.concatenate([self._class_id, detections.class_id[new]])
-        self._xyxy = np.concatenate([self._xyxy, detections.xyxy[new]])
+        self._xyxy = np.concatenate([self._xyxy, found_xyxy[new]])
         self._velocity = np.concatenate([self._velocity, np.zeros((len(new), 4), dtype=np.float32)])
         self._gap = np.concatenate([self._gap, np.zeros(len(new), dtype=np.int32)])
 
