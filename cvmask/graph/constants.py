@@ -49,6 +49,13 @@ class Constants:
             return node.name
         return self.inline(node.name, Numeric(self._flow).value(ref) if instead is None else instead)
 
+    def packed(self, ref: Ref) -> str:
+        """As `name`, for what OpenCV reads only where it is stored as bytes: a batch norm's parameters."""
+        node = self._flow.node(self._flow.origin(ref))
+        if node.op == "Const" and not self._stripped and not len(node.get("value", "tensor").content):
+            return self.inline(node.name, node.array())
+        return self.name(ref)
+
     def vector(self, ref: Ref) -> str:
         """As `name`, for a number or one number a channel: those have one dimension in OpenCV."""
         node = self._flow.node(self._flow.origin(ref))
@@ -91,9 +98,7 @@ def const_node(name: str, array: Array) -> Node:
     """A Const of a text graph: 32-bit floats or integers."""
     if array.dtype.kind in "iu":
         tensor = Tensor(INT32, array.shape, b"", array.reshape(-1).astype(int).tolist())
-    elif array.size <= 16:
-        tensor = Tensor(FLOAT, array.shape, b"", array.astype(np.float32).reshape(-1).tolist())
-    else:
+    else:  # as bytes: a batch norm's scale is left out where it is spelled value by value
         tensor = Tensor(FLOAT, array.shape, array.astype("<f4").tobytes())
     return Node(name, "Const", [], {"value": Attr("tensor", tensor)})
 

@@ -152,7 +152,7 @@ class Layers:
 
     def _norm(self, node: Node) -> str:
         self._check_layout(node)
-        parameters = [self.constants.name(ref) for ref in self.flow.inputs(node)[1:5]]
+        parameters = [self.constants.packed(ref) for ref in self.flow.inputs(node)[1:5]]
         epsilon = Attr("f", node.get("epsilon", "f", 1e-4))
         return self.add(
             "FusedBatchNorm", node.name, [*self._read(node), *parameters], data_format=NHWC, epsilon=epsilon

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from cvmask.errors import ModelError
 from cvmask.graph.flow import RELAYS, Flow, Ref
 from cvmask.graph.nodes import Node
-from cvmask.graph.numeric_ops import OPS
+from cvmask.graph.numeric_ops import OPS, Op
 
 Array = npt.NDArray[Any]
 _MAX_ELEMENTS = 1 << 25
@@ -37,6 +37,8 @@ class Numeric:
         Arrays that stand for the outputs of nodes, by name.
     shape_of
         The shape of a node's output where nobody needs its values, None where that is not known.
+    instead
+        Functions to use instead of those of `OPS`.
     """
 
     def __init__(
@@ -44,8 +46,10 @@ class Numeric:
         flow: Flow,
         given: Mapping[str, Array] | None = None,
         shape_of: Callable[[str], tuple[int, ...] | None] = lambda name: None,
+        instead: Mapping[str, Op] | None = None,
     ) -> None:
         self._flow, self._given, self._shape_of = flow, given or {}, shape_of
+        self._ops = {**OPS, **(instead or {})}
         self._known: dict[Ref, Array] = {}
 
     def value(self, ref: Ref) -> Array:
@@ -86,7 +90,7 @@ class Numeric:
         return self._apply(ref, node)
 
     def _apply(self, ref: Ref, node: Node) -> Array:
-        function = OPS.get(node.op)
+        function = self._ops.get(node.op)
         if function is None:
             raise ModelError(f"{node.name}: the value of a {node.op} cannot be worked out")
         arrays = [self._value(other) for other in self._flow.refs(node)]
