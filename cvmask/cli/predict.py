@@ -9,13 +9,16 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from cvmask.cli import options
 from cvmask.cli.frame_progress import FrameProgress
 from cvmask.cli.outputs import Outputs
+from cvmask.cli.stream_options import add_stream_options
+from cvmask.cli.streams import is_stream, run_stream
 from cvmask.detections import Detections
 from cvmask.draw import draw
-from cvmask.errors import SinkError, SourceError
+from cvmask.errors import CvmaskError, SinkError, SourceError
 from cvmask.runtime.model import MaskRCNN
 from cvmask.sinks import Window
 from cvmask.sources import Frame, Images, find_images
@@ -24,6 +27,8 @@ EPILOG = """\
 examples:
   cvmask predict -m shapes scene.png
   cvmask predict -m shapes 'in/*.jpg' -o out --save-json
+  cvmask predict -m shapes in.mp4 -o out.mp4 --save-json --track
+  cvmask predict -m shapes 0 --show
   cvmask predict street.jpg --classes person,car --conf 0.7 --no-boxes
 """
 
@@ -32,36 +37,66 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the verb."""
     parser = subparsers.add_parser(
         "predict",
-        help="annotate pictures",
-        description="Find objects in pictures and draw their masks.",
+        help="annotate pictures, videos, cameras and streams",
+        description="Find objects in pictures, videos, cameras and streams and draw their masks.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "sources", nargs="+", metavar="SOURCE", help="a picture, a folder, or a pattern in quotes"
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="a picture, a folder, a pattern in quotes, a video, a camera (0, 1), an address, or -",
     )
     parser.add_argument("-o", "--output", metavar="OUT", type=Path,
-                        help="a folder, or a file for a single picture (default: the folder cvmask_out)")  # fmt: skip
+                        help="a folder, or a file for a single source (default: the folder cvmask_out)")  # fmt: skip
     parser.add_argument(
-        "--save-json", action="store_true", help="write boxes, scores, classes and RLE masks too"
+        "--save-json",
+        action="store_true",
+        help="write JSON too: boxes, scores, classes and RLE masks; of videos one line a frame",
     )
     parser.add_argument(
         "--show", action="store_true", help="show each result in a window: q ends, s saves, any other key goes on"
     )
     options.add_model_options(parser)
     options.add_drawing_options(parser)
+    add_stream_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the verb and give its exit code: 0, 1 if every picture failed, 3 if some did."""
-    paths, failures = expand(args.sources)
+    """Run the verb and give its exit code: 0, 1 if every source failed, 3 if some did."""
+    places, failures = expand(args.sources)
     for failure in failures:
         print(f"cvmask: {failure}", file=sys.stderr)
-    if not paths:
+    if not places:
         return 1
-    outputs = Outputs(args.output, paths)
+    streams = [place for place in places if is_stream(place)]
+    paths = [place for place in places if place not in streams]
+    outputs = Outputs(args.output, paths) if paths else None
     model = options.load_model(args)
     style = options.drawing(args, model)
+    done = 0
+    if outputs is not None:
+        done = predict_pictures(paths, args, model, style, outputs, failures)
+    for place in streams:
+        try:
+            run_stream(place, args, model, style, alone=len(places) == 1)
+            done += 1
+        except CvmaskError as error:
+            failures.append(str(error))
+            print(f"cvmask: {error}", file=sys.stderr)
+    return 0 if not failures else (3 if done else 1)
+
+
+def predict_pictures(
+    paths: list[str],
+    args: argparse.Namespace,
+    model: MaskRCNN,
+    style: dict[str, Any],
+    outputs: Outputs,
+    failures: list[str],
+) -> int:
+    """Annotate picture files; how many. Whatever fails is said and added to `failures`."""
     window = _open_window() if args.show else None
     done = 0
     with FrameProgress(len(paths)) as progress:
@@ -89,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
                 window.write(picture, frame, detections)
                 if window.ended:
                     break
-    return 0 if not failures else (3 if done else 1)
+    return done
 
 
 def _open_window() -> Window | None:
