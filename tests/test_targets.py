@@ -136,7 +136,7 @@ def test_strict_target_refuses_before_the_first_frame(tmp_path: Path) -> None:
 
 
 def test_import_sets_nothing_up(tmp_path: Path) -> None:
-    code = "import os; before = dict(os.environ); import cvmask; assert before == dict(os.environ)"
+    code = "import os, cv2; before = dict(os.environ); import cvmask; assert before == dict(os.environ)"
     assert run_python(["-c", code], tmp_path / "home").returncode == 0
     assert not (tmp_path / "home").exists()
 
