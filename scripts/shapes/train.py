@@ -192,7 +192,7 @@ def main() -> None:
     parser.add_argument(
         "--bfloat16", action="store_true", help="mixed precision, where the CPU or GPU has it"
     )
-    parser.add_argument("--masks-only", action="store_true", help="with --resume: a last phase, for the mask head alone")
+    parser.add_argument("--masks-only", action="store_true", help="with --resume: the mask head alone")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint")
     args = parser.parse_args()
     args.output.parent.mkdir(parents=True, exist_ok=True)
