@@ -27,6 +27,16 @@ def shared() -> Path:
 
 
 @pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in an empty folder, with a cache folder of its own."""
+    monkeypatch.setenv("CVMASK_HOME", str(tmp_path / "home"))
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
 def two() -> Detections:
     """Give two objects in a frame of 6 rows and 8 columns, with masks that are easily worked out.
 

@@ -10,18 +10,19 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from cvmask import __version__
-from cvmask.cli import demo, models, predict
+from cvmask.cli import demo, edit, models, predict
 from cvmask.cli.options import UsageError
 from cvmask.errors import CvmaskError
 
 DONE, FAILED, WRONG_USAGE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
-VERBS: tuple[ModuleType, ...] = (predict, demo, models)
+VERBS: tuple[ModuleType, ...] = (predict, edit, demo, models)
 
 EXAMPLES = """\
 examples:
   cvmask demo                                   see it work, with the bundled model
   cvmask predict -m shapes scene.png -o out     one picture
   cvmask predict photos/ -o out --save-json     a folder, with boxes, scores and masks as JSON
+  cvmask edit photos/ --effect blur-background  another background, or objects nobody can recognise
   cvmask models download coco                   get the COCO model (90 classes)
 
 exit codes: 0 done, 1 failed, 2 wrong usage, 3 some inputs failed, 130 interrupted

@@ -1,28 +1,34 @@
-"""cvmask predict: pictures in, annotated pictures and JSON out."""
+"""cvmask predict: pictures in, annotated pictures and results in any format out."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
-import time
-from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from types import TracebackType
 
-from cvmask.cli import options, window
-from cvmask.cli.frame_progress import FrameProgress
+import numpy as np
+from numpy.typing import NDArray
+
+from cvmask.cli import loop, options
+from cvmask.cli.inputs import Input
 from cvmask.cli.outputs import Outputs
 from cvmask.detections import Detections
 from cvmask.draw import draw
-from cvmask.errors import SourceError
+from cvmask.export.formats import FORMATS, Settings
+from cvmask.export.record import Record
+from cvmask.export.saver import Saver, check_formats, check_names
+from cvmask.palette import read_colors
 from cvmask.runtime.model import MaskRCNN
-from cvmask.sources import Frame, Images, find_images
+from cvmask.sources import Frame
 
 EPILOG = """\
 examples:
   cvmask predict -m shapes scene.png
   cvmask predict -m shapes 'in/*.jpg' -o out --save-json
+  cvmask predict photos/ -o out --save coco,labelme,cutouts
   cvmask predict street.jpg --classes person,car --conf 0.7 --no-boxes
 """
 
@@ -36,86 +42,61 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "sources", nargs="+", metavar="SOURCE", help="a picture, a folder, or a pattern in quotes"
-    )
-    parser.add_argument("-o", "--output", metavar="OUT", type=Path,
-                        help="a folder, or a file for a single picture (default: the folder cvmask_out)")  # fmt: skip
+    loop.add_source_options(parser)
+    parser.add_argument("--save", metavar="FORMAT,...", type=_formats, default=[],
+                        help=f"write the results too, in any of: {', '.join(FORMATS)}")  # fmt: skip
     parser.add_argument(
         "--save-json", action="store_true", help="write boxes, scores, classes and RLE masks too"
-    )
-    parser.add_argument(
-        "--show", action="store_true", help="show each result in a window; q ends, any key goes on"
     )
     options.add_model_options(parser)
     options.add_drawing_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the verb and give its exit code: 0, 1 if every picture failed, 3 if some did."""
-    paths, failures = expand(args.sources)
-    for failure in failures:
-        print(f"cvmask: {failure}", file=sys.stderr)
-    if not paths:
-        return 1
-    outputs = Outputs(args.output, paths)
-    model = options.load_model(args)
-    if model.target.reason:
-        print(f"cvmask: {model.target.requested} does not run: {model.target.reason}; using "
-              f"{model.target.effective}", file=sys.stderr)  # fmt: skip
-    style = options.drawing(args, model)
-    show = args.show and _can_show()
-    done = 0
-    with FrameProgress(len(paths)) as progress:
-
-        def fail(error: Exception) -> None:
-            failures.append(str(error))
-            progress.say(f"cvmask: {error}", error=True)
-
-        for frame in Images(paths, on_error=fail):
-            for warning in frame.warnings:
-                progress.say(f"cvmask: warning: {frame.name}: {warning}", error=True)
-            began = time.perf_counter()
-            detections = model.detect(frame.image)
-            spent_ms = 1000 * (time.perf_counter() - began)
-            picture = draw(frame.image, detections, **style)
-            path = outputs.write_picture(frame.name, picture)
-            if args.save_json:
-                record = describe(frame, detections, model)
-                outputs.write_text(frame.name, ".json", json.dumps(record) + "\n")
-            done += 1
-            height, width = frame.image.shape[:2]
-            found = summarise(detections, model.labels)
-            progress.advance(f"{frame.name}: {width}x{height}, {found}, {spent_ms:.0f} ms -> {path}")
-            if show and not window.show(picture):
-                break
-    return 0 if not failures else (3 if done else 1)
+    """Run the verb and give its exit code."""
+    return loop.run(args, lambda model, inputs, outputs: Annotate(args, model, inputs, outputs))
 
 
-def _can_show() -> bool:
-    why = window.why_no_window()
-    if why:
-        print(f"cvmask: nothing is shown: {why}", file=sys.stderr)
-    return why is None
+class Annotate(loop.Task):
+    """Draw what was found, and save it in the formats that were asked for."""
 
+    def __init__(
+        self, args: argparse.Namespace, model: MaskRCNN, inputs: Sequence[Input], outputs: Outputs
+    ) -> None:
+        self._model, self._outputs, self._save_json = model, outputs, args.save_json
+        self._style = options.drawing(args, model)
+        self._names = dict(inputs)
+        self._stack = ExitStack()
+        self._saver: Saver | None = None
+        if args.save:
+            check_names(list(self._names.values()), args.save)
+            colors = None if args.colors is None else read_colors(args.colors)
+            threshold = model.settings.mask_threshold
+            self._saver = Saver(args.save, Settings(outputs.folder, model.labels, colors, threshold))
+            self.closing = f"{', '.join(args.save)}: in {outputs.folder}"
 
-def expand(sources: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Turn files, folders and patterns into paths, in order and each once; and what could not be."""
-    paths: dict[str, None] = {}
-    failures: list[str] = []
-    for source in sources:
-        is_many = Path(source).is_dir() or (any(c in source for c in "*?[") and not Path(source).exists())
-        try:
-            paths.update(dict.fromkeys(find_images(source) if is_many else [source]))
-        except SourceError as error:
-            failures.append(str(error))
-    return list(paths), failures
+    def __enter__(self) -> Annotate:
+        if self._saver is not None:
+            self._stack.enter_context(self._saver)
+        return self
 
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
 
-def summarise(detections: Detections, labels: Sequence[str]) -> str:
-    """Say what was found: "2 circle, 1 star", the most frequent first."""
-    counts = Counter(labels[i] for i in detections.class_id.tolist())
-    return ", ".join(f"{n} {name}" for name, n in counts.most_common()) or "nothing found"
+    def paint(self, image: NDArray[np.uint8], detections: Detections) -> NDArray[np.uint8]:
+        """Draw."""
+        return draw(image, detections, **self._style)
+
+    def keep(self, frame: Frame, detections: Detections) -> None:
+        """Save."""
+        if self._save_json:
+            record = describe(frame, detections, self._model)
+            self._outputs.write_text(frame.name, ".json", json.dumps(record) + "\n")
+        if self._saver is not None:
+            name, path = self._names[frame.name], Path(frame.name)
+            self._saver.write(Record(name, detections, image_path=path), frame.image)
 
 
 def describe(frame: Frame, detections: Detections, model: MaskRCNN) -> dict[str, object]:
@@ -137,3 +118,10 @@ def describe(frame: Frame, detections: Detections, model: MaskRCNN) -> dict[str,
         )
     ]
     return {"file": frame.name, "width": width, "height": height, "objects": objects}
+
+
+def _formats(text: str) -> list[str]:
+    try:
+        return check_formats([name.strip() for name in text.split(",") if name.strip()])
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
