@@ -6,11 +6,19 @@
 >>> cv2.imwrite("out.png", cvmask.draw(frame, model.detect(frame), labels=model.labels))
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from cvmask.detections import Detections
 from cvmask.draw import draw
 from cvmask.errors import CvmaskError, ModelError, SinkError, SourceError, TargetError
-from cvmask.loading import load
-from cvmask.runtime.model import MaskRCNN
+
+if TYPE_CHECKING:
+    from cvmask.loading import load
+    from cvmask.pipeline import annotate
+    from cvmask.runtime.model import MaskRCNN
+    from cvmask.sinks import open_sink
+    from cvmask.sources import open_source
 
 __version__ = "0.1.0"
 
@@ -23,6 +31,25 @@ __all__ = [
     "SourceError",
     "TargetError",
     "__version__",
+    "annotate",
     "draw",
     "load",
+    "open_sink",
+    "open_source",
 ]
+
+# Converting graphs and downloading models take long to import, and many who import cvmask do neither.
+_LATER = {
+    "MaskRCNN": "cvmask.runtime.model",
+    "annotate": "cvmask.pipeline",
+    "load": "cvmask.loading",
+    "open_sink": "cvmask.sinks",
+    "open_source": "cvmask.sources",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'cvmask' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_LATER[name]), name)
+    return value

@@ -7,15 +7,18 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Union
+from typing import Union, cast
 
 import numpy as np
 
 from cvmask import bundled, zoo
-from cvmask.graph import facts, patch
-from cvmask.graph.prepare import prepare
+from cvmask.errors import ModelError
+from cvmask.graph import patch
+from cvmask.graph.check import check, label_problems
+from cvmask.graph.facts import GraphFacts
+from cvmask.graph.folder import ModelFiles, model_files
+from cvmask.graph.kinds import identify
 from cvmask.label_map import read_label_map
-from cvmask.model_files import ModelFiles, find_files, is_label_map
 from cvmask.palette import read_labels
 from cvmask.runtime.model import MaskRCNN, Settings
 from cvmask.runtime.resize import Resizer, Size, parse_size
@@ -76,14 +79,14 @@ def load(
     ValueError
         If an option is out of range, or a class unknown.
     """
-    settings = Settings(
-        score_threshold, mask_threshold, None, max_detections
-    )  # checked before anything is read
-    files = find_files(zoo.resolve(model))
-    prepared = prepare(files.graph, Path(graph) if graph is not None else files.text, files.config)
-    names = _labels(labels, files, prepared.classes)
-    chosen = None if classes is None else class_ids(classes, names)
-    text = prepared.text
+    settings = Settings(score_threshold, mask_threshold, None, max_detections)  # checked before anything is read
+    files = model_files(zoo.resolve(model), graph)
+    report = check(files)
+    report.raise_problem()
+    assert report.text is not None
+    assert report.classes is not None
+    names = _labels(labels, files, report.classes)
+    text = report.text
     if score_threshold < patch.score_floor(text):
         text = patch.set_score_floor(text, score_threshold)
     if proposals is not None:
@@ -92,18 +95,21 @@ def load(
         np.fromfile(files.graph, np.uint8),
         text,
         names,
-        parse_size(size, _resizer(prepared.resizer)),
-        replace(settings, classes=chosen),
+        parse_size(size, _resizer(report.facts)),
+        settings if classes is None else replace(settings, classes=class_ids(classes, names)),
         target,
         strict_target,
         str(model),
+        report.notes,
     )
 
 
-def _resizer(trained: facts.Resizer) -> Resizer:
-    sampling = (
-        "align_corners" if trained.align_corners else "half_pixel" if trained.half_pixel_centers else "legacy"
-    )
+def _resizer(known: GraphFacts | None) -> Resizer:
+    """How the graph resizes; as it is, where a text graph of one's own goes with a graph of another kind."""
+    if known is None:
+        return Resizer()
+    trained = known.resizer
+    sampling = "align_corners" if trained.align_corners else "half_pixel" if trained.half_pixel_centers else "legacy"
     if trained.kind == "keep_aspect_ratio":
         return Resizer("keep_aspect_ratio", trained.min_dimension, trained.max_dimension, sampling=sampling)
     if trained.kind == "fixed_shape":
@@ -111,22 +117,28 @@ def _resizer(trained: facts.Resizer) -> Resizer:
     return Resizer()
 
 
-def _labels(given: PathLike | Sequence[str] | None, files: ModelFiles, count: int) -> Sequence[str]:
+def _labels(given: PathLike | Sequence[str] | None, files: ModelFiles, classes: int) -> Sequence[str]:
     """Names from what was given, from beside the model, or of COCO where the count says so."""
     if given is not None and not isinstance(given, (str, os.PathLike)):
-        return list(given)
-    path = Path(given) if given is not None else files.labels
-    if path is not None:
-        names = read_label_map(path) if is_label_map(path) else read_labels(path)
-        return _padded(names, count) if is_label_map(path) else names
-    if count == COCO_CLASSES:
-        return read_labels(bundled.path("mscoco_labels.names"))
-    return [f"class {number}" for number in range(count)]
+        names = list(given)
+    elif given is not None or files.labels is not None:
+        names = _read_names(Path(given) if given is not None else cast(Path, files.labels), classes)
+    elif classes == COCO_CLASSES:
+        names = read_labels(bundled.path("mscoco_labels.names"))
+    else:
+        names = [f"class {number}" for number in range(classes)]
+    problems = label_problems(len(names), classes)
+    if problems:
+        raise ModelError(f"{given if isinstance(given, (str, os.PathLike)) else files.graph}: {problems[0]}")
+    return names
 
 
-def _padded(names: list[str], count: int) -> list[str]:
+def _read_names(path: Path, classes: int) -> list[str]:
+    if identify(path).name != "label_map":
+        return read_labels(path)
+    names = read_label_map(path)
     # A label map may leave out the last ids, as it may any other.
-    return names + [f"class {number}" for number in range(len(names), count)]
+    return names + [f"class {number}" for number in range(len(names), classes)]
 
 
 def class_ids(classes: Iterable[str | int], labels: Sequence[str]) -> tuple[int, ...]:

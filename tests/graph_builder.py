@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import os
 import subprocess
 import sys
 import tempfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -105,18 +107,22 @@ def shared(*parts):
     return path
 
 
-@functools.cache
-def _cache():
-    folder = tempfile.TemporaryDirectory(prefix="cvmask-graphs-")
-    return folder, Path(folder.name)
+def skeleton(name):
+    """A real export of ../shared without its weights: shapes and constants are there."""
+    return shared("graphs", f"{name}.skeleton.pb")
 
 
 @functools.cache
 def filled(name):
-    """A real export of ../shared with its seeded weights."""
-    skeleton, script = shared("graphs", f"{name}.skeleton.pb"), shared("graphs", "weights.py")
-    path = _cache()[1] / f"{name}.pb"
-    subprocess.run([sys.executable, script, "fill", skeleton, path], check=True)
+    """A real export of ../shared with its seeded weights, made once for all runs on this machine."""
+    source, script = skeleton(name), shared("graphs", "weights.py")
+    folder = Path(tempfile.gettempdir()) / "cvmask-test-graphs"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}-{zlib.crc32(source.read_bytes()):08x}.pb"
+    if not path.exists():
+        part = path.with_suffix(f".{os.getpid()}.part")
+        subprocess.run([sys.executable, script, "fill", source, part], check=True)
+        part.replace(path)
     return path
 
 

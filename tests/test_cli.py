@@ -234,9 +234,11 @@ def test_demo_writes_a_scene_its_annotated_form_and_a_clip(capsys: pytest.Captur
 
 
 def test_module_runs_as_a_program(scene_png: Path) -> None:
-    command = [sys.executable, "-m", "cvmask", "predict", "-m", "shapes", scene_png.name, "-o", "m.png"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    out = scene_png.with_name("m.png")
+    command = [sys.executable, "-m", "cvmask", "predict", "-m", "shapes", str(scene_png), "-o", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=README.parent)
     assert (done.returncode, done.stderr) == (0, "")
+    assert out.exists()
 
 
 def test_readme_has_every_flag_of_predict_and_edit() -> None:

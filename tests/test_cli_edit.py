@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from cvmask import load, scenes
 from cvmask.cli.main import main
 from cvmask.effects import EFFECTS, replace_background, spotlight
+from cvmask.sources import Video
 
 MODEL = ["-m", "shapes", "--size", "128", "--conf", "0.3"]
 
@@ -105,3 +108,28 @@ def test_edit_removes_the_background_of_a_jpeg_into_a_png(scene_png: Path) -> No
     scene_png.rename("scene.jpg")
     assert main(["edit", "scene.jpg", "--effect", "remove-background", *MODEL]) == 0
     assert cv2.imread("cvmask_out/scene.png", cv2.IMREAD_UNCHANGED).shape == (320, 320, 4)
+
+
+def frames_of(path: str) -> list[NDArray[np.uint8]]:
+    return [frame.image for frame in Video(path)]
+
+
+@pytest.mark.parametrize("name", ["spotlight", "remove-background"])
+def test_edit_applies_the_effect_to_every_frame_of_a_video(
+    name: str, clip_mp4: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["edit", "clip.mp4", "--effect", name, "-o", "out.mp4", *MODEL]) == 0
+    assert ("background becomes green" in capsys.readouterr().err) == (name == "remove-background")
+    effect = spotlight if name == "spotlight" else partial(replace_background, background=(0, 255, 0))
+    model = load("shapes", size=128, score_threshold=0.3)
+    before, after = frames_of("clip.mp4"), frames_of("out.mp4")
+    assert len(after) == len(before) == 6
+    for frame, edited in zip(before, after):
+        expected = effect(frame, model.detect(frame))
+        # mp4v is lossy
+        assert np.abs(edited.astype(int) - expected).mean() < 12 < np.abs(edited.astype(int) - frame).mean()
+
+
+def test_edit_takes_pictures_and_videos_together(clip_mp4: Path) -> None:
+    assert main(["edit", "clip.mp4", "scene.png", "--effect", "spotlight", "-o", "out", *MODEL]) == 0
+    assert sorted(os.listdir("out")) == ["clip.mp4", "scene.png"]

@@ -43,3 +43,10 @@ def test_names_are_relative_to_what_the_user_gave(pictures: Path) -> None:
 def test_names_that_would_be_the_same_get_their_folders(pictures: Path) -> None:
     assert names("in", "other") == ["in/a.png", "other/a.png"]
     assert names("in/a.png", str(pictures / "other" / "a.png")) == ["in/a.png", "other/a.png"]
+
+
+def test_cameras_and_addresses_have_names_without_passwords(work: Path) -> None:
+    inputs, failures = expand(["0", "-", "rtsp://me:secret@host:554/live?key=1", "in.mp4"])
+    assert [one.name for one in inputs] == ["camera0", "stdin", "host_554_live", "in.mp4"]
+    assert all(one.stream for one in inputs)
+    assert not failures

@@ -85,3 +85,20 @@ def test_pictures_that_would_share_a_file_are_refused_before_the_run(
     assert "S7.jpg and s7.png would both be saved as s7: rename one" in capsys.readouterr().err
     assert not Path("out").exists()
     assert predict("in", "-o", "out", "--save", "coco,csv") == 0
+
+
+def test_save_of_a_video_has_index_and_time_of_each_frame_and_no_path(folder: Path, clip_mp4: Path) -> None:
+    clip_mp4.rename("in/clip.mp4")
+    assert predict("in/clip.mp4", "in/s7.png", "-o", "out", "--track", "--save", "csv,coco,labelme,jsonl") == 0
+    records = list(read_jsonl("out/detections.jsonl"))
+    assert [record.name for record in records] == ["s7.png"] + 6 * ["clip.mp4"]
+    assert [record.frame_index for record in records] == [None, 0, 1, 2, 3, 4, 5]
+    assert [record.time_s for record in records[1:]] == pytest.approx([n / 25 for n in range(6)])
+    assert records[1].detections.tracker_id is not None
+    assert json.loads(Path("out/coco.json").read_text())["images"][6]["file_name"] == "clip_000005"
+    assert len(list(Path("out/labelme").glob("clip_00000?.json"))) == 6
+
+
+def test_save_beside_a_video_that_o_names(clip_mp4: Path) -> None:
+    assert predict("clip.mp4", "-o", "out/found.mp4", "--save", "csv", "--save-json") == 0
+    assert sorted(path.name for path in Path("out").iterdir()) == ["detections.csv", "found.jsonl", "found.mp4"]

@@ -55,3 +55,14 @@ def test_check_names_minds_only_formats_with_files_of_their_own() -> None:
     check_names(["a.jpg", "day2/a.jpg"], ["labelme"])
     with pytest.raises(SinkError, match=r"a\.jpg and A\.png would both be saved as a"):
         check_names(["a.jpg", "A.png"], ["coco", "labelme"])
+
+
+def test_saver_that_could_not_write_a_record_finishes_nothing(
+    tmp_path: Path, scene: Detections, picture: NDArray[np.uint8]
+) -> None:
+    (tmp_path / "crops").write_bytes(b"in the way of a folder")
+    with Saver(["csv", "crops"], Settings(tmp_path, LABELS)) as saver:
+        for _ in range(2):
+            with pytest.raises(SinkError, match="cannot be written"):
+                saver.write(Record("a.png", scene), picture)
+    assert [path.name for path in tmp_path.iterdir()] == ["crops"]

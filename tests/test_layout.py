@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import ast
 import configparser
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,13 +20,13 @@ FLOORS = (
     ("detections", "bridges"),
     ("graph",),
     ("runtime",),
-    ("zoo", "model_files", "label_map"),
+    ("zoo", "label_map"),
     ("palette", "captions", "scenes"),
     ("draw", "compositing", "effects"),
     ("loading",),
     ("sources",),
     ("sinks",),
-    ("pipeline",),
+    ("pipeline", "conveyor", "summary", "tracking", "rendering"),
     ("export",),
     ("cli",),
 )
@@ -106,3 +108,9 @@ def test_the_top_names_are_documented() -> None:
     for name in cvmask.__all__:
         if not name.startswith("__") and not name.endswith("Error"):
             assert f"cvmask.{name}" in readme or f"`{name}`" in readme, f"{name} is not in README.md"
+
+
+def test_import_does_without_what_only_loading_needs() -> None:
+    code = "import sys, cvmask; print([m for m in ('urllib.request', 'tarfile', 'cvmask.graph') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"

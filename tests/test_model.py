@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import functools
 import threading
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -18,6 +20,8 @@ from cvmask.runtime.resize import Resizer, to_blob
 
 FOLDER = bundled.path("models/shapes")
 NATIVE = Resizer()
+# Older ones fuse other layers when the feature map is an output: the last bits differ there.
+EXACT = tuple(map(int, cv2.__version__.split(".")[:2])) >= (4, 14)
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +54,11 @@ def test_split_gives_the_bits_of_the_whole_graph(boxes: int) -> None:
     ours = MaskRCNN(binary(), text, scenes.LABELS, NATIVE, settings).detect(picture(boxes))
     assert len(ours) == boxes
     best = np.sort(np.argsort(-real[:, 2], kind="stable")[:boxes])
-    assert np.array_equal(ours.confidence, real[best, 2])
     assert np.array_equal(ours.class_id, real[best, 1].astype(int))
-    assert np.array_equal(ours.xyxy, real[best, 3:] * np.float32(320))
-    assert np.array_equal(ours.soft_masks, masks[best, ours.class_id])
+    equal = np.array_equal if EXACT else functools.partial(np.allclose, rtol=1e-4, atol=1e-5)
+    assert equal(ours.confidence, real[best, 2])
+    assert equal(ours.xyxy, real[best, 3:] * np.float32(320))
+    assert equal(ours.soft_masks, masks[best, ours.class_id])
 
 
 def test_filters_do_not_change_what_is_left(model: MaskRCNN) -> None:
@@ -151,7 +156,7 @@ def test_clone_has_networks_of_its_own_and_the_same_answers(model: MaskRCNN) -> 
 
 
 def test_labels_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(cvmask.ModelError, match="8 classes, but there are 2 labels"):
+    with pytest.raises(cvmask.ModelError, match="2 labels for 8 classes"):
         cvmask.load("shapes", labels=["a", "b"])
 
 

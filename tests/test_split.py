@@ -34,9 +34,9 @@ node { name: "soft" op: "Sigmoid" input: "crop2" }
 
 def test_split_follows_the_data_and_not_the_names():
     parts = split(parse_text(TWO_STAGES + MASKS))
-    assert (parts.image, parts.detections, parts.features, parts.masks) == ("img", "last", "feat", "soft")
-    assert [n.name for n in parts.detector] == ["img", "feat", "rpn", "crop", "size", "last"]
-    assert [n.name for n in parts.mask_head] == ["feat", "last", "size", "rows", "crop2", "soft"]
+    assert (parts.image, parts.detections, parts.features, parts.masks) == ("img", "rows", "feat", "soft")
+    assert [n.name for n in parts.detector] == ["img", "feat", "rpn", "crop", "size", "last", "rows"]
+    assert [n.name for n in parts.mask_head] == ["feat", "rows", "size", "crop2", "soft"]
     assert [n.op for n in parts.mask_head][:2] == ["Placeholder", "Placeholder"]
     assert parts.detector["feat"].inputs == ["img", "w"]
 

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -21,15 +20,16 @@ from zoo_server import (
     break_off,
     claim_length,
     clean_home,
+    hold,
     ignore_range,
     member,
     model_archive,
     noise,
     put_model,
     serving,
-    slow,
     status,
     tar_gz,
+    wait_until,
 )
 
 from cvmask import bundled, zoo
@@ -75,7 +75,7 @@ def as_known(monkeypatch, name, **fields):
 
 def run_download(name=NAME, **variables):
     return subprocess.Popen(
-        [sys.executable, "-c", DOWNLOAD, name],
+        [sys.executable, "-u", "-c", DOWNLOAD, name],
         env={**os.environ, **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -326,35 +326,38 @@ def test_download_into_a_read_only_home_is_one_line(server, monkeypatch):
 
 
 def test_download_by_two_processes_at_once_is_one_download(server, home):
-    server.behaviours = [slow(0.05, pieces=20)]
+    go_on = threading.Event()
+    server.behaviours = [hold(go_on)]
     first = run_download()
-    while not server.requests:
-        time.sleep(0.01)
+    wait_until(lambda: server.requests)
     second = run_download()
+    assert second.stdout.readline() == f"another process is downloading model '{NAME}': waiting for it\n"
+    go_on.set()
     outputs = [process.communicate(timeout=60) for process in (first, second)]
     assert [process.returncode for process in (first, second)] == [0, 0], outputs
     assert [error for _, error in outputs] == ["", ""]
     assert [output.splitlines()[-1] for output, _ in outputs] == [str(home / "models" / NAME)] * 2
-    assert f"another process is downloading model '{NAME}': waiting for it" in outputs[1][0]
     assert len(server.requests) == 1
     assert (zoo.find(NAME) / GRAPH_FILE).read_bytes() == GRAPH
 
 
 def test_download_after_a_killed_process_goes_on(server, home):
-    server.behaviours = [slow(0.1, pieces=30)]
-    process = run_download()
+    go_on = threading.Event()
+    server.behaviours = [hold(go_on)]
     part = places(RESNET50).part
-    with process:
-        while not part.exists() or part.stat().st_size < 50_000:
-            time.sleep(0.01)
+    with run_download() as process:
+        wait_until(lambda: part.exists() and part.stat().st_size > 50_000)
         process.kill()
+    go_on.set()
     assert zoo.find(NAME) is None
     kept = part.stat().st_size
     assert (zoo.download(NAME) / GRAPH_FILE).read_bytes() == GRAPH
     assert server.ranges() == [None, f"bytes={kept}-"]
-    assert left_behind(home) == sorted(
-        [f"models/{NAME}.json", f"models/{NAME}/{GRAPH_FILE}", f"models/{NAME}/{CONFIG_FILE}"]
-    )
+    assert left_behind(home) == [
+        f"models/{NAME}.json",
+        f"models/{NAME}/{GRAPH_FILE}",
+        f"models/{NAME}/{CONFIG_FILE}",
+    ]
 
 
 class ProxyHandler(BaseHTTPRequestHandler):

@@ -41,18 +41,23 @@ def test_lock_is_free_again_after_the_block_and_after_an_error(tmp_path):
 
 
 def test_lock_waits_and_says_so_once(tmp_path):
-    path, waits, inside = tmp_path / "a.lock", [], []
+    path, waits, inside, waiting = tmp_path / "a.lock", [], [], threading.Event()
+
+    def on_wait():
+        waits.append("waiting")
+        waiting.set()
 
     def second():
-        with locked(path, lambda: waits.append("waiting")):
+        with locked(path, on_wait):
             inside.append("second")
 
     with locked(path, never):
         thread = threading.Thread(target=second)
         thread.start()
-        time.sleep(0.1)
+        assert waiting.wait(30)
+        time.sleep(5 * lock.POLL_S)
         inside.append("first")
-    thread.join(5)
+    thread.join(30)
     assert inside == ["first", "second"]
     assert waits == ["waiting"]
 

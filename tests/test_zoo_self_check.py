@@ -7,7 +7,7 @@ from graph_builder import OFFICIAL, filled, shared
 from cvmask.errors import ModelError
 from cvmask.graph.text import parse_text, read_text
 from cvmask.zoo import self_check as module
-from cvmask.zoo.self_check import split_differs
+from cvmask.zoo.self_check import self_check, split_differs
 
 TEXT = """
 node { name: "img" op: "Placeholder" }
@@ -85,3 +85,15 @@ def test_split_of_a_graph_without_masks_is_an_error():
 def test_split_equals_whole_on_a_real_export():
     graph = np.fromfile(filled("mask_rcnn_inception_v2_2018_07"), np.uint8)
     assert split_differs(graph, read_text(shared(*OFFICIAL)), "official") is None
+
+
+def test_self_check_reports_what_cannot_be_converted(tmp_path):
+    path = tmp_path / "frozen_inference_graph.pb"
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    problems = self_check(tmp_path)
+    assert len(problems) == 1
+    assert "frozen_inference_graph.pb" in problems[0]
+
+
+def test_self_check_passes_a_real_export():
+    assert self_check(filled("mask_rcnn_inception_v2_2018_07")) == []

@@ -155,6 +155,28 @@ def slow(pause_s: float, pieces: int) -> Behaviour:
     return behave
 
 
+def hold(go_on: threading.Event) -> Behaviour:
+    """Send half, and the rest when told: what happens in between takes as long as it takes."""
+
+    def behave(handler: Handler, content: bytes) -> None:
+        handler.head(200, Content_Length=len(content), ETag=etag(content))
+        half = len(content) // 2
+        handler.wfile.write(content[:half])
+        handler.wfile.flush()
+        go_on.wait(60)
+        handler.wfile.write(content[half:])
+
+    return behave
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Wait for what another process or thread is about to do."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "nothing happened for a minute"
+        time.sleep(0.01)
+
+
 def noise(n_bytes: int, seed: int = 0) -> bytes:
     return random.Random(seed).randbytes(n_bytes)
 

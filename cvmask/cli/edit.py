@@ -1,4 +1,4 @@
-"""cvmask edit: pictures in, pictures with another background, or with objects made unrecognisable, out."""
+"""cvmask edit: pictures and videos in; out with another background, or with objects nobody recognises."""
 
 from __future__ import annotations
 
@@ -10,20 +10,23 @@ from typing import Any, Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from cvmask.cli import loop, options
+from cvmask.cli import loop
 from cvmask.cli.options import UsageError
+from cvmask.cli.task import Task
 from cvmask.detections import Detections
 from cvmask.effects import EFFECTS, replace_background
 from cvmask.sources import read_image
 
 REPLACE, REMOVE, PIXELATE = "replace-background", "remove-background", "pixelate-objects"
 NAMES = (*EFFECTS, REPLACE)
+GREEN = (0, 255, 0)
 
 EPILOG = """\
 examples:
   cvmask edit portrait.jpg --effect blur-background --classes person
   cvmask edit photos/ --effect replace-background beach.jpg -o out
   cvmask edit photos/ --effect replace-background '#00ff00' -o out
+  cvmask edit clip.mp4 --effect spotlight --classes dog -o out.mp4
   cvmask edit street.jpg --effect pixelate-objects --classes person,car -o street_shared.jpg
 """
 
@@ -32,8 +35,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the verb."""
     parser = subparsers.add_parser(
         "edit",
-        help="change the background or the objects of pictures",
-        description="Find objects in pictures and change them, or all but them.",
+        help="change the background or the objects of pictures and videos",
+        description="Find objects in pictures, videos, cameras and streams and change them, or all but them.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -44,7 +47,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
                              "(#rrggbb) after it")  # fmt: skip
     parser.add_argument("--feather", type=_width, metavar="PX",
                         help="width of the soft edge in pixels, 0 for a hard one (default: by size)")  # fmt: skip
-    options.add_model_options(parser)
+    loop.add_model_and_stream_options(parser, track=False)
+    # What the loop asks for and only `predict` offers.
+    parser.set_defaults(save_json=False, track=False)
 
 
 class EffectAction(argparse.Action):
@@ -76,31 +81,43 @@ class EffectAction(argparse.Action):
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb and give its exit code."""
-    task = Edit(choose_effect(args))
-    return loop.run(args, lambda model, inputs, outputs: task, alpha=args.effect == REMOVE)
+    task = Edit(args)
+    return loop.run(args, lambda model, inputs: task, alpha=args.effect == REMOVE)
 
 
-class Edit(loop.Task):
+class Edit(Task):
     """Apply one effect to each frame."""
 
-    def __init__(self, effect: Callable[..., NDArray[np.uint8]]) -> None:
-        self._effect = effect
+    def __init__(self, args: argparse.Namespace) -> None:
+        self._effect = self._frame_effect = choose_effect(args)
+        if args.effect == REMOVE:
+            self._frame_effect = partial(replace_background, background=GREEN, **given_options(args))
+            self.stream_note = "a video has no transparency, so its background becomes green"
 
     def paint(self, image: NDArray[np.uint8], detections: Detections) -> NDArray[np.uint8]:
         """Apply the effect."""
         return self._effect(image, detections)
 
+    def paint_frame(self, image: NDArray[np.uint8], detections: Detections) -> NDArray[np.uint8]:
+        """Apply the effect, with green for what is transparent."""
+        return self._frame_effect(image, detections)
+
 
 def choose_effect(args: argparse.Namespace) -> Callable[..., NDArray[np.uint8]]:
     """Find the function, with the options that were given; SourceError for a background that is no picture."""
+    if args.effect == REPLACE:
+        return partial(replace_background, background=_background(args.background), **given_options(args))
+    return partial(EFFECTS[args.effect], **given_options(args))
+
+
+def given_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Give the keyword arguments of an effect; UsageError for one that it does not have."""
     given: dict[str, Any] = {"mask_threshold": args.mask_threshold}
     if args.feather is not None:
         if args.effect == PIXELATE:
             raise UsageError(f"{PIXELATE} has no soft edge: leave out --feather")
         given["feather_px"] = args.feather
-    if args.effect == REPLACE:
-        return partial(replace_background, background=_background(args.background), **given)
-    return partial(EFFECTS[args.effect], **given)
+    return given
 
 
 def _background(text: str) -> NDArray[np.uint8] | tuple[int, int, int]:

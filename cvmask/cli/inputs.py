@@ -1,32 +1,37 @@
-"""What the user named as sources: pictures, folders, patterns."""
+"""What the user named as sources: pictures, folders, patterns, videos, cameras, streams."""
 
 from __future__ import annotations
 
+import glob
 import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from cvmask.cli.streams import is_file, is_stream, stem_of
 from cvmask.errors import SourceError
 from cvmask.sources import find_images
-
-WILD = frozenset("*?[")
+from cvmask.sources.opening import is_pattern
 
 
 class Input(NamedTuple):
-    """One file.
+    """One file, camera or stream.
 
     Attributes
     ----------
     path
-        Where it lies.
+        Where it lies, or its address.
     name
-        What records call it: relative to what the user gave, with forward slashes.
+        What records call it: relative to what the user gave, with forward slashes; of a camera or an
+        address a name like ``camera0``, since an address may hold a password.
+    stream
+        Whether it is anything but a picture.
     """
 
     path: str
     name: str
+    stream: bool = False
 
 
 def expand(sources: Sequence[str]) -> tuple[list[Input], list[str]]:
@@ -45,26 +50,26 @@ def expand(sources: Sequence[str]) -> tuple[list[Input], list[str]]:
 
 
 def _is_many(source: str) -> bool:
-    return Path(source).is_dir() or (not WILD.isdisjoint(source) and not Path(source).exists())
+    # An address may have a question mark, which is no wildcard.
+    return is_file(source) and (os.path.isdir(source) or is_pattern(source))
 
 
 def _base_of(source: str) -> str:
     """Give the folder that the user meant: itself, or what stands before a file or the first wildcard."""
-    if Path(source).is_dir():
+    if os.path.isdir(source):
         return source
     if not _is_many(source):
         return os.path.dirname(source)
-    plain = itertools.takewhile(WILD.isdisjoint, Path(source).parent.parts)
-    return os.path.join("", *plain)
+    return os.path.join("", *itertools.takewhile(lambda part: not glob.has_magic(part), Path(source).parent.parts))
 
 
 def _named(bases: dict[str, str]) -> list[Input]:
-    names = [_relative(path, base) for path, base in bases.items()]
+    names = [_name(path, base) for path, base in bases.items()]
     if len(set(names)) < len(names):
         # The same name in several folders: then the folders are part of the name.
-        folder = _common_folder(list(bases))
-        names = [_relative(path, folder) for path in bases]
-    return [Input(path, name) for path, name in zip(bases, names)]
+        folder = _common_folder([path for path in bases if is_file(path)])
+        names = [_name(path, folder) for path in bases]
+    return [Input(path, name, is_stream(path)) for path, name in zip(bases, names)]
 
 
 def _common_folder(paths: Sequence[str]) -> str:
@@ -74,7 +79,9 @@ def _common_folder(paths: Sequence[str]) -> str:
         return ""
 
 
-def _relative(path: str, base: str) -> str:
+def _name(path: str, base: str) -> str:
+    if not is_file(path):
+        return stem_of(path)
     try:
         return Path(os.path.relpath(path, base or ".")).as_posix()
     except ValueError:  # another drive

@@ -8,121 +8,125 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Callable
 
-import numpy as np
-from numpy.typing import NDArray
-
-from cvmask.cli import options, window
+from cvmask.cli import options
 from cvmask.cli.frame_progress import FrameProgress
 from cvmask.cli.inputs import Input, expand
 from cvmask.cli.outputs import Outputs
+from cvmask.cli.stream_options import add_stream_options
+from cvmask.cli.streams import run_stream
+from cvmask.cli.task import StreamKeeper, Task
 from cvmask.detections import Detections
+from cvmask.errors import CvmaskError, SinkError
+from cvmask.export.record import Record
 from cvmask.runtime.model import MaskRCNN
-from cvmask.sources import Frame, Images
+from cvmask.sinks import Window
+from cvmask.sources import Images
 
-
-class Task:
-    """What a verb does with each frame; a context manager around the whole run.
-
-    Attributes
-    ----------
-    closing
-        A line to print when all went well; "" for none.
-    """
-
-    closing = ""
-
-    def __enter__(self) -> Task:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
-
-    def paint(self, image: NDArray[np.uint8], detections: Detections) -> NDArray[np.uint8]:
-        """Make the picture to write, BGR or BGRA."""
-        raise NotImplementedError
-
-    def keep(self, frame: Frame, detections: Detections) -> None:
-        """Do whatever else is to be done with what was found."""
-
-
-MakeTask = Callable[[MaskRCNN, Sequence[Input], Outputs], Task]
+MakeTask = Callable[[MaskRCNN, Sequence[Input]], Task]
 
 
 def add_source_options(parser: argparse.ArgumentParser) -> argparse.Action:
     """Add SOURCE, --output and --show; gives the action of SOURCE."""
     sources = parser.add_argument(
-        "sources", nargs="+", metavar="SOURCE", help="a picture, a folder, or a pattern in quotes"
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="a picture, a folder, a pattern in quotes, a video, a camera (0, 1), an address, or -",
     )
     parser.add_argument("-o", "--output", metavar="OUT", type=Path,
-                        help="a folder, or a file for a single picture (default: the folder cvmask_out)")  # fmt: skip
+                        help="a folder, or a file for a single source (default: the folder cvmask_out)")  # fmt: skip
     parser.add_argument(
-        "--show", action="store_true", help="show each result in a window; q ends, any key goes on"
+        "--show", action="store_true", help="show each result in a window: q ends, s saves, any other key goes on"
     )
     return sources
 
 
-def run(args: argparse.Namespace, make_task: MakeTask, alpha: bool = False) -> int:
-    """Run a verb over all sources; its exit code: 0, 1 if every picture failed, 3 if some did.
+def add_model_and_stream_options(parser: argparse.ArgumentParser, track: bool) -> None:
+    """Add the flags of the model and those of videos, cameras and streams."""
+    options.add_model_options(parser)
+    add_stream_options(parser, track)
 
-    `alpha` says that what is painted has transparency.
+
+def run(args: argparse.Namespace, make_task: MakeTask, alpha: bool = False) -> int:
+    """Run a verb over all sources; its exit code: 0, 1 if every source failed, 3 if some did.
+
+    `alpha` says that pictures are painted with transparency.
     """
     inputs, failures = expand(args.sources)
     for failure in failures:
         print(f"cvmask: {failure}", file=sys.stderr)
     if not inputs:
         return 1
-    outputs = Outputs(args.output, [one.path for one in inputs], alpha)
+    pictures = [one for one in inputs if not one.stream]
+    outputs = Outputs(args.output, [one.path for one in pictures], alpha) if pictures else None
     model = options.load_model(args)
-    if model.target.reason:
-        print(f"cvmask: {model.target.requested} does not run: {model.target.reason}; using "
-              f"{model.target.effective}", file=sys.stderr)  # fmt: skip
-    show = args.show and _can_show()
-    with make_task(model, inputs, outputs) as task, FrameProgress(len(inputs)) as progress:
-        done, unread = _go(inputs, model, task, outputs, progress, show)
+    done = 0
+    with make_task(model, inputs) as task:
+        if outputs is not None:
+            done, unread = _run_pictures(pictures, args, model, task, outputs)
+            failures += unread
+        for one in inputs:
+            if one.stream:
+                failed = _run_stream(one, args, model, task, alone=len(inputs) == 1)
+                done, failures = done + (not failed), failures + failed
     if task.closing:
         print(task.closing)
-    return 0 if not failures and not unread else (3 if done else 1)
+    return 0 if not failures else (3 if done else 1)
 
 
-def _go(
-    inputs: Sequence[Input], model: MaskRCNN, task: Task, outputs: Outputs, progress: FrameProgress, show: bool
-) -> tuple[int, int]:
-    """Go from picture to picture; how many went well and how many could not be read."""
-    done = unread = 0
-
-    def fail(error: Exception) -> None:
-        nonlocal unread
-        unread += 1
-        progress.say(f"cvmask: {error}", error=True)
-
-    for frame in Images([one.path for one in inputs], on_error=fail):
-        for warning in frame.warnings:
-            progress.say(f"cvmask: warning: {frame.name}: {warning}", error=True)
-        began = time.perf_counter()
-        detections = model.detect(frame.image)
-        spent_ms = 1000 * (time.perf_counter() - began)
-        picture = task.paint(frame.image, detections)
-        path = outputs.write_picture(frame.name, picture)
-        task.keep(frame, detections)
-        done += 1
-        height, width = frame.image.shape[:2]
-        found = summarise(detections, model.labels)
-        progress.advance(f"{frame.name}: {width}x{height}, {found}, {spent_ms:.0f} ms -> {path}")
-        if show and not window.show(picture):
-            break
-    return done, unread
+def _run_stream(one: Input, args: argparse.Namespace, model: MaskRCNN, task: Task, alone: bool) -> list[str]:
+    """Go through a video or stream; a list of one failure, which has been told, or of none."""
+    if task.stream_note:
+        print(f"cvmask: {one.name}: {task.stream_note}", file=sys.stderr)
+    try:
+        run_stream(one.path, args, model, task.paint_frame, StreamKeeper(task, one.name), alone)
+    except CvmaskError as error:
+        print(f"cvmask: {error}", file=sys.stderr)
+        return [str(error)]
+    return []
 
 
-def _can_show() -> bool:
-    why = window.why_no_window()
-    if why:
-        print(f"cvmask: nothing is shown: {why}", file=sys.stderr)
-    return why is None
+def _run_pictures(
+    inputs: Sequence[Input], args: argparse.Namespace, model: MaskRCNN, task: Task, outputs: Outputs
+) -> tuple[int, list[str]]:
+    """Go from picture to picture; how many went well, and why others, which have been told, did not."""
+    window = _open_window() if args.show else None
+    names = {one.path: one.name for one in inputs}
+    done, failures = 0, list[str]()
+    with FrameProgress(len(inputs)) as progress:
+
+        def fail(error: Exception) -> None:
+            failures.append(str(error))
+            progress.say(f"cvmask: {error}", error=True)
+
+        for frame in Images(list(names), on_error=fail):
+            for warning in frame.warnings:
+                progress.say(f"cvmask: warning: {frame.name}: {warning}", error=True)
+            began = time.perf_counter()
+            detections = model.detect(frame.image)
+            spent_ms = 1000 * (time.perf_counter() - began)
+            path = outputs.write_picture(frame.name, task.paint(frame.image, detections))
+            task.keep(frame, detections, outputs)
+            task.save(Record(names[frame.name], detections, image_path=Path(frame.name)), frame.image)
+            done += 1
+            height, width = frame.image.shape[:2]
+            found = summarise(detections, model.labels)
+            progress.advance(f"{frame.name}: {width}x{height}, {found}, {spent_ms:.0f} ms -> {path}")
+            if window is not None:
+                window.write(task.paint_frame(frame.image, detections), frame, detections)
+                if window.ended:
+                    break
+    return done, failures
+
+
+def _open_window() -> Window | None:
+    try:
+        return Window(hold=True, on_message=lambda line: print(line, file=sys.stderr))
+    except SinkError as error:
+        print(f"cvmask: {error}", file=sys.stderr)
+        return None
 
 
 def summarise(detections: Detections, labels: Sequence[str]) -> str:

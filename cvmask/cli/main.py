@@ -10,18 +10,20 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from cvmask import __version__
-from cvmask.cli import demo, edit, models, predict
+from cvmask.cli import benchmark, demo, doctor, edit, models, predict, render
 from cvmask.cli.options import UsageError
 from cvmask.errors import CvmaskError
 
 DONE, FAILED, WRONG_USAGE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
-VERBS: tuple[ModuleType, ...] = (predict, edit, demo, models)
+VERBS: tuple[ModuleType, ...] = (predict, edit, render, demo, models, doctor, benchmark)
 
 EXAMPLES = """\
 examples:
   cvmask demo                                   see it work, with the bundled model
   cvmask predict -m shapes scene.png -o out     one picture
   cvmask predict photos/ -o out --save-json     a folder, with boxes, scores and masks as JSON
+  cvmask predict -m shapes in.mp4 -o out.mp4    a video
+  cvmask predict -m shapes 0 --show             a camera
   cvmask edit photos/ --effect blur-background  another background, or objects nobody can recognise
   cvmask models download coco                   get the COCO model (90 classes)
 

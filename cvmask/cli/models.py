@@ -7,6 +7,7 @@ import sys
 from typing import Callable
 
 from cvmask import zoo
+from cvmask.cli import models_convert, models_inspect
 from cvmask.cli.offer import download_with_progress
 from cvmask.errors import ModelError
 from cvmask.zoo import table
@@ -45,6 +46,8 @@ def add_parser(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
         action="store_true",
         help="also forget its recorded hash, so that the next download sets it anew",
     )
+    models_convert.add_parser(actions)
+    models_inspect.add_parser(actions)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -55,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
         "verify": _verify,
         "path": _path,
         "remove": _remove,
+        "convert": models_convert.run,
+        "inspect": models_inspect.run,
     }
     return actions[args.action](args)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 from cvmask import loading
@@ -26,9 +27,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--graph", metavar="PBTXT", help="a text graph of your own instead of the one found or made"
     )
     group.add_argument("--labels", metavar="FILE", help="class names, one a line, or a label map")
-    group.add_argument("--score-threshold", "--conf", type=_share, default=0.5, metavar="T",
+    group.add_argument("--score-threshold", "--conf", type=share, default=0.5, metavar="T",
                        help="keep detections with a higher score, 0 to 1 (default: 0.5)")  # fmt: skip
-    group.add_argument("--mask-threshold", type=_share, default=0.3, metavar="T",
+    group.add_argument("--mask-threshold", type=share, default=0.3, metavar="T",
                        help="the edge of a mask, 0 to 1 (default: 0.3)")  # fmt: skip
     group.add_argument(
         "--classes", metavar="A,B", help="keep these classes only: names or ids, with commas between"
@@ -50,7 +51,7 @@ def add_drawing_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--color-by", choices=("class", "instance"), default="class",
                        help="one colour a class or one an object (default: class)")  # fmt: skip
     group.add_argument(
-        "--opacity", type=_share, default=0.45, metavar="X", help="of masks, 0 to 1 (default: 0.45)"
+        "--opacity", type=share, default=0.45, metavar="X", help="of masks, 0 to 1 (default: 0.45)"
     )
     group.add_argument("--no-boxes", action="store_true", help="leave out the boxes")
     group.add_argument("--no-masks", action="store_true", help="leave out the masks and their outlines")
@@ -63,7 +64,7 @@ def load_model(args: argparse.Namespace) -> MaskRCNN:
         offer_download(args.model)
     classes = None if args.classes is None else [c for c in args.classes.split(",") if c.strip()]
     try:
-        return loading.load(
+        model = loading.load(
             args.model,
             graph=args.graph,
             labels=args.labels,
@@ -78,12 +79,20 @@ def load_model(args: argparse.Namespace) -> MaskRCNN:
         )
     except ValueError as error:
         raise UsageError(str(error)) from None
+    for line in (*model.notes, model.target.warning):
+        if line:
+            print(f"cvmask: {line}", file=sys.stderr)
+    return model
 
 
 def drawing(args: argparse.Namespace, model: MaskRCNN) -> dict[str, Any]:
     """Keyword arguments for `cvmask.draw`."""
+    return {"labels": model.labels, **drawing_style(args, model.settings.mask_threshold)}
+
+
+def drawing_style(args: argparse.Namespace, mask_threshold: float) -> dict[str, Any]:
+    """Keyword arguments for `cvmask.draw`, but for the labels."""
     return {
-        "labels": model.labels,
         "colors": None if args.colors is None else read_colors(args.colors),
         "color_by": args.color_by,
         "boxes": not args.no_boxes,
@@ -91,11 +100,12 @@ def drawing(args: argparse.Namespace, model: MaskRCNN) -> dict[str, Any]:
         "contours": not args.no_masks,
         "captions": not args.no_labels,
         "opacity": args.opacity,
-        "mask_threshold": model.settings.mask_threshold,
+        "mask_threshold": mask_threshold,
     }
 
 
-def _share(text: str) -> float:
+def share(text: str) -> float:
+    """Read a number from 0 to 1."""
     try:
         value = float(text)
     except ValueError:

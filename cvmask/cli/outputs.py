@@ -31,11 +31,6 @@ class Outputs:
     alpha
         Whether the pictures have transparency: then a ``.jpg`` becomes a ``.png``.
 
-    Attributes
-    ----------
-    folder
-        Where files that belong to no single source go.
-
     Raises
     ------
     SinkError
@@ -52,7 +47,6 @@ class Outputs:
             raise SinkError(f"{folder} is not a folder: end the name in .png or .jpg for a single picture")
         if alpha and one_file and folder.suffix.lower() not in WITH_ALPHA:
             raise SinkError(f"{folder}: {folder.suffix} has no transparency: end the name in .png")
-        self.folder = folder.parent if one_file else folder
         self._suffixes = WITH_ALPHA if alpha else WRITABLE
         self._pictures: dict[str, Path] = {}
         taken: set[str] = set()
@@ -92,3 +86,10 @@ class Outputs:
             stem = f"{source.stem}_{number}"
         taken.add(stem.casefold())
         return stem + suffix
+
+
+def folder_of(output: Path | None) -> Path:
+    """Give the folder for what belongs to no single source: -o, or where the file that it names lies."""
+    if output is None:
+        return DEFAULT_FOLDER
+    return output.parent if output.suffix and not output.is_dir() else output

@@ -1,4 +1,4 @@
-"""cvmask predict: pictures in, annotated pictures and results in any format out."""
+"""cvmask predict: pictures and videos in, annotated ones and results in any format out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import argparse
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from types import TracebackType
 
 import numpy as np
@@ -14,19 +13,21 @@ from numpy.typing import NDArray
 
 from cvmask.cli import loop, options
 from cvmask.cli.inputs import Input
-from cvmask.cli.outputs import Outputs
+from cvmask.cli.outputs import Outputs, folder_of
+from cvmask.cli.task import Task
 from cvmask.detections import Detections
 from cvmask.draw import draw
 from cvmask.export.formats import FORMATS, Settings
 from cvmask.export.record import Record
 from cvmask.export.saver import Saver, check_formats, check_names
-from cvmask.palette import read_colors
 from cvmask.runtime.model import MaskRCNN
 from cvmask.sources import Frame
 
 EPILOG = """\
 examples:
   cvmask predict -m shapes scene.png
+  cvmask predict -m shapes in.mp4 -o out.mp4 --save-json --track
+  cvmask predict -m shapes 0 --show
   cvmask predict -m shapes 'in/*.jpg' -o out --save-json
   cvmask predict photos/ -o out --save coco,labelme,cutouts
   cvmask predict street.jpg --classes person,car --conf 0.7 --no-boxes
@@ -37,8 +38,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the verb."""
     parser = subparsers.add_parser(
         "predict",
-        help="annotate pictures",
-        description="Find objects in pictures and draw their masks.",
+        help="annotate pictures, videos, cameras and streams",
+        description="Find objects in pictures, videos, cameras and streams and draw their masks.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -46,34 +47,33 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--save", metavar="FORMAT,...", type=_formats, default=[],
                         help=f"write the results too, in any of: {', '.join(FORMATS)}")  # fmt: skip
     parser.add_argument(
-        "--save-json", action="store_true", help="write boxes, scores, classes and RLE masks too"
+        "--save-json",
+        action="store_true",
+        help="write JSON too: boxes, scores, classes and RLE masks; of videos one line a frame",
     )
-    options.add_model_options(parser)
+    loop.add_model_and_stream_options(parser, track=True)
     options.add_drawing_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb and give its exit code."""
-    return loop.run(args, lambda model, inputs, outputs: Annotate(args, model, inputs, outputs))
+    return loop.run(args, lambda model, inputs: Annotate(args, model, inputs))
 
 
-class Annotate(loop.Task):
+class Annotate(Task):
     """Draw what was found, and save it in the formats that were asked for."""
 
-    def __init__(
-        self, args: argparse.Namespace, model: MaskRCNN, inputs: Sequence[Input], outputs: Outputs
-    ) -> None:
-        self._model, self._outputs, self._save_json = model, outputs, args.save_json
+    def __init__(self, args: argparse.Namespace, model: MaskRCNN, inputs: Sequence[Input]) -> None:
+        self._model, self._save_json = model, args.save_json
         self._style = options.drawing(args, model)
-        self._names = dict(inputs)
         self._stack = ExitStack()
         self._saver: Saver | None = None
         if args.save:
-            check_names(list(self._names.values()), args.save)
-            colors = None if args.colors is None else read_colors(args.colors)
-            threshold = model.settings.mask_threshold
-            self._saver = Saver(args.save, Settings(outputs.folder, model.labels, colors, threshold))
-            self.closing = f"{', '.join(args.save)}: in {outputs.folder}"
+            check_names([one.name for one in inputs], args.save)
+            folder = folder_of(args.output)
+            settings = Settings(folder, model.labels, self._style["colors"], model.settings.mask_threshold)
+            self._saver = Saver(args.save, settings)
+            self.closing = f"{', '.join(args.save)}: in {folder}"
 
     def __enter__(self) -> Annotate:
         if self._saver is not None:
@@ -87,16 +87,18 @@ class Annotate(loop.Task):
 
     def paint(self, image: NDArray[np.uint8], detections: Detections) -> NDArray[np.uint8]:
         """Draw."""
-        return draw(image, detections, **self._style)
+        return draw(image, detections, **self._style) if len(detections) else image
 
-    def keep(self, frame: Frame, detections: Detections) -> None:
-        """Save."""
+    def keep(self, frame: Frame, detections: Detections, outputs: Outputs) -> None:
+        """Write the JSON of one picture."""
         if self._save_json:
             record = describe(frame, detections, self._model)
-            self._outputs.write_text(frame.name, ".json", json.dumps(record) + "\n")
+            outputs.write_text(frame.name, ".json", json.dumps(record) + "\n")
+
+    def save(self, record: Record, image: NDArray[np.uint8]) -> None:
+        """Save in every format."""
         if self._saver is not None:
-            name, path = self._names[frame.name], Path(frame.name)
-            self._saver.write(Record(name, detections, image_path=path), frame.image)
+            self._saver.write(record, image)
 
 
 def describe(frame: Frame, detections: Detections, model: MaskRCNN) -> dict[str, object]:

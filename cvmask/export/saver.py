@@ -18,7 +18,8 @@ class Saver:
     """Writes each record in several formats; a context manager like each of them.
 
     When the block ends well or is interrupted (KeyboardInterrupt) all files are finished and hold what
-    came so far. After any other error those that hold many records are not there.
+    came so far. After any other error, one of writing above all, those that hold many records are not
+    there.
 
     Parameters
     ----------
@@ -31,6 +32,7 @@ class Saver:
     def __init__(self, formats: Sequence[str], settings: Settings) -> None:
         self._writers = [FORMATS[name](settings) for name in check_formats(formats)]
         self._stack = ExitStack()
+        self._failure: BaseException | None = None
 
     def __enter__(self) -> Saver:
         with self._stack:
@@ -42,15 +44,23 @@ class Saver:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None or issubclass(kind, KeyboardInterrupt):
+        if self._failure is not None:
+            self._stack.__exit__(type(self._failure), self._failure, None)
+        elif kind is None or issubclass(kind, KeyboardInterrupt):
             self._stack.close()
         else:
             self._stack.__exit__(kind, error, trace)
 
     def write(self, record: Record, frame: NDArray[np.uint8]) -> None:
         """Write one record and its frame, as it was before anything was drawn on it."""
-        for writer in self._writers:
-            writer.write(record, frame)
+        if self._failure is not None:
+            raise self._failure
+        try:
+            for writer in self._writers:
+                writer.write(record, frame)
+        except Exception as error:
+            self._failure = error
+            raise
 
 
 def check_formats(formats: Sequence[str]) -> list[str]:

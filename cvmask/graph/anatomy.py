@@ -10,8 +10,22 @@ from cvmask.graph.flow import Flow, Ref
 from cvmask.graph.nodes import Graph, Node
 
 # Ops that move values without changing them; the data come in first.
-LAYOUT = ("Reshape", "Squeeze", "ExpandDims", "Transpose", "Tile", "Slice", "StridedSlice", "Unpack", "Gather",
-          "GatherV2", "GatherNd", "Pad", "PadV2", "Cast")  # fmt: skip
+LAYOUT = (
+    "Reshape",
+    "Squeeze",
+    "ExpandDims",
+    "Transpose",
+    "Tile",
+    "Slice",
+    "StridedSlice",
+    "Unpack",
+    "Gather",
+    "GatherV2",
+    "GatherNd",
+    "Pad",
+    "PadV2",
+    "Cast",
+)
 OUTPUTS = ("detection_boxes", "detection_scores", "detection_classes", "num_detections", "detection_masks")
 
 
@@ -62,8 +76,10 @@ def dissect(graph: Graph) -> Anatomy:
     flow = Flow(graph)
     features = flow.inputs(first_crop)[0]
     if flow.inputs(mask_crop)[0] != features:
-        raise ModelError(f"{graph.origin}: the two stages crop different feature maps, {features[0]} and "
-                         f"{flow.inputs(mask_crop)[0][0]}: not supported")  # fmt: skip
+        other = flow.inputs(mask_crop)[0][0]
+        raise ModelError(
+            f"{graph.origin}: two feature maps are cropped, {features[0]} and {other}: not supported"
+        )
     before_first = graph.ancestors([first_crop.name])
     after_first = flow.descendants([first_crop.name])
     before_masks = graph.ancestors(["detection_masks", "detection_boxes"])
@@ -119,15 +135,19 @@ def _stage(flow: Flow, crop: Node | None, scope: set[str]) -> Stage:
     suppressions = tuple(node for node in nodes if "NonMaxSuppression" in node.op)
     what = "first" if crop is None else "second"
     if not suppressions:
-        raise ModelError(f"{flow.graph.origin}: no non-maximum suppression in the {what} stage")
+        raise ModelError(f"{flow.graph.origin}: {what} stage: no non-maximum suppression")
     exps = tuple(node for node in nodes if node.op == "Exp" and _decodes(flow, node))
     if len(exps) != 2:
-        raise ModelError(f"{flow.graph.origin}: needed one box decoder in the {what} stage, found {len(exps)} Exp")
+        raise ModelError(
+            f"{flow.graph.origin}: needed one box decoder in the {what} stage, found {len(exps)} Exp"
+        )
     decoder = flow.node(_decoded(flow, exps[0]))
     scores = flow.node(back(flow, flow.inputs(suppressions[0])[1]))
     if scores.op not in ("Softmax", "Sigmoid"):
-        raise ModelError(f"{flow.graph.origin}: scores of the {what} stage come from {scores.op} {scores.name}, "
-                         "needed Softmax or Sigmoid")  # fmt: skip
+        found = f"{scores.op} {scores.name}"
+        raise ModelError(
+            f"{flow.graph.origin}: {what} stage: scores come from {found}, needed Softmax or Sigmoid"
+        )
     boxes = back(flow, flow.inputs(decoder)[0])
     classes = back(flow, flow.inputs(scores)[0], through=("RealDiv", "Mul"))
     return Stage(crop, boxes, classes, scores, decoder, exps, suppressions)
@@ -141,7 +161,9 @@ def back(flow: Flow, ref: Ref, through: tuple[str, ...] = ()) -> Ref:
         inputs = [other for other in flow.inputs(node) if flow.varies(other)]
         if node.op in LAYOUT:
             ref = flow.inputs(node)[0]
-        elif (node.op in through and len(inputs) == 1) or (node.op in ("ConcatV2", "Concat", "Pack", "Split", "SplitV") and len(inputs) == 1):
+        elif (node.op in through and len(inputs) == 1) or (
+            node.op in ("ConcatV2", "Concat", "Pack", "Split", "SplitV") and len(inputs) == 1
+        ):
             ref = inputs[0]
         else:
             return ref

@@ -1,4 +1,4 @@
-"""Constants of a text graph: by name where the `.pb` holds them as OpenCV reads them, spelled out elsewhere."""
+"""Constants of a text graph: by name where OpenCV reads them from the `.pb`, else spelled out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from cvmask.errors import ModelError
 from cvmask.graph.flow import Flow, Ref
-from cvmask.graph.nodes import Node
+from cvmask.graph.nodes import Graph, Node
 from cvmask.graph.numeric import Numeric
 from cvmask.graph.tensors import FLOAT, INT32, Attr, Tensor
 
@@ -25,6 +25,7 @@ class Constants:
         self._flow = flow
         self._taken: dict[str, Node] = {}
         self._used: set[str] = set()
+        self._stripped = bool(stripped(flow.graph))
 
     @property
     def nodes(self) -> list[Node]:
@@ -44,9 +45,16 @@ class Constants:
         """The name of the constant that `ref` holds; `instead` is spelled out where OpenCV cannot read it."""
         ref = self._flow.origin(ref)
         node = self._flow.node(ref)
-        if node.op == "Const" and _readable(node.get("value", "tensor")):
+        if node.op == "Const" and (self._stripped or _readable(node.get("value", "tensor"))):
             return node.name
         return self.inline(node.name, Numeric(self._flow).value(ref) if instead is None else instead)
+
+    def packed(self, ref: Ref) -> str:
+        """As `name`, for what OpenCV reads only where it is stored as bytes: a batch norm's parameters."""
+        node = self._flow.node(self._flow.origin(ref))
+        if node.op == "Const" and not self._stripped and not len(node.get("value", "tensor").content):
+            return self.inline(node.name, node.array())
+        return self.name(ref)
 
     def vector(self, ref: Ref) -> str:
         """As `name`, for a number or one number a channel: those have one dimension in OpenCV."""
@@ -78,13 +86,19 @@ class Constants:
         return name
 
 
+def stripped(graph: Graph) -> list[str]:
+    """The constants shaped like weights that hold none: zeros may be spelled so, weights are not."""
+    tensors = ((node.name, node.get("value", "tensor")) for node in graph if node.op == "Const")
+    return [
+        name for name, t in tensors if t is not None and t.is_empty and len(t.shape) in (2, 4) and t.size > 32
+    ]
+
+
 def const_node(name: str, array: Array) -> Node:
     """A Const of a text graph: 32-bit floats or integers."""
     if array.dtype.kind in "iu":
         tensor = Tensor(INT32, array.shape, b"", array.reshape(-1).astype(int).tolist())
-    elif array.size <= 16:
-        tensor = Tensor(FLOAT, array.shape, b"", array.astype(np.float32).reshape(-1).tolist())
-    else:
+    else:  # as bytes: a batch norm's scale is left out where it is spelled value by value
         tensor = Tensor(FLOAT, array.shape, array.astype("<f4").tobytes())
     return Node(name, "Const", [], {"value": Attr("tensor", tensor)})
 

@@ -8,15 +8,26 @@ written to it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Tuple
 
 from cvmask.errors import ModelError
 from cvmask.graph.nodes import Graph, Node
 
-Ref = Tuple[str, int]  # a node's name and the number of its output
+Ref = tuple[str, int]  # a node's name and the number of its output
 
-RELAYS = ("Identity", "StopGradient", "Enter", "RefEnter", "Switch", "RefSwitch", "NextIteration", "CheckNumerics",
-          "PreventGradient", "Snapshot", "PlaceholderWithDefault", "LoopCond")  # fmt: skip
+RELAYS = (
+    "Identity",
+    "StopGradient",
+    "Enter",
+    "RefEnter",
+    "Switch",
+    "RefSwitch",
+    "NextIteration",
+    "CheckNumerics",
+    "PreventGradient",
+    "Snapshot",
+    "PlaceholderWithDefault",
+    "LoopCond",
+)
 _MAX_RELAYS = 1000
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Tuple
 
 import numpy as np
 
 from cvmask.errors import ModelError
+from cvmask.graph.atrous import Pair, dilation
 from cvmask.graph.constants import Constants
 from cvmask.graph.flow import Flow, Ref
 from cvmask.graph.nodes import Node
@@ -22,8 +22,16 @@ _SUMS = {"BiasAdd": "BiasAdd", "Add": "Add", "AddV2": "Add", "AddN": "AddN", "Su
 _RESIZES = ("ResizeBilinear", "ResizeNearestNeighbor")
 _NORMS = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
 _RELAYOUT = ("Reshape", "Squeeze", "ExpandDims", "Cast")
-_BEFORE_LAYERS = (*_RELAYOUT, *_RESIZES, "ResizeArea", "ResizeBicubic", "Pack", "Unpack", "StridedSlice", "Tile")
-Pair = Tuple[int, int]
+_BEFORE_LAYERS = (
+    *_RELAYOUT,
+    *_RESIZES,
+    "ResizeArea",
+    "ResizeBicubic",
+    "Pack",
+    "Unpack",
+    "StridedSlice",
+    "Tile",
+)
 ONES = Attr("list", Attr("i", (1, 1, 1, 1)))
 NHWC = Attr("s", b"NHWC")
 
@@ -104,11 +112,11 @@ class Layers:
 
     def _convolution(self, node: Node) -> str:
         self._check_layout(node)
-        data, weights = self.flow.inputs(node)[:2]
+        weights = self.flow.inputs(node)[1]
         if node.text("padding") == "EXPLICIT":
             raise ModelError(f"{node.name}: explicit paddings are not supported")
         inputs = [*self._read(node), self.constants.name(weights)]
-        rate, pads = self._dilated(node, self.flow.node(data))
+        rate, pads = dilation(self.flow, node)
         if rate == (1, 1):
             keys = {"padding": node.attrs["padding"], "strides": node.attrs["strides"]}
             return self.add(node.op, node.name, inputs, data_format=NHWC, dilations=ONES, **keys)
@@ -120,63 +128,35 @@ class Layers:
         twice = np.array([[pads[0], pads[0]], [pads[1], pads[1]]], np.int32)
         paddings = self.constants.inline(f"{node.name}/paddings", twice)
         crops = self.constants.inline(f"{node.name}/crops", np.zeros((2, 2), np.int32))
-        apart = self.add("SpaceToBatchND", self.constants.unique(f"{node.name}/apart"), [inputs[0], block, paddings])
+        apart = self.add(
+            "SpaceToBatchND", self.constants.unique(f"{node.name}/apart"), [inputs[0], block, paddings]
+        )
         keys = {"padding": Attr("s", b"VALID"), "strides": ONES}
         self.add(node.op, node.name, [apart, inputs[1]], data_format=NHWC, dilations=ONES, **keys)
-        return self.add("BatchToSpaceND", self.constants.unique(f"{node.name}/together"), [node.name, block, crops])
-
-    def _dilated(self, node: Node, before: Node) -> tuple[Pair, Pair]:
-        """The rate of a convolution with holes, (1, 1) for one without; and its padding on each side."""
-        kernel = Numeric(self.flow).value(self.flow.inputs(node)[1]).shape[:2]
-        if before.op == "SpaceToBatchND":
-            return self._split_dilation(node, before, (int(kernel[0]), int(kernel[1])))
-        _, *rate, _ = node.ints("dilations", (1, 1, 1, 1))
-        if rate == [1, 1]:
-            return (1, 1), (0, 0)
-        reach = [(int(k) - 1) * r for k, r in zip(kernel, rate)]
-        pads = [total // 2 if node.text("padding") == "SAME" else 0 for total in reach]
-        if node.ints("strides") != (1, 1, 1, 1) or any(total % 2 for total in reach):
-            raise ModelError(f"{node.name}: dilations {rate} with kernel {kernel} and strides are not supported")
-        return (rate[0], rate[1]), (pads[0], pads[1])
-
-    def _split_dilation(self, node: Node, before: Node, kernel: Pair) -> tuple[Pair, Pair]:
-        """Rate and padding of a convolution between SpaceToBatchND and BatchToSpaceND.
-
-        The paddings and crops are computed for two sizes of the feature map. What is padded and not
-        cropped again is the convolution's own padding.
-        """
-        flow = self.flow
-        after = [reader for reader in flow.readers.get(node.name, ()) if reader.op == "BatchToSpaceND"]
-        rate = [int(value) for value in Numeric(flow).value(flow.inputs(before)[1])]
-        if len(after) != 1 or len(rate) != 2:
-            raise ModelError(f"{node.name}: SpaceToBatchND without a BatchToSpaceND of two dimensions")
-        found = {self._own_padding(before, after[0], size) for size in ((32, 40), (33, 47))}
-        (top, bottom), (left, right) = next(iter(found))
-        if len(found) > 1 or top != bottom or left != right:
-            raise ModelError(f"{node.name}: an atrous {kernel} convolution with paddings {found} is not supported")
-        return (rate[0], rate[1]), (top, left)
-
-    def _own_padding(self, before: Node, after: Node, size: Pair) -> tuple[Pair, Pair]:
-        image = np.broadcast_to(np.float32(0), (1, *size, 1))
-        numeric = Numeric(self.flow, {self.flow.inputs(before)[0][0]: image})
-        pads = numeric.value(self.flow.inputs(before)[2]) - numeric.value(self.flow.inputs(after)[2])
-        (top, bottom), (left, right) = pads.tolist()
-        return (int(top), int(bottom)), (int(left), int(right))
+        return self.add(
+            "BatchToSpaceND", self.constants.unique(f"{node.name}/together"), [node.name, block, crops]
+        )
 
     def _deconvolution(self, node: Node) -> str:
         self._check_layout(node)
         weights = self.flow.inputs(node)[1]
         channels = Numeric(self.flow).value(weights).shape[-2]
         shape = np.array([1, *self._spatial.size((node.name, 0)), channels], np.int32)
-        inputs = [self.constants.inline(f"{node.name}/shape", shape), self.constants.name(weights), *self._read(node)]
+        inputs = [
+            self.constants.inline(f"{node.name}/shape", shape),
+            self.constants.name(weights),
+            *self._read(node),
+        ]
         keys = {"padding": node.attrs["padding"], "strides": node.attrs["strides"]}
         return self.add(node.op, node.name, inputs, data_format=NHWC, **keys)
 
     def _norm(self, node: Node) -> str:
         self._check_layout(node)
-        parameters = [self.constants.name(ref) for ref in self.flow.inputs(node)[1:5]]
+        parameters = [self.constants.packed(ref) for ref in self.flow.inputs(node)[1:5]]
         epsilon = Attr("f", node.get("epsilon", "f", 1e-4))
-        return self.add("FusedBatchNorm", node.name, [*self._read(node), *parameters], data_format=NHWC, epsilon=epsilon)
+        return self.add(
+            "FusedBatchNorm", node.name, [*self._read(node), *parameters], data_format=NHWC, epsilon=epsilon
+        )
 
     def _pool(self, node: Node) -> str:
         self._check_layout(node)
@@ -190,25 +170,32 @@ class Layers:
 
     def _mean(self, node: Node) -> str:
         axes = self.constants.name(self.flow.inputs(node)[1])
-        return self.add("Mean", node.name, [*self._read(node), axes], keep_dims=Attr("b", node.get("keep_dims", "b", False)))
+        keep = Attr("b", node.get("keep_dims", "b", False))
+        return self.add("Mean", node.name, [*self._read(node), axes], keep_dims=keep)
 
     def _pad(self, node: Node) -> str:
         pads = Numeric(self.flow).value(self.flow.inputs(node)[1]).astype(np.int32)
-        return self.add("Pad", node.name, [*self._read(node), self.constants.name(self.flow.inputs(node)[1], pads)])
+        return self.add(
+            "Pad", node.name, [*self._read(node), self.constants.name(self.flow.inputs(node)[1], pads)]
+        )
 
     def _resize(self, node: Node) -> str:
         ref = self.flow.inputs(node)[1]
         size = np.array(self._spatial.size((node.name, 0)), np.int32)
-        keys = {key: node.attrs[key] for key in ("align_corners", "half_pixel_centers") if node.get(key, "b", False)}
+        keys = {
+            key: node.attrs[key]
+            for key in ("align_corners", "half_pixel_centers")
+            if node.get(key, "b", False)
+        }
         return self.add(node.op, node.name, [*self._read(node), self.constants.name(ref, size)], **keys)
 
     def _crop(self, node: Node) -> str:
         size = self.constants.name(self.flow.inputs(node)[3])
-        keys: dict[str, Any] = {"extrapolation_value": 0.0, "method": b"bilinear"}
         if node.get("extrapolation_value", "f", 0.0) or node.text("method", "bilinear") != "bilinear":
             raise ModelError(f"{node.name}: only bilinear crops with zeros outside are supported")
-        return self.add("CropAndResize", node.name, [*self._read(node), self._boxes[node.name], size],
-                        extrapolation_value=Attr("f", keys["extrapolation_value"]), method=Attr("s", keys["method"]))  # fmt: skip
+        keys = {"extrapolation_value": Attr("f", 0.0), "method": Attr("s", b"bilinear")}
+        inputs = [*self._read(node), self._boxes[node.name], size]
+        return self.add("CropAndResize", node.name, inputs, **keys)
 
     def _relayout(self, node: Node) -> str:
         """Flatten where a matrix multiplication follows; between spatial layers, shapes stay as they are."""

@@ -6,6 +6,7 @@ that differently. Computing them is surer than recognising the spelling.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from cvmask.errors import ModelError
 from cvmask.graph.flow import RELAYS, Flow, Ref
 from cvmask.graph.nodes import Node
-from cvmask.graph.numeric_ops import OPS
+from cvmask.graph.numeric_ops import OPS, Op
 
 Array = npt.NDArray[Any]
 _MAX_ELEMENTS = 1 << 25
@@ -36,6 +37,8 @@ class Numeric:
         Arrays that stand for the outputs of nodes, by name.
     shape_of
         The shape of a node's output where nobody needs its values, None where that is not known.
+    instead
+        Functions to use instead of those of `OPS`.
     """
 
     def __init__(
@@ -43,8 +46,10 @@ class Numeric:
         flow: Flow,
         given: Mapping[str, Array] | None = None,
         shape_of: Callable[[str], tuple[int, ...] | None] = lambda name: None,
+        instead: Mapping[str, Op] | None = None,
     ) -> None:
         self._flow, self._given, self._shape_of = flow, given or {}, shape_of
+        self._ops = {**OPS, **(instead or {})}
         self._known: dict[Ref, Array] = {}
 
     def value(self, ref: Ref) -> Array:
@@ -64,7 +69,7 @@ class Numeric:
 
     def _value(self, ref: Ref) -> Array:
         if ref not in self._known:
-            array = self._compute(ref)
+            array: Array = self._compute(ref)
             if array.size > _MAX_ELEMENTS:
                 raise ModelError(f"{ref[0]}: {array.size} elements are too many to be a constant")
             self._known[ref] = array
@@ -77,14 +82,15 @@ class Numeric:
         if node.op == "Const":
             return node.array()
         if node.op in ("Shape", "Size", "Rank"):
-            shape = np.array(self._shape(self._flow.refs(node)[0]), np.int32)
-            return {"Shape": shape, "Size": shape.prod(), "Rank": np.array(len(shape))}[node.op].astype(np.int32)
+            shape = self._shape(self._flow.refs(node)[0])
+            number = {"Size": math.prod(shape), "Rank": len(shape)}.get(node.op, shape)
+            return np.asarray(number, np.int32)
         if node.op in RELAYS or node.op in ("Merge", "Exit") or node.op.startswith("TensorArray"):
             return self._relay(ref, node)
         return self._apply(ref, node)
 
     def _apply(self, ref: Ref, node: Node) -> Array:
-        function = OPS.get(node.op)
+        function = self._ops.get(node.op)
         if function is None:
             raise ModelError(f"{node.name}: the value of a {node.op} cannot be worked out")
         arrays = [self._value(other) for other in self._flow.refs(node)]

@@ -60,7 +60,10 @@ def _slice(node: Node, x: Any, begin: Any, size: Any) -> Any:
 
 
 def _strided_slice(node: Node, x: Any, begin: Any, end: Any, strides: Any) -> Any:
-    masks = {name: node.get(f"{name}_mask", "i", 0) for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")}
+    masks = {
+        name: node.get(f"{name}_mask", "i", 0)
+        for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")
+    }
     index: list[Any] = []
     for i, (b, e, s) in enumerate(zip(begin, end, strides)):
         if masks["ellipsis"] >> i & 1:

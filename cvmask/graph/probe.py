@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,13 +15,28 @@ from cvmask.graph.facts import Anchors, Resizer
 from cvmask.graph.flow import Flow, Ref
 from cvmask.graph.nodes import Node
 from cvmask.graph.numeric import Numeric, channels
+from cvmask.graph.numeric_ops import Op
+from cvmask.graph.spatial import Spatial
 
 Array = npt.NDArray[Any]
-_CELLS = (192, 180)  # height and width of the made-up feature map: its far end is clear of every border
+_CELLS = (24, 20)  # height and width of the made-up feature map
 _FAR = 1 << 20  # height and width of the made-up picture: nothing is clipped below or to the right
-_MAPS = ("Conv2D", "BiasAdd", "Relu", "Relu6", "Elu", "FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
-_METHODS = {"ResizeBilinear": "bilinear", "ResizeNearestNeighbor": "nearest", "ResizeBicubic": "bicubic",
-            "ResizeArea": "area"}  # fmt: skip
+_MAPS = (
+    "Conv2D",
+    "BiasAdd",
+    "Relu",
+    "Relu6",
+    "Elu",
+    "FusedBatchNorm",
+    "FusedBatchNormV2",
+    "FusedBatchNormV3",
+)
+_METHODS = {
+    "ResizeBilinear": "bilinear",
+    "ResizeNearestNeighbor": "nearest",
+    "ResizeBicubic": "bicubic",
+    "ResizeArea": "area",
+}
 _PICTURES = ((100, 100), (100, 3000), (3000, 100), (480, 640), (1200, 900), (37, 53))
 
 
@@ -31,33 +48,47 @@ def anchors_of(parts: Anatomy) -> Anchors:
     ModelError
         If they are no regular grid, which is all that OpenCV's PriorBox makes.
     """
-    rows, columns = _CELLS
-    found = _decoder_anchors(parts)
-    if any(array.size % (rows * columns) for array in found):
-        raise ModelError(f"{parts.graph.origin}: {found[0].size} anchors do not fit {rows} by {columns} cells")
-    y, x, h, w = (np.asarray(array, np.float64).reshape(rows, columns, -1) for array in found)
-    stride = (y[-1, 0, 0] - y[-2, 0, 0], x[0, -1, 0] - x[0, -2, 0])
-    offset = (y[-1, -1] - (rows - 1) * stride[0], x[-1, -1] - (columns - 1) * stride[1])
-    if min(stride) <= 0 or np.ptp(offset[0]) > 1e-2 or np.ptp(offset[1]) > 1e-2:
+    refs, cells = _decoder_refs(parts), _CELLS
+    try:
+        found = _grid(parts, refs, cells, _UNCLIPPED)
+    except ModelError:
+        cells = Spatial(parts.flow).size(parts.features)  # a model of one picture size has its cells built in
+        found = _grid(parts, refs, cells, _UNCLIPPED)
+    y, x, h, w = found
+    stride = ((y[-1, 0, 0] - y[0, 0, 0]) / (cells[0] - 1), (x[0, -1, 0] - x[0, 0, 0]) / (cells[1] - 1))
+    grid = np.stack(
+        [y - np.arange(cells[0])[:, None, None] * stride[0], x - np.arange(cells[1])[:, None] * stride[1]]
+    )
+    if min(stride) <= 0 or any(np.ptp(part) > 1e-2 for part in (grid[0], grid[1])):
         raise ModelError(f"{parts.graph.origin}: the anchors are no regular grid")
-    clip = bool((y - h / 2).min() > -1e-3 and (x - w / 2).min() > -1e-3)
+    clipped = _grid(parts, refs, cells, {})
     return Anchors(
-        heights=_mean_of_last(h),
-        widths=_mean_of_last(w),
-        stride=(float(stride[0]), float(stride[1])),
-        offset=(round(float(offset[0][0]), 3), round(float(offset[1][0]), 3)),
-        clip=clip,
+        heights=_means(h),
+        widths=_means(w),
+        stride=(round(float(stride[0]), 4), round(float(stride[1]), 4)),
+        offset=(round(float(grid[0].mean()), 3), round(float(grid[1].mean()), 3)),
+        clip=not np.allclose(clipped[2], h, atol=1e-2) or not np.allclose(clipped[3], w, atol=1e-2),
     )
 
 
-def _mean_of_last(grid: Array) -> tuple[float, ...]:
-    """The mean over the far cells: it takes out the rounding of their 32-bit coordinates."""
-    half = grid[grid.shape[0] // 2 :, grid.shape[1] // 2 :]
-    return tuple(float(np.float32(value)) for value in half.mean(axis=(0, 1)))
+def _grid(parts: Anatomy, refs: list[Ref], cells: tuple[int, int], instead: Mapping[str, Op]) -> list[Array]:
+    """Centre y, centre x, height and width in pixels, each of shape (rows, columns, anchors)."""
+    numeric = _made_up(parts, cells, instead)
+    found = [numeric.value(ref).reshape(-1) for ref in refs]
+    if any(array.size % (cells[0] * cells[1]) for array in found):
+        raise ModelError(
+            f"{parts.graph.origin}: {found[0].size} anchors do not fit {cells[0]} by {cells[1]} cells"
+        )
+    return [np.asarray(array, np.float64).reshape(*cells, -1) for array in found]
 
 
-def _decoder_anchors(parts: Anatomy) -> list[Array]:
-    """Centre y, centre x, height and width of all anchors, as the box decoder uses them."""
+def _means(grid: Array) -> tuple[float, ...]:
+    """The mean over all cells: it takes out the rounding of 32-bit coordinates."""
+    return tuple(float(np.float32(value)) for value in grid.mean(axis=(0, 1)))
+
+
+def _decoder_refs(parts: Anatomy) -> list[Ref]:
+    """What holds centre y, centre x, height and width of the anchors in the box decoder."""
     flow, stage = parts.flow, parts.first
     sizes: dict[int, Ref] = {}
     for exp in stage.exps:
@@ -65,25 +96,29 @@ def _decoder_anchors(parts: Anatomy) -> list[Array]:
     if set(sizes) != {2, 3}:
         raise ModelError(f"{parts.graph.origin}: the box decoder {stage.decoder.name} is not understood")
     centers = [_center(flow, stage.decoder, axis, sizes[2 + axis]) for axis in (0, 1)]
-    numeric = _made_up(parts)
-    return [numeric.value(ref).reshape(-1) for ref in (*centers, sizes[2], sizes[3])]
+    return [*centers, sizes[2], sizes[3]]
 
 
-def _made_up(parts: Anatomy) -> Numeric:
-    """A graph whose feature map has `_CELLS`, whose picture is huge, and whose box codes are zero."""
+def _made_up(parts: Anatomy, cells: tuple[int, int], instead: Mapping[str, Op]) -> Numeric:
+    """A graph whose feature map has these cells, whose picture is huge, and whose box codes are zero."""
     flow, features = parts.flow, parts.features[0]
     before = flow.graph.ancestors([features]) - {features}
     behind = flow.descendants([features])
-    codes = np.zeros((1, *_CELLS, channels(flow, parts.first.boxes)), np.float32)
+    codes = np.zeros((1, *cells, channels(flow, parts.first.boxes)), np.float32)
 
     def shape_of(name: str) -> tuple[int, ...] | None:
         node = flow.graph[name]
         if name == features or (name in behind and node.op in _MAPS):
-            return (1, *_CELLS, 1)
+            return (1, *cells, 1)
         image = name in before and flow.varies((name, 0)) and not node.op.startswith("TensorArray")
         return (1, _FAR, _FAR, 3) if image else None
 
-    return Numeric(flow, {parts.first.boxes[0]: codes}, shape_of)
+    return Numeric(flow, {parts.first.boxes[0]: codes}, shape_of, instead)
+
+
+def _longer(node: Node, x: Array, y: Array) -> Array:
+    """Stands for the minimum or maximum of boxes and a border: the boxes as they were."""
+    return x if x.size >= y.size else y
 
 
 def _output_read(flow: Flow, name: str, decoder: Node) -> int:
@@ -116,6 +151,9 @@ def _center(flow: Flow, decoder: Node, axis: int, size: Ref) -> Ref:
     return _partner(flow, (product.name, 0), ("Add", "AddV2"))[1]
 
 
+_UNCLIPPED: dict[str, Op] = {"Minimum": _longer, "Maximum": _longer}
+
+
 def resizer_of(parts: Anatomy) -> Resizer:
     """How the picture is resized on its way to the first layer."""
     flow = parts.flow
@@ -125,10 +163,15 @@ def resizer_of(parts: Anatomy) -> Resizer:
     if not nodes:
         return Resizer("none")
     node = nodes[0]
-    extras = (_METHODS[node.op], node.get("align_corners", "b", False), node.get("half_pixel_centers", "b", False))
+    plain = Resizer(
+        "unknown",
+        method=_METHODS[node.op],
+        align_corners=node.get("align_corners", "b", False),
+        half_pixel_centers=node.get("half_pixel_centers", "b", False),
+    )
     sizes = [_resized(parts, nodes, picture) for picture in _PICTURES]
     known = [size for size in sizes if size is not None]
-    return _recognised(known, extras) if len(known) == len(sizes) else Resizer("unknown", 0, 0, 0, 0, *extras)
+    return _recognised(known, plain) if len(known) == len(sizes) else plain
 
 
 def _layers_before(parts: Anatomy, node: Node) -> bool:
@@ -149,13 +192,17 @@ def _resized(parts: Anatomy, nodes: list[Node], picture: tuple[int, int]) -> tup
     return None
 
 
-def _recognised(sizes: list[tuple[int, int]], extras: tuple[str, bool, bool]) -> Resizer:
+def _recognised(sizes: list[tuple[int, int]], plain: Resizer) -> Resizer:
     if len(set(sizes)) == 1:
-        return Resizer("fixed_shape", 0, 0, *sizes[0], *extras)
-    resizer = Resizer("keep_aspect_ratio", min(sizes[0]), max(max(size) for size in sizes), 0, 0, *extras)
-    fits = all(max(abs(a - b) for a, b in zip(keep_aspect(picture, resizer), size)) <= 1
-               for picture, size in zip(_PICTURES, sizes))  # fmt: skip
-    return resizer if fits else Resizer("unknown", 0, 0, 0, 0, *extras)
+        height, width = sizes[0]
+        return replace(plain, kind="fixed_shape", height=height, width=width)
+    longest = max(max(size) for size in sizes)
+    resizer = replace(plain, kind="keep_aspect_ratio", min_dimension=min(sizes[0]), max_dimension=longest)
+    for picture, (height, width) in zip(_PICTURES, sizes):
+        expected = keep_aspect(picture, resizer)
+        if abs(expected[0] - height) > 1 or abs(expected[1] - width) > 1:
+            return plain
+    return resizer
 
 
 def keep_aspect(picture: tuple[int, int], resizer: Resizer) -> tuple[int, int]:

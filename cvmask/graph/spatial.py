@@ -33,7 +33,9 @@ class Spatial:
     def _needs(self, node: Node) -> list[Ref]:
         if node.op == "CropAndResize" or node.name in self._known:
             return []
-        if node.op in ("ResizeBilinear", "ResizeNearestNeighbor") and not self._flow.varies(self._flow.inputs(node)[1]):
+        if node.op in ("ResizeBilinear", "ResizeNearestNeighbor") and not self._flow.varies(
+            self._flow.inputs(node)[1]
+        ):
             return []
         index = 2 if node.op == "Conv2DBackpropInput" else 0
         varying = [ref for ref in self._flow.inputs(node)[index:] if self._flow.varies(ref)]

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.detections import Detections
-from cvmask.errors import ModelError, TargetError
+from cvmask.errors import ModelError
 from cvmask.frames import check_frame
 from cvmask.graph.nodes import Graph
-from cvmask.graph.split import split
 from cvmask.runtime import targets
+from cvmask.runtime.auto import fastest_pair, open_pair
 from cvmask.runtime.decode import keep_rows, to_detections
-from cvmask.runtime.net import Net
+from cvmask.runtime.pair import Pair
 from cvmask.runtime.resize import Resizer, to_blob
 
-WARM_UP_WH = (64, 64)
+USUAL_WH = (640, 480)  # the frame that target="auto" measures with, resized as the model wants it
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,8 @@ class MaskRCNN:
         Whether to raise TargetError when something else would run.
     origin
         What messages call the model.
+    notes
+        What is worth saying about its files, a sentence each.
 
     Raises
     ------
@@ -95,22 +99,24 @@ class MaskRCNN:
         target: str = "cpu",
         strict_target: bool = False,
         origin: str = "model",
+        notes: Sequence[str] = (),
     ) -> None:
         targets.check_name(target)
-        self._arguments = (graph, text, labels, resizer, settings, target, strict_target, origin)
+        self._arguments = (graph, text, labels, resizer, settings, target, strict_target, origin, notes)
         self._lock = threading.Lock()
-        self._parts = parts = split(text)
-        self._detector = Net(graph, parts.detector_text, [parts.detections, parts.features], origin)
-        self._mask_head = Net(graph, parts.mask_head_text, [parts.masks], origin)
-        for net in (self._detector, self._mask_head):
-            targets.prefer(net, target)
         self.resizer = resizer
         self.settings = settings
-        self.classes_count = self._warm_up()
+        self.notes = tuple(notes)
+
+        def make(name: str) -> Pair:
+            return Pair(graph, text, name, origin)
+
+        if target == "auto":
+            self._pair, self.target = fastest_pair(make, graph, resizer.target_wh(USUAL_WH))
+        else:
+            self._pair, self.target = open_pair(make, target, strict_target)
+        self.classes_count = int(self._pair.mask_shape[0])
         self.labels = _checked_labels(labels, self.classes_count, origin)
-        self.target = targets.observe(self._detector, target)
-        if strict_target and self.target.effective != target:
-            raise TargetError(f"target {target} does not run here: {self.target.reason}")
 
     def detect(self, frame: NDArray[np.uint8]) -> Detections:
         """Find objects in one frame. Safe from several threads, which take turns; see `clone`.
@@ -129,34 +135,44 @@ class MaskRCNN:
         TypeError, ValueError
             If it is no frame; the message says what to do.
         """
-        frame = check_frame(frame)
-        blob = to_blob(frame, self.resizer)
-        settings = self.settings
-        with self._lock:
-            rows, features = self._detector.forward({self._parts.image: blob})
-            kept = keep_rows(rows, settings.score_threshold, settings.classes, settings.max_detections)
-            masks = self._masks(features, kept)
-        return to_detections(kept, masks, (frame.shape[0], frame.shape[1]))
+        return self._detect(frame, _ignore)
+
+    def detect_timed(self, frame: NDArray[np.uint8]) -> tuple[Detections, dict[str, float]]:
+        """As `detect`, and the milliseconds of its stages: resize, detector, mask head, decode."""
+        spent_ms: dict[str, float] = {}
+        last = time.perf_counter()
+
+        def note(stage: str) -> None:
+            nonlocal last
+            now = time.perf_counter()
+            spent_ms[stage] = spent_ms.get(stage, 0.0) + 1000 * (now - last)
+            last = now
+
+        return self._detect(frame, note), spent_ms
 
     def clone(self) -> MaskRCNN:
         """Make the same model with networks of its own, for work in parallel; the graph is shared."""
         return MaskRCNN(*self._arguments)
 
-    def _masks(self, features: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        if not rows.size:
-            return np.zeros((0, *self._mask_shape), np.float32)
-        inputs = {self._parts.features: features, self._parts.detections: rows}
-        return self._mask_head.forward(inputs)[0]
+    def _detect(self, frame: NDArray[np.uint8], note: Callable[[str], None]) -> Detections:
+        frame = check_frame(frame)
+        settings = self.settings
+        blob = to_blob(frame, self.resizer)
+        note("resize")
+        with self._lock:
+            rows, features = self._pair.detect(blob)
+            note("detector")
+            kept = keep_rows(rows, settings.score_threshold, settings.classes, settings.max_detections)
+            note("decode")
+            masks = self._pair.masks(features, kept)
+            note("mask head")
+        detections = to_detections(kept, masks, (frame.shape[0], frame.shape[1]))
+        note("decode")
+        return detections
 
-    def _warm_up(self) -> int:
-        """Run both networks once, on little, and learn the shape of the masks; the number of classes."""
-        width, height = WARM_UP_WH
-        blob = np.zeros((1, 3, height, width), np.float32)
-        _, features = self._detector.forward({self._parts.image: blob})
-        row = np.array([0, 0, 1, 0, 0, 1, 1], np.float32).reshape(1, 1, 1, 7)
-        inputs = {self._parts.features: features, self._parts.detections: row}
-        self._mask_shape = self._mask_head.forward(inputs)[0].shape[1:]
-        return int(self._mask_shape[0])
+
+def _ignore(stage: str) -> None:
+    pass
 
 
 def _checked_labels(labels: Sequence[str] | None, count: int, origin: str) -> tuple[str, ...]:

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import cv2
 
 from cvmask.errors import TargetError
+from cvmask.home import cache_home
 from cvmask.runtime.net import Net
 
-NAMES = ("cpu", "opencl", "opencl-fp16")
+NAMES = ("cpu", "opencl", "opencl-fp16", "auto", "cuda", "cuda-fp16", "vulkan")
+SELF_BUILT = {"cuda": "CUDA", "cuda-fp16": "CUDA", "vulkan": "Vulkan"}
+
+# Backend and target as in cv2.dnn, and what Net.dump() writes on a layer that runs there.
+_CALLED = {
+    "cpu": ("OPENCV", "CPU", "OCV/CPU"),
+    "opencl": ("OPENCV", "OPENCL", "OCV/OCL"),
+    "opencl-fp16": ("OPENCV", "OPENCL_FP16", "OCV/OCL_FP16"),
+    "cuda": ("CUDA", "CUDA", "CUDA/CUDA"),
+    "cuda-fp16": ("CUDA", "CUDA_FP16", "CUDA/CUDA_FP16"),
+    "vulkan": ("VKCOM", "VULKAN", "VULKAN/VULKAN"),
+}
 
 
 @dataclass(frozen=True)
@@ -19,11 +32,11 @@ class Target:
     Attributes
     ----------
     requested, effective
-        One of `NAMES`.
+        Of `NAMES`; `effective` is never "auto".
     device
         What the effective target calls itself.
     reason
-        Why it is not what was requested; empty if it is.
+        Why it is not what was requested; empty if it is. For "auto" what the choice rests on.
     """
 
     requested: str
@@ -31,34 +44,91 @@ class Target:
     device: str
     reason: str = ""
 
+    @property
+    def fell_back(self) -> bool:
+        """Whether something else runs than was asked for."""
+        return self.requested not in ("auto", self.effective)
+
+    @property
+    def warning(self) -> str:
+        """One line for the user if something else runs, else empty."""
+        return f"{self.requested} does not run: {self.reason}; using {self.effective}" if self.fell_back else ""
+
 
 def check_name(name: str) -> None:
-    """TargetError if there is no such target."""
+    """TargetError if there is no such target, or this OpenCV was built without it."""
     if name not in NAMES:
         raise TargetError(f"target {name!r} is unknown: use one of {', '.join(NAMES)}")
+    if name in SELF_BUILT:
+        backend, target = _ids(name)
+        # For these the list is honest: it is empty unless OpenCV was built with them and finds a device.
+        if target not in cv2.dnn.getAvailableTargets(backend):
+            raise TargetError(
+                f"target {name}: OpenCV {cv2.__version__} was built without {SELF_BUILT[name]} or finds no device "
+                "for it; wheels from PyPI have cpu and opencl"
+            )
 
 
 def prefer(net: Net, name: str) -> None:
     """Ask OpenCV to run `net` on a target; whether it does is seen after the first forward."""
-    ids = {
-        "cpu": cv2.dnn.DNN_TARGET_CPU,
-        "opencl": cv2.dnn.DNN_TARGET_OPENCL,
-        "opencl-fp16": cv2.dnn.DNN_TARGET_OPENCL_FP16,
-    }
-    net.cv.setPreferableBackend(cv2.dnn.DNN_BACKEND_OPENCV)
-    net.cv.setPreferableTarget(ids[name])
+    if name.startswith("opencl"):
+        _keep_tuned_kernels()
+    backend, target = _ids(name)
+    net.cv.setPreferableBackend(backend)
+    net.cv.setPreferableTarget(target)
 
 
 def observe(net: Net, requested: str) -> Target:
     """Say what ran, after a forward in this thread.
 
-    The only signs that hold together: the layers carry OpenCL's mark, OpenCL is in use in this
+    For OpenCL the only signs that hold together: the layers carry its mark, it is in use in this
     thread, and its default device has a name.
     """
     if requested == "cpu":
         return Target("cpu", "cpu", "CPU")
-    device = cv2.ocl.Device.getDefault().name() if cv2.ocl.haveOpenCL() else ""
-    if device and cv2.ocl.useOpenCL() and "OCV/OCL" in net.cv.dump():
-        return Target(requested, requested, device)
-    why = f"OpenCV refused the OpenCL device {device}" if device else "there is no OpenCL device"
-    return Target(requested, "cpu", "CPU", why)
+    if requested in SELF_BUILT:
+        return _observe_marks(net, requested)
+    device = opencl_device()
+    dump = net.cv.dump() if device and cv2.ocl.useOpenCL() else ""
+    ran = next((name for name in ("opencl-fp16", "opencl") if _CALLED[name][2] in dump), "cpu")
+    if ran == "cpu":
+        return Target(requested, "cpu", "CPU", _why_no_opencl(device))
+    why = "" if ran == requested else f"OpenCV does not run half precision on {device}"
+    return Target(requested, ran, device, why)
+
+
+def opencl_device() -> str:
+    """The name of the device that OpenCL would run on; empty without one."""
+    # haveOpenCL() alone lies: a platform without devices is enough for it.
+    return str(cv2.ocl.Device.getDefault().name()) if cv2.ocl.haveOpenCL() else ""
+
+
+def _observe_marks(net: Net, requested: str) -> Target:
+    if _CALLED[requested][2] in net.cv.dump():
+        return Target(requested, requested, SELF_BUILT[requested])
+    return Target(requested, "cpu", "CPU", f"OpenCV {cv2.__version__} ran no layer there")
+
+
+def _why_no_opencl(device: str) -> str:
+    if not device:
+        return "there is no OpenCL device: install the driver of your GPU (on Debian `clinfo -l` lists devices)"
+    if not cv2.ocl.useOpenCL():
+        return "OpenCL is switched off in this thread (cv2.ocl.setUseOpenCL)"
+    return f"OpenCV refuses {device}: it takes GPUs only, and half precision on Intel's only"
+
+
+def _ids(name: str) -> tuple[int, int]:
+    backend, target, _ = _CALLED[name]
+    return getattr(cv2.dnn, f"DNN_BACKEND_{backend}"), getattr(cv2.dnn, f"DNN_TARGET_{target}")
+
+
+def _keep_tuned_kernels() -> None:
+    """Give OpenCV a folder for what it learns about convolutions on this device, unless there is one."""
+    if "OPENCV_OCL4DNN_CONFIG_PATH" in os.environ:
+        return
+    folder = cache_home() / "opencl"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:  # it is a convenience, not a need
+        return
+    os.environ["OPENCV_OCL4DNN_CONFIG_PATH"] = str(folder)

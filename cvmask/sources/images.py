@@ -106,6 +106,21 @@ class Images(Source):
         """Do nothing: no file stays open between pictures."""
 
 
+class Still(Source):
+    """One picture that is decoded already."""
+
+    def __init__(self, image: NDArray[np.uint8], name: str, warnings: tuple[str, ...] = ()) -> None:
+        self.name, self.length = name, 1
+        self.size_wh = image.shape[1], image.shape[0]
+        self._frame = Frame(image, 0, None, name, warnings)
+
+    def _frames(self) -> Iterator[Frame]:
+        yield self._frame
+
+    def close(self) -> None:
+        """Do nothing: nothing is open."""
+
+
 def find_images(place: str | os.PathLike[str]) -> list[str]:
     """Find the picture files of a folder (by their endings, not in its folders) or of a glob pattern.
 

@@ -63,6 +63,7 @@ class Video(Source):
         self._notify = on_message
         # OpenCV crashes when a capture is released while another thread reads from it.
         self._lock = threading.Lock()
+        self._closed = False
         self._capture = open_capture(self.name)
         self.size_wh = size_of(self._capture)
         self._file_rate = rate_of(self._capture)
@@ -72,6 +73,7 @@ class Video(Source):
 
     def close(self) -> None:
         """Release the file."""
+        self._closed = True
         with self._lock:
             self._capture.release()
 
@@ -87,11 +89,11 @@ class Video(Source):
             if (index - wanted_from) % stride:
                 continue
             image = self._retrieve()
-            if image is None:
+            if image is None and not self._closed:
                 self._notify(f"{self.name}: frame {index} is damaged and left out")
-            else:
+            elif image is not None:
                 yield Frame(image, index, time_s, self.name)
-        if wanted_from is None and start_s > 0:
+        if wanted_from is None and start_s > 0 and not self._closed:
             raise SourceError(f"{self.name}: ends before the start at {start_s:g} s")
 
     def _grab(self) -> Iterator[tuple[int, float]]:
@@ -109,6 +111,8 @@ class Video(Source):
             yield index, time_s
             last_s = time_s
             index += 1
+        if self._closed:
+            return
         if index == 0:
             raise SourceError(f"{self.name}: holds no frame that OpenCV can decode{self._codec()}")
         if untimed:

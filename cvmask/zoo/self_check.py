@@ -7,10 +7,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cvmask.errors import CvmaskError
+from cvmask.graph.convert import convert
+from cvmask.graph.folder import model_files
 from cvmask.graph.nodes import Graph
 from cvmask.graph.patch import set_max_detections, set_score_floor
 from cvmask.graph.split import split
 from cvmask.graph.text import print_text
+from cvmask.graph.wire import read_graph
 from cvmask.runtime.net import Net
 
 _NOISE_SHAPE = (1, 3, 160, 160)
@@ -33,7 +37,13 @@ def self_check(model: Path) -> list[str]:
     One line for each problem; none if the graph converts and splits, and detector plus mask head
     give on noise what the whole graph gives.
     """
-    return ["the picture-free self-check has not been run: the graph's converter is not part of this version"]
+    graph = model_files(model).graph
+    try:
+        text = convert(read_graph(graph))
+        problem = split_differs(np.fromfile(graph, np.uint8), text, graph.name)
+    except CvmaskError as error:
+        return [str(error)]
+    return [] if problem is None else [problem]
 
 
 def split_differs(graph: NDArray[np.uint8], text: Graph, origin: str) -> str | None:

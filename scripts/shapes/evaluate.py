@@ -19,8 +19,6 @@ from pycocotools.cocoeval import COCOeval
 import cvmask
 from cvmask import scenes
 
-FIRST_SEED = 0  # training begins at 1,000,000
-
 
 def encode(mask: np.ndarray) -> dict[str, Any]:
     rle = coco_mask.encode(np.asfortranarray(mask, np.uint8))
@@ -83,6 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-m", "--model", default="shapes")
     parser.add_argument("--scenes", type=int, default=500)
+    parser.add_argument("--first-seed", type=int, default=0, help="training begins at 1,000,000")
     parser.add_argument("--score-threshold", type=float, default=0.05)
     parser.add_argument("--mask-threshold", type=float, default=0.3)
     parser.add_argument("--threads", type=int, default=2)
@@ -93,7 +92,7 @@ def main() -> None:
     results: list[dict[str, Any]] = []
     spent_ms = []
     for i in range(args.scenes):
-        scene = scenes.make_scene(FIRST_SEED + i)
+        scene = scenes.make_scene(args.first_seed + i)
         began = time.perf_counter()
         found = model.detect(scene.image)
         spent_ms.append(1000 * (time.perf_counter() - began))

@@ -264,6 +264,8 @@ def masks(net: ShapesNet, features: tf.Tensor, boxes: tf.Tensor, classes: tf.Ten
     names = ["Conv"] + [f"Conv_{i}" for i in range(1, c.MASK_CONVS + 1)]
     for name, layer in zip(names, net.mask_convs):
         x = conv(x, f"{ops}/{name}", layer, "Relu", f"{PREDICTOR}/{name}")
+    with torch.no_grad():
+        net.mask_logits.bias += c.MASK_LOGIT_SHIFT
     x = conv(x, f"{ops}/{names[-1]}", net.mask_logits, "", f"{PREDICTOR}/{names[-1]}")
     x = tf1.transpose(x, [0, 3, 1, 2], name=f"{ops}/transpose")
     own = tf1.gather(x, tf1.cast(tf1.reshape(classes, [-1]), tf.int32), axis=1, batch_dims=1)

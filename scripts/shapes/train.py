@@ -113,8 +113,8 @@ def mask_loss(net: ShapesNet, roi: Tensor, batch: list[dict[str, np.ndarray]]) -
 
 
 def rate(step: int, steps: int, peak: float) -> float:
-    """Warm up, stay, and decay over the last 40 percent."""
-    warm, decay = 200, 0.6 * steps
+    """Warm up, stay, and decay over the second half."""
+    warm, decay = 200, 0.5 * steps
     if step < warm:
         return peak * (step + 1) / warm
     if step < decay:
@@ -172,7 +172,7 @@ def main() -> None:
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("out/shapes.pt"), help="checkpoint to write"
     )
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=4200)
     parser.add_argument("--batch", type=int, default=8, help="scenes a step")
     parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
     parser.add_argument("--workers", type=int, default=1, help="processes that make scenes")

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import torch
 
-from cvmask.graph.prepare import convert_file
+from cvmask.graph.convert import convert
 from cvmask.graph.text import print_text
+from cvmask.graph.wire import read_graph
 
 from . import config as c
 from .export import frozen_graph
@@ -84,7 +85,7 @@ def main() -> None:
     graph.write_bytes(frozen_graph(net))
     (args.output / "labels.names").write_text("\n".join(c.LABELS) + "\n")
     (args.output / "pipeline.config").write_text(pipeline_config())
-    (args.output / "graph.pbtxt").write_text(print_text(convert_file(graph)))
+    (args.output / "graph.pbtxt").write_text(print_text(convert(read_graph(graph))))
     for path in sorted(args.output.iterdir()):
         print(f"{path}: {path.stat().st_size} bytes")
 

@@ -1,0 +1,177 @@
+"""cvmask benchmark: how fast this machine runs this model, stage by stage and with several workers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cvmask import scenes
+from cvmask.cli import options
+from cvmask.draw import draw
+from cvmask.runtime.model import MaskRCNN
+from cvmask.sources.images import read_image
+
+SCENE_WH = (1280, 720)
+STAGES = ("resize", "detector", "mask head", "decode", "draw", "encode")
+
+EPILOG = """\
+examples:
+  cvmask benchmark -m shapes
+  cvmask benchmark street.jpg --size 640 --workers 1,2 --json > report.json
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the verb."""
+    parser = subparsers.add_parser(
+        "benchmark",
+        help="time a model on this machine",
+        description="Time a model on this machine: its stages, frames a second, memory.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("picture", nargs="?", metavar="PICTURE",
+                        help="what to look at: time depends on the objects (default: a made scene)")  # fmt: skip
+    parser.add_argument("--runs", type=_count, default=10, metavar="N",
+                        help="frames of which the median is given (default: 10)")  # fmt: skip
+    parser.add_argument("--workers", type=_counts, metavar="N,N", help="(default: 1,2,4 ... up to the CPUs)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    options.add_model_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the verb and give its exit code."""
+    began = time.perf_counter()
+    model = options.load_model(args)
+    load_s = time.perf_counter() - began
+    if model.target.warning:
+        print(f"cvmask: {model.target.warning}", file=sys.stderr)
+    made = args.picture is None
+    frame = scenes.make_scene(7, SCENE_WH, objects=8).image if made else read_image(args.picture)[0]
+    report = describe(model, frame, args.model)
+    report["load_s"] = round(load_s, 3)
+    report["stages_ms"], report["objects"] = time_stages(model, frame, args.runs)
+    report["frames_per_s"] = {
+        str(count): round(time_workers(model, frame, count, args.runs), 3)
+        for count in args.workers or usual_counts(os.cpu_count() or 1)
+    }
+    report["peak_memory_mb"] = peak_memory_mb()
+    print(json.dumps(report, indent=1) if args.json else "\n".join(table(report)))
+    return 0
+
+
+def describe(model: MaskRCNN, frame: NDArray[np.uint8], name: str) -> dict[str, Any]:
+    """What is timed, and on what."""
+    height, width = frame.shape[:2]
+    return {
+        # A path may be personal, and this is made to be shown.
+        "model": Path(name).name,
+        "opencv": cv2.__version__,
+        "threads": cv2.getNumThreads(),
+        "target": model.target.effective,
+        "device": model.target.device,
+        "frame_wh": [width, height],
+        "network_wh": list(model.resizer.target_wh((width, height))),
+    }
+
+
+def time_stages(model: MaskRCNN, frame: NDArray[np.uint8], runs: int) -> tuple[dict[str, float], int]:
+    """Median milliseconds of each stage, after one run that does not count; how many objects there are."""
+    spent: dict[str, list[float]] = {stage: [] for stage in STAGES}
+    found = 0
+    for number in range(runs + 1):
+        detections, spent_ms = model.detect_timed(frame)
+        spent_ms["draw"], annotated = _timed(lambda d=detections: draw(frame, d, labels=model.labels))
+        spent_ms["encode"], _ = _timed(lambda image=annotated: cv2.imencode(".jpg", image))
+        found = len(detections)
+        for stage in STAGES if number else ():
+            spent[stage].append(spent_ms[stage])
+    return {stage: round(statistics.median(values), 2) for stage, values in spent.items()}, found
+
+
+def time_workers(model: MaskRCNN, frame: NDArray[np.uint8], count: int, runs: int) -> float:
+    """Frames a second that `count` clones find objects in, each in a thread; they share the CPUs."""
+    models = [model, *(model.clone() for _ in range(count - 1))]
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(max(1, threads // count))
+    try:
+        for one in models:
+            one.detect(frame)
+        began = time.perf_counter()
+        crew = [threading.Thread(target=_detect_often, args=(one, frame, runs)) for one in models]
+        for thread in crew:
+            thread.start()
+        for thread in crew:
+            thread.join()
+        return count * runs / (time.perf_counter() - began)
+    finally:
+        cv2.setNumThreads(threads)
+
+
+def usual_counts(cpus: int) -> list[int]:
+    """1, 2, 4 ... up to the number of CPUs."""
+    return [2**power for power in range(cpus.bit_length()) if 2**power <= cpus]
+
+
+def peak_memory_mb() -> float | None:
+    """The most memory that this process has had, in 10^6 bytes; None on Windows."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)
+
+
+def table(report: dict[str, Any]) -> list[str]:
+    """The report for people."""
+    (width, height), (net_width, net_height) = report["frame_wh"], report["network_wh"]
+    total = sum(report["stages_ms"].values())
+    lines = [
+        f"{report['model']} on {report['target']} ({report['device']}), OpenCV {report['opencv']}, "
+        f"{report['threads']} threads",
+        f"{width}x{height} frame, {net_width}x{net_height} for the network, {report['objects']} objects",
+        "",
+        f"{'stage':12}{'ms':>10}{'share':>8}",
+        *(f"{name:12}{ms:10.1f}{ms / total:8.0%}" for name, ms in report["stages_ms"].items()),
+        f"{'all':12}{total:10.1f}",
+        "",
+        f"{'workers':12}{'frames/s':>10}",
+        *(f"{count:12}{rate:10.2f}" for count, rate in report["frames_per_s"].items()),
+        "",
+        f"load {report['load_s']:.2f} s",
+    ]
+    memory = report["peak_memory_mb"]
+    return lines if memory is None else [*lines, f"peak memory {memory:.0f} MB"]
+
+
+def _timed(work: Any) -> tuple[float, Any]:
+    began = time.perf_counter()
+    result = work()
+    return 1000 * (time.perf_counter() - began), result
+
+
+def _detect_often(model: MaskRCNN, frame: NDArray[np.uint8], runs: int) -> None:
+    for _ in range(runs):
+        model.detect(frame)
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"needed a whole number from 1 up, got {text!r}")
+    return int(text)
+
+
+def _counts(text: str) -> list[int]:
+    return [_count(part) for part in text.split(",")]

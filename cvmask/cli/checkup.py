@@ -1,0 +1,182 @@
+"""What `cvmask doctor` looks at: every check gives findings, in words."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from cvmask import __version__, zoo
+from cvmask.cli.opencl_devices import opencl_devices
+from cvmask.cli.target_check import try_target
+from cvmask.errors import CvmaskError
+from cvmask.home import cache_home
+from cvmask.runtime import targets
+from cvmask.runtime.quiet import quiet
+from cvmask.sinks.encoders import CODECS, OpenCVEncoder
+
+OK, NOTE, PROBLEM = "ok", "note", "problem"
+OLDEST, TOO_NEW = (4, 8), (5, 1)
+WHEELS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
+EXTRAS = {"progress": ("tqdm",), "av": ("av",), "supervision": ("supervision",)}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report. `state` is OK, NOTE or PROBLEM; `cure` says what to do, if anything."""
+
+    topic: str
+    state: str
+    text: str
+    cure: str = ""
+
+
+def check_versions() -> Iterator[Finding]:
+    """Python, NumPy and OpenCV, and whether they go together."""
+    yield Finding("cvmask", OK, f"{__version__}, Python {platform.python_version()}, NumPy {np.__version__}")
+    yield Finding("system", OK, f"{platform.system()} {platform.machine()}")
+    installed = [name for name in WHEELS if _version_of(name)]
+    named = ", ".join(f"{name} {_version_of(name)}" for name in installed) or "not from a wheel"
+    version = tuple(int(number) for number in re.findall(r"\d+", cv2.__version__)[:2])
+    if len(installed) > 1:
+        cure = f"pip uninstall {' '.join(installed)}, then install one of them"
+        yield Finding("OpenCV", PROBLEM, f"several packages write to one folder: {named}", cure)
+    elif not OLDEST <= version < TOO_NEW:
+        cure = "pip install 'opencv-python>=4.8,<5.1'"
+        yield Finding("OpenCV", PROBLEM, f"{cv2.__version__} ({named}); needed 4.8 to 5.0", cure)
+    else:
+        yield Finding("OpenCV", OK, f"{cv2.__version__} ({named})")
+
+
+def check_cpu() -> Iterator[Finding]:
+    """Threads, and which of its instruction sets OpenCV has code for and this CPU has."""
+    marks = cv2.getCPUFeaturesLine().split()
+    used = " ".join(mark.lstrip("*") for mark in marks if not mark.endswith("?"))
+    missing = " ".join(mark.strip("*?") for mark in marks if mark.endswith("?"))
+    text = f"{cv2.getNumThreads()} threads on {os.cpu_count()} CPUs; uses {used}"
+    yield Finding("CPU", OK, text + (f"; this CPU lacks {missing}" if missing else ""))
+
+
+def check_opencl() -> Iterator[Finding]:
+    """The OpenCL devices of this machine, and the one that OpenCV takes."""
+    devices = opencl_devices()
+    if not devices:
+        what = "no OpenCL library" if devices is None else "an OpenCL library without devices"
+        yield Finding("OpenCL", NOTE, what, "install the driver of your GPU; without one, target cpu is the way")
+        return
+    with quiet():
+        taken = targets.opencl_device()
+    listed = "; ".join(f"{device} ({platform_name})" for platform_name, device in devices)
+    cure = "" if taken else "OPENCV_OPENCL_DEVICE chooses one, as in OPENCV_OPENCL_DEVICE=:GPU:"
+    yield Finding("OpenCL", OK if taken else NOTE, f"{listed}. OpenCV takes {taken or 'none'}", cure)
+
+
+def check_targets() -> Iterator[Finding]:
+    """What each target would really do: the bundled model runs on it."""
+    for name in targets.NAMES:
+        seen = try_target(name)
+        topic = f"target {name}"
+        if "error" in seen:
+            yield Finding(topic, PROBLEM if name == "cpu" else NOTE, str(seen["error"]))
+            continue
+        speed = f"{seen['ms']:.0f} ms a 320x320 frame"
+        if name in ("auto", seen["effective"]):
+            where = f"runs on {seen['device']}" if name != "auto" else f"takes {seen['effective']}"
+            why = f" ({seen['reason']})" if seen["reason"] else ""
+            yield Finding(topic, OK, f"{where}, {speed}{why}")
+        else:
+            yield Finding(topic, NOTE, f"would run on {seen['effective']}: {seen['reason']}")
+
+
+def check_video() -> Iterator[Finding]:
+    """Which kinds of video can be written: by writing one of each."""
+    written: list[str] = []
+    refused: list[str] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for suffix, codec in CODECS.items():
+            good = _writes(Path(folder) / f"clip{suffix}")
+            (written if good else refused).append(f"{codec} ({suffix})")
+    text = f"writes {', '.join(written) or 'nothing'}" + (f"; not {', '.join(refused)}" if refused else "")
+    cure = "" if written else "install the wheel opencv-python, which brings FFmpeg"
+    yield Finding("video", OK if written else PROBLEM, text, cure)
+
+
+def check_window() -> Iterator[Finding]:
+    """Whether --show can open a window."""
+    line = re.search(r"^\s*GUI:\s*(\S+)", cv2.getBuildInformation(), re.MULTILINE)
+    kind = line[1] if line else "NONE"
+    if kind == "NONE":
+        cure = "to use --show, pip uninstall opencv-python-headless and pip install opencv-python"
+        yield Finding("window", NOTE, "this OpenCV is built without windows", cure)
+    elif sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        yield Finding("window", NOTE, f"OpenCV has {kind}, but this session has no display: no --show here")
+    else:
+        yield Finding("window", OK, kind)
+
+
+def check_models() -> Iterator[Finding]:
+    """Which known models are at hand, and whether they are what they should be."""
+    for model in zoo.known():
+        topic = f"model {model.name}"
+        if zoo.find(model.name) is None:
+            cure = "reinstall cvmask" if model.bundled else f"cvmask models download {model.name}"
+            yield Finding(topic, PROBLEM if model.bundled else NOTE, "not here", cure)
+            continue
+        report = zoo.verify(model.name)
+        cure = "" if report.ok else ("reinstall cvmask" if model.bundled else f"cvmask models remove {model.name}")
+        yield Finding(topic, OK if report.ok else PROBLEM, "; ".join(report.problems or report.passed), cure)
+
+
+def check_extras() -> Iterator[Finding]:
+    """Optional packages, and whether the cache folder can be written."""
+    for extra, modules in EXTRAS.items():
+        here = all(importlib.util.find_spec(module) for module in modules)
+        cure = "" if here else f"pip install {' '.join(modules)}"
+        yield Finding(f"extra {extra}", OK if here else NOTE, "installed" if here else "not installed", cure)
+    home = cache_home()
+    folder = next(place for place in (home, *home.parents) if place.exists())
+    good = os.access(folder, os.W_OK | os.X_OK)
+    cure = "" if good else "set CVMASK_HOME to a folder that you may write to"
+    yield Finding("cache folder", OK if good else PROBLEM, "can be written" if good else "cannot be written", cure)
+
+
+CHECKS = (
+    check_versions, check_cpu, check_opencl, check_targets,
+    check_video, check_window, check_models, check_extras,
+)  # fmt: skip
+
+
+def _version_of(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _writes(path: Path) -> bool:
+    """Whether three frames go into a video and come out of it again."""
+    frame = np.full((48, 64, 3), 127, np.uint8)
+    with quiet():
+        try:
+            encoder = OpenCVEncoder(path, (64, 48), Fraction(25))
+            for number in range(3):
+                encoder.add(frame, number / 25)
+            encoder.finish()
+        except (CvmaskError, OSError, cv2.error):
+            return False
+        capture = cv2.VideoCapture(str(path))
+        try:
+            return all(capture.read()[0] for _ in range(3))
+        finally:
+            capture.release()

@@ -1,0 +1,58 @@
+"""cvmask render: draw again from JSON lines, without the network."""
+
+from __future__ import annotations
+
+import argparse
+
+from cvmask.cli import options
+from cvmask.cli.stream_progress import StreamProgress
+from cvmask.palette import read_labels
+from cvmask.rendering import render
+
+EPILOG = """\
+examples:
+  cvmask predict -m shapes in.mp4 -o out.mp4 --save-json
+  cvmask render in.mp4 out.jsonl -o again.mp4 --conf 0.8 --classes star --no-boxes
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the verb."""
+    parser = subparsers.add_parser(
+        "render",
+        help="draw detections again, in another way",
+        description="Draw the detections of an earlier run again, with other settings, without the network.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("source", metavar="VIDEO", help="what the earlier run read")
+    parser.add_argument("detections", metavar="DETECTIONS", help="the .jsonl file that it wrote")
+    parser.add_argument("-o", "--output", metavar="OUT", required=True, help="a video, a picture or a folder")
+    parser.add_argument("--score-threshold", "--conf", type=options.share, default=0.0, metavar="T",
+                        help="draw detections with a higher score, 0 to 1 (default: all)")  # fmt: skip
+    parser.add_argument("--mask-threshold", type=options.share, default=0.3, metavar="T",
+                        help="the edge of a mask, 0 to 1 (default: 0.3)")  # fmt: skip
+    parser.add_argument("--classes", metavar="A,B", help="draw these classes only: names or ids")
+    parser.add_argument("--labels", metavar="FILE", help="other class names, one a line")
+    options.add_drawing_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the verb and give its exit code."""
+    style = options.drawing_style(args, args.mask_threshold)
+    if args.labels is not None:
+        style["labels"] = read_labels(args.labels)
+    classes = None if args.classes is None else [name for name in args.classes.split(",") if name.strip()]
+    with StreamProgress() as progress:
+        progress.begin(args.source, None)
+        summary = render(
+            args.source,
+            args.detections,
+            [args.output],
+            score_threshold=args.score_threshold,
+            classes=classes,
+            style=style,
+            on_message=progress.warn,
+        )
+        progress.end(summary, [args.output])
+    return 0

@@ -1,0 +1,87 @@
+"""Flags for whatever has more than one frame: videos, cameras, streams, standard input."""
+
+from __future__ import annotations
+
+import argparse
+from fractions import Fraction
+from typing import Any
+
+
+def add_stream_options(parser: argparse.ArgumentParser, track: bool = True) -> None:
+    """Add the flags, --track only where `track`."""
+    group = parser.add_argument_group("videos, cameras and streams")
+    group.add_argument("--start", type=seconds, default=0.0, metavar="TIME",
+                       help="begin there: seconds, or 1:23:45 (videos)")  # fmt: skip
+    group.add_argument("--end", type=seconds, metavar="TIME", help="end before: seconds, or 1:23:45 (videos)")
+    group.add_argument("--stride", type=_count, default=1, metavar="N", help="every N-th frame only (videos)")
+    if track:
+        group.add_argument("--track", action="store_true", help="give each object a number that it keeps")
+    group.add_argument("--workers", type=_count, default=1, metavar="N",
+                       help="so many models on consecutive frames at the same time (default: 1)")  # fmt: skip
+    group.add_argument("--every-frame", action="store_true",
+                       help="of cameras and streams every frame, however late (default: the newest)")  # fmt: skip
+    group.add_argument("--retries", type=_count, default=10, metavar="N",
+                       help="give a stream up after N attempts in a row (default: 10)")  # fmt: skip
+    group.add_argument("--timeout", type=_positive_float, default=1.5, metavar="S",
+                       help="a stream that sends nothing for S seconds is lost (default: 1.5)")  # fmt: skip
+    group.add_argument("--raw-size", type=_size, metavar="WxH",
+                       help="raw BGR frames of this size on standard input (default: JPEGs)")  # fmt: skip
+    group.add_argument("--rate", type=_rate, metavar="R",
+                       help="frames a second on standard input: 25, 30000/1001")  # fmt: skip
+
+
+def source_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Keyword arguments for `open_source`."""
+    return {
+        "start_s": args.start,
+        "end_s": args.end,
+        "stride": args.stride,
+        "every_frame": args.every_frame,
+        "retries": args.retries,
+        "timeout_s": args.timeout,
+        "size_wh": args.raw_size,
+        "frame_rate": args.rate,
+    }
+
+
+def seconds(text: str) -> float:
+    """Read seconds: 90, 1:30 or 0:01:30.5."""
+    total = 0.0
+    try:
+        for part in text.split(":"):
+            total = 60 * total + float(part)
+    except ValueError:
+        total = -1.0
+    if not 0 <= total < float("inf"):
+        raise argparse.ArgumentTypeError(f"needed seconds or hours:minutes:seconds, got {text!r}")
+    return total
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"needed a whole number from 1 up, got {text!r}")
+    return int(text)
+
+
+def _positive_float(text: str) -> float:
+    value = seconds(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"needed more than 0 seconds, got {text!r}")
+    return value
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.lower().partition("x")
+    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"needed a size like 640x480, got {text!r}")
+    return int(width), int(height)
+
+
+def _rate(text: str) -> Fraction:
+    try:
+        rate = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction(0)
+    if rate <= 0:
+        raise argparse.ArgumentTypeError(f"needed frames a second like 25 or 30000/1001, got {text!r}")
+    return rate

@@ -1,0 +1,124 @@
+"""cvmask predict and edit for videos, cameras, streams and standard input."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import signal
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from cvmask.cli.outputs import DEFAULT_FOLDER
+from cvmask.cli.stream_options import source_options
+from cvmask.cli.stream_progress import StreamProgress
+from cvmask.errors import SinkError
+from cvmask.pipeline import Paint, annotate
+from cvmask.runtime.model import MaskRCNN
+from cvmask.sinks import Sink, Window, open_sink
+from cvmask.sources import Source, open_source
+from cvmask.sources.http import without_password
+from cvmask.sources.opening import is_picture
+
+
+def is_stream(place: str) -> bool:
+    """Tell whether a source is anything but a picture file."""
+    return not is_file(place) or not is_picture(place)
+
+
+def is_file(place: str) -> bool:
+    """Tell whether a source is a file and no camera, address or standard input."""
+    return not (place == "-" or place.isdigit() or "://" in place or place.startswith("/dev/video"))
+
+
+def run_stream(
+    place: str, args: argparse.Namespace, model: MaskRCNN, paint: Paint, keeper: Sink, alone: bool
+) -> None:
+    """Paint every frame of one source and write the results; CvmaskError if that fails.
+
+    Parameters
+    ----------
+    keeper
+        Takes each result besides the outputs that are named here.
+    alone
+        Whether it is the only source, so that ``-o`` may name a file.
+    """
+    with StreamProgress() as progress, ExitStack() as stack, _terminated_as_interrupted():
+        source = stack.enter_context(open_source(place, on_message=progress.warn, **source_options(args)))
+        outputs = _outputs(source, place, args, alone)
+        sinks: list[Sink | str] = list(outputs)
+        if args.show:
+            sinks += _window(progress)
+        for output in outputs:
+            Path(output).parent.mkdir(parents=True, exist_ok=True)
+        opened = [keeper, *(_open(sink, source, model, progress) for sink in sinks)]
+        run = annotate(
+            source, model, outputs=opened, paint=paint, track=args.track, workers=args.workers
+        )
+        progress.begin(source.name, source.length)
+        try:
+            for result in run:
+                counts = Counter(model.labels[i] for i in result.detections.class_id.tolist())
+                progress.advance(counts)
+        finally:
+            progress.end(run.summary, outputs)
+
+
+def _outputs(source: Source, place: str, args: argparse.Namespace, alone: bool) -> list[str]:
+    """Name the files: what -o says, a video, JSON lines beside it."""
+    target: Path | None = args.output
+    if target is None and source.live and args.show:
+        return []
+    if target is not None and target.suffix and not target.is_dir():
+        if not alone:
+            raise SinkError(f"{target} is one file for several sources: give a folder")
+        main = target
+    else:
+        main = (DEFAULT_FOLDER if target is None else target) / f"{stem_of(place)}.mp4"
+    lines = main.with_suffix(".jsonl")
+    return [str(main)] + ([str(lines)] if args.save_json and lines != main else [])
+
+
+def stem_of(place: str) -> str:
+    """Name an output after its source: camera0, stdin, host_path, or the stem of the file."""
+    if place == "-":
+        return "stdin"
+    if place.isdigit():
+        return f"camera{place}"
+    if "://" in place:
+        address = without_password(place).split("://", 1)[1].split("@")[-1].split("?")[0]
+        return re.sub(r"[^A-Za-z0-9.-]+", "_", address).strip("_") or "stream"
+    return Path(place).stem or "video"
+
+
+def _window(progress: StreamProgress) -> list[Sink | str]:
+    try:
+        return [Window(on_message=progress.warn)]
+    except SinkError as error:
+        progress.warn(str(error))
+        return []
+
+
+def _open(sink: Sink | str, source: Source, model: MaskRCNN, progress: StreamProgress) -> Sink:
+    if isinstance(sink, Sink):
+        return sink
+    return open_sink(sink, source=source, labels=model.labels, on_message=progress.warn)
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM finish the outputs, as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,50 @@
+"""Runs the bundled model on a target, in a process of its own: a driver may take the process with it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+TIMEOUT_S = 300
+
+_CODE = """
+import json, sys, time
+from cvmask import loading, scenes
+from cvmask.errors import CvmaskError
+try:
+    model = loading.load("shapes", target=sys.argv[1])
+except CvmaskError as error:
+    print(json.dumps({"error": str(error)}))
+    sys.exit()
+frame = scenes.make_scene(7, (320, 320)).image
+model.detect(frame)
+began = time.perf_counter()
+model.detect(frame)
+spent_ms = 1000 * (time.perf_counter() - began)
+seen = model.target
+print(json.dumps({"effective": seen.effective, "device": seen.device, "reason": seen.reason, "ms": spent_ms}))
+"""
+
+
+def try_target(name: str, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
+    """What happens on a target.
+
+    Returns
+    -------
+    ``effective``, ``device``, ``reason`` and ``ms`` (of one 320x320 frame), or else ``error``.
+    """
+    command = [sys.executable, "-c", _CODE, name]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        return {"error": f"no answer within {timeout_s:.0f} seconds"}
+    if done.returncode == 0:
+        try:
+            return dict(json.loads(done.stdout.splitlines()[-1]))
+        except (ValueError, IndexError):
+            return {"error": f"answered {done.stdout[-80:]!r}"}
+    if done.returncode < 0:
+        return {"error": f"the process crashed (signal {-done.returncode})"}
+    return {"error": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]}

@@ -1,0 +1,124 @@
+"""Converted text graphs, kept beside the model or, where that is read-only, in the cache folder."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from cvmask.errors import ModelError
+from cvmask.graph.convert import convert_with_facts
+from cvmask.graph.facts import Anchors, GraphFacts, Resizer, Suppression
+from cvmask.graph.files import open_regular
+from cvmask.graph.folder import CACHED
+from cvmask.graph.nodes import Graph
+from cvmask.graph.text import parse_text, print_text
+from cvmask.graph.wire import read_graph
+
+_VERSION = 1  # of what convert makes: a higher number leaves older files unused
+_CHUNK = 1 << 22
+
+
+def converted(path: str | os.PathLike[str]) -> tuple[Graph, GraphFacts]:
+    """The text graph and the facts of a frozen graph, converted or from the cache.
+
+    The cache is keyed by a hash of the whole file. Where it cannot be written, nothing is said.
+
+    Raises
+    ------
+    ModelError
+        If the graph cannot be read or converted.
+    """
+    path = Path(path)
+    key = fingerprint(path)
+    for place in _places(path, key):
+        found = _load(place, key)
+        if found is not None:
+            return found
+    graph, facts = convert_with_facts(read_graph(path))
+    text = _header(key, facts) + print_text(graph)
+    for place in _places(path, key):
+        if write_whole(place, text):
+            break
+    return parse_text(text, path.name), facts
+
+
+def fingerprint(path: str | os.PathLike[str]) -> str:
+    """A hash of all bytes of a file: 160 bits in hexadecimal."""
+    digest = hashlib.blake2b(digest_size=20)
+    with open_regular(path) as file:
+        while True:
+            chunk = file.read(_CHUNK)
+            if not chunk:
+                return digest.hexdigest()
+            digest.update(chunk)
+
+
+def cache_folder() -> Path:
+    """`CVMASK_HOME`, or the user's cache folder."""
+    home = os.environ.get("CVMASK_HOME")
+    if home:
+        return Path(home)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cvmask"
+
+
+def write_whole(path: Path, text: str) -> bool:
+    """Write a file that appears whole or not at all; False where it cannot be written."""
+    part = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with open(handle, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(text)
+        os.replace(part, path)
+    except OSError:
+        if part is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(part)
+        return False
+    return True
+
+
+def _places(path: Path, key: str) -> Iterator[Path]:
+    yield path.with_name(path.stem + CACHED)
+    yield cache_folder() / "graphs" / f"{key}{CACHED}"
+
+
+def _header(key: str, facts: GraphFacts) -> str:
+    """Comment lines that hold what is not in the text graph itself."""
+    return f"# cvmask {_VERSION} {key}\n# {json.dumps(asdict(facts))}\n"
+
+
+def _load(path: Path, key: str) -> tuple[Graph, GraphFacts] | None:
+    """What a cache file holds; None where there is none, or where it is of another graph or damaged."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+        first, second, _ = text.split("\n", 2)
+        if first != f"# cvmask {_VERSION} {key}":
+            return None
+        return parse_text(text, path.name), facts_from(json.loads(second[2:]))
+    except (OSError, ValueError, TypeError, KeyError, ModelError):
+        return None
+
+
+def facts_from(data: dict[str, Any]) -> GraphFacts:
+    """GraphFacts out of what `dataclasses.asdict` and JSON have made of them."""
+    plain: dict[str, Any] = {}
+    for key, value in data.items():
+        plain[key] = tuple(value) if isinstance(value, list) else value
+    anchors: dict[str, Any] = {
+        key: tuple(v) if isinstance(v, list) else v for key, v in data["anchors"].items()
+    }
+    plain.update(
+        resizer=Resizer(**data["resizer"]),
+        anchors=Anchors(**anchors),
+        first_stage=Suppression(**data["first_stage"]),
+        second_stage=Suppression(**data["second_stage"]),
+    )
+    return GraphFacts(**plain)

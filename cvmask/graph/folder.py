@@ -1,0 +1,78 @@
+"""Which files make up a model: the graph, its text graph, labels and config."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from cvmask.errors import ModelError
+from cvmask.graph.kinds import identify
+
+CACHED = ".cvmask.pbtxt"  # the end of the name of a text graph that cvmask has made itself
+_GRAPH = "frozen_inference_graph.pb"
+_LABELS = ("labels.names", "label_map.pbtxt", "labels.txt")
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """The files of one model; all but the graph may be missing."""
+
+    graph: Path
+    text: Path | None = None
+    labels: Path | None = None
+    config: Path | None = None
+
+
+def model_files(path: str | os.PathLike[str], text: str | os.PathLike[str] | None = None) -> ModelFiles:
+    """The files of a model that is given as a folder or as a `.pb`.
+
+    Raises
+    ------
+    ModelError
+        If it is neither, or a folder in which there is no graph, or more than one.
+    """
+    path = Path(path)
+    kind = identify(path)
+    if kind.problem:
+        raise ModelError(kind.problem)
+    if kind.name == "text":
+        raise ModelError(f"{path}: a text graph: give the .pb as the model, and this file as its graph")
+    graph = _only_graph(path) if kind.name == "folder" else path
+    folder = graph.parent
+    # Beside one of several graphs a file may belong to another of them.
+    own = kind.name == "folder" or len(list(folder.glob("*.pb"))) == 1
+    return ModelFiles(
+        graph=graph,
+        text=Path(text) if text is not None else _text_beside(graph, alone=own),
+        labels=next((folder / name for name in _LABELS if (folder / name).is_file()), None) if own else None,
+        config=folder / "pipeline.config" if (folder / "pipeline.config").is_file() else None,
+    )
+
+
+def _only_graph(folder: Path) -> Path:
+    if (folder / _GRAPH).exists():
+        return folder / _GRAPH
+    found = sorted(folder.glob("*.pb"))
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found)
+        raise ModelError(f"{folder}: which graph? Give one of: {names}")
+    return found[0]
+
+
+def _text_beside(graph: Path, alone: bool) -> Path | None:
+    """The text graph beside a graph: `graph.pbtxt`, one of the graph's name, or the only one of a folder."""
+    for name in ("graph.pbtxt", f"{graph.stem}.pbtxt"):
+        if (graph.parent / name).is_file():
+            return graph.parent / name
+    found = [path for path in sorted(graph.parent.glob("*.pbtxt")) if _is_text_graph(path)]
+    return found[0] if alone and len(found) == 1 else None
+
+
+def _is_text_graph(path: Path) -> bool:
+    if path.name.endswith(CACHED) or path.name in _LABELS or not path.is_file():
+        return False
+    try:
+        return identify(path).name not in ("label_map", "config")
+    except ModelError:
+        return True  # said when it is read

@@ -1,0 +1,142 @@
+"""Draw again what JSON lines hold, without the network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Union
+
+import numpy as np
+
+from cvmask.detections import Detections
+from cvmask.draw import draw
+from cvmask.errors import SourceError
+from cvmask.sinks import Sink, open_sink, read_json_lines
+from cvmask.sources import Frame, Source, open_source
+from cvmask.sources.base import Notify, ignore
+from cvmask.summary import Summary
+
+Place = Union[str, "os.PathLike[str]"]
+
+
+def render(
+    source: Source | Place,
+    detections: Place,
+    outputs: Sequence[Sink | Place],
+    *,
+    score_threshold: float = 0.0,
+    classes: Sequence[str | int] | None = None,
+    style: Mapping[str, Any] | None = None,
+    on_message: Notify = ignore,
+) -> Summary:
+    """Annotate a video from the JSON lines of an earlier run.
+
+    With the settings of that run the pictures are the same, to the pixel.
+
+    Parameters
+    ----------
+    source
+        What the earlier run read: its frames are found by their index.
+    detections
+        The JSON lines.
+    outputs
+        Sinks, or whatever `open_sink` takes.
+    score_threshold
+        Draw detections with a higher confidence.
+    classes
+        Draw these only: ids, or names of the labels in the JSON lines.
+    style
+        Arguments for `draw`; labels are those in the JSON lines unless they are here.
+    on_message
+        Called with one line for whatever the user should know.
+
+    Raises
+    ------
+    SourceError
+        If the video or the JSON lines cannot be read, or do not belong together.
+    SinkError
+        If an output cannot be written.
+    """
+    pairs = read_json_lines(detections)
+    first = next(pairs, None)
+    if first is None:
+        raise SourceError(f"{os.fspath(detections)}: holds no line")
+    labels = first[0].get("labels")
+    wanted = _class_ids(classes, labels, detections)
+    style = {"labels": labels, **(style or {})}
+    summary = Summary()
+    opened = source if isinstance(source, Source) else open_source(source, on_message=on_message)
+    with opened:
+        sinks = [_opened(output, opened, labels, on_message) for output in outputs]
+        try:
+            for frame, found in _paired(opened, _chained(first, pairs), os.fspath(detections), on_message):
+                summary.read += 1
+                kept = found[found.confidence > score_threshold]
+                kept = kept if wanted is None else kept[np.isin(kept.class_id, wanted)]
+                image = draw(frame.image, kept, **style) if len(kept) else frame.image
+                for sink in sinks:
+                    sink.write(image, frame, kept)
+                summary.written += 1
+        except BaseException as error:
+            for sink in sinks:
+                (sink.close if isinstance(error, KeyboardInterrupt) else sink.discard)()
+            raise
+        for sink in sinks:
+            sink.close()
+    summary.end()
+    return summary
+
+
+def _paired(
+    frames: Source, pairs: Iterator[tuple[dict[str, Any], Detections]], name: str, on_message: Notify
+) -> Iterator[tuple[Frame, Detections]]:
+    """Pair frames and lines of the same index; frames without a line were not in the earlier run."""
+    record, found = next(pairs)
+    lonely = 0
+    for frame in frames:
+        if frame.index < record["index"]:
+            lonely += 1
+            continue
+        if frame.index > record["index"]:
+            raise SourceError(f"{frames.name}: has no frame {record['index']}, which {name} has")
+        size = frame.image.shape[:2]
+        if found.frame_size != size:
+            theirs = "x".join(str(side) for side in found.frame_size[::-1])
+            raise SourceError(f"{name}: is of frames of {theirs}, {frames.name} has {size[1]}x{size[0]}")
+        yield frame, found
+        following = next(pairs, None)
+        if following is None:
+            break
+        record, found = following
+    else:
+        raise SourceError(f"{frames.name}: has no frame {record['index']}, which {name} has")
+    if lonely:
+        on_message(f"{name}: has no line for {lonely} frames; they are left out")
+
+
+def _chained(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
+    yield first
+    yield from rest
+
+
+def _class_ids(
+    classes: Sequence[str | int] | None, labels: Sequence[str] | None, name: Place
+) -> list[int] | None:
+    if classes is None:
+        return None
+    ids = []
+    for wanted in classes:
+        text = str(wanted).strip()
+        if text.isdigit():
+            ids.append(int(text))
+        elif labels is not None and text in labels:
+            ids += [index for index, label in enumerate(labels) if label == text]
+        else:
+            raise SourceError(f"{os.fspath(name)}: knows no class {text!r}")
+    return ids
+
+
+def _opened(output: Sink | Place, source: Source, labels: Any, on_message: Notify) -> Sink:
+    if isinstance(output, Sink):
+        return output
+    return open_sink(output, source=source, labels=labels, on_message=on_message)

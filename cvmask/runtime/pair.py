@@ -1,0 +1,92 @@
+"""Detector and mask head on one target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cvmask.graph.nodes import Graph
+from cvmask.graph.priors import clip_apart
+from cvmask.graph.split import split
+from cvmask.runtime import targets
+from cvmask.runtime.net import Net
+from cvmask.runtime.quiet import quiet
+
+WARM_UP_WH = (64, 64)
+# Away from the CPU every new count of boxes compiles kernels: these are all that are used.
+ROW_COUNTS = (1, 2, 4, 8, 16, 32, 64, 100)
+
+
+class Pair:
+    """Two networks that share one binary graph. Not safe from several threads.
+
+    Parameters
+    ----------
+    graph
+        The bytes of the binary GraphDef, shape (n,).
+    text
+        Its text graph.
+    target
+        Of `targets.NAMES`, but not "auto".
+    origin
+        What messages call the model.
+
+    Raises
+    ------
+    ModelError
+        If the graph cannot be loaded or split.
+    """
+
+    def __init__(self, graph: NDArray[np.uint8], text: Graph, target: str, origin: str) -> None:
+        self._on_cpu = target == "cpu"
+        self._seen: set[tuple[int, ...]] = set()
+        self.mask_shape: tuple[int, ...] = ()  # of one object's masks, known once it has run
+        self._parts = parts = split(clip_apart(text) if target.startswith("opencl") else text)
+        with nullcontext() if self._on_cpu else quiet():
+            self.detector = Net(graph, parts.detector_text, [parts.detections, parts.features], origin)
+            self.mask_head = Net(graph, parts.mask_head_text, [parts.masks], origin)
+            for net in (self.detector, self.mask_head):
+                targets.prefer(net, target)
+
+    def detect(self, blob: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Rows (1, 1, n, 7) and the feature map (1, c, h, w) of a blob (1, 3, H, W)."""
+        rows, features = self._run(self.detector, {self._parts.image: blob}, blob.shape)
+        return rows, features
+
+    def masks(self, features: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Masks (n, classes, h, w), range 0 to 1, of n rows (1, 1, n, 7)."""
+        count = rows.shape[2]
+        if not count:
+            return np.zeros((0, *self.mask_shape), np.float32)
+        if not self._on_cpu:
+            rows = padded(rows)
+        inputs = {self._parts.features: features, self._parts.detections: rows}
+        return self._run(self.mask_head, inputs, (*features.shape, rows.shape[2]))[0][:count]
+
+    def warm_up(self, size_wh: tuple[int, int] = WARM_UP_WH, boxes: int = 1) -> None:
+        """Run both networks once, on a black picture and boxes that cover it."""
+        blob = np.zeros((1, 3, size_wh[1], size_wh[0]), np.float32)
+        _, features = self.detect(blob)
+        row = np.array([0, 0, 1, 0, 0, 1, 1], np.float32)
+        self.mask_shape = self.masks(features, np.tile(row, (1, 1, boxes, 1))).shape[1:]
+
+    def _run(
+        self, net: Net, inputs: Mapping[str, NDArray[np.float32]], shape: tuple[int, ...]
+    ) -> list[NDArray[np.float32]]:
+        """Forward; in silence where a new shape makes OpenCL compile kernels."""
+        is_new = not self._on_cpu and shape not in self._seen
+        with quiet() if is_new else nullcontext():
+            outputs = net.forward(inputs)
+        self._seen.add(shape)
+        return outputs
+
+
+def padded(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Repeat the last row until there are as many as one of `ROW_COUNTS`."""
+    count = rows.shape[2]
+    wanted = next((n for n in ROW_COUNTS if n >= count), count)
+    return cast("NDArray[np.float32]", np.pad(rows, ((0, 0), (0, 0), (0, wanted - count), (0, 0)), mode="edge"))

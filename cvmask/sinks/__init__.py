@@ -1,0 +1,77 @@
+"""Where results go: pictures, videos, JSON lines, a window."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from cvmask.errors import SinkError
+from cvmask.sinks import images
+from cvmask.sinks.base import Sink
+from cvmask.sinks.encoders import CODECS
+from cvmask.sinks.images import ImageFile, ImageFolder
+from cvmask.sinks.json_lines import JsonLines, read_json_lines
+from cvmask.sinks.video import VideoFile
+from cvmask.sinks.window import Window
+from cvmask.sources.base import Notify, Source, ignore
+from cvmask.sources.images import Images
+from cvmask.sources.video import Video
+
+__all__ = [
+    "ImageFile",
+    "ImageFolder",
+    "JsonLines",
+    "Sink",
+    "VideoFile",
+    "Window",
+    "open_sink",
+    "read_json_lines",
+]
+
+
+def open_sink(
+    place: str | os.PathLike[str],
+    *,
+    source: Source | None = None,
+    labels: Sequence[str] | None = None,
+    on_message: Notify = ignore,
+) -> Sink:
+    """Choose the output by its name.
+
+    Parameters
+    ----------
+    place
+        A video (.mp4, .mkv, .avi, ...), ``.jsonl``, a picture (.png, .jpg, ...), a folder (one
+        that exists, or a name without an ending), or ``"window"``.
+    source
+        What the frames come from: videos take its rate and its sound.
+    labels
+        Class names, for JSON lines.
+    on_message
+        Called with one line for whatever is not kept.
+
+    Raises
+    ------
+    SinkError
+        If there is no output of that kind, or it cannot be opened, or it would replace its source.
+    """
+    name = os.fspath(place)
+    suffix = Path(name).suffix.lower()
+    if name == "window":
+        return Window(hold=isinstance(source, Images), on_message=on_message)
+    both = source is not None and os.path.isfile(name) and os.path.exists(source.name)
+    if source is not None and both and os.path.samefile(name, source.name):
+        raise SinkError(f"{name} would replace its source: give another name")
+    if os.path.isdir(name) or not suffix or name.endswith(("/", os.sep)):
+        return ImageFolder(name)
+    if suffix in CODECS:
+        audio = source.name if isinstance(source, Video) else None
+        rate = None if source is None else source.frame_rate
+        return VideoFile(name, frame_rate=rate, audio_from=audio, on_message=on_message)
+    if suffix == ".jsonl":
+        return JsonLines(name, labels)
+    if suffix in images.SUFFIXES:
+        return ImageFile(name)
+    known = " ".join((*CODECS, ".jsonl", *images.SUFFIXES))
+    raise SinkError(f"{name}: an output is a folder or ends in one of {known}")

@@ -1,0 +1,98 @@
+"""Detections as JSON, one line a frame."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cvmask.detections import Detections
+from cvmask.errors import SinkError, SourceError
+from cvmask.sinks.base import Sink
+from cvmask.sources.base import Frame
+
+
+class JsonLines(Sink):
+    """One line a frame, with soft masks, so that `cvmask.render` can draw everything again.
+
+    Unlike other outputs it grows in its final place, and every line is on its way to the disk when
+    `write` returns: a crash loses nothing.
+
+    Parameters
+    ----------
+    labels
+        The class names, written into the first line.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], labels: Sequence[str] | None = None) -> None:
+        self.name = os.fspath(path)
+        self._first: dict[str, Any] = {} if labels is None else {"labels": list(labels)}
+        self._count = 0
+        try:
+            Path(self.name).parent.mkdir(parents=True, exist_ok=True)
+            self._file = open(self.name, "wb", buffering=0)  # noqa: SIM115
+        except OSError as error:
+            raise SinkError(f"{self.name} cannot be written: {error.strerror or error}") from None
+
+    def write(
+        self, image: NDArray[np.uint8], frame: Frame | None = None, detections: Detections | None = None
+    ) -> None:
+        """Write the line of a frame; the picture itself is not in it."""
+        if detections is None:
+            detections = Detections.empty((image.shape[0], image.shape[1]))
+        record = {
+            "index": self._count if frame is None else frame.index,
+            "time_s": None if frame is None else frame.time_s,
+            "name": None if frame is None else frame.name,
+            **self._first,
+            "detections": detections.to_dict(),
+        }
+        self._append(json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+        self._first = {}
+        self._count += 1
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _append(self, line: bytes) -> None:
+        start = self._file.tell()
+        rest = memoryview(line)
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            # Half a line would spoil the file for whoever reads it.
+            self._file.truncate(start)
+            raise SinkError(f"{self.name} cannot be written: {error.strerror or error}") from None
+
+
+def read_json_lines(path: str | os.PathLike[str]) -> Iterator[tuple[dict[str, Any], Detections]]:
+    """Read what `JsonLines` wrote: each line without its detections, and these.
+
+    Raises
+    ------
+    SourceError
+        If the file cannot be read or a line is damaged; the message names the line.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    record = json.loads(line)
+                    detections = Detections.from_dict(record.pop("detections"))
+                    record["index"] = int(record["index"])
+                except (ValueError, KeyError, TypeError, AttributeError) as error:
+                    raise SourceError(
+                        f"{path}: line {number} is no frame of detections: {error or 'damaged'}"
+                    ) from None
+                yield record, detections
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise SourceError(f"{path}: is not JSON lines in UTF-8") from None

@@ -1,0 +1,117 @@
+"""Give the frames of a finished MP4 file the times that they really had.
+
+OpenCV's writer knows one constant rate, and that one rounded: 30000/1001 becomes 29.97. But an MP4
+file is only a list of durations away from exact times, and OpenCV writes that list (`stts`, in
+`moov`) at the end of the file, where it can grow. Boxes are those of ISO/IEC 14496-12.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+
+_CONTAINERS = (b"moov", b"trak", b"edts", b"mdia", b"minf", b"stbl")
+_LIMIT = 2**32 - 1
+
+
+def ticks_a_second(rate: Fraction) -> int:
+    """Choose a time scale in which a frame of this rate lasts a whole number of ticks, if it can be."""
+    if rate.numerator > 120_000:
+        return 90_000
+    return rate.numerator * -(-90_000 // rate.numerator)
+
+
+def set_frame_times(path: str | os.PathLike[str], times_s: Sequence[float], rate: Fraction) -> None:
+    """Rewrite the times of a file with one video track, its index at the end and no reordered frames.
+
+    Parameters
+    ----------
+    times_s
+        Seconds from the first frame, rising; one for each frame of the file.
+    rate
+        Says how long the last frame lasts, and the time scale.
+
+    Raises
+    ------
+    ValueError
+        If the file is built in another way; it is then unchanged.
+    """
+    scale = ticks_a_second(rate)
+    if (times_s[-1] + 2 / rate) * scale > _LIMIT:
+        scale = 1000
+    ticks = [round(time_s * scale) for time_s in times_s]
+    durations = [max(1, after - before) for before, after in zip(ticks, ticks[1:])]
+    durations.append(max(1, round(scale / rate)))
+    with open(path, "r+b") as file:
+        place, moov = _find_moov(file.fileno(), os.fstat(file.fileno()).st_size)
+        rebuilt = _rebuild(moov, _edits(durations, scale))
+        file.seek(place)
+        file.write(struct.pack(">I4s", 8 + len(rebuilt), b"moov") + rebuilt)
+        file.truncate()
+
+
+def _find_moov(descriptor: int, size: int) -> tuple[int, bytes]:
+    """Give place and body of the last box, which must be moov."""
+    place = 0
+    while place < size:
+        length, kind = struct.unpack(">I4s", os.pread(descriptor, 8, place))
+        length = struct.unpack(">Q", os.pread(descriptor, 8, place + 8))[0] if length == 1 else length
+        if kind == b"moov" and place + length == size:
+            return place, os.pread(descriptor, length - 8, place + 8)
+        place += max(8, length)
+    raise ValueError("the MP4 file does not end in its index")
+
+
+def _edits(durations: Sequence[int], scale: int) -> dict[bytes, Callable[[bytes], bytes]]:
+    total = sum(durations)
+    total_ms = -(-total * 1000 // scale)
+    return {
+        b"mvhd": lambda body: _put(body, 12, 1000, total_ms),
+        b"tkhd": lambda body: _put(body, 20, total_ms),
+        b"elst": lambda body: _put(body, 8, total_ms),
+        b"mdhd": lambda body: _put(body, 12, scale, total),
+        b"stts": lambda body: _run_lengths(body, durations),
+        b"ctts": lambda body: _refuse("reordered frames"),
+    }
+
+
+def _run_lengths(body: bytes, durations: Sequence[int]) -> bytes:
+    frames = sum(count for count, _ in struct.iter_unpack(">II", body[8:]))
+    if frames != len(durations):
+        _refuse(f"{frames} frames for {len(durations)} times")
+    runs = [(len(list(group)), duration) for duration, group in itertools.groupby(durations)]
+    return struct.pack(">II", 0, len(runs)) + b"".join(struct.pack(">II", *run) for run in runs)
+
+
+def _put(body: bytes, place: int, *numbers: int) -> bytes:
+    if body[0] != 0:
+        _refuse(f"boxes of version {body[0]}")
+    return body[:place] + struct.pack(f">{len(numbers)}I", *numbers) + body[place + 4 * len(numbers) :]
+
+
+def _rebuild(body: bytes, edits: dict[bytes, Callable[[bytes], bytes]]) -> bytes:
+    out = bytearray()
+    for kind, inner in _boxes(body):
+        if kind in _CONTAINERS:
+            inner = _rebuild(inner, edits)
+        elif kind in edits:
+            inner = edits[kind](inner)
+        out += struct.pack(">I4s", 8 + len(inner), kind) + inner
+    return bytes(out)
+
+
+def _boxes(body: bytes) -> Iterator[tuple[bytes, bytes]]:
+    place = 0
+    while place + 8 <= len(body):
+        length, kind = struct.unpack_from(">I4s", body, place)
+        if length < 8:
+            _refuse("boxes without a length")
+        yield kind, body[place + 8 : place + length]
+        place += length
+
+
+def _refuse(reason: str) -> bytes:
+    raise ValueError(f"the MP4 file has {reason}")

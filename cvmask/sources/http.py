@@ -1,0 +1,111 @@
+"""What lies at an http(s) address: a stream of JPEGs, a picture, or something for FFmpeg."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from urllib.parse import SplitResult, unquote, urljoin, urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cvmask.errors import SourceError
+from cvmask.sources.mjpeg import decode_jpegs
+
+_MOST_REDIRECTS = 5
+_CHUNK_BYTES = 1 << 16
+
+
+class HttpStream:
+    """An open answer; `close` from any thread ends a read that waits.
+
+    Attributes
+    ----------
+    content_type
+        As the server says it, in small letters: ``multipart/x-mixed-replace`` is a stream of JPEGs.
+
+    Raises
+    ------
+    OSError, SourceError
+        If the server cannot be reached, or answers anything but 200.
+    """
+
+    def __init__(self, address: str, timeout_s: float) -> None:
+        self.name = without_password(address)
+        self._timeout_s = timeout_s
+        self._closed = threading.Event()
+        for _ in range(_MOST_REDIRECTS):
+            self._ask(urlsplit(address))
+            target = self._answer.getheader("Location")
+            if self._answer.status not in (301, 302, 303, 307, 308) or target is None:
+                break
+            self.close()
+            self._closed.clear()
+            address = urljoin(address, target)
+        if self._answer.status != 200:
+            self.close()
+            raise SourceError(f"{self.name}: the server answers {self._answer.status} {self._answer.reason}")
+        self.content_type = (self._answer.getheader("Content-Type") or "").split(";")[0].strip().lower()
+
+    def images(self) -> Iterator[NDArray[np.uint8]]:
+        """Yield each whole JPEG as it arrives; damaged ones are left out."""
+        try:
+            yield from decode_jpegs(self._read_some, self.name, lambda: None)
+        finally:
+            self.close()
+
+    def read(self, most_bytes: int) -> bytes:
+        """Read the whole answer; SourceError if it is longer."""
+        data: bytes = self._answer.read(most_bytes + 1)
+        if len(data) > most_bytes:
+            raise SourceError(f"{self.name}: more than {most_bytes >> 20} MB")
+        return data
+
+    def close(self) -> None:
+        """End the connection; reading gives no more bytes."""
+        self._closed.set()
+        with suppress(OSError):
+            # Closing alone would leave a read that waits in another thread waiting.
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._connection.close()
+
+    def _ask(self, url: SplitResult) -> None:
+        kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
+        if url.scheme not in kinds or not url.hostname:
+            raise SourceError(f"{self.name}: no http address")
+        self._connection = kinds[url.scheme](url.hostname, url.port, timeout=self._timeout_s)
+        headers = {"User-Agent": "cvmask", "Connection": "close"}
+        if url.username is not None:
+            secret = f"{unquote(url.username)}:{unquote(url.password or '')}".encode()
+            headers["Authorization"] = "Basic " + base64.b64encode(secret).decode()
+        path = (url.path or "/") + (f"?{url.query}" if url.query else "")
+        try:
+            self._connection.connect()
+            self._socket = self._connection.sock
+            self._connection.request("GET", path, headers=headers)
+            self._answer = self._connection.getresponse()
+        except http.client.HTTPException as error:
+            raise SourceError(f"{self.name}: answers no HTTP: {error!r}") from error
+
+    def _read_some(self) -> bytes:
+        try:
+            some: bytes = self._answer.read1(_CHUNK_BYTES)
+            return some
+        except socket.timeout:
+            raise SourceError(f"nothing came for {self._timeout_s:g} s") from None
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            if self._closed.is_set():
+                return b""
+            raise SourceError(f"broke off: {error}") from None
+
+
+def without_password(address: str) -> str:
+    """Give an address as it may be shown: without a password."""
+    url = urlsplit(address)
+    if url.password is None:
+        return address
+    return url._replace(netloc=url.netloc.replace(f":{url.password}@", ":***@")).geturl()

@@ -1,0 +1,144 @@
+"""What a user means by the name of a source."""
+
+from __future__ import annotations
+
+import glob
+import os
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Callable
+
+from cvmask.errors import SourceError
+from cvmask.sources.base import Notify, Source, ignore
+from cvmask.sources.camera import Camera
+from cvmask.sources.headers import read_header
+from cvmask.sources.http import HttpStream, without_password
+from cvmask.sources.images import MAX_PIXELS, SUFFIXES, Images, Still, decode_image, find_images
+from cvmask.sources.newest import Newest
+from cvmask.sources.stdin import Stdin
+from cvmask.sources.stream import FfmpegConnection, Stream
+from cvmask.sources.video import Video
+
+_LARGEST_PICTURE_BYTES = 256 << 20
+
+
+def open_source(
+    place: str | int | os.PathLike[str],
+    *,
+    start_s: float = 0.0,
+    end_s: float | None = None,
+    stride: int = 1,
+    every_frame: bool = False,
+    size_wh: tuple[int, int] | None = None,
+    frame_rate: Fraction | None = None,
+    retries: int = 10,
+    timeout_s: float = 1.5,
+    max_pixels: int = MAX_PIXELS,
+    on_message: Notify = ignore,
+    on_error: Callable[[SourceError], None] | None = None,
+) -> Source:
+    """Open whatever `place` names.
+
+    Parameters
+    ----------
+    place
+        A picture, a folder of pictures, a pattern (``in/*.jpg``), a video, a camera (``0``, ``1``,
+        ``/dev/video0``), a network stream (``rtsp://``, ``http://`` and others that FFmpeg knows), or
+        ``-``: frames on standard input.
+    start_s, end_s, stride
+        Which part of a video; see `Video`.
+    every_frame
+        Give every frame of a live source, however late; otherwise always the newest.
+    size_wh, frame_rate
+        Of standard input: the size of raw frames (None: JPEGs), and how many are a second.
+    retries, timeout_s
+        Of network streams: attempts in a row before one is given up; how long nothing may come. A
+        run that ends waits so long for an RTSP stream that hangs.
+    max_pixels
+        Pictures with more are refused.
+    on_message
+        Called with one line for whatever the user should know; from any thread.
+    on_error
+        Called for each picture that cannot be read, and the next one follows; None: it is raised.
+
+    Raises
+    ------
+    SourceError
+        If there is no such thing, or it cannot be opened; the message names it.
+    """
+    part: dict[str, Any] = {"start_s": start_s, "end_s": end_s, "stride": stride}
+    name = os.fspath(place) if not isinstance(place, int) else str(place)
+    if name.isdigit() or name.startswith("/dev/video"):
+        return _live(Camera(int(name) if name.isdigit() else name), every_frame)
+    if name == "-":
+        return Stdin(size_wh, frame_rate, on_message=on_message)
+    if "://" in name:
+        return _open_address(name, every_frame, retries, timeout_s, max_pixels, part, on_message)
+    if os.path.isdir(name) or is_pattern(name):
+        return Images(find_images(name), name=name, max_pixels=max_pixels, on_error=on_error)
+    if is_picture(name):
+        return Images([name], max_pixels=max_pixels, on_error=on_error)
+    return Video(name, **part, on_message=on_message)
+
+
+def is_pattern(name: str) -> bool:
+    """Tell whether a name is a glob pattern: it has a wildcard, and no file is called so."""
+    return glob.has_magic(name) and not os.path.exists(name)
+
+
+def is_picture(name: str) -> bool:
+    """Tell whether a file is a picture, by its ending or else by its first bytes."""
+    if Path(name).suffix.lower() in SUFFIXES:
+        return True
+    if not os.path.isfile(name):
+        return False
+    try:
+        with open(name, "rb") as file:
+            return read_header(file.read(4096)) is not None
+    except OSError:
+        return False
+
+
+def _open_address(
+    name: str,
+    every_frame: bool,
+    retries: int,
+    timeout_s: float,
+    max_pixels: int,
+    part: dict[str, Any],
+    on_message: Notify,
+) -> Source:
+    if not name.startswith(("http://", "https://")):
+        stream = Stream(
+            name, lambda: FfmpegConnection(name, timeout_s), retries=retries, on_message=on_message
+        )
+        return _live(stream, every_frame)
+    # One connection to see what it is; a stream goes on with it.
+    first = _answer(name, timeout_s)
+    if first.content_type == "multipart/x-mixed-replace":
+        waiting = [first]
+        stream = Stream(
+            name,
+            lambda: waiting.pop() if waiting else HttpStream(name, timeout_s),
+            retries=retries,
+            on_message=on_message,
+        )
+        return _live(stream, every_frame)
+    try:
+        if first.content_type.startswith("image/"):
+            image, warnings = decode_image(first.read(_LARGEST_PICTURE_BYTES), first.name, max_pixels)
+            return Still(image, first.name, warnings)
+    finally:
+        first.close()
+    return Video(name, **part, on_message=on_message)
+
+
+def _answer(name: str, timeout_s: float) -> HttpStream:
+    try:
+        return HttpStream(name, max(timeout_s, 5.0))
+    except OSError as error:
+        raise SourceError(f"{without_password(name)}: cannot be reached: {error}") from None
+
+
+def _live(source: Source, every_frame: bool) -> Source:
+    return source if every_frame else Newest(source)

@@ -1,0 +1,89 @@
+"""Frames on standard input."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import threading
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+from cvmask.errors import SourceError
+from cvmask.sources.base import Frame, Notify, Source, ignore
+from cvmask.sources.mjpeg import decode_jpegs, split_raw
+
+_CHUNK_BYTES = 1 << 20
+
+
+class Stdin(Source):
+    """JPEG after JPEG, or raw BGR pixels, from a pipe: whoever writes waits until frames are taken.
+
+    ``ffmpeg -i in.mp4 -f mjpeg - | cvmask predict -`` or, raw, ``-f rawvideo -pix_fmt bgr24``.
+
+    Parameters
+    ----------
+    size_wh
+        Width and height of raw frames; None: JPEGs.
+    frame_rate
+        Frames a second, which the bytes do not say; None: frames have no time.
+    file
+        A binary file to read instead.
+
+    Raises
+    ------
+    SourceError
+        If it is a terminal, or holds no frame, or the last raw frame is cut short.
+    """
+
+    name = "-"
+
+    def __init__(
+        self,
+        size_wh: tuple[int, int] | None = None,
+        frame_rate: Fraction | None = None,
+        *,
+        file: Any = None,
+        on_message: Notify = ignore,
+    ) -> None:
+        self._file = sys.stdin.buffer if file is None else file
+        if self._file.isatty():
+            raise SourceError("-: frames are read from standard input, but it is a terminal: pipe them in")
+        self.size_wh, self.frame_rate = size_wh, frame_rate
+        self._notify = on_message
+        self._closed = threading.Event()
+        self._damaged = 0
+
+    def close(self) -> None:
+        """Stop reading; standard input itself stays open."""
+        self._closed.set()
+
+    def _frames(self) -> Iterator[Frame]:
+        index = -1
+        if self.size_wh is None:
+            images = decode_jpegs(self._read_some, self.name, self._count_damaged)
+        else:
+            images = split_raw(self._read_some, self.size_wh)
+        for index, image in enumerate(images):
+            time_s = None if self.frame_rate is None else float(index / self.frame_rate)
+            yield Frame(image, index, time_s, self.name)
+        if self._damaged:
+            self._notify(f"{self.name}: {self._damaged} damaged JPEGs left out")
+        if index < 0 and not self._closed.is_set():
+            wanted = "JPEGs" if self.size_wh is None else "raw BGR pixels"
+            raise SourceError(f"{self.name}: standard input holds no frame ({wanted} expected)")
+
+    def _read_some(self) -> bytes:
+        try:
+            descriptor = self._file.fileno()
+        except (OSError, AttributeError):
+            return b"" if self._closed.is_set() else bytes(self._file.read(_CHUNK_BYTES))
+        # Whoever writes may pause for long: look every moment whether anybody still wants frames.
+        while not self._closed.is_set():
+            if os.name == "nt" or select.select([descriptor], [], [], 0.1)[0]:
+                return os.read(descriptor, _CHUNK_BYTES)
+        return b""
+
+    def _count_damaged(self) -> None:
+        self._damaged += 1

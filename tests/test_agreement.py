@@ -1,0 +1,88 @@
+"""Converted graphs on cv2.dnn, held against what TensorFlow finds on the same pixels.
+
+`scripts/make_tf_goldens` wrote the small models and TensorFlow's results.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from cvmask.graph.convert import convert_with_facts
+from cvmask.graph.split import split
+from cvmask.graph.text import print_text
+from cvmask.graph.wire import read_graph
+
+DATA = Path(__file__).parent / "data"
+NAMES = ["tiny_plain", "tiny_resnet101", "tiny_inception_resnet"]
+
+
+def load(path, text):
+    extra = {"engine": cv2.dnn.ENGINE_CLASSIC} if hasattr(cv2.dnn, "ENGINE_CLASSIC") else {}
+    weights, config = np.fromfile(path, np.uint8), np.frombuffer(text.encode(), np.uint8)
+    return cv2.dnn.readNetFromTensorflow(weights, config, **extra)
+
+
+def run(path, text, image, outputs):
+    net = load(path, text)
+    net.setInput(np.ascontiguousarray(image[None].transpose(0, 3, 1, 2), np.float32))
+    return net.forward(list(outputs))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_converted_graph_agrees_with_tensorflow(name):
+    golden = np.load(DATA / f"{name}.npz")
+    graph, facts = convert_with_facts(read_graph(DATA / f"{name}.pb"))
+    parts = split(graph)
+    rows, masks = run(
+        DATA / f"{name}.pb", print_text(graph), golden["image"], (parts.detections, parts.masks)
+    )
+    rows = rows[0, 0]
+    there = (rows[:, 2] > 0) & (rows[:, 5] > rows[:, 3]) & (rows[:, 6] > rows[:, 4])
+    rows, own = rows[there], masks[np.arange(len(rows)), rows[:, 1].astype(int)][there]
+    count = len(golden["detection_scores"])
+    assert len(rows) == count == facts.max_detections
+    assert rows[:, 1].tolist() == (golden["detection_classes"] - 1).tolist()
+    assert np.abs(rows[:, 2] - golden["detection_scores"]).max() < 1e-4
+    assert np.abs(rows[:, [4, 3, 6, 5]] - golden["detection_boxes"]).max() < 1e-4
+    assert np.abs(own - golden["detection_masks"]).max() < 1e-3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_split_of_a_converted_graph_is_bit_identical_to_the_whole(name):
+    image = np.load(DATA / f"{name}.npz")["image"]
+    path = DATA / f"{name}.pb"
+    graph, _ = convert_with_facts(read_graph(path))
+    parts = split(graph)
+    rows, masks = run(path, print_text(graph), image, (parts.detections, parts.masks))
+    rows_again, features = run(path, parts.detector_text, image, (parts.detections, parts.features))
+    assert np.array_equal(rows, rows_again)
+    head = load(path, parts.mask_head_text)
+    for count in (1, 3, rows.shape[2]):
+        head.setInput(np.ascontiguousarray(rows[:, :, :count]), parts.detections)
+        head.setInput(features, parts.features)
+        assert np.array_equal(head.forward(parts.masks), masks[:count])
+
+
+def test_facts_of_the_small_models():
+    plain, resnet, inception = (convert_with_facts(read_graph(DATA / f"{name}.pb"))[1] for name in NAMES)
+    assert (plain.resizer.kind, plain.resizer.height, plain.resizer.width) == ("fixed_shape", 96, 112)
+    for facts in (resnet, inception):
+        assert (facts.resizer.kind, facts.resizer.min_dimension, facts.resizer.max_dimension) == (
+            "keep_aspect_ratio", 96, 128)  # fmt: skip
+    assert (resnet.backbone, inception.backbone) == ("ResNet-101", "Inception-ResNet v2")
+    for facts, stride in ((plain, 4), (resnet, 8), (inception, 8)):
+        assert facts.anchors.stride == (stride, stride)
+        assert sorted(facts.anchors.heights) == pytest.approx(
+            sorted(32 * s / r**0.5 for s in (0.5, 1) for r in (0.5, 1, 2)), rel=1e-5
+        )
+        assert (facts.classes, facts.mask_size, facts.proposals, facts.max_detections) == (
+            3,
+            (14, 14),
+            12,
+            10,
+        )
+    assert (plain.first_stage.clip_first, resnet.first_stage.clip_first) == (True, False)

@@ -1,0 +1,248 @@
+"""cvmask.graph.check, kinds, folder, config and cache: problems in words, before cv2 sees a file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+from graph_builder import OFFICIAL, Builder, Shape, Type, message, number, shared, skeleton
+
+from cvmask.errors import ModelError
+from cvmask.graph import cache, check
+from cvmask.graph.config import disagreements, read_config
+from cvmask.graph.describe import describe
+from cvmask.graph.folder import ModelFiles, model_files
+from cvmask.graph.kinds import identify, require
+from cvmask.graph.text import parse_text, read_text
+from cvmask.graph.wire import parse_graph, read_graph
+
+
+def graph_bytes():
+    b = Builder()
+    b.node("Placeholder", "image_tensor", dtype=Type(4), shape=Shape((-1, -1, -1, 3)))
+    return b.bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "kind", "words"),
+    [
+        ("a.pb", b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "lfs", "git lfs pull"),
+        ("a.pb", b"\n\n<!DOCTYPE html><html>", "html", "a web page"),
+        ("a.pbtxt", b"<html>", "html", "a web page"),
+        ("mask_rcnn_coco.h5", b"\x89HDF\r\n\x1a\n\0\0", "h5", "Matterport"),
+        ("m.keras", b"PK\x03\x04....", "keras", "a Keras model"),
+        ("m.pth", b"PK\x03\x04....", "torch", "PyTorch"),
+        ("m.zip", b"PK\x03\x04....", "archive", "unpack it first"),
+        ("m.tar.gz", b"\x1f\x8b\x08", "archive", "unpack it first"),
+        ("m.tflite", b"\x1c\0\0\0TFL3", "tflite", "TensorFlow Lite"),
+        ("m.onnx", number(1, 8) + message(2, "pytorch"), "onnx", "ONNX"),
+        ("m.pb", number(1, 8) + message(2, "pytorch"), "onnx", "ONNX"),
+        ("saved_model.pb", number(1, 1) + message(2, b"\x0a\x02hi"), "saved_model", "graph.pb beside it"),
+        ("model.ckpt-5.meta", b"\x0a\x02\x01\x02", "meta_graph", "export_inference_graph.py"),
+        ("model.ckpt.index", b"\x00\x01", "checkpoint", "export_inference_graph.py"),
+        ("checkpoint", b'model_checkpoint_path: "model.ckpt"', "checkpoint", "training checkpoint"),
+        ("pipeline.config", b"# c\nmodel {\n", "config", "a pipeline.config"),
+        ("map.pbtxt", b"item {\n id: 1\n}", "label_map", "a label map"),
+        ("notes.txt", b"hello there", "unknown", "neither a frozen graph"),
+        ("noise.pb", b"\xff\x00\x13\x37", "unknown", "neither a frozen graph"),
+    ],
+)  # fmt: skip
+def test_identify_names_the_kind_and_the_cure(tmp_path, name, data, kind, words):
+    path = tmp_path / name
+    path.write_bytes(data)
+    found = identify(path)
+    assert found.name == kind
+    assert words in found.problem
+    assert "\n" not in found.problem
+    with pytest.raises(ModelError):
+        require(path, "graph")
+
+
+def test_identify_accepts_graphs_and_text_graphs(tmp_path):
+    (tmp_path / "a.pb").write_bytes(graph_bytes())
+    (tmp_path / "a.pbtxt").write_text('# made by x\n\nnode { name: "a" op: "B" }')
+    assert (identify(tmp_path / "a.pb").name, identify(tmp_path / "a.pbtxt").name) == ("graph", "text")
+    assert identify(tmp_path).name == "folder"
+    with pytest.raises(ModelError, match=r"needed a binary frozen graph \(\.pb\), got a text graph"):
+        require(tmp_path / "a.pbtxt", "graph")
+
+
+def test_identify_says_what_a_folder_is(tmp_path):
+    tf2, empty = tmp_path / "tf2", tmp_path / "empty"
+    for name in ("saved_model", "checkpoint"):
+        (tf2 / name).mkdir(parents=True)
+    empty.mkdir()
+    assert "TensorFlow 2 zoo" in identify(tf2).problem
+    assert "without a .pb file (it holds nothing)" in identify(empty).problem
+    (empty / "variables").mkdir()
+    assert "SavedModel" in identify(empty).problem
+
+
+def test_empty_missing_and_pipes_are_refused_without_waiting(tmp_path):
+    (tmp_path / "empty.pbtxt").touch()
+    with pytest.raises(ModelError, match="the file is empty"):
+        identify(tmp_path / "empty.pbtxt")
+    with pytest.raises(ModelError, match="No such file"):
+        identify(tmp_path / "none.pb")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.pb")
+        with pytest.raises(ModelError, match="needed a file, got a pipe"):
+            identify(tmp_path / "pipe.pb")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_no_permission_is_said(tmp_path):
+    path = tmp_path / "a.pb"
+    path.write_bytes(graph_bytes())
+    path.chmod(0)
+    with pytest.raises(ModelError, match="Permission denied"):
+        identify(path)
+
+
+def test_folder_finds_the_files_of_a_model(tmp_path):
+    (tmp_path / "frozen_inference_graph.pb").write_bytes(graph_bytes())
+    (tmp_path / "other.pb").write_bytes(graph_bytes())
+    (tmp_path / "mask.pbtxt").write_text('node { name: "a" op: "B" }')
+    (tmp_path / "frozen_inference_graph.cvmask.pbtxt").write_text("# cached")
+    (tmp_path / "label_map.pbtxt").write_text("item { id: 1 }")
+    (tmp_path / "pipeline.config").write_text("model { }")
+    files = model_files(tmp_path)
+    assert files == ModelFiles(
+        tmp_path / "frozen_inference_graph.pb",
+        tmp_path / "mask.pbtxt",
+        tmp_path / "label_map.pbtxt",
+        tmp_path / "pipeline.config",
+    )
+    (tmp_path / "frozen_inference_graph.pb").unlink()
+    (tmp_path / "third.pb").write_bytes(graph_bytes())
+    with pytest.raises(ModelError, match=r"which graph\? Give one of: other\.pb, third\.pb"):
+        model_files(tmp_path)
+
+
+def problems(graph, text=None, labels=None):
+    return check.check(ModelFiles(graph, text), labels).problems
+
+
+def test_swapped_files_are_said(tmp_path):
+    graph, text = tmp_path / "a.pbtxt", tmp_path / "a.pb"
+    graph.write_bytes(graph_bytes())
+    text.write_text('node { name: "a" op: "B" }')
+    assert "are swapped" in problems(text, graph)[0]
+    assert "needed a binary frozen graph, got a text file" in problems(text)[0]
+    assert "needed a text graph (.pbtxt), got a graph file" in problems(graph, graph)[0]
+
+
+def test_truncated_graph_is_a_problem(tmp_path):
+    path = tmp_path / "a.pb"
+    path.write_bytes(skeleton("mask_rcnn_inception_v2").read_bytes()[:100_000])
+    assert "truncated" in problems(path)[0]
+
+
+def test_faster_rcnn_is_a_problem(tmp_path):
+    b = Builder()
+    b.node("Placeholder", "image_tensor", dtype=Type(4))
+    b.node("CropAndResize", "crop", "image_tensor")
+    b.node("Identity", "detection_boxes", "crop")
+    path = tmp_path / "a.pb"
+    path.write_bytes(b.bytes())
+    assert "a Faster R-CNN" in problems(path)[0]
+
+
+def test_official_text_graph_fits_its_constants():
+    frozen = read_graph(skeleton("mask_rcnn_inception_v2_coco_2018_01_28.consts"))
+    assert check.mismatches(frozen, read_text(shared(*OFFICIAL))) == []
+
+
+def test_text_graph_of_another_model_is_a_problem():
+    found = check.mismatches(read_graph(skeleton("mask_rcnn_resnet50_atrous")), read_text(shared(*OFFICIAL)))
+    assert len(found) == 1
+    assert "is of another model than" in found[0]
+
+
+def test_text_graph_for_other_classes_is_a_problem():
+    text = shared(*OFFICIAL).read_text().replace("i: 90\n", "i: 80\n")
+    frozen = read_graph(skeleton("mask_rcnn_inception_v2_coco_2018_01_28.consts"))
+    found = check.mismatches(frozen, parse_text(text, "graph.pbtxt"))
+    assert "graph.pbtxt is made for 80 classes" in found[0]
+    assert "has 90" in found[0]
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [(90, None), (80, "without its gaps"), (91, "take the background out"), (3, "one line for each")],
+)
+def test_label_counts_that_do_not_fit_are_said(labels, words):
+    found = check.label_problems(labels, 90)
+    assert (found == []) if words is None else (words in found[0] and f"{labels} labels" in found[0])
+
+
+def test_stripped_weights_and_memory_are_said(tmp_path, monkeypatch):
+    path = skeleton("mask_rcnn_inception_v2")
+    assert "weights were stripped" in check.weight_problems(read_graph(path))[0]
+    monkeypatch.setattr(check, "available_memory", lambda: 1000)
+    assert "of memory" in check.memory_problems(path)[0]
+    monkeypatch.setattr(check, "available_memory", lambda: None)
+    assert check.memory_problems(path) == []
+
+
+def test_config_disagreements_are_sentences(tmp_path):
+    facts = describe(read_graph(skeleton("mask_rcnn_resnet50_atrous")))
+    config = shared("graphs", "mask_rcnn_resnet50_atrous.config")
+    assert disagreements(facts, read_config(config)) == []
+    other = tmp_path / "pipeline.config"
+    text = (
+        config.read_text()
+        .replace("num_classes: 90", "num_classes: 3")
+        .replace("min_dimension: 800", "min_dimension: 600")
+    )
+    other.write_text(text)
+    assert disagreements(facts, read_config(other)) == [
+        "num_classes is 3 in the config and 90 in the graph",
+        "min_dimension is 600 in the config and 800 in the graph",
+    ]
+    other.write_text("item { }")
+    with pytest.raises(ModelError, match=r"no model \{ faster_rcnn"):
+        read_config(other)
+
+
+def test_cache_gives_what_was_converted(tmp_path, monkeypatch):
+    monkeypatch.setenv("CVMASK_HOME", str(tmp_path / "home"))
+    model = tmp_path / "model.pb"
+    shutil.copy(skeleton("mask_rcnn_inception_v2"), model)
+    graph, facts = cache.converted(model)
+    place = tmp_path / "model.cvmask.pbtxt"
+    assert place.is_file()
+    assert not (tmp_path / "home").exists()
+    monkeypatch.setattr(cache, "convert_with_facts", lambda _: pytest.fail("the cache was not used"))
+    again, facts_again = cache.converted(model)
+    assert facts_again == facts
+    assert [n.name for n in again] == [n.name for n in graph]
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_cache_of_another_graph_or_damaged_is_not_used(tmp_path, monkeypatch):
+    monkeypatch.setenv("CVMASK_HOME", str(tmp_path / "home"))
+    model, place = tmp_path / "model.pb", tmp_path / "model.cvmask.pbtxt"
+    model.write_bytes(graph_bytes())
+    place.write_text(f"# cvmask 1 {'0' * 40}\n# {{}}\nnode {{ }}\n")
+    with pytest.raises(ModelError, match="not an Object Detection API Mask R-CNN"):
+        cache.converted(model)
+    place.write_bytes(f"# cvmask 1 {cache.fingerprint(model)}\n# {{}}\n\xff{{".encode("latin1"))
+    with pytest.raises(ModelError, match="not an Object Detection API Mask R-CNN"):
+        cache.converted(model)
+
+
+def test_cache_folder_is_used_where_the_model_is_read_only(tmp_path, monkeypatch):
+    monkeypatch.setenv("CVMASK_HOME", str(tmp_path / "home"))
+    beside = next(cache._places(tmp_path / "model.pb", "key"))
+    monkeypatch.setattr(
+        cache, "_places", lambda path, key: [tmp_path / "model.pb" / "x", cache.cache_folder() / "x"]
+    )
+    assert beside == tmp_path / "model.cvmask.pbtxt"
+    graph = parse_graph(graph_bytes())
+    facts = describe(read_graph(skeleton("mask_rcnn_inception_v2")))
+    monkeypatch.setattr(cache, "convert_with_facts", lambda _: (graph, facts))
+    (tmp_path / "model.pb").write_bytes(graph_bytes())
+    cache.converted(tmp_path / "model.pb")
+    assert (tmp_path / "home" / "x").is_file()

@@ -1,0 +1,117 @@
+"""cvmask doctor: findings, their cures, and what a bug report must not tell."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import pytest
+
+from cvmask.cli import checkup, doctor, target_check
+from cvmask.cli.checkup import Finding
+from cvmask.cli.main import main
+
+RUNS = {"effective": "cpu", "device": "CPU", "reason": "", "ms": 12.3}
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no process start: each target answers at once."""
+
+    def answer(name: str) -> dict[str, object]:
+        if name == "cuda":
+            return {"error": "OpenCV was built without CUDA"}
+        return {**RUNS, "reason": "" if name == "cpu" else "there is no OpenCL device"}
+
+    monkeypatch.setattr(checkup, "try_target", answer)
+
+
+def findings(check: object) -> dict[str, Finding]:
+    found = check()  # type: ignore[operator]
+    return {finding.topic: finding for finding in found}
+
+
+@pytest.mark.usefixtures("quick")
+def test_doctor_says_what_each_target_would_really_do(capsys: pytest.CaptureFixture[str]) -> None:
+    seen = findings(checkup.check_targets)
+    assert (seen["target cpu"].state, seen["target cpu"].text) == ("ok", "runs on CPU, 12 ms a 320x320 frame")
+    assert seen["target opencl"].text == "would run on cpu: there is no OpenCL device"
+    assert seen["target auto"].text.startswith("takes cpu, 12 ms")
+    assert (seen["target cuda"].state, seen["target cuda"].text) == ("note", "OpenCV was built without CUDA")
+
+
+@pytest.mark.usefixtures("quick")
+def test_doctor_prints_a_line_a_finding_and_the_same_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["doctor"])
+    text = capsys.readouterr().out
+    assert main(["doctor", "--json"]) == code
+    report = json.loads(capsys.readouterr().out)
+    for finding in report:
+        assert finding["topic"] in text
+        assert finding["state"] in ("ok", "note", "problem")
+    assert code == any(finding["state"] == "problem" for finding in report)
+    topics = {finding["topic"] for finding in report}
+    assert {"cvmask", "OpenCV", "CPU", "OpenCL", "target cpu", "video", "window", "model shapes"} <= topics
+
+
+def test_check_that_breaks_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def check_video() -> Iterator[Finding]:
+        raise OSError("disk full")
+        yield
+
+    monkeypatch.setattr(doctor, "CHECKS", (check_video,))
+    assert list(doctor.examine()) == [Finding("video", "problem", "the check failed: disk full")]
+
+
+def test_json_keeps_personal_folders_to_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CVMASK_HOME", str(tmp_path / "secret"))
+    monkeypatch.chdir(tmp_path)
+    text = doctor.without_paths(
+        json.dumps([f"{tmp_path}/secret/coco", f"{tmp_path}/x", "/home/anna/y", "C:\\Users\\anna\\z", "ok"])
+    )
+    assert json.loads(text)[0] == "CACHE/coco"
+    assert json.loads(text)[4] == "ok"
+    assert "anna" not in text
+    assert str(tmp_path) not in text
+
+
+@pytest.mark.parametrize(("version", "is_fine"), [("4.7.0", False), ("4.8.1", True), ("5.0.0", True), ("5.1.0", False)])
+def test_opencv_out_of_range_is_a_problem_with_its_cure(
+    version: str, is_fine: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cv2, "__version__", version)
+    monkeypatch.setattr(checkup, "_version_of", lambda name: "1" if name == "opencv-python" else "")
+    found = findings(checkup.check_versions)["OpenCV"]
+    assert (found.state == "ok") == is_fine
+    assert is_fine or "pip install" in found.cure
+
+
+def test_two_wheels_of_opencv_are_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkup, "_version_of", lambda name: "1" if "contrib" not in name else "")
+    found = findings(checkup.check_versions)["OpenCV"]
+    assert found.state == "problem"
+    assert found.cure == "pip uninstall opencv-python opencv-python-headless, then install one of them"
+
+
+def test_video_is_checked_by_writing_and_reading_it(tmp_path: Path) -> None:
+    assert checkup._writes(tmp_path / "clip.mp4")
+    assert not checkup._writes(tmp_path / "missing" / "clip.mp4")
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("import os; os.kill(os.getpid(), 11)", "the process crashed (signal 11)"),
+        ("raise SystemExit('no such thing')", "no such thing"),
+        ("print('nonsense')", "answered 'nonsense\\n'"),
+        ("import time; time.sleep(60)", "no answer within 1 seconds"),
+    ],
+)
+def test_target_that_takes_its_process_along_is_reported(
+    code: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(target_check, "_CODE", code)
+    timeout_s = 1 if "sleep" in code else 60
+    assert target_check.try_target("opencl", timeout_s) == {"error": expected}

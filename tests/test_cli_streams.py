@@ -1,0 +1,177 @@
+"""The command on videos and streams, in-process: files, messages, exit codes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from conftest import ROOT, random_detections
+
+from cvmask.cli import options, predict
+from cvmask.cli.main import main
+from cvmask.cli.stream_options import seconds
+from cvmask.detections import Detections
+from cvmask.runtime.model import Settings
+from cvmask.sinks import read_json_lines
+from cvmask.sources import Video
+
+
+class Model:
+    """Finds the same two random objects in each frame."""
+
+    labels = tuple(f"thing{index}" for index in range(90))
+    settings = Settings()
+    notes: tuple[str, ...] = ()
+    target = SimpleNamespace(reason="", warning="")
+
+    def detect(self, frame: np.ndarray) -> Detections:
+        return random_detections(np.random.default_rng(1), 2, (frame.shape[0], frame.shape[1]))
+
+    def clone(self) -> Model:
+        return Model()
+
+
+@pytest.fixture(autouse=True)
+def _fake_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(options, "load_model", lambda args: Model())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+
+
+def write_clip(path: str, frames: int = 6) -> str:
+    writer = cv2.VideoWriter(path, cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    for index in range(frames):
+        writer.write(np.full((48, 64, 3), 20 * index % 256, np.uint8))
+    writer.release()
+    return path
+
+
+def test_video_becomes_a_video_and_json_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    write_clip("in.avi")
+    assert main(["predict", "in.avi", "--save-json", "--track", "--workers", "2"]) == 0
+    assert len(list(Video("cvmask_out/in.mp4"))) == 6
+    found = [detections for _, detections in read_json_lines("cvmask_out/in.jsonl")]
+    assert [list(detections.tracker_id) for detections in found] == [[1, 2]] * 6  # type: ignore[arg-type]
+    out = capsys.readouterr().out
+    assert out.startswith("in.avi: frames: 6 read, 6 written, 0 dropped, 0 failed; ")
+    assert "-> cvmask_out/in.mp4, cvmask_out/in.jsonl" in out
+
+
+def test_part_of_a_video() -> None:
+    write_clip("in.avi", 20)
+    assert main(["predict", "in.avi", "-o", "o.mp4", "--start", "0.5", "--end", "0:01.5", "--stride", "2"]) == 0
+    assert len(list(Video("o.mp4"))) == 5
+
+
+def test_pictures_and_videos_together_go_on_after_a_bad_one(capsys: pytest.CaptureFixture[str]) -> None:
+    write_clip("in.avi")
+    cv2.imwrite("a.png", np.zeros((48, 64, 3), np.uint8))
+    Path("bad.mp4").write_text("no video")
+    assert main(["predict", "a.png", "bad.mp4", "in.avi", "-o", "out"]) == 3
+    assert sorted(os.listdir("out")) == ["a.png", "in.mp4"]
+    assert "bad.mp4: no video that OpenCV can open" in capsys.readouterr().err
+
+
+def test_only_bad_videos_fail() -> None:
+    assert main(["predict", "gone.mp4"]) == 1
+    assert not Path("cvmask_out").exists() or os.listdir("cvmask_out") == []
+
+
+def test_one_output_file_for_several_videos_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    write_clip("a.avi")
+    write_clip("b.avi")
+    assert main(["predict", "a.avi", "b.avi", "-o", "out.mp4"]) == 1
+    assert "out.mp4 is one file for several sources: give a folder" in capsys.readouterr().err
+
+
+def test_missing_camera_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "93"]) == 1
+    assert "camera 93: /dev/video93 does not exist" in capsys.readouterr().err
+
+
+def test_show_without_a_display_is_one_line_and_the_run_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    write_clip("in.avi")
+    assert main(["predict", "in.avi", "-o", "o.mp4", "--show"]) == 0
+    assert "no window can be shown" in capsys.readouterr().err
+    assert len(list(Video("o.mp4"))) == 6
+
+
+def test_render_draws_the_same_again(capsys: pytest.CaptureFixture[str]) -> None:
+    write_clip("in.avi")
+    assert main(["predict", "in.avi", "-o", "o.avi", "--save-json"]) == 0
+    assert main(["render", "in.avi", "o.jsonl", "-o", "again.avi"]) == 0
+    assert Path("o.avi").read_bytes() == Path("again.avi").read_bytes()
+    assert main(["render", "in.avi", "o.jsonl", "-o", "less.avi", "--conf", "0.99", "--no-masks"]) == 0
+    assert Path("less.avi").read_bytes() != Path("again.avi").read_bytes()
+    assert main(["render", "in.avi", "gone.jsonl", "-o", "x.mp4"]) == 1
+
+
+@pytest.mark.parametrize("flags", [["--stride", "0"], ["--start", "x"], ["--raw-size", "9"], ["--rate", "0"]])
+def test_wrong_values_are_wrong_usage(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["predict", "in.avi", *flags])
+    assert caught.value.code == 2
+    assert "needed" in capsys.readouterr().err
+
+
+def test_seconds_are_read_in_three_forms() -> None:
+    assert [seconds(text) for text in ("90", "1:30", "0:01:30.5")] == [90, 90, 90.5]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_finishes_the_video_and_it_plays(tmp_path: Path, number: int) -> None:
+    program = f"""
+        import sys, time
+        sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
+        import test_cli_streams as t
+        class Slow(t.Model):
+            def detect(self, frame):
+                time.sleep(0.05)
+                return super().detect(frame)
+        t.options.load_model = lambda args: Slow()
+        sys.exit(t.main(["predict", "in.avi", "-o", "out.mp4", "--save-json"]))
+    """
+    write_clip("in.avi", 2000)
+    child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)], stderr=subprocess.PIPE)
+    lines = tmp_path / "out.jsonl"
+    for _ in range(600):
+        if lines.exists() and lines.read_bytes().count(b"\n") > 5:
+            break
+        time.sleep(0.1)
+    child.send_signal(number)
+    _, message = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert b"Traceback" not in message
+    count = len(list(Video("out.mp4")))
+    assert 5 < count < 2000
+    assert count == len(list(read_json_lines(lines)))
+
+
+def test_stdin_and_addresses_get_names_of_their_own() -> None:
+    from cvmask.cli.streams import is_stream, stem_of
+
+    places = ["-", "0", "rtsp://me:secret@cam.local:554/live?x=1", "a/b.mkv"]
+    assert [stem_of(place) for place in places] == ["stdin", "camera0", "cam.local_554_live", "b"]
+    assert all(is_stream(place) for place in places)
+    assert not is_stream("a.png")
+
+
+def test_predict_lists_its_stream_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["predict", "--help"])
+    text: Any = capsys.readouterr().out
+    for flag in ("--start", "--end", "--stride", "--track", "--workers", "--every-frame", "--raw-size"):
+        assert flag in text
+    assert predict.EPILOG.splitlines()[1].strip() in text

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from graph_builder import OFFICIAL, filled
+from graph_builder import shared as shared_file
+
+import cvmask
+from cvmask import bundled, loading, scenes
+
+FOLDER = bundled.path("models/shapes")
+
+
+def test_load_takes_a_name_a_folder_and_a_graph_file() -> None:
+    frame = scenes.make_scene(3).image
+    by_name = cvmask.load("shapes")
+    found = by_name.detect(frame)
+    for place in (FOLDER, str(FOLDER), FOLDER / "frozen_inference_graph.pb"):
+        model = cvmask.load(place)
+        assert model.labels == by_name.labels
+        assert model.resizer == by_name.resizer
+        assert model.detect(frame) == found
+
+
+def test_load_of_a_graph_alone_makes_its_text(tmp_path: Path) -> None:
+    shutil.copy(FOLDER / "frozen_inference_graph.pb", tmp_path / "mine.pb")
+    frame = scenes.make_scene(3).image
+    model = cvmask.load(tmp_path / "mine.pb")
+    assert model.labels == tuple(f"class {i}" for i in range(8))
+    assert model.resizer == cvmask.load("shapes").resizer
+    assert model.detect(frame) == cvmask.load("shapes").detect(frame)
+
+
+def test_load_takes_labels_as_names_as_a_file_and_as_a_label_map(tmp_path: Path) -> None:
+    names = [f"thing {i}" for i in range(8)]
+    (tmp_path / "names.txt").write_text("\n".join(names))
+    (tmp_path / "map.pbtxt").write_text("item { id: 2 name: 'two' }")
+    assert cvmask.load("shapes", labels=names).labels == tuple(names)
+    assert cvmask.load("shapes", labels=tmp_path / "names.txt").labels == tuple(names)
+    assert cvmask.load("shapes", labels=tmp_path / "map.pbtxt").labels[:3] == ("class 0", "two", "class 2")
+
+
+@pytest.mark.parametrize(
+    ("classes", "ids"),
+    [(["circle"], (0,)), (["Arrow", "star"], (3, 7)), ([1, "5"], (1, 5)), ([], ()), (["ring", 5], (5,))],
+)
+def test_class_ids_takes_names_and_ids(classes: list[str | int], ids: tuple[int, ...]) -> None:
+    assert loading.class_ids(classes, scenes.LABELS) == ids
+
+
+@pytest.mark.parametrize("item", ["circel", "8", 8, -1, ""])
+def test_class_ids_refuses_what_is_not_there(item: str | int) -> None:
+    with pytest.raises(ValueError, match="there is no class"):
+        loading.class_ids([item], scenes.LABELS)
+
+
+def test_load_refuses_options_out_of_range_before_it_reads_anything() -> None:
+    with pytest.raises(ValueError, match="score_threshold"):
+        cvmask.load("no such model", score_threshold=2)
+
+
+def test_load_of_an_unknown_target_is_a_target_error() -> None:
+    with pytest.raises(cvmask.TargetError, match="abacus"):
+        cvmask.load("shapes", target="abacus")
+
+
+def test_proposals_change_the_first_stage() -> None:
+    frame = scenes.make_scene(7, objects=8).image
+    few = cvmask.load("shapes", proposals=4, score_threshold=0.05).detect(frame)
+    many = cvmask.load("shapes", score_threshold=0.05).detect(frame)
+    assert len(few) < len(many)
+
+
+def test_official_text_graph_goes_with_its_graph(tmp_path: Path) -> None:
+    """The pair most users have: here the graph holds the constants only, with seeded weights."""
+    text = shared_file(*OFFICIAL)
+    graph = filled("mask_rcnn_inception_v2_coco_2018_01_28.consts")
+    shutil.copy(text, tmp_path)
+    (tmp_path / "frozen_inference_graph.pb").symlink_to(graph)
+    model = cvmask.load(tmp_path, size="128x128", score_threshold=0.0)
+    assert len(model.labels) == 90
+    assert model.labels[0] == "person"
+    found = model.detect(np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8))
+    assert found.soft_masks.shape[1:] == (15, 15)

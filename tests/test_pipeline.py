@@ -1,0 +1,292 @@
+"""The loop: everything in order, everything stops, everything is told once."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import random_detections
+
+from cvmask.detections import Detections
+from cvmask.errors import SinkError, SourceError
+from cvmask.pipeline import annotate
+from cvmask.sinks import Sink, read_json_lines
+from cvmask.sources import Frame, Newest, Source, Video
+
+# CVMASK_TEST_FRAMES=10000 makes the test of memory a long one.
+MANY_FRAMES = int(os.environ.get("CVMASK_TEST_FRAMES", "1300"))
+
+
+failed_at_s = [0.0]
+
+
+def fail(error: Exception) -> None:
+    """Raise, and note when."""
+    failed_at_s[0] = time.monotonic()
+    raise error
+
+
+class Fake(Source):
+    """Small grey frames, as many as wanted; frame i has the grey i modulo 256."""
+
+    def __init__(self, count: int = 10, live: bool = False, pause_s: float = 0, fail_at: int = -1) -> None:
+        self.name, self.live, self.length = "fake", live, count
+        self._pause_s, self._fail_at = pause_s, fail_at
+        self.closed = threading.Event()
+
+    def _frames(self) -> Iterator[Frame]:
+        for index in range(self.length or 0):
+            if self.closed.wait(self._pause_s) or self.closed.is_set():
+                return
+            if index == self._fail_at:
+                fail(SourceError("fake: broke"))
+            image = np.full((8, 8, 3), index % 256, np.uint8)
+            now_s = time.monotonic() if self.live else None
+            yield Frame(image, index, index / 25, self.name, taken_at_s=now_s)
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+class Model:
+    """Finds one object whose confidence tells the grey of the frame."""
+
+    def __init__(self, pause_s: float = 0, fail_at: int = -1) -> None:
+        self.pause_s, self.fail_at = pause_s, fail_at
+        self.clones: list[Model] = []
+        self.calls = 0
+
+    def detect(self, frame: np.ndarray) -> Detections:
+        grey = int(frame[0, 0, 0])
+        self.calls += 1
+        time.sleep(self.pause_s * (1 + grey % 3) / 2)
+        if grey == self.fail_at:
+            fail(ZeroDivisionError("in the model"))
+        one = random_detections(np.random.default_rng(0), 1, (frame.shape[0], frame.shape[1]))
+        return Detections(one.xyxy, np.float32([grey / 255]), one.class_id, one.soft_masks, one.frame_size)
+
+    def clone(self) -> Model:
+        self.clones.append(Model(self.pause_s, self.fail_at))
+        return self.clones[-1]
+
+
+class Collect(Sink):
+    """Keeps what was written."""
+
+    def __init__(self, fail_at: int = -1, main_thread: bool = False) -> None:
+        self.fail_at, self.main_thread = fail_at, main_thread
+        self.indices: list[int] = []
+        self.end = ""
+
+    def write(
+        self, image: np.ndarray, frame: Frame | None = None, detections: Detections | None = None
+    ) -> None:
+        assert frame is not None
+        if frame.index == self.fail_at:
+            fail(SinkError("collect: full"))
+        self.indices.append(frame.index)
+
+    def close(self) -> None:
+        self.end = "closed"
+
+    def discard(self) -> None:
+        self.end = "discarded"
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_stays() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    left = [thread for thread in threading.enumerate() if thread not in before]
+    assert left == []
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_every_frame_comes_once_and_in_order(workers: int) -> None:
+    sink, model = Collect(), Model(pause_s=0.002)
+    run = annotate(Fake(60), model, outputs=[sink], workers=workers)
+    results = list(run)
+    assert [result.frame.index for result in results] == list(range(60))
+    assert [round(255 * float(r.detections.confidence[0])) for r in results] == list(range(60))
+    assert sink.indices == list(range(60))
+    assert sink.end == "closed"
+    assert (run.summary.read, run.summary.written, run.summary.dropped, run.summary.failed) == (60, 60, 0, 0)
+    assert len(model.clones) == workers - 1
+    assert all(clone.calls > 0 for clone in model.clones)
+
+
+def test_stages_overlap() -> None:
+    class SlowSink(Collect):
+        def write(self, *arguments: object) -> None:
+            time.sleep(0.1)
+
+    began = time.perf_counter()
+    annotate(Fake(12, pause_s=0.1), Model(pause_s=0.1), outputs=[SlowSink()]).run()
+    # One after another they would take 12 * 0.3 s.
+    assert time.perf_counter() - began < 2.4
+
+
+@pytest.mark.parametrize("place", ["source", "model", "output", "window", "tracker", "loop"])
+def test_an_error_anywhere_ends_everything_and_is_raised_once(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Fake(10_000, fail_at=5 if place == "source" else -1)
+    model = Model(fail_at=5 if place == "model" else -1)
+    sink = Collect(fail_at=5 if place in ("output", "window") else -1, main_thread=place == "window")
+    run = annotate(source, model, outputs=[sink], workers=2, track=place == "tracker")
+    if place == "tracker":
+        monkeypatch.setattr("cvmask.tracking.match", lambda scores: fail(ZeroDivisionError()))
+    expected = {"source": SourceError, "output": SinkError, "window": SinkError}.get(place, ZeroDivisionError)
+
+    def go() -> None:
+        for result in run:
+            if place == "loop" and result.frame.index == 5:
+                raise ZeroDivisionError
+
+    with pytest.raises(expected):
+        go()
+    assert time.monotonic() - failed_at_s[0] < 2
+    assert source.closed.is_set()
+    # An error of the loop's body is not the run's: all before it is kept.
+    assert sink.end == ("closed" if place == "loop" else "discarded")
+
+
+def test_an_interrupted_run_keeps_its_outputs(tmp_path: Path) -> None:
+    class Interrupt(Collect):
+        def write(self, image: np.ndarray, frame: Frame | None = None, detections: object = None) -> None:
+            if frame is not None and frame.index == 30:
+                raise KeyboardInterrupt
+
+    out = tmp_path / "out.mp4"
+    run = annotate(Fake(10_000), Model(), outputs=[str(out), Interrupt(main_thread=True)])
+    with pytest.raises(KeyboardInterrupt):
+        run.run()
+    assert len(list(Video(out))) >= 30
+
+
+def test_a_lost_live_source_keeps_its_outputs() -> None:
+    sink = Collect()
+    with pytest.raises(SourceError, match="broke"):
+        annotate(Fake(10, live=True, fail_at=5), Model(), outputs=[sink]).run()
+    assert sink.end == "closed"
+
+
+def test_leaving_the_loop_releases_the_source_and_finishes_the_outputs() -> None:
+    source, sink = Fake(10_000), Collect()
+    for result in annotate(source, Model(), outputs=[sink]):
+        if result.frame.index == 3:
+            break
+    assert source.closed.is_set()
+    assert sink.end == "closed"
+    assert sink.indices[:4] == [0, 1, 2, 3]
+
+
+def test_a_run_that_was_never_begun_opens_and_closes() -> None:
+    source, sink = Fake(), Collect()
+    with annotate(source, Model(), outputs=[sink]):
+        pass
+    assert source.closed.is_set()
+    assert sink.end == "closed"
+
+
+def test_a_run_goes_once() -> None:
+    run = annotate(Fake(2), Model())
+    run.run()
+    with pytest.raises(RuntimeError, match="call annotate again"):
+        run.run()
+
+
+def test_a_closed_window_ends_the_run() -> None:
+    class Closing(Collect):
+        def write(self, image: np.ndarray, frame: Frame | None = None, detections: object = None) -> None:
+            assert threading.current_thread() is threading.main_thread()
+            self.ended = frame is not None and frame.index == 3
+
+    summary = annotate(Fake(10_000), Model(), outputs=[Closing(main_thread=True)]).run()
+    assert summary.read < 40
+
+
+def test_a_slow_reader_of_results_does_not_fill_memory() -> None:
+    run = annotate(Fake(200), Model())
+    for result in run:
+        if result.frame.index < 20:
+            time.sleep(0.005)
+            assert run.summary.read - result.frame.index <= 7
+
+
+def test_memory_does_not_grow_over_many_frames() -> None:
+    class Nothing(Model):
+        def detect(self, frame: np.ndarray) -> Detections:
+            return Detections.empty((8, 8))
+
+    sizes = []
+    tracemalloc.start()
+    try:
+        for result in annotate(Fake(MANY_FRAMES), Nothing(), track=True):
+            if result.frame.index in (300, MANY_FRAMES - 1):
+                sizes.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert sizes[1] - sizes[0] < 10 * MANY_FRAMES
+
+
+def test_a_live_source_is_never_stale() -> None:
+    run = annotate(Newest(Fake(100, live=True, pause_s=0.005)), Model(pause_s=0.05))
+    indices = [result.frame.index for result in run]
+    assert indices == sorted(set(indices))
+    assert run.summary.dropped > 50
+    assert run.summary.read + run.summary.dropped == 100
+    # A frame waits for the worker, not in a queue: at most about one frame's time, were the machine idle.
+    assert run.summary.stages["age"].mean_s < 0.03
+
+
+def test_every_frame_of_a_live_source_if_wanted() -> None:
+    run = annotate(Fake(30, live=True, pause_s=0.001), Model(pause_s=0.005))
+    assert len(list(run)) == 30
+
+
+def test_pictures_that_cannot_be_read_are_counted(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((8, 8, 3), np.uint8))
+    (tmp_path / "b.png").write_bytes(b"none")
+    errors: list[SourceError] = []
+    run = annotate(tmp_path, Model(), outputs=[tmp_path / "out"], on_error=errors.append)
+    assert run.run().failed == len(errors) == 1
+    assert os.listdir(tmp_path / "out") == ["a.png"]
+
+
+def test_outputs_are_opened_by_name(tmp_path: Path) -> None:
+    annotate(Fake(12), Model(), outputs=[tmp_path / "a.mp4", tmp_path / "a.jsonl"], track=True).run()
+    assert len(list(Video(tmp_path / "a.mp4"))) == 12
+    found = [detections for _, detections in read_json_lines(tmp_path / "a.jsonl")]
+    assert [detections.tracker_id.tolist() for detections in found] == [[1]] * 12  # type: ignore[union-attr]
+
+
+def test_an_output_that_cannot_be_opened_releases_everything(tmp_path: Path) -> None:
+    source, sink = Fake(), Collect()
+    with pytest.raises(SinkError, match="ends in one of"):
+        annotate(source, Model(), outputs=[sink, tmp_path / "a.xyz"])
+    assert source.closed.is_set()
+    assert sink.end == "discarded"
+
+
+def test_annotate_refuses_nonsense() -> None:
+    with pytest.raises(ValueError, match="workers must be at least 1"):
+        annotate(Fake(), Model(), workers=0)
+    with pytest.raises(TypeError, match="stride: give these to open_source"):
+        annotate(Fake(), Model(), stride=2)
+
+
+def test_summary_says_what_happened() -> None:
+    summary = annotate(Fake(5), Model(pause_s=0.01)).run()
+    lines = summary.lines()
+    assert lines[0].startswith("frames: 5 read, 5 written, 0 dropped, 0 failed; ")
+    assert [line.split()[0] for line in lines[1:]] == ["read", "detect", "draw", "write"]
+    detect = summary.stages["detect"]
+    assert 0.005 < detect.mean_s <= detect.percentile_s(1.0) * 1.02

@@ -1,0 +1,115 @@
+"""Drawing again from JSON lines gives the same pixels, and other settings give what they say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import random_detections
+
+from cvmask.detections import Detections
+from cvmask.errors import SourceError
+from cvmask.pipeline import annotate
+from cvmask.rendering import render
+from cvmask.sinks import Sink, read_json_lines
+from cvmask.sources import Frame, Video
+
+
+class Model:
+    """Finds other random objects in each frame."""
+
+    labels = ("dog", "cat") * 45
+
+    def __init__(self) -> None:
+        self.rng = np.random.default_rng(0)
+
+    def detect(self, frame: np.ndarray) -> Detections:
+        return random_detections(self.rng, 4, (frame.shape[0], frame.shape[1]))
+
+
+class Keep(Sink):
+    def __init__(self) -> None:
+        self.images: list[np.ndarray] = []
+        self.counts: list[int] = []
+
+    def write(
+        self, image: np.ndarray, frame: Frame | None = None, detections: Detections | None = None
+    ) -> None:
+        assert detections is not None
+        self.images.append(image)
+        self.counts.append(len(detections))
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    path = tmp_path / "in.avi"
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"MJPG"), 10, (96, 64))
+    for index in range(8):
+        writer.write(np.full((64, 96, 3), 20 * index, np.uint8))
+    writer.release()
+    return path
+
+
+@pytest.fixture
+def lines(clip: Path) -> tuple[Path, Keep]:
+    first = Keep()
+    lines = clip.with_name("out.jsonl")
+    annotate(clip, Model(), outputs=[first, lines], track=True, style={"color_by": "instance"}).run()
+    return lines, first
+
+
+def test_rendering_with_the_same_settings_gives_the_same_pixels(clip: Path, lines: tuple[Path, Keep]) -> None:
+    again = Keep()
+    summary = render(clip, lines[0], [again], style={"color_by": "instance"})
+    assert summary.written == 8
+    assert len(again.images) == len(lines[1].images) == 8
+    assert all(np.array_equal(new, old) for new, old in zip(again.images, lines[1].images))
+
+
+def test_rendering_filters_by_score_and_class(clip: Path, lines: tuple[Path, Keep]) -> None:
+    all_found = [found for _, found in read_json_lines(lines[0])]
+    for options, expected in [
+        ({"score_threshold": 0.5}, [int((found.confidence > 0.5).sum()) for found in all_found]),
+        ({"classes": ["cat"]}, [int((found.class_id % 2 == 1).sum()) for found in all_found]),
+        ({"classes": [all_found[0].class_id[0]]}, None),
+    ]:
+        again = Keep()
+        render(clip, lines[0], [again], **options)  # type: ignore[arg-type]
+        assert again.counts == expected if expected else sum(again.counts) > 0
+
+
+def test_rendering_writes_a_video(clip: Path, lines: tuple[Path, Keep], tmp_path: Path) -> None:
+    render(clip, lines[0], [tmp_path / "again.mp4"])
+    assert len(list(Video(tmp_path / "again.mp4"))) == 8
+
+
+def test_rendering_part_of_a_run_finds_its_frames(clip: Path, tmp_path: Path) -> None:
+    annotate(clip, Model(), outputs=[tmp_path / "part.jsonl"], start_s=0.2, end_s=0.7, stride=2).run()
+    again, messages = Keep(), []
+    render(clip, tmp_path / "part.jsonl", [again], on_message=messages.append)
+    assert [round(image.mean()) for image in again.images] != []
+    assert len(again.images) == 3
+    assert messages == [f"{tmp_path}/part.jsonl: has no line for 4 frames; they are left out"]
+
+
+def test_rendering_refuses_what_does_not_belong_together(
+    clip: Path, lines: tuple[Path, Keep], tmp_path: Path
+) -> None:
+    other = tmp_path / "other.png"
+    cv2.imwrite(str(other), np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(SourceError, match=r"is of frames of 96x64, .*other.png has 8x8"):
+        render(other, lines[0], [])
+    small = tmp_path / "small.png"
+    cv2.imwrite(str(small), np.zeros((64, 96, 3), np.uint8))
+    with pytest.raises(SourceError, match=r"small.png: has no frame 1, which .*out.jsonl has"):
+        render(small, lines[0], [])
+    (tmp_path / "empty.jsonl").touch()
+    with pytest.raises(SourceError, match="holds no line"):
+        render(clip, tmp_path / "empty.jsonl", [])
+    with pytest.raises(SourceError, match="knows no class 'horse'"):
+        render(clip, lines[0], [], classes=["horse"])

@@ -1,0 +1,352 @@
+"""What every output keeps to, and what each one writes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import random_detections
+
+from cvmask.detections import Detections
+from cvmask.errors import SinkError, SourceError
+from cvmask.sinks import ImageFolder, JsonLines, Sink, VideoFile, open_sink, read_json_lines
+from cvmask.sources import Frame, Video, read_image
+
+NTSC_FILM = Fraction(24000, 1001)
+VIDEOS = ["out.mp4", "out.mov", "out.mkv", "out.avi"]
+ALL = [*VIDEOS, "out.jsonl", "out.png", "folder"]
+
+
+def frames(count: int, size_wh: tuple[int, int] = (64, 48), rate: float = 25) -> Iterator[Frame]:
+    """Make frames whose grey is 8 times their index."""
+    for index in range(count):
+        grey = np.full((size_wh[1], size_wh[0], 3), 8 * index, np.uint8)
+        yield Frame(grey, index, index / rate, "made.mp4")
+
+
+def write_all(sink: Sink, count: int) -> None:
+    for frame in frames(count):
+        sink.write(frame.image, frame, Detections.empty((48, 64)))
+
+
+def write_and_raise(path: Path, error: BaseException) -> None:
+    with open_sink(path) as sink:
+        write_all(sink, 1 if path.suffix == ".png" else 3)
+        raise error
+
+
+def count_for(name: str) -> int:
+    return 1 if name == "out.png" else 5
+
+
+@pytest.fixture(params=[False, True], ids=["opencv", "pyav"])
+def use_av(request: pytest.FixtureRequest) -> bool:
+    if request.param:
+        pytest.importorskip("av", reason="needs PyAV: pip install 'cvmask[av]'")
+    return bool(request.param)
+
+
+# The contract
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_sink_leaves_its_output(tmp_path: Path, name: str) -> None:
+    with open_sink(tmp_path / "deep" / name) as sink:
+        write_all(sink, count_for(name))
+        sink.close()
+    assert os.listdir(tmp_path / "deep") == [name]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_sink_without_frames_leaves_no_broken_output(tmp_path: Path, name: str) -> None:
+    with open_sink(tmp_path / name):
+        pass
+    assert os.listdir(tmp_path) in ([], ["out.jsonl"])
+
+
+@pytest.mark.parametrize("name", VIDEOS)
+def test_sink_discards_after_an_error(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"older")
+    with pytest.raises(ZeroDivisionError):
+        write_and_raise(tmp_path / name, ZeroDivisionError())
+    assert os.listdir(tmp_path) == [name]
+    assert (tmp_path / name).read_bytes() == b"older"
+
+
+@pytest.mark.parametrize("name", VIDEOS)
+def test_sink_finishes_when_interrupted(tmp_path: Path, name: str) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        write_and_raise(tmp_path / name, KeyboardInterrupt())
+    assert len(list(Video(tmp_path / name))) == 3
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_sink_names_a_place_that_cannot_be_written(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SinkError, match=r"file.* cannot be written: ") as caught:
+        write_and_raise(tmp_path / "file" / name, AssertionError())
+    assert "\n" not in str(caught.value)
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.jsonl", "folder/out.png"])
+def test_full_disk_is_one_line_and_leaves_nothing_broken(small_disk: Path, name: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
+    many = random_detections(np.random.default_rng(0), 40, (480, 640))
+    target = small_disk / ("" if name.startswith("folder") else name)
+
+    def fill() -> None:
+        with open_sink(target) as sink:
+            for index in range(2000):
+                sink.write(noise, Frame(noise, index, index / 25, "noise.mp4"), many)
+
+    with pytest.raises(SinkError, match=r"cannot be written|the disk is full") as caught:
+        fill()
+    assert "\n" not in str(caught.value)
+    left = [path for path in small_disk.iterdir() if path.suffix != ".png"]
+    assert left == ([target] if name == "out.jsonl" else [])
+    if name == "out.jsonl":
+        assert len(list(read_json_lines(target))) > 1
+    for path in small_disk.glob("*.png"):
+        read_image(path)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    place = tmp_path / "disk"
+    place.mkdir()
+    if shutil.which("mount") is None or os.geteuid() != 0:
+        pytest.skip("needs root to mount a small tmpfs")
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(place)], capture_output=True)
+    if done.returncode != 0:
+        pytest.skip("cannot mount a small tmpfs here")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+# Videos
+
+
+@pytest.mark.parametrize("name", VIDEOS)
+def test_video_holds_every_frame_in_order(tmp_path: Path, name: str, use_av: bool) -> None:
+    with VideoFile(tmp_path / name, frame_rate=Fraction(25), use_av=use_av) as sink:
+        write_all(sink, 20)
+    grey = [frame.image.mean() for frame in Video(tmp_path / name)]
+    assert grey == pytest.approx([8 * index for index in range(20)], abs=4)
+
+
+@pytest.mark.parametrize("rate", [Fraction(30000, 1001), NTSC_FILM, Fraction(25), Fraction(179, 6)])
+def test_mp4_keeps_the_rate_exactly(tmp_path: Path, rate: Fraction, use_av: bool) -> None:
+    with VideoFile(tmp_path / "out.mp4", frame_rate=rate, use_av=use_av) as sink:
+        black = np.zeros((16, 16, 3), np.uint8)
+        for index in range(30):
+            sink.write(black, Frame(black, index, float(index / rate), ""))
+    video = Video(tmp_path / "out.mp4")
+    assert video.frame_rate == rate
+    assert [frame.time_s for frame in video] == pytest.approx([float(index / rate) for index in range(30)])
+
+
+def test_mp4_keeps_varying_times(tmp_path: Path, use_av: bool) -> None:
+    times = [5, 5.04, 5.05, 6.5, 6.51, 9]
+    with VideoFile(tmp_path / "out.mp4", frame_rate=Fraction(25), use_av=use_av) as sink:
+        for index, time_s in enumerate(times):
+            image = np.full((16, 16, 3), 30 * index, np.uint8)
+            sink.write(image, Frame(image, index, time_s, ""))
+    written = list(Video(tmp_path / "out.mp4"))
+    assert [frame.time_s for frame in written] == pytest.approx([time_s - 5 for time_s in times], abs=2e-5)
+    assert [frame.image.mean() for frame in written] == pytest.approx([30 * i for i in range(6)], abs=4)
+
+
+def test_avi_holds_a_frame_until_the_next_is_due(tmp_path: Path) -> None:
+    with VideoFile(tmp_path / "out.avi", frame_rate=Fraction(10)) as sink:
+        for index, time_s in enumerate([0, 0.1, 0.5]):
+            image = np.full((16, 16, 3), 100 * index, np.uint8)
+            sink.write(image, Frame(image, index, time_s, ""))
+    grey = [frame.image.mean() for frame in Video(tmp_path / "out.avi")]
+    assert grey == pytest.approx([0, 100, 100, 100, 100, 200], abs=4)
+
+
+@pytest.mark.parametrize("size_wh", [(1, 1), (2, 2), (15, 9), (64, 33)])
+def test_odd_sides_gain_a_row(tmp_path: Path, size_wh: tuple[int, int], use_av: bool) -> None:
+    messages: list[str] = []
+    with VideoFile(tmp_path / "out.mp4", on_message=messages.append, use_av=use_av) as sink:
+        sink.write(np.full((size_wh[1], size_wh[0], 3), 200, np.uint8))
+    (frame,) = Video(tmp_path / "out.mp4")
+    width, height = size_wh[0] + size_wh[0] % 2, size_wh[1] + size_wh[1] % 2
+    assert frame.image.shape == (height, width, 3)
+    assert frame.image.min() > 190
+    assert len(messages) == (size_wh != (2, 2))
+
+
+def test_frames_of_another_size_are_fitted_in(tmp_path: Path) -> None:
+    messages: list[str] = []
+    with VideoFile(tmp_path / "out.avi", on_message=messages.append) as sink:
+        for height, width in [(40, 80), (40, 20), (80, 160), (40, 80)]:
+            sink.write(np.full((height, width, 3), 200, np.uint8))
+    means = [frame.image.mean() for frame in Video(tmp_path / "out.avi")]
+    assert means == pytest.approx([200, 50, 200, 200], abs=4)
+    assert messages == [f"{tmp_path}/out.avi: frames of 20x40 are fitted into 80x40"]
+
+
+def test_sound_is_copied_with_pyav(shared: Path, tmp_path: Path) -> None:
+    av = pytest.importorskip("av", reason="needs PyAV: pip install 'cvmask[av]'")
+    source = Video(shared / "data" / "odd_video" / "with_audio_aac.mp4", start_s=0.5)
+    with open_sink(tmp_path / "out.mp4", source=source) as sink:
+        for frame in source:
+            sink.write(frame.image[::8, ::8], frame)
+    with av.open(str(tmp_path / "out.mp4")) as written:
+        sound = written.streams.audio[0]
+        assert sound.codec_context.name == "aac"
+        assert float(sound.duration * sound.time_base) == pytest.approx(28 / 24, abs=0.05)
+        assert float(sound.start_time * sound.time_base) < 0.03
+
+
+def test_without_pyav_the_loss_of_sound_is_told(shared: Path, tmp_path: Path) -> None:
+    messages: list[str] = []
+    audio = str(shared / "data" / "odd_video" / "with_audio_aac.mp4")
+    with VideoFile(tmp_path / "out.mp4", audio_from=audio, on_message=messages.append, use_av=False) as sink:
+        write_all(sink, 2)
+    assert len(messages) == 1
+    assert "sound, if there is any, is not kept: pip install 'cvmask[av]'" in messages[0]
+
+
+# JSON lines
+
+
+def test_json_line_is_in_the_file_when_write_returns(tmp_path: Path, two: Detections) -> None:
+    sink = JsonLines(tmp_path / "a.jsonl", labels=["a", "b", "c"])
+    image = np.zeros((6, 8, 3), np.uint8)
+    sink.write(image, Frame(image, 7, 0.28, "é.mp4"), two)
+    sink.write(image)
+    (first, found), (second, nothing) = read_json_lines(tmp_path / "a.jsonl")
+    sink.close()
+    assert first == {"index": 7, "time_s": 0.28, "name": "é.mp4", "labels": ["a", "b", "c"]}
+    assert found == two
+    assert second == {"index": 1, "time_s": None, "name": None}
+    assert len(nothing) == 0
+
+
+@pytest.mark.parametrize("line", ["{", "[]", "{}", '{"index": "x", "detections": {}}', "\xff"])
+def test_damaged_json_line_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "a.jsonl").write_bytes(line.encode("latin-1") + b"\n")
+    with pytest.raises(SourceError, match=r"a.jsonl: (line 1 is no frame|is not JSON lines)"):
+        list(read_json_lines(tmp_path / "a.jsonl"))
+
+
+def test_json_lines_are_plain_json(tmp_path: Path, two: Detections) -> None:
+    with JsonLines(tmp_path / "a.jsonl") as sink:
+        sink.write(np.zeros((6, 8, 3), np.uint8), None, two)
+    record = json.loads((tmp_path / "a.jsonl").read_text())
+    assert record["detections"]["class_id"] == [2, 0]
+
+
+# Pictures
+
+
+def test_folder_names_pictures_by_their_sources(tmp_path: Path) -> None:
+    image = np.zeros((4, 4, 3), np.uint8)
+    with ImageFolder(tmp_path / "out") as sink:
+        for name in ("in/a.jpg", "other/a.JPG", "b.gif"):
+            sink.write(image, Frame(image, 0, None, name))
+        sink.write(image, Frame(image, 12, 0.5, "clip.mp4"))
+        sink.write(image)
+    names = ["a.jpg", "a_2.JPG", "b.png", "clip_000012.png", "frame_000004.png"]
+    assert sorted(os.listdir(tmp_path / "out")) == names
+
+
+def test_folder_does_not_replace_its_source(tmp_path: Path) -> None:
+    image = np.zeros((4, 4, 3), np.uint8)
+    (tmp_path / "a.png").write_bytes(b"precious")
+    with pytest.raises(SinkError, match="would replace its source"):
+        ImageFolder(tmp_path).write(image, Frame(image, 0, None, str(tmp_path / "a.png")))
+
+
+def test_one_picture_takes_one_frame(tmp_path: Path) -> None:
+    with open_sink(tmp_path / "a.png") as sink:
+        write_all(sink, 1)
+        with pytest.raises(SinkError, match="is one picture, but more frames came"):
+            write_all(sink, 1)
+
+
+@pytest.mark.parametrize("name", ["a.xyz", "a.gif"])
+def test_unknown_ending_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SinkError, match=r"an output is a folder or ends in one of \.mp4"):
+        open_sink(tmp_path / name)
+
+
+def test_video_does_not_replace_its_source(tmp_path: Path) -> None:
+    with open_sink(tmp_path / "a.mp4") as sink:
+        write_all(sink, 2)
+    source = Video(tmp_path / "a.mp4")
+    with pytest.raises(SinkError, match="would replace its source"):
+        open_sink(tmp_path / "a.mp4", source=source)
+
+
+# Windows
+
+
+def test_window_without_a_display_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    with pytest.raises(SinkError, match="no window can be shown: there is no display"):
+        open_sink("window")
+
+
+def test_window_with_a_dead_display_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISPLAY", ":987")
+    with pytest.raises(SinkError, match="no window can be shown: "):
+        open_sink("window")
+
+
+Keys = Callable[[list[int]], "list[np.ndarray]"]
+
+
+@pytest.fixture
+def fake_window(monkeypatch: pytest.MonkeyPatch) -> Keys:
+    """Replace OpenCV's windows by a list of what was shown; each key in turn answers waitKey."""
+    shown: list[np.ndarray] = []
+
+    def start(keys: list[int]) -> list[np.ndarray]:
+        monkeypatch.setattr("cvmask.sinks.window._check_display", lambda: None)
+        monkeypatch.setattr(cv2, "imshow", lambda name, image: shown.append(image))
+        monkeypatch.setattr(cv2, "waitKey", lambda wait_ms: keys.pop(0))
+        monkeypatch.setattr(cv2, "getWindowProperty", lambda name, what: 1.0)
+        for name in ("namedWindow", "resizeWindow", "destroyWindow"):
+            monkeypatch.setattr(cv2, name, lambda *arguments: None)
+        return shown
+
+    return start
+
+
+@pytest.mark.parametrize("key", [ord("q"), 27])
+def test_window_ends_on_q_and_escape(fake_window: Keys, key: int) -> None:
+    shown = fake_window([-1, key])
+    with open_sink("window") as sink:
+        write_all(sink, 1)
+        assert not sink.ended
+        write_all(sink, 1)
+        assert sink.ended
+    assert len(shown) == 2
+
+
+def test_window_pauses_on_space_and_saves_on_s(
+    fake_window: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    keys = [ord(" "), -1, ord("s"), -1, ord(" ")]
+    fake_window(keys)
+    messages: list[str] = []
+    with open_sink("window", on_message=messages.append) as sink:
+        write_all(sink, 1)
+    assert keys == []
+    assert os.listdir(tmp_path) == ["cvmask_made_000000.png"]

@@ -1,0 +1,349 @@
+"""Cameras, streams and standard input: what is read, what happens when it stops, and that it lets go."""
+
+from __future__ import annotations
+
+import io
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from cvmask.errors import SourceError
+from cvmask.sources import Camera, Frame, Images, Newest, Source, Video, open_source
+from cvmask.sources.http import without_password
+from cvmask.sources.images import Still
+from cvmask.sources.mjpeg import split_jpegs
+from cvmask.sources.stdin import Stdin
+
+
+def jpeg(grey: int) -> bytes:
+    return cv2.imencode(".jpg", np.full((16, 24, 3), grey, np.uint8))[1].tobytes()
+
+
+class FakeCapture:
+    """Behaves like cv2.VideoCapture on a camera: frames at a pace, then nothing."""
+
+    def __init__(self, count: int = 5, opened: bool = True, pause_s: float = 0.002) -> None:
+        self.left, self.opened, self.pause_s = count, opened, pause_s
+        self.released = 0
+
+    def isOpened(self) -> bool:
+        return self.opened
+
+    def get(self, what: int) -> float:
+        return {cv2.CAP_PROP_FRAME_WIDTH: 24, cv2.CAP_PROP_FRAME_HEIGHT: 16, cv2.CAP_PROP_FPS: 30}[what]
+
+    def read(self) -> tuple[bool, Any]:
+        assert not self.released, "read after release crashes OpenCV"
+        time.sleep(self.pause_s)
+        self.left -= 1
+        return (True, np.full((16, 24, 3), self.left % 256, np.uint8)) if self.left >= 0 else (False, None)
+
+    def release(self) -> None:
+        self.released += 1
+
+
+# Cameras
+
+
+def test_camera_gives_frames_with_their_age_until_it_is_unplugged() -> None:
+    capture = FakeCapture(3)
+    camera = Camera(0, lambda device: capture)
+    assert (camera.size_wh, camera.frame_rate, camera.length, camera.live) == ((24, 16), 30, None, True)
+    frames: list[Frame] = []
+    with pytest.raises(SourceError, match="camera 0: no frame comes after 3: unplugged"):
+        frames.extend(camera)
+    assert all(frame.taken_at_s is not None for frame in frames)
+    assert [frame.index for frame in frames] == [0, 1, 2]
+    assert frames[0].time_s == 0
+    assert capture.released
+
+
+def test_leaving_the_loop_releases_the_camera() -> None:
+    capture = FakeCapture(10_000)
+    for frame in Newest(Camera(0, lambda device: capture)):
+        if frame.index > 3:
+            break
+    assert capture.released
+    assert not [thread for thread in threading.enumerate() if thread.name == "cvmask-newest"]
+
+
+def test_missing_camera_is_one_line() -> None:
+    with pytest.raises(SourceError, match=r"camera 93: /dev/video93 does not exist; cameras here: "):
+        Camera(93, lambda device: FakeCapture(opened=False))
+
+
+def test_busy_camera_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.path.exists", lambda path: True)
+    monkeypatch.setattr("os.access", lambda path, mode: True)
+    with pytest.raises(SourceError, match="camera 0: /dev/video0 cannot be opened: in use"):
+        Camera(0, lambda device: FakeCapture(opened=False))
+
+
+def test_newest_passes_over_what_is_older() -> None:
+    source = Newest(Camera(0, lambda device: FakeCapture(60)))
+    indices: list[int] = []
+
+    def follow() -> None:
+        for frame in source:
+            indices.append(frame.index)
+            time.sleep(0.02)
+
+    with pytest.raises(SourceError, match="unplugged"):
+        follow()
+    assert indices == sorted(set(indices))
+    assert len(indices) + source.dropped == 60
+    assert source.dropped > 20
+
+
+# Standard input
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 100_000])
+def test_jpegs_are_split_wherever_the_bytes_are_cut(chunk: int) -> None:
+    pictures = [jpeg(grey) for grey in (10, 100, 200)]
+    file = io.BytesIO(b"--boundary\r\n" + b"\r\n--boundary\xff\r\n".join(pictures) + pictures[0][:50])
+    assert list(split_jpegs(lambda: file.read(chunk))) == pictures
+
+
+def test_stdin_reads_jpegs_and_leaves_damaged_ones_out() -> None:
+    broken = jpeg(3)[:2] + b"\xff\xc0\x00\x04\x00\x00" + b"\xff\xd9"
+    messages: list[str] = []
+    stdin = Stdin(file=io.BytesIO(jpeg(10) + broken + jpeg(200)), on_message=messages.append)
+    assert [round(frame.image.mean()) for frame in stdin] == [10, 200]
+    assert messages == ["-: 1 damaged JPEGs left out"]
+
+
+def test_stdin_reads_raw_frames() -> None:
+    pixels = np.arange(2 * 4 * 5 * 3, dtype=np.uint8)
+    stdin = Stdin((5, 4), Fraction(10), file=io.BytesIO(pixels.tobytes()))
+    frames = list(stdin)
+    assert np.array_equal(np.stack([frame.image for frame in frames]), pixels.reshape(2, 4, 5, 3))
+    assert [frame.time_s for frame in frames] == [0, 0.1]
+
+
+@pytest.mark.parametrize(
+    ("data", "size_wh", "message"),
+    [
+        (b"", None, r"holds no frame \(JPEGs expected\)"),
+        (b"hello" * 100, None, "holds no frame"),
+        (b"", (4, 4), r"holds no frame \(raw BGR pixels expected\)"),
+        (b"x" * 50, (4, 4), "need 48 bytes each, the last has 2"),
+    ],
+)
+def test_stdin_without_frames_is_one_line(data: bytes, size_wh: tuple[int, int] | None, message: str) -> None:
+    with pytest.raises(SourceError, match=message):
+        list(Stdin(size_wh, file=io.BytesIO(data)))
+
+
+def test_closing_ends_a_read_that_waits_on_a_pipe() -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb", buffering=0) as file, os.fdopen(writing, "wb"):
+        stdin = Stdin(file=file)
+        threading.Timer(0.1, stdin.close).start()
+        assert list(stdin) == []
+
+
+# Streams over HTTP
+
+
+class MjpegServer(ThreadingHTTPServer):
+    """Streams JPEGs; the script says, for each connection in turn, what happens."""
+
+    daemon_threads = True
+
+    def __init__(self, script: list[str]) -> None:
+        super().__init__(("127.0.0.1", 0), MjpegHandler)
+        self.script = script
+        self.grey = 0
+        self.over = threading.Event()
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/stream"
+
+
+class MjpegHandler(BaseHTTPRequestHandler):
+    server: MjpegServer
+
+    def do_GET(self) -> None:
+        action = self.server.script.pop(0) if self.server.script else "stream"
+        if action == "refuse":
+            self.send_error(503)
+            return
+        if action == "redirect":
+            self.send_response(302)
+            self.send_header("Location", "/elsewhere")
+            self.end_headers()
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        self.end_headers()
+        try:
+            for _ in range(3 if action in ("drop", "stall", "cut") else 10_000):
+                self.send_part(jpeg(self.server.grey))
+                self.server.grey += 10
+                if self.server.over.wait(0.01):
+                    return
+            if action == "cut":
+                self.send_part(jpeg(250)[:200])
+            if action == "stall":
+                self.server.over.wait(20)
+        except OSError:
+            pass
+
+    def send_part(self, data: bytes) -> None:
+        head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+        self.wfile.write(head.encode() + data + b"\r\n")
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def serve() -> Iterator[Any]:
+    servers: list[MjpegServer] = []
+
+    def start(*script: str) -> MjpegServer:
+        server = MjpegServer(list(script))
+        threading.Thread(target=server.serve_forever, args=(0.05,), name="test-server").start()
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        server.over.set()
+        server.shutdown()
+        server.server_close()
+
+
+def greys(source: Source, count: int) -> list[int]:
+    found = []
+    for frame in source:
+        found.append(round(frame.image.mean()))
+        if len(found) == count:
+            break
+    return found
+
+
+def test_mjpeg_stream_gives_every_frame(serve: Any) -> None:
+    source = open_source(serve().address, every_frame=True)
+    assert source.live
+    assert greys(source, 5) == [0, 10, 20, 30, 40]
+
+
+@pytest.mark.parametrize("trouble", ["drop", "stall", "cut"])
+def test_stream_that_fails_comes_back_with_nothing_invented(serve: Any, trouble: str) -> None:
+    messages: list[str] = []
+    server = serve(trouble, "refuse", "stream")
+    source = open_source(server.address, every_frame=True, timeout_s=0.4, on_message=messages.append)
+    assert greys(source, 6) == [0, 10, 20, 30, 40, 50]
+    assert "attempt 1 of 10 in 0.5 s" in messages[0]
+    assert "the server answers 503" in messages[1]
+    assert "attempt 2 of 10 in 1 s" in messages[1]
+    assert messages[2].endswith("back after 2 failed attempts")
+
+
+def test_stream_that_does_not_come_back_is_given_up(serve: Any) -> None:
+    server = serve("drop", "refuse", "refuse", "refuse")
+    source = open_source(server.address, every_frame=True, retries=1)
+    with pytest.raises(SourceError, match=r"given up after 1 attempts in a row: .* answers 503"):
+        list(source)
+
+
+def test_wrong_address_is_an_error_at_once(serve: Any) -> None:
+    server = serve("refuse")
+    with pytest.raises(SourceError, match="the server answers 503"):
+        open_source(server.address)
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        with pytest.raises(SourceError, match="cannot be reached: "):
+            open_source(f"http://127.0.0.1:{unused.getsockname()[1]}/")
+
+
+def test_redirect_is_followed(serve: Any) -> None:
+    assert greys(open_source(serve("redirect", "stream").address, every_frame=True), 2) == [0, 10]
+
+
+def test_closing_ends_a_read_that_waits_for_the_server(serve: Any) -> None:
+    source = open_source(serve("stall").address, every_frame=True, timeout_s=15)
+    threading.Timer(0.5, source.close).start()
+    began = time.monotonic()
+    assert len(list(source)) == 3
+    assert time.monotonic() - began < 5
+
+
+def test_newest_frame_of_a_stream_comes_first(serve: Any) -> None:
+    source = open_source(serve().address)
+    assert isinstance(source, Newest)
+    for count, frame in enumerate(source):
+        assert frame.taken_at_s is not None
+        assert time.monotonic() - frame.taken_at_s < 1
+        time.sleep(0.1)
+        if count == 4:
+            break
+    assert source.dropped > 5
+
+
+def test_password_is_not_shown() -> None:
+    assert without_password("rtsp://me:secret@host:554/a?b=c") == "rtsp://me:***@host:554/a?b=c"
+    assert without_password("http://host/a") == "http://host/a"
+    with pytest.raises(SourceError) as caught:
+        open_source("http://me:secret@127.0.0.1:1/")
+    assert "secret" not in str(caught.value)
+
+
+def test_rtsp_that_does_not_answer_is_one_line() -> None:
+    with pytest.raises(SourceError, match=r"rtsp://127.0.0.1:1/x: no stream that OpenCV can open"):
+        open_source("rtsp://127.0.0.1:1/x")
+
+
+# Which source a name means
+
+
+def test_names_choose_their_source(tmp_path: Path) -> None:
+    picture = np.zeros((4, 4, 3), np.uint8)
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(str(tmp_path / name), picture)
+    os.rename(tmp_path / "b.png", tmp_path / "no_ending")
+    writer = cv2.VideoWriter(str(tmp_path / "c.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (16, 16))
+    writer.write(np.zeros((16, 16, 3), np.uint8))
+    writer.release()
+    for name in ("", "a.png", "no_ending", "*.png"):
+        assert isinstance(open_source(tmp_path / name), Images)
+    with open_source(tmp_path / "c.avi") as video:
+        assert isinstance(video, Video)
+    with pytest.raises(SourceError, match=r"gone.mp4: cannot be read"):
+        open_source("gone.mp4")
+
+
+def test_picture_over_http_is_a_picture(tmp_path: Path) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "image/jpeg")
+            self.end_headers()
+            self.wfile.write(jpeg(70))
+
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            source = open_source(f"http://127.0.0.1:{server.server_address[1]}/a.jpg")
+        finally:
+            server.shutdown()
+            thread.join()
+    assert isinstance(source, Still)
+    assert greys(source, 1) == [70]
