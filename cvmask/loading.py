@@ -79,7 +79,9 @@ def load(
     ValueError
         If an option is out of range, or a class unknown.
     """
-    settings = Settings(score_threshold, mask_threshold, None, max_detections)  # checked before anything is read
+    # What is wrong with the options is said before a large file is read.
+    settings = Settings(score_threshold, mask_threshold, None, max_detections)
+    parse_size(size, Resizer())
     files = model_files(zoo.resolve(model), graph)
     report = check(files)
     report.raise_problem()
@@ -129,7 +131,9 @@ def _labels(given: PathLike | Sequence[str] | None, files: ModelFiles, classes: 
         names = [f"class {number}" for number in range(classes)]
     problems = label_problems(len(names), classes)
     if problems:
-        raise ModelError(f"{given if isinstance(given, (str, os.PathLike)) else files.graph}: {problems[0]}")
+        beside = files.labels if given is None else None
+        place = given if isinstance(given, (str, os.PathLike)) else beside or files.graph
+        raise ModelError(f"{place}: {problems[0]}")
     return names
 
 
@@ -142,8 +146,9 @@ def _read_names(path: Path, classes: int) -> list[str]:
 
 
 def class_ids(classes: Iterable[str | int], labels: Sequence[str]) -> tuple[int, ...]:
-    """Turn names and ids into ids, sorted; ValueError names one that does not exist."""
-    return tuple(sorted({_class_id(item, labels) for item in classes}))
+    """Turn names and ids into ids, sorted; a name goes before an id. ValueError names one that does not exist."""
+    items = [classes] if isinstance(classes, str) else classes
+    return tuple(sorted({_class_id(item, labels) for item in items}))
 
 
 def _class_id(item: str | int, labels: Sequence[str]) -> int:
@@ -151,7 +156,7 @@ def _class_id(item: str | int, labels: Sequence[str]) -> int:
     for number, label in enumerate(labels):
         if label.casefold() == text.casefold():
             return number
-    if text.isdigit() and int(text) < len(labels):
+    if text.isdecimal() and int(text) < len(labels):
         return int(text)
     near = difflib.get_close_matches(text, labels, 1)
     hint = (

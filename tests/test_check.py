@@ -237,7 +237,7 @@ def test_cache_folder_is_used_where_the_model_is_read_only(tmp_path, monkeypatch
     monkeypatch.setenv("CVMASK_HOME", str(tmp_path / "home"))
     beside = next(cache._places(tmp_path / "model.pb", "key"))
     monkeypatch.setattr(
-        cache, "_places", lambda path, key: [tmp_path / "model.pb" / "x", cache.cache_folder() / "x"]
+        cache, "_places", lambda path, key: [tmp_path / "model.pb" / "x", cache.cache_home() / "x"]
     )
     assert beside == tmp_path / "model.cvmask.pbtxt"
     graph = parse_graph(graph_bytes())

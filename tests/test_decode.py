@@ -106,3 +106,9 @@ def test_reference_rows_decode_to_what_opencv_expects(shared: Path) -> None:
     assert np.array_equal(found.confidence, raw.reshape(-1, 7)[:, 2])
     assert np.array_equal(found.soft_masks, own)
     assert np.array_equal(found.masks(), np.array(tutorial(raw.reshape(-1, 7), masks, street.shape[:2], 0.3)))
+
+
+def test_decode_takes_the_one_mask_of_a_network_that_has_one_for_all_classes() -> None:
+    masks = np.full((2, 1, 3, 3), 0.5, np.float32)
+    found = to_detections(rows((1, 0.9, 0, 0, 1, 1), (7, 0.8, 0, 0, 1, 1)), masks, (10, 10))
+    assert found.soft_masks.shape == (2, 3, 3)

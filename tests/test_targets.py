@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from cvmask.errors import TargetError
+from cvmask.errors import ModelError, TargetError
 from cvmask.graph.priors import clip_apart
 from cvmask.graph.text import parse_text
 from cvmask.runtime import auto, pair, targets
@@ -45,7 +45,7 @@ def pocl(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Give the environment in which OpenCL runs on some device, a CPU where there is nothing better."""
     if not run_python(["-c", NAME_OF_DEVICE], tmp_path_factory.mktemp("home"), **POCL).stdout.strip():
         pytest.skip("no OpenCL device: on Debian, apt-get install pocl-opencl-icd gives one")
-    if tuple(map(int, cv2.__version__.split(".")[:2])) < (4, 10):
+    if tuple(map(int, cv2.__version__.split(".")[:2])) < (4, 9):
         pytest.skip(f"OpenCV {cv2.__version__} cannot run this model on OpenCL")
     return POCL
 
@@ -136,7 +136,7 @@ def test_strict_target_refuses_before_the_first_frame(tmp_path: Path) -> None:
 
 
 def test_import_sets_nothing_up(tmp_path: Path) -> None:
-    code = "import os; before = dict(os.environ); import cvmask; assert before == dict(os.environ)"
+    code = "import os, cv2; before = dict(os.environ); import cvmask; assert before == dict(os.environ)"
     assert run_python(["-c", code], tmp_path / "home").returncode == 0
     assert not (tmp_path / "home").exists()
 
@@ -223,6 +223,22 @@ def test_auto_takes_the_cpu_where_opencl_does_not_run(
     target = fastest(fast_opencl)
     assert target.effective == "cpu"
     assert "OpenCV refuses it" in target.reason
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_target_that_breaks_on_this_model_falls_back_with_the_reason(strict: bool, fast_opencl: list[str]) -> None:
+    def make(name: str) -> FakePair:
+        if name == "opencl":
+            raise ModelError("OpenCV cannot run this model")
+        return FakePair(name, fast_opencl)
+
+    if strict:
+        with pytest.raises(TargetError, match="opencl does not run here: OpenCV cannot run this model"):
+            auto.open_pair(make, "opencl", True)  # type: ignore[arg-type]
+        return
+    opened, target = auto.open_pair(make, "opencl", False)  # type: ignore[arg-type]
+    assert opened.name == "cpu"  # type: ignore[attr-defined]
+    assert target.warning == "opencl does not run: OpenCV cannot run this model; using cpu"
 
 
 # OpenCL for real

@@ -9,10 +9,13 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
+import cv2
+
 from cvmask import __version__
 from cvmask.cli import benchmark, demo, doctor, edit, models, predict, render
 from cvmask.cli.options import UsageError
 from cvmask.errors import CvmaskError
+from cvmask.runtime.net import reason
 
 DONE, FAILED, WRONG_USAGE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 VERBS: tuple[ModuleType, ...] = (predict, edit, render, demo, models, doctor, benchmark)
@@ -72,10 +75,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read our output has gone, as in `cvmask ... | head`: there is nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
-    except (MemoryError, OSError) as error:
+    except (MemoryError, OSError, cv2.error) as error:
         if os.environ.get("CVMASK_DEBUG") == "1":
             raise
-        return _fail(str(error) or "out of memory")
+        return _fail(reason(error) if isinstance(error, cv2.error) else str(error) or "out of memory")
 
 
 def _fail(message: str, code: int = FAILED) -> int:

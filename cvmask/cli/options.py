@@ -63,6 +63,8 @@ def load_model(args: argparse.Namespace) -> MaskRCNN:
     if args.model in KNOWN_MODELS:
         offer_download(args.model)
     classes = None if args.classes is None else [c for c in args.classes.split(",") if c.strip()]
+    if classes == []:
+        raise UsageError("--classes needs names or ids with commas between, got none")
     try:
         model = loading.load(
             args.model,
@@ -116,6 +118,6 @@ def share(text: str) -> float:
 
 
 def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"needed a whole number from 1 up, got {text!r}")
     return int(text)

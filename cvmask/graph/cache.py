@@ -6,13 +6,13 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cvmask.errors import ModelError
+from cvmask.errors import CvmaskError, ModelError, SinkError
+from cvmask.files import write_whole
 from cvmask.graph.convert import convert_with_facts
 from cvmask.graph.facts import Anchors, GraphFacts, Resizer, Suppression
 from cvmask.graph.files import open_regular
@@ -20,6 +20,7 @@ from cvmask.graph.folder import CACHED
 from cvmask.graph.nodes import Graph
 from cvmask.graph.text import parse_text, print_text
 from cvmask.graph.wire import read_graph
+from cvmask.home import cache_home
 
 _VERSION = 1  # of what convert makes: a higher number leaves older files unused
 _CHUNK = 1 << 22
@@ -44,7 +45,8 @@ def converted(path: str | os.PathLike[str]) -> tuple[Graph, GraphFacts]:
     graph, facts = convert_with_facts(read_graph(path))
     text = _header(key, facts) + print_text(graph)
     for place in _places(path, key):
-        if write_whole(place, text):
+        with contextlib.suppress(SinkError):
+            write_whole(place, text.encode("utf-8", "surrogateescape"))
             break
     return parse_text(text, path.name), facts
 
@@ -60,34 +62,10 @@ def fingerprint(path: str | os.PathLike[str]) -> str:
             digest.update(chunk)
 
 
-def cache_folder() -> Path:
-    """`CVMASK_HOME`, or the user's cache folder."""
-    home = os.environ.get("CVMASK_HOME")
-    if home:
-        return Path(home)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cvmask"
-
-
-def write_whole(path: Path, text: str) -> bool:
-    """Write a file that appears whole or not at all; False where it cannot be written."""
-    part = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with open(handle, "w", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(text)
-        os.replace(part, path)
-    except OSError:
-        if part is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(part)
-        return False
-    return True
-
-
 def _places(path: Path, key: str) -> Iterator[Path]:
     yield path.with_name(path.stem + CACHED)
-    yield cache_folder() / "graphs" / f"{key}{CACHED}"
+    with contextlib.suppress(CvmaskError):  # there may be no home
+        yield cache_home() / "graphs" / f"{key}{CACHED}"
 
 
 def _header(key: str, facts: GraphFacts) -> str:

@@ -34,12 +34,10 @@ def open_pair(make: Callable[[str], Pair], name: str, strict: bool) -> tuple[Pai
     TargetError
         If something else than `name` would run and `strict` is set.
     """
-    pair = make(name)
-    pair.warm_up()
-    target = targets.observe(pair.detector, name)
+    pair, target = _try(make, name)
     if strict and target.fell_back:
         raise TargetError(f"target {name} does not run here: {target.reason}")
-    if target.fell_back and target.effective == "cpu":
+    if pair is None or target.effective == "cpu" != name:
         pair = make("cpu")
         pair.warm_up()
     return pair, target
@@ -71,6 +69,17 @@ def fastest_pair(
     if seconds["cpu"] <= seconds["opencl"]:
         return cpu, Target("auto", "cpu", "CPU", _reason(seconds, size_wh))
     return pair, Target("auto", "opencl", target.device, _reason(seconds, size_wh))
+
+
+def _try(make: Callable[[str], Pair], name: str) -> tuple[Pair | None, Target]:
+    try:
+        pair = make(name)
+        pair.warm_up()
+    except ModelError as error:
+        if name == "cpu":
+            raise
+        return None, Target(name, "cpu", "CPU", str(error))
+    return pair, targets.observe(pair.detector, name)
 
 
 def _seconds(pair: Pair, size_wh: tuple[int, int]) -> float:

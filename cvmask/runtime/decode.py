@@ -56,7 +56,8 @@ def to_detections(
     rows
         Shape (1, 1, n, 7), as `keep_rows` gives them.
     masks
-        ``detection_masks`` of these rows, shape (n, number of classes, h, w), range 0 to 1.
+        ``detection_masks`` of these rows, shape (n, number of classes, h, w), range 0 to 1; (n, 1, h, w)
+        where the network has one mask for whatever class.
     frame_size
         Height and width of the frame in pixels.
     """
@@ -69,6 +70,6 @@ def to_detections(
         xyxy=np.clip(flat[:, 3:] * size, np.float32(0), size),
         confidence=flat[:, SCORE].copy(),
         class_id=class_id,
-        soft_masks=masks[np.arange(len(flat)), class_id],
+        soft_masks=masks[np.arange(len(flat)), class_id if masks.shape[1] > 1 else 0],
         frame_size=(height, width),
     )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Callable
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +19,7 @@ from cvmask.graph.nodes import Graph
 from cvmask.runtime import targets
 from cvmask.runtime.auto import fastest_pair, open_pair
 from cvmask.runtime.decode import keep_rows, to_detections
+from cvmask.runtime.net import reason
 from cvmask.runtime.pair import Pair
 from cvmask.runtime.resize import Resizer, to_blob
 
@@ -50,8 +52,9 @@ class Settings:
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} must be between 0 and 1, got {value}")
-        if self.max_detections < 1:
-            raise ValueError(f"max_detections must be at least 1, got {self.max_detections}")
+        count = self.max_detections
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+            raise ValueError(f"max_detections must be a whole number from 1 up, got {count!r}")
 
 
 class MaskRCNN:
@@ -103,6 +106,7 @@ class MaskRCNN:
     ) -> None:
         targets.check_name(target)
         self._arguments = (graph, text, labels, resizer, settings, target, strict_target, origin, notes)
+        self._origin = origin
         self._lock = threading.Lock()
         self.resizer = resizer
         self.settings = settings
@@ -115,8 +119,7 @@ class MaskRCNN:
             self._pair, self.target = fastest_pair(make, graph, resizer.target_wh(USUAL_WH))
         else:
             self._pair, self.target = open_pair(make, target, strict_target)
-        self.classes_count = int(self._pair.mask_shape[0])
-        self.labels = _checked_labels(labels, self.classes_count, origin)
+        self.labels = _checked_labels(labels, int(self._pair.mask_shape[0]), origin)
 
     def detect(self, frame: NDArray[np.uint8]) -> Detections:
         """Find objects in one frame. Safe from several threads, which take turns; see `clone`.
@@ -154,13 +157,22 @@ class MaskRCNN:
         """Make the same model with networks of its own, for work in parallel; the graph is shared."""
         return MaskRCNN(*self._arguments)
 
+    def _blob(self, frame: NDArray[np.uint8]) -> NDArray[np.float32]:
+        try:
+            return to_blob(frame, self.resizer)
+        except cv2.error as error:
+            height, width = frame.shape[:2]
+            raise ModelError(f"OpenCV cannot resize a frame of {width}x{height}: {reason(error)}") from None
+
     def _detect(self, frame: NDArray[np.uint8], note: Callable[[str], None]) -> Detections:
         frame = check_frame(frame)
         settings = self.settings
-        blob = to_blob(frame, self.resizer)
+        blob = self._blob(frame)
         note("resize")
         with self._lock:
             rows, features = self._pair.detect(blob)
+            if not np.isfinite(rows).all():
+                raise ModelError(f"{self._origin}: the network gives boxes or scores that are no numbers (NaN)")
             note("detector")
             kept = keep_rows(rows, settings.score_threshold, settings.classes, settings.max_detections)
             note("decode")
@@ -176,9 +188,10 @@ def _ignore(stage: str) -> None:
 
 
 def _checked_labels(labels: Sequence[str] | None, count: int, origin: str) -> tuple[str, ...]:
+    """The labels, if there are as many as masks for each object; one mask may serve all classes."""
     if labels is None:
         return tuple(f"class {i}" for i in range(count))
-    if len(labels) != count:
+    if count not in (1, len(labels)):
         raise ModelError(
             f"{origin} has {count} classes, but there are {len(labels)} labels: give one line a class"
         )

@@ -45,7 +45,7 @@ class Pair:
         self._on_cpu = target == "cpu"
         self._seen: set[tuple[int, ...]] = set()
         self.mask_shape: tuple[int, ...] = ()  # of one object's masks, known once it has run
-        self._parts = parts = split(clip_apart(text) if target.startswith("opencl") else text)
+        self.parts = parts = split(clip_apart(text) if target.startswith("opencl") else text)
         with nullcontext() if self._on_cpu else quiet():
             self.detector = Net(graph, parts.detector_text, [parts.detections, parts.features], origin)
             self.mask_head = Net(graph, parts.mask_head_text, [parts.masks], origin)
@@ -54,7 +54,7 @@ class Pair:
 
     def detect(self, blob: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Rows (1, 1, n, 7) and the feature map (1, c, h, w) of a blob (1, 3, H, W)."""
-        rows, features = self._run(self.detector, {self._parts.image: blob}, blob.shape)
+        rows, features = self._run(self.detector, {self.parts.image: blob}, blob.shape)
         return rows, features
 
     def masks(self, features: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -64,7 +64,7 @@ class Pair:
             return np.zeros((0, *self.mask_shape), np.float32)
         if not self._on_cpu:
             rows = padded(rows)
-        inputs = {self._parts.features: features, self._parts.detections: rows}
+        inputs = {self.parts.features: features, self.parts.detections: rows}
         return self._run(self.mask_head, inputs, (*features.shape, rows.shape[2]))[0][:count]
 
     def warm_up(self, size_wh: tuple[int, int] = WARM_UP_WH, boxes: int = 1) -> None:

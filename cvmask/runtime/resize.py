@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Size = Union[str, int, tuple[int, int]]
+MAX_SIDE = 8192
+_WARP_LIMIT = 32766  # the longest side that warpAffine takes
 
 
 @dataclass(frozen=True)
@@ -82,15 +84,17 @@ def parse_size(size: Size, trained: Resizer) -> Resizer:
         return trained
     if size == "native":
         return Resizer()
-    if isinstance(size, int) or (isinstance(size, str) and size.isdigit()):
+    if (isinstance(size, int) and not isinstance(size, bool)) or (isinstance(size, str) and size.isdecimal()):
         side = int(size)
-        if side >= 1:
+        if 1 <= side <= MAX_SIDE:
             return Resizer("keep_aspect_ratio", side, 0, sampling=trained.sampling)
     match = re.fullmatch(r"(\d+)x(\d+)", size) if isinstance(size, str) else None
     exact = (int(match[1]), int(match[2])) if match else size
-    if isinstance(exact, tuple) and len(exact) == 2 and all(isinstance(n, int) and n >= 1 for n in exact):
+    if isinstance(exact, tuple) and len(exact) == 2 and all(isinstance(n, int) and 1 <= n <= MAX_SIDE for n in exact):
         return Resizer("fixed", fixed_wh=exact, sampling=trained.sampling)
-    raise ValueError(f"size must be auto, native, a short side such as 640, or WIDTHxHEIGHT; got {size!r}")
+    raise ValueError(
+        f"size must be auto, native, a short side such as 640, or WIDTHxHEIGHT, up to {MAX_SIDE}; got {size!r}"
+    )
 
 
 def to_blob(frame: NDArray[np.uint8], resizer: Resizer) -> NDArray[np.float32]:
@@ -113,6 +117,9 @@ def resample(frame: NDArray[np.uint8], target_wh: tuple[int, int], sampling: str
     float32, not rounded, shape (h, w, 3). On OpenCV 5 the same as TensorFlow's; OpenCV 4 rounds its
     weights to 1/32, at most 2 of 255 levels on noise (cv2.resize samples other places: up to 28).
     """
+    if max(frame.shape[:2]) > _WARP_LIMIT:
+        within = min(frame.shape[1], _WARP_LIMIT), min(frame.shape[0], _WARP_LIMIT)
+        frame = cast("NDArray[np.uint8]", cv2.resize(frame, within, interpolation=cv2.INTER_AREA))
     height, width = frame.shape[:2]
     picture = frame.astype(np.float32)
     if sampling == "half_pixel":

@@ -80,7 +80,9 @@ class Window(Sink):
         if self._size_wh == size:
             return
         if self._size_wh is None:
-            cv2.namedWindow(self.name, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+            # Without GUI_NORMAL, Qt's toolbar takes its place from the picture.
+            flags = cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL
+            cv2.namedWindow(self.name, flags)
         scale = min(1.0, _LARGEST_WH[0] / size[0], _LARGEST_WH[1] / size[1])
         cv2.resizeWindow(self.name, max(1, int(size[0] * scale)), max(1, int(size[1] * scale)))
         self._size_wh = size

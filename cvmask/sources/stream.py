@@ -135,7 +135,7 @@ class FfmpegConnection:
             self._capture = open_capture(address, timeout_s)
         except SourceError:
             shown = without_password(address)
-            raise SourceError(f"{shown}: no stream that OpenCV can open within {timeout_s:g} s") from None
+            raise SourceError(f"{shown}: no stream that OpenCV can open") from None
         self.size_wh, self.frame_rate = size_of(self._capture), rate_of(self._capture)
 
     def images(self) -> Iterator[NDArray[np.uint8]]:

@@ -19,6 +19,8 @@ from cvmask.sources.base import Frame, Notify, Source, ignore
 
 # OpenCV gives the rate as a float; the rates that files state have far smaller denominators than this.
 _MAX_DENOMINATOR = 30000
+# Many cameras take seconds until their first picture.
+_OPEN_TIMEOUT_S = 10.0
 
 
 class Video(Source):
@@ -147,7 +149,7 @@ class Video(Source):
 def open_capture(address: str, timeout_s: float | None = None) -> cv2.VideoCapture:
     """Open a file or address with FFmpeg; SourceError in one line if that fails.
 
-    `timeout_s` limits opening and each read of a network address.
+    `timeout_s` limits each read of a network address; opening it may take 10 s.
     """
     path = address
     if "://" not in address:
@@ -156,8 +158,8 @@ def open_capture(address: str, timeout_s: float | None = None) -> cv2.VideoCaptu
         path = os.path.abspath(address)
     limits = []
     if timeout_s is not None:
-        limit_ms = int(timeout_s * 1000)
-        limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit_ms]
+        open_ms, read_ms = (int(limit_s * 1000) for limit_s in (max(timeout_s, _OPEN_TIMEOUT_S), timeout_s))
+        limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, open_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, read_ms]
     capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, limits)
     if not capture.isOpened():
         raise SourceError(f"{address}: no video that OpenCV can open (damaged, cut short, without pictures?)")

@@ -12,7 +12,9 @@ from . import config as c
 MAX_OBJECTS = 12
 RPN_SAMPLES, RPN_POSITIVES = 160, 64
 ROI_SAMPLES, ROI_POSITIVES = 32, 16
-MASK_JITTER = 0.07
+MASK_JITTER = 0.05
+# Pasting cuts corners to whole pixels and includes both: in the mean half a pixel more on each side.
+PASTED_MARGIN = 0.5
 
 
 class Samples:
@@ -71,7 +73,8 @@ def jitter(
 def mask_targets(scene: scenes.Scene, truth: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Boxes near the truth, as the second stage will give them, and the mask inside each."""
     rois = jitter(truth, MASK_JITTER, scene.image.shape[:2], rng)
-    cells = [calibrate(cover_cells(mask, roi)) for mask, roi in zip(scene.masks, rois)]
+    margin = np.array([-PASTED_MARGIN, -PASTED_MARGIN, PASTED_MARGIN, PASTED_MARGIN])
+    cells = [calibrate(cover_cells(mask, roi + margin)) for mask, roi in zip(scene.masks, rois)]
     stacked = np.stack(cells) if cells else np.zeros((0, c.MASK_SIZE, c.MASK_SIZE), np.float32)
     return {"mask_boxes": rois, "mask_cells": stacked.astype(np.float32)}
 
@@ -79,9 +82,10 @@ def mask_targets(scene: scenes.Scene, truth: np.ndarray, rng: np.random.Generato
 def cover_cells(mask: np.ndarray, box: np.ndarray, fine: int = 4) -> np.ndarray:
     """How much of each of the 15 x 15 cells of the box the mask covers, from 4 x 4 samples a cell."""
     steps = (np.arange(c.MASK_SIZE * fine) + 0.5) / (c.MASK_SIZE * fine)
-    y = np.clip((box[0] + steps * (box[2] - box[0])).astype(int), 0, mask.shape[0] - 1)
-    x = np.clip((box[1] + steps * (box[3] - box[1])).astype(int), 0, mask.shape[1] - 1)
-    return mask[np.ix_(y, x)].reshape(c.MASK_SIZE, fine, c.MASK_SIZE, fine).mean(axis=(1, 3))
+    padded = np.pad(mask, 1)
+    y = np.clip(np.floor(box[0] + steps * (box[2] - box[0])).astype(int) + 1, 0, padded.shape[0] - 1)
+    x = np.clip(np.floor(box[1] + steps * (box[3] - box[1])).astype(int) + 1, 0, padded.shape[1] - 1)
+    return padded[np.ix_(y, x)].reshape(c.MASK_SIZE, fine, c.MASK_SIZE, fine).mean(axis=(1, 3))
 
 
 def calibrate(cover: np.ndarray) -> np.ndarray:

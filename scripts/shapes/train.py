@@ -26,11 +26,7 @@ def losses(
 ) -> dict[str, Tensor]:
     """The five losses of a batch, each a mean."""
     device = next(net.parameters()).device
-    images = torch.from_numpy(np.stack([s["image"] for s in batch])).to(device)
-    images = (
-        images.permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous(memory_format=torch.channels_last)
-    )
-    features = net.features(images)
+    features = net.features(to_images(batch, device))
     encodings, logits = net.propose(features)
     result = rpn_losses(batch, encodings, logits)
     proposals = [propose(e, s, anchors) for e, s in zip(to_numpy(encodings), to_numpy(logits))]
@@ -47,6 +43,20 @@ def losses(
     )
     result["mask"] = mask_loss(net, roi[is_mask], batch)
     return result
+
+
+def mask_losses(net: ShapesNet, batch: list[dict[str, np.ndarray]]) -> dict[str, Tensor]:
+    """The loss of the mask head alone; nothing before it learns."""
+    device = next(net.parameters()).device
+    with torch.no_grad():
+        features = net.features(to_images(batch, device))
+        roi = net.roi_features(features, [normalised(s["mask_boxes"], device) for s in batch])
+    return {"mask": mask_loss(net, roi, batch)}
+
+
+def to_images(batch: list[dict[str, np.ndarray]], device: torch.device) -> Tensor:
+    images = torch.from_numpy(np.stack([s["image"] for s in batch])).to(device)
+    return images.permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous(memory_format=torch.channels_last)
 
 
 def to_numpy(x: Tensor) -> np.ndarray:
@@ -133,6 +143,9 @@ def train(args: argparse.Namespace) -> None:
     net = ShapesNet().to(device, memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(net.parameters(), lr=args.rate, weight_decay=1e-4)
     start = resume(args.output, net, optimiser) if args.resume else 0
+    if args.masks_only:
+        net.eval()
+        net.mask_convs.train()
     rng = np.random.default_rng(start)
     anchors = bx.anchors(SIZE_WH[1] // c.STRIDE, SIZE_WH[0] // c.STRIDE)
     data = loader(1_000_000 + start * args.batch, (args.steps - start) * args.batch, args.batch, args.workers)
@@ -143,7 +156,7 @@ def train(args: argparse.Namespace) -> None:
         for group in optimiser.param_groups:
             group["lr"] = rate(step, args.steps, args.rate)
         with torch.autocast(device.type, torch.bfloat16, enabled=args.bfloat16):
-            parts = losses(net, batch, anchors, rng)
+            parts = mask_losses(net, batch) if args.masks_only else losses(net, batch, anchors, rng)
         total = sum(weights[k] * v for k, v in parts.items())
         optimiser.zero_grad(set_to_none=True)
         total.backward()
@@ -179,6 +192,7 @@ def main() -> None:
     parser.add_argument(
         "--bfloat16", action="store_true", help="mixed precision, where the CPU or GPU has it"
     )
+    parser.add_argument("--masks-only", action="store_true", help="with --resume: the mask head alone")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint")
     args = parser.parse_args()
     args.output.parent.mkdir(parents=True, exist_ok=True)
