@@ -20,7 +20,7 @@ from cvmask.palette import distinct_colors
 Picture = NDArray[np.uint8]
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 SIZE_WH = (400, 300)
-SCENE_SEED, SKY_SEED = 12, 40
+SCENE_SEED, SKY_SEED = 104, 40
 JPEG_QUALITY = 82
 COLUMNS = 2
 
@@ -60,6 +60,8 @@ def main() -> None:
     model = cvmask.load("shapes")
     frame = scenes.make_scene(SCENE_SEED, SIZE_WH, objects=7).image
     found = model.detect(frame)
+    for old in (DOCS / "pictures" / "gallery").glob("*.jpg"):
+        old.unlink()
     text = [INTRO]
     for title, make in SECTIONS.items():
         items = list(make(frame, found, model.labels))
