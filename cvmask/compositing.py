@@ -35,6 +35,8 @@ def lay_over_(under: NDArray[np.uint8], over: NDArray[np.uint8], alpha: NDArray[
 
     Both are contiguous, of shape (height, width, 3); `alpha` (height, width) from 0 to 255.
     """
+    # A reshaped view of anything else would be a copy, and the soft edge would be lost.
+    assert under.flags.c_contiguous
     cv2.copyTo(over, (alpha == 255).view(np.uint8), under)
     # Only the soft edge needs arithmetic, and it is a small part of the frame.
     edge = np.flatnonzero((alpha > 0) & (alpha < 255))
@@ -127,4 +129,5 @@ def fit_over(picture: NDArray[np.uint8], frame_size: tuple[int, int]) -> NDArray
     kind = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     scaled = cv2.resize(picture, size_wh, interpolation=kind)
     top, left = (size_wh[1] - height) // 2, (size_wh[0] - width) // 2
-    return cast("NDArray[np.uint8]", scaled[top : top + height, left : left + width])
+    cut = np.ascontiguousarray(scaled[top : top + height, left : left + width])
+    return cast("NDArray[np.uint8]", cut)

@@ -25,6 +25,7 @@ from cvmask.summary import Summary
 from cvmask.tracking import Tracker
 
 Place = Union[str, int, "os.PathLike[str]"]
+Paint = Callable[[NDArray[np.uint8], Detections], NDArray[np.uint8]]
 _AHEAD = 3
 
 
@@ -53,6 +54,7 @@ def annotate(
     *,
     outputs: Sequence[Sink | Place] = (),
     style: Mapping[str, Any] | None = None,
+    paint: Paint | None = None,
     track: bool = False,
     workers: int = 1,
     on_message: Notify = ignore,
@@ -77,6 +79,9 @@ def annotate(
         interrupted; after an error those of files are discarded, those of live sources finished.
     style
         Arguments for `draw`; labels and mask threshold are the model's unless they are here.
+    paint
+        Makes the picture from the frame's own and what was found, shape (height, width, 3), BGR, such
+        as a function of `cvmask.effects`. None: `draw` does.
     track
         Give each object an id that it keeps.
     workers
@@ -110,7 +115,15 @@ def annotate(
         raise
     settings = getattr(model, "settings", None)
     threshold = {} if settings is None else {"mask_threshold": settings.mask_threshold}
-    return Run(source, models, sinks, {"labels": labels, **threshold, **(style or {})}, track, summary)
+    paint = paint or _drawing({"labels": labels, **threshold, **(style or {})})
+    return Run(source, models, sinks, paint, track, summary)
+
+
+def _drawing(style: Mapping[str, Any]) -> Paint:
+    def paint(image: NDArray[np.uint8], detections: Detections) -> NDArray[np.uint8]:
+        return draw(image, detections, **style) if len(detections) else image
+
+    return paint
 
 
 class Run:
@@ -129,12 +142,12 @@ class Run:
         source: Source,
         models: Sequence[Model],
         sinks: Sequence[Sink],
-        style: Mapping[str, Any],
+        paint: Paint,
         track: bool,
         summary: Summary,
     ) -> None:
         self.source, self.summary = source, summary
-        self._models, self._sinks, self._style = models, sinks, style
+        self._models, self._sinks, self._paint = models, sinks, paint
         self._tracker = Tracker() if track else None
         # A live frame grows old in a queue: it is only read when a worker is free for it.
         newest = source.live and getattr(source, "newest", False)
@@ -257,7 +270,7 @@ class Run:
             with self.summary.stage("draw").timed():
                 if self._tracker is not None:
                     detections = self._tracker.update(detections)
-                image = draw(frame.image, detections, **self._style) if len(detections) else frame.image
+                image = self._paint(frame.image, detections)
             result = Result(frame, detections, image)
             with self.summary.stage("write").timed():
                 self._write(result, main_thread=False)

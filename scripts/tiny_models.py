@@ -171,8 +171,15 @@ class Tiny:
             boxes = clip(boxes, window)
         limit = tf.minimum(count, tf.shape(boxes)[0])
         if self.nms == 5:
-            kept = tf.raw_ops.NonMaxSuppressionV5(boxes=boxes, scores=scores, max_output_size=limit, iou_threshold=iou,
-                                                  score_threshold=0.0, soft_nms_sigma=0.0).selected_indices  # fmt: skip
+            found = tf.raw_ops.NonMaxSuppressionV5(
+                boxes=boxes,
+                scores=scores,
+                max_output_size=limit,
+                iou_threshold=iou,
+                score_threshold=0.0,
+                soft_nms_sigma=0.0,
+            )
+            kept = found.selected_indices
         else:
             kept = tf.image.non_max_suppression(boxes, scores, limit, iou)
         boxes, scores = tf.gather(boxes, kept), tf.gather(scores, kept)
@@ -242,11 +249,24 @@ def decode(codes, anchors):
     return tf.transpose(tf.stack([y - h / 2.0, x - w / 2.0, y + h / 2.0, x + w / 2.0]))
 
 
+_PLAIN = {"loops": False, "norm": "bias", "clip_first": True, "deconvolve": False, "pool": True, "nms": 3}
+_KEEP = {**_PLAIN, "resizer": "keep", "stride": 8}
 MODELS = {
-    "tiny_plain": Tiny(1, loops=False, resizer="fixed", norm="bias", backbone="shapes", clip_first=True, stride=4,
-                       deconvolve=True, pool=True, nms=3),
-    "tiny_resnet101": Tiny(2, loops=True, resizer="keep", norm="unfused", backbone="resnet_v1_101", clip_first=False,
-                           stride=8, deconvolve=False, pool=True, nms=5),
-    "tiny_inception_resnet": Tiny(3, loops=False, resizer="keep", norm="fused", backbone="InceptionResnetV2",
-                                  clip_first=True, stride=8, deconvolve=False, pool=False, nms=3),
-}  # fmt: skip
+    "tiny_plain": Tiny(
+        1, **{**_PLAIN, "resizer": "fixed", "stride": 4, "deconvolve": True, "backbone": "shapes"}
+    ),
+    "tiny_resnet101": Tiny(
+        2,
+        **{
+            **_KEEP,
+            "loops": True,
+            "norm": "unfused",
+            "clip_first": False,
+            "nms": 5,
+            "backbone": "resnet_v1_101",
+        },
+    ),
+    "tiny_inception_resnet": Tiny(
+        3, **{**_KEEP, "norm": "fused", "pool": False, "backbone": "InceptionResnetV2"}
+    ),
+}

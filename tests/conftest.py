@@ -6,10 +6,12 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from cvmask import scenes
 from cvmask.detections import Detections
 from cvmask.export.record import Record
 
@@ -24,6 +26,27 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the shared test data in {folder}")
     return folder
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in an empty folder, with a cache folder of its own."""
+    monkeypatch.setenv("CVMASK_HOME", str(tmp_path / "home"))
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def clip_mp4(work: Path) -> Path:
+    """Give a clip of six frames of a moving scene, 160 x 128, 25 a second."""
+    path = work / "clip.mp4"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 25, (160, 128))
+    for moving in scenes.moving_scene(5, 6, (160, 128), objects=4):
+        writer.write(moving.image)
+    writer.release()
+    return path
 
 
 @pytest.fixture

@@ -126,4 +126,14 @@ def filled(name):
     return path
 
 
+def picture(height, width):
+    """Blocks of colour with noise: something for every layer to see. Always the same for a size."""
+    rng = np.random.default_rng(height * width)
+    blocks = (
+        rng.integers(0, 255, (height // 8 + 1, width // 8 + 1, 3)).repeat(8, 0).repeat(8, 1)[:height, :width]
+    )
+    return np.clip(blocks + rng.integers(-20, 20, blocks.shape), 0, 255).astype(np.uint8)
+
+
+EXPORTS = ("mask_rcnn_inception_v2", "mask_rcnn_inception_v2_2018_07", "mask_rcnn_resnet50_atrous")
 OFFICIAL = ("graphs", "mask_rcnn_inception_v2_coco_2018_01_28.pbtxt")

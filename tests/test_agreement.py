@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from graph_builder import EXPORTS, filled, picture
 
 from cvmask.graph.convert import convert_with_facts
 from cvmask.graph.split import split
@@ -18,6 +19,11 @@ from cvmask.graph.wire import read_graph
 
 DATA = Path(__file__).parent / "data"
 NAMES = ["tiny_plain", "tiny_resnet101", "tiny_inception_resnet"]
+
+
+def picture_of(name):
+    """The picture that the golden was made with."""
+    return picture(*np.load(DATA / f"{name}.npz")["size"])
 
 
 def load(path, text):
@@ -34,12 +40,10 @@ def run(path, text, image, outputs):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_converted_graph_agrees_with_tensorflow(name):
-    golden = np.load(DATA / f"{name}.npz")
+    golden, image = np.load(DATA / f"{name}.npz"), picture_of(name)
     graph, facts = convert_with_facts(read_graph(DATA / f"{name}.pb"))
     parts = split(graph)
-    rows, masks = run(
-        DATA / f"{name}.pb", print_text(graph), golden["image"], (parts.detections, parts.masks)
-    )
+    rows, masks = run(DATA / f"{name}.pb", print_text(graph), image, (parts.detections, parts.masks))
     rows = rows[0, 0]
     there = (rows[:, 2] > 0) & (rows[:, 5] > rows[:, 3]) & (rows[:, 6] > rows[:, 4])
     rows, own = rows[there], masks[np.arange(len(rows)), rows[:, 1].astype(int)][there]
@@ -53,7 +57,7 @@ def test_converted_graph_agrees_with_tensorflow(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_split_of_a_converted_graph_is_bit_identical_to_the_whole(name):
-    image = np.load(DATA / f"{name}.npz")["image"]
+    image = picture_of(name)
     path = DATA / f"{name}.pb"
     graph, _ = convert_with_facts(read_graph(path))
     parts = split(graph)
@@ -65,6 +69,25 @@ def test_split_of_a_converted_graph_is_bit_identical_to_the_whole(name):
         head.setInput(np.ascontiguousarray(rows[:, :, :count]), parts.detections)
         head.setInput(features, parts.features)
         assert np.array_equal(head.forward(parts.masks), masks[:count])
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_converted_export_agrees_with_tensorflow(name):
+    """Real exports with seeded weights. TensorFlow keeps 100 rows a class, OpenCV any number."""
+    golden, image, path = np.load(DATA / f"{name}.npz"), picture_of(name), filled(name)
+    parts = split(convert_with_facts(read_graph(path))[0])
+    rows, features = run(path, parts.detector_text, image, (parts.detections, parts.features))
+    count = len(golden["detection_masks"])
+    head = load(path, parts.mask_head_text)
+    head.setInput(np.ascontiguousarray(rows[:, :, :count]), parts.detections)
+    head.setInput(features, parts.features)
+    masks = head.forward(parts.masks)
+    rows, same = rows[0, 0, :100], slice(0, 100)
+    assert rows[:, 1].tolist() == (golden["detection_classes"][same] - 1).tolist()
+    assert np.abs(rows[:, 2] - golden["detection_scores"][same]).max() < 1e-4
+    assert np.abs(rows[:, [4, 3, 6, 5]] - golden["detection_boxes"][same]).max() < 1e-4
+    own = masks[np.arange(count), rows[:count, 1].astype(int)]
+    assert np.abs(own - golden["detection_masks"]).max() < 1e-3
 
 
 def test_facts_of_the_small_models():

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from cvmask import __version__, scenes
-from cvmask.cli import predict
 from cvmask.cli.main import build_parser, main
 from cvmask.rle import decode
 
@@ -43,7 +42,7 @@ def test_version_names_the_versions_that_matter(capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().out.startswith(f"cvmask {__version__} (OpenCV {cv2.__version__}")
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["predict", "--help"]])
+@pytest.mark.parametrize("argv", [["--help"], ["predict", "--help"], ["edit", "--help"]])
 def test_help_has_examples(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(argv)
@@ -57,6 +56,8 @@ def test_help_has_examples(argv: list[str], capsys: pytest.CaptureFixture[str]) 
         ([], "required"),
         (["fly"], "invalid choice"),
         (["predict"], "required"),
+        (["predict", "x.png", "--save", "coco,doc"], "coco, labelme, yolo, png, png-instances, png-classes"),
+        (["predict", "x.png", "--save", ","], "one or more of coco, labelme"),
         (["predict", "x.png", "--conf", "2"], "from 0 to 1, got '2'"),
         (["predict", "x.png", "--max-detections", "0"], "whole number from 1 up"),
         (["predict", "x.png", "--color-by", "mood"], "invalid choice"),
@@ -240,12 +241,10 @@ def test_module_runs_as_a_program(scene_png: Path) -> None:
     assert out.exists()
 
 
-def test_readme_has_every_flag_of_predict() -> None:
+def test_readme_has_every_flag_of_predict_and_edit() -> None:
     verbs = next(a for a in build_parser()._actions if isinstance(a.choices, dict))
-    flags = {f for action in verbs.choices["predict"]._actions for f in action.option_strings} - {
-        "-h",
-        "--help",
-    }
+    actions = [*verbs.choices["predict"]._actions, *verbs.choices["edit"]._actions]
+    flags = {flag for action in actions for flag in action.option_strings} - {"-h", "--help"}
     text = README.read_text(encoding="utf-8")
     assert not {flag for flag in flags if f"`{flag}`" not in text}
 
@@ -266,10 +265,3 @@ def test_predict_takes_the_folder_of_odd_pictures(capsys: pytest.CaptureFixture[
     assert len(os.listdir("out")) == len(shown)
     assert "truncated_half.jpg: " in err
     assert "Traceback" not in err
-
-
-def test_expand_keeps_order_and_takes_each_once(home: Path, scene_png: Path) -> None:
-    paths, failures = predict.expand([str(scene_png), str(home), "nothing*.png"])
-    assert paths == [str(scene_png)]
-    assert len(failures) == 1
-    assert "nothing*.png" in failures[0]

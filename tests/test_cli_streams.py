@@ -160,10 +160,10 @@ def test_a_signal_finishes_the_video_and_it_plays(tmp_path: Path, number: int) -
 
 
 def test_stdin_and_addresses_get_names_of_their_own() -> None:
-    from cvmask.cli.streams import _stem, is_stream
+    from cvmask.cli.streams import is_stream, stem_of
 
     places = ["-", "0", "rtsp://me:secret@cam.local:554/live?x=1", "a/b.mkv"]
-    assert [_stem(place) for place in places] == ["stdin", "camera0", "cam.local_554_live", "b"]
+    assert [stem_of(place) for place in places] == ["stdin", "camera0", "cam.local_554_live", "b"]
     assert all(is_stream(place) for place in places)
     assert not is_stream("a.png")
 

@@ -66,6 +66,7 @@ def test_fit_over_covers_the_frame(size: tuple[int, int]) -> None:
     wide[:, 30:] = 255
     fitted = fit_over(wide, size)
     assert fitted.shape == (*size, 3)
+    lay_over_(fitted, fitted.copy(), np.zeros(size, np.uint8))
     if size[1] > 9:
         assert fitted[0, 0, 0] == 0
         assert fitted[-1, -1, 0] == 255

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from graph_builder import OFFICIAL, Builder, shared, skeleton
+from graph_builder import EXPORTS, OFFICIAL, Builder, shared, skeleton
 
 from cvmask.errors import ModelError
 from cvmask.graph.convert import convert, convert_with_facts
@@ -11,8 +11,6 @@ from cvmask.graph.describe import describe
 from cvmask.graph.split import split
 from cvmask.graph.text import parse_text, print_text, read_text
 from cvmask.graph.wire import parse_graph, read_graph
-
-EXPORTS = ["mask_rcnn_inception_v2", "mask_rcnn_inception_v2_2018_07", "mask_rcnn_resnet50_atrous"]
 
 
 @pytest.mark.parametrize("name", EXPORTS)

@@ -127,6 +127,13 @@ def test_replace_background_takes_a_picture_of_any_size_or_a_color(
         replace_background(picture, scene, picture[..., 0])
 
 
+def test_replace_background_has_a_soft_edge_on_a_picture_of_any_size(
+    scene: Detections, picture: NDArray[np.uint8]
+) -> None:
+    results = [replace_background(picture, scene, np.zeros((*size, 3), np.uint8)) for size in ((200, 300), (1, 9))]
+    assert np.array_equal(*results)
+
+
 def test_spotlight_darkens_by_what_it_is_told(scene: Detections, picture: NDArray[np.uint8]) -> None:
     far = (195, 5)
     assert np.abs(spotlight(picture, scene)[far] - picture[far] * 0.3).max() <= 1.5

@@ -16,6 +16,7 @@ from cvmask.graph.split import split
 from cvmask.graph.text import parse_text, print_text, read_text
 from cvmask.runtime.model import MaskRCNN, Settings
 from cvmask.runtime.net import Net
+from cvmask.runtime.pair import Pair
 from cvmask.runtime.resize import Resizer, to_blob
 
 FOLDER = bundled.path("models/shapes")
@@ -71,17 +72,20 @@ def test_filters_do_not_change_what_is_left(model: MaskRCNN) -> None:
     assert cvmask.load("shapes", max_detections=2).detect(scene.image) == everything[:2]
 
 
-def test_bundled_model_finds_what_is_in_a_scene(model: MaskRCNN) -> None:
-    found = wanted = 0
-    for seed in range(10):
-        scene = scenes.make_scene(seed)
-        ours = model.detect(scene.image)
-        masks = ours.masks()
-        for mask, class_id in zip(scene.masks, scene.class_id):
-            overlap = [(mask & m).sum() / (mask | m).sum() for m in masks[ours.class_id == class_id]]
-            wanted += 1
-            found += max(overlap, default=0) > 0.5
-    assert found >= 0.9 * wanted
+def test_mask_head_runs_for_what_is_left_and_for_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: list[int] = []
+    forward = Pair.masks
+
+    def counting(self: Pair, features: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        counts.append(rows.shape[2])
+        return forward(self, features, rows)
+
+    choices = ({}, {"classes": [2]}, {"max_detections": 1}, {"score_threshold": 0.999})
+    models = [cvmask.load("shapes", **options) for options in choices]
+    monkeypatch.setattr(Pair, "masks", counting)
+    lengths = [len(model.detect(scenes.make_scene(7, objects=8).image)) for model in models]
+    assert counts == lengths
+    assert len(set(lengths)) > 2
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 1000), (1000, 1), (7, 5), (3, 4000), (8000, 8000)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -152,3 +153,9 @@ def test_large_graph_is_read_fast_and_in_place():
     assert nodes == 8164
     assert seconds < 2
     assert grown < 1.3 * path.stat().st_size
+
+
+def test_fuzz_script_finds_nothing_in_a_short_run():
+    script = Path(__file__).parents[1] / "scripts" / "fuzz_wire"
+    run = subprocess.run([sys.executable, script, "1500"], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-2000:]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask import loading, scenes
-from cvmask.cli.predict import summarise
+from cvmask.cli.loop import summarise
 from cvmask.draw import draw
 from cvmask.errors import SinkError
 from cvmask.files import whole_path, write_whole

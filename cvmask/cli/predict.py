@@ -1,34 +1,35 @@
-"""cvmask predict: pictures in, annotated pictures and JSON out."""
+"""cvmask predict: pictures and videos in, annotated ones and results in any format out."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
-import time
-from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from contextlib import ExitStack
+from types import TracebackType
 
-from cvmask.cli import options
-from cvmask.cli.frame_progress import FrameProgress
-from cvmask.cli.outputs import Outputs
-from cvmask.cli.stream_options import add_stream_options
-from cvmask.cli.streams import is_stream, run_stream
+import numpy as np
+from numpy.typing import NDArray
+
+from cvmask.cli import loop, options
+from cvmask.cli.inputs import Input
+from cvmask.cli.outputs import Outputs, folder_of
+from cvmask.cli.task import Task
 from cvmask.detections import Detections
 from cvmask.draw import draw
-from cvmask.errors import CvmaskError, SinkError, SourceError
+from cvmask.export.formats import FORMATS, Settings
+from cvmask.export.record import Record
+from cvmask.export.saver import Saver, check_formats, check_names
 from cvmask.runtime.model import MaskRCNN
-from cvmask.sinks import Window
-from cvmask.sources import Frame, Images, find_images
+from cvmask.sources import Frame
 
 EPILOG = """\
 examples:
   cvmask predict -m shapes scene.png
-  cvmask predict -m shapes 'in/*.jpg' -o out --save-json
   cvmask predict -m shapes in.mp4 -o out.mp4 --save-json --track
   cvmask predict -m shapes 0 --show
+  cvmask predict -m shapes 'in/*.jpg' -o out --save-json
+  cvmask predict photos/ -o out --save coco,labelme,cutouts
   cvmask predict street.jpg --classes person,car --conf 0.7 --no-boxes
 """
 
@@ -42,116 +43,62 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "sources",
-        nargs="+",
-        metavar="SOURCE",
-        help="a picture, a folder, a pattern in quotes, a video, a camera (0, 1), an address, or -",
-    )
-    parser.add_argument("-o", "--output", metavar="OUT", type=Path,
-                        help="a folder, or a file for a single source (default: the folder cvmask_out)")  # fmt: skip
+    loop.add_source_options(parser)
+    parser.add_argument("--save", metavar="FORMAT,...", type=_formats, default=[],
+                        help=f"write the results too, in any of: {', '.join(FORMATS)}")  # fmt: skip
     parser.add_argument(
         "--save-json",
         action="store_true",
         help="write JSON too: boxes, scores, classes and RLE masks; of videos one line a frame",
     )
-    parser.add_argument(
-        "--show", action="store_true", help="show each result in a window: q ends, s saves, any other key goes on"
-    )
-    options.add_model_options(parser)
+    loop.add_model_and_stream_options(parser, track=True)
     options.add_drawing_options(parser)
-    add_stream_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the verb and give its exit code: 0, 1 if every source failed, 3 if some did."""
-    places, failures = expand(args.sources)
-    for failure in failures:
-        print(f"cvmask: {failure}", file=sys.stderr)
-    if not places:
-        return 1
-    streams = [place for place in places if is_stream(place)]
-    paths = [place for place in places if place not in streams]
-    outputs = Outputs(args.output, paths) if paths else None
-    model = options.load_model(args)
-    style = options.drawing(args, model)
-    done = 0
-    if outputs is not None:
-        done = predict_pictures(paths, args, model, style, outputs, failures)
-    for place in streams:
-        try:
-            run_stream(place, args, model, style, alone=len(places) == 1)
-            done += 1
-        except CvmaskError as error:
-            failures.append(str(error))
-            print(f"cvmask: {error}", file=sys.stderr)
-    return 0 if not failures else (3 if done else 1)
+    """Run the verb and give its exit code."""
+    return loop.run(args, lambda model, inputs: Annotate(args, model, inputs))
 
 
-def predict_pictures(
-    paths: list[str],
-    args: argparse.Namespace,
-    model: MaskRCNN,
-    style: dict[str, Any],
-    outputs: Outputs,
-    failures: list[str],
-) -> int:
-    """Annotate picture files; how many. Whatever fails is said and added to `failures`."""
-    window = _open_window() if args.show else None
-    done = 0
-    with FrameProgress(len(paths)) as progress:
+class Annotate(Task):
+    """Draw what was found, and save it in the formats that were asked for."""
 
-        def fail(error: Exception) -> None:
-            failures.append(str(error))
-            progress.say(f"cvmask: {error}", error=True)
+    def __init__(self, args: argparse.Namespace, model: MaskRCNN, inputs: Sequence[Input]) -> None:
+        self._model, self._save_json = model, args.save_json
+        self._style = options.drawing(args, model)
+        self._stack = ExitStack()
+        self._saver: Saver | None = None
+        if args.save:
+            check_names([one.name for one in inputs], args.save)
+            folder = folder_of(args.output)
+            settings = Settings(folder, model.labels, self._style["colors"], model.settings.mask_threshold)
+            self._saver = Saver(args.save, settings)
+            self.closing = f"{', '.join(args.save)}: in {folder}"
 
-        for frame in Images(paths, on_error=fail):
-            for warning in frame.warnings:
-                progress.say(f"cvmask: warning: {frame.name}: {warning}", error=True)
-            began = time.perf_counter()
-            detections = model.detect(frame.image)
-            spent_ms = 1000 * (time.perf_counter() - began)
-            picture = draw(frame.image, detections, **style)
-            path = outputs.write_picture(frame.name, picture)
-            if args.save_json:
-                record = describe(frame, detections, model)
-                outputs.write_text(frame.name, ".json", json.dumps(record) + "\n")
-            done += 1
-            height, width = frame.image.shape[:2]
-            found = summarise(detections, model.labels)
-            progress.advance(f"{frame.name}: {width}x{height}, {found}, {spent_ms:.0f} ms -> {path}")
-            if window is not None:
-                window.write(picture, frame, detections)
-                if window.ended:
-                    break
-    return done
+    def __enter__(self) -> Annotate:
+        if self._saver is not None:
+            self._stack.enter_context(self._saver)
+        return self
 
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
 
-def _open_window() -> Window | None:
-    try:
-        return Window(hold=True, on_message=lambda line: print(line, file=sys.stderr))
-    except SinkError as error:
-        print(f"cvmask: {error}", file=sys.stderr)
-        return None
+    def paint(self, image: NDArray[np.uint8], detections: Detections) -> NDArray[np.uint8]:
+        """Draw."""
+        return draw(image, detections, **self._style) if len(detections) else image
 
+    def keep(self, frame: Frame, detections: Detections, outputs: Outputs) -> None:
+        """Write the JSON of one picture."""
+        if self._save_json:
+            record = describe(frame, detections, self._model)
+            outputs.write_text(frame.name, ".json", json.dumps(record) + "\n")
 
-def expand(sources: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Turn files, folders and patterns into paths, in order and each once; and what could not be."""
-    paths: dict[str, None] = {}
-    failures: list[str] = []
-    for source in sources:
-        is_many = Path(source).is_dir() or (any(c in source for c in "*?[") and not Path(source).exists())
-        try:
-            paths.update(dict.fromkeys(find_images(source) if is_many else [source]))
-        except SourceError as error:
-            failures.append(str(error))
-    return list(paths), failures
-
-
-def summarise(detections: Detections, labels: Sequence[str]) -> str:
-    """Say what was found: "2 circle, 1 star", the most frequent first."""
-    counts = Counter(labels[i] for i in detections.class_id.tolist())
-    return ", ".join(f"{n} {name}" for name, n in counts.most_common()) or "nothing found"
+    def save(self, record: Record, image: NDArray[np.uint8]) -> None:
+        """Save in every format."""
+        if self._saver is not None:
+            self._saver.write(record, image)
 
 
 def describe(frame: Frame, detections: Detections, model: MaskRCNN) -> dict[str, object]:
@@ -173,3 +120,10 @@ def describe(frame: Frame, detections: Detections, model: MaskRCNN) -> dict[str,
         )
     ]
     return {"file": frame.name, "width": width, "height": height, "objects": objects}
+
+
+def _formats(text: str) -> list[str]:
+    try:
+        return check_formats([name.strip() for name in text.split(",") if name.strip()])
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

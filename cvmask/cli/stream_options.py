@@ -7,14 +7,15 @@ from fractions import Fraction
 from typing import Any
 
 
-def add_stream_options(parser: argparse.ArgumentParser) -> None:
-    """Add the flags."""
+def add_stream_options(parser: argparse.ArgumentParser, track: bool = True) -> None:
+    """Add the flags, --track only where `track`."""
     group = parser.add_argument_group("videos, cameras and streams")
     group.add_argument("--start", type=seconds, default=0.0, metavar="TIME",
                        help="begin there: seconds, or 1:23:45 (videos)")  # fmt: skip
     group.add_argument("--end", type=seconds, metavar="TIME", help="end before: seconds, or 1:23:45 (videos)")
     group.add_argument("--stride", type=_count, default=1, metavar="N", help="every N-th frame only (videos)")
-    group.add_argument("--track", action="store_true", help="give each object a number that it keeps")
+    if track:
+        group.add_argument("--track", action="store_true", help="give each object a number that it keeps")
     group.add_argument("--workers", type=_count, default=1, metavar="N",
                        help="so many models on consecutive frames at the same time (default: 1)")  # fmt: skip
     group.add_argument("--every-frame", action="store_true",

@@ -1,4 +1,4 @@
-"""cvmask predict for videos, cameras, streams and standard input."""
+"""cvmask predict and edit for videos, cameras, streams and standard input."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ import re
 import signal
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 from cvmask.cli.outputs import DEFAULT_FOLDER
 from cvmask.cli.stream_options import source_options
 from cvmask.cli.stream_progress import StreamProgress
 from cvmask.errors import SinkError
-from cvmask.pipeline import annotate
+from cvmask.pipeline import Paint, annotate
 from cvmask.runtime.model import MaskRCNN
 from cvmask.sinks import Sink, Window, open_sink
 from cvmask.sources import Source, open_source
@@ -26,18 +25,23 @@ from cvmask.sources.opening import is_picture
 
 def is_stream(place: str) -> bool:
     """Tell whether a source is anything but a picture file."""
-    if place == "-" or place.isdigit() or "://" in place or place.startswith("/dev/video"):
-        return True
-    return not is_picture(place)
+    return not is_file(place) or not is_picture(place)
+
+
+def is_file(place: str) -> bool:
+    """Tell whether a source is a file and no camera, address or standard input."""
+    return not (place == "-" or place.isdigit() or "://" in place or place.startswith("/dev/video"))
 
 
 def run_stream(
-    place: str, args: argparse.Namespace, model: MaskRCNN, style: Mapping[str, Any], alone: bool
+    place: str, args: argparse.Namespace, model: MaskRCNN, paint: Paint, keeper: Sink, alone: bool
 ) -> None:
-    """Annotate one source; CvmaskError if that fails.
+    """Paint every frame of one source and write the results; CvmaskError if that fails.
 
     Parameters
     ----------
+    keeper
+        Takes each result besides the outputs that are named here.
     alone
         Whether it is the only source, so that ``-o`` may name a file.
     """
@@ -49,9 +53,9 @@ def run_stream(
             sinks += _window(progress)
         for output in outputs:
             Path(output).parent.mkdir(parents=True, exist_ok=True)
-        opened = [_open(sink, source, model, progress) for sink in sinks]
+        opened = [keeper, *(_open(sink, source, model, progress) for sink in sinks)]
         run = annotate(
-            source, model, outputs=opened, style=style, track=args.track, workers=args.workers
+            source, model, outputs=opened, paint=paint, track=args.track, workers=args.workers
         )
         progress.begin(source.name, source.length)
         try:
@@ -72,12 +76,12 @@ def _outputs(source: Source, place: str, args: argparse.Namespace, alone: bool) 
             raise SinkError(f"{target} is one file for several sources: give a folder")
         main = target
     else:
-        main = (DEFAULT_FOLDER if target is None else target) / f"{_stem(place)}.mp4"
+        main = (DEFAULT_FOLDER if target is None else target) / f"{stem_of(place)}.mp4"
     lines = main.with_suffix(".jsonl")
     return [str(main)] + ([str(lines)] if args.save_json and lines != main else [])
 
 
-def _stem(place: str) -> str:
+def stem_of(place: str) -> str:
     """Name an output after its source: camera0, stdin, host_path, or the stem of the file."""
     if place == "-":
         return "stdin"

@@ -53,3 +53,6 @@ FORMATS: Mapping[str, Callable[[Settings], Writer]] = MappingProxyType(
         "cutouts": lambda to: CutoutsWriter(to.folder / "cutouts", to.labels, to.mask_threshold),
     }
 )
+
+# All records in one file; the others write files for each record.
+ONE_FILE = frozenset({"coco", "csv", "jsonl"})

@@ -41,9 +41,7 @@ class Record:
     @property
     def key(self) -> str:
         """Name for files of this record, without suffix: ``street``, ``day2/clip_000017``."""
-        path = PurePath(self.name)
-        parts = [part for part in (*path.parent.parts, path.stem) if part not in (path.anchor, "..", "")]
-        clean = "/".join(re.sub(r'[<>:"|?*\\/\x00-\x1f]+', "_", part) for part in parts) or "frame"
+        clean = key_of(self.name)
         return clean if self.frame_index is None else f"{clean}_{self.frame_index:06d}"
 
 
@@ -94,6 +92,13 @@ class FileForEach:
         if first != record.name:
             raise SinkError(f"{first} and {record.name} would both become {record.key}{ending}: rename one")
         return self.folder / f"{record.key}{ending}"
+
+
+def key_of(name: str) -> str:
+    """Turn the name of a picture or video into a path below any folder, without suffix."""
+    path = PurePath(name)
+    parts = [part for part in (*path.parent.parts, path.stem) if part not in (path.anchor, "..", "")]
+    return "/".join(re.sub(r'[<>:"|?*\\/\x00-\x1f]+', "_", part) for part in parts) or "frame"
 
 
 def label_of(class_id: int, labels: Sequence[str]) -> str:

@@ -123,6 +123,8 @@ def _total(parts: Anatomy, stage: Stage) -> float | None:
         node = flow.graph[name]
         if node.op == "Minimum" and flow.readers.get(name):
             best = min(best, _limit(flow, (name, 0)) or math.inf)
+        elif node.op == "TopKV2":
+            best = min(best, _limit(flow, flow.inputs(node)[1]) or math.inf)
     return best if best < _NO_LIMIT else None
 
 
@@ -141,8 +143,6 @@ def _score_filter(flow: Flow, stage: Stage) -> float | None:
 def _clips_first(parts: Anatomy, stage: Stage) -> bool:
     """Whether boxes are clipped to the picture on their way from the decoder to the suppression."""
     flow = parts.flow
-    if stage.suppressions[0].op == "CombinedNonMaxSuppression":
-        return False
     way = flow.descendants(exp.name for exp in stage.exps)
     way &= flow.graph.ancestors([flow.inputs(stage.suppressions[0])[0][0]])
     return any(flow.graph[name].op in ("Minimum", "ClipByValue") for name in way)

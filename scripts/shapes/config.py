@@ -33,7 +33,7 @@ MASK_SIZE = 15
 MASK_THRESHOLD = 0.3
 # Added to the mask logits at export: what is left to bring the best threshold to MASK_THRESHOLD,
 # measured with scripts/evaluate_shapes --first-seed 5000 --mask-threshold on a model exported with 0.
-MASK_LOGIT_SHIFT = 0.0
+MASK_LOGIT_SHIFT = -0.44
 
 # Channels.
 STEM = (24, 48)

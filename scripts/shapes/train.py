@@ -149,7 +149,7 @@ def train(args: argparse.Namespace) -> None:
     rng = np.random.default_rng(start)
     anchors = bx.anchors(SIZE_WH[1] // c.STRIDE, SIZE_WH[0] // c.STRIDE)
     data = loader(1_000_000 + start * args.batch, (args.steps - start) * args.batch, args.batch, args.workers)
-    weights = {"rpn_class": 1.0, "rpn_box": 1.0, "class": 1.0, "box": 1.0, "mask": 2.0}
+    weights = {"rpn_class": 1.0, "rpn_box": 1.0, "class": 1.0, "box": 1.0, "mask": 3.0}
     means: dict[str, float] = {}
     began = time.time()
     for step, batch in enumerate(data, start):

@@ -1,0 +1,88 @@
+"""What the user named as sources: pictures, folders, patterns, videos, cameras, streams."""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from cvmask.cli.streams import is_file, is_stream, stem_of
+from cvmask.errors import SourceError
+from cvmask.sources import find_images
+from cvmask.sources.opening import is_pattern
+
+
+class Input(NamedTuple):
+    """One file, camera or stream.
+
+    Attributes
+    ----------
+    path
+        Where it lies, or its address.
+    name
+        What records call it: relative to what the user gave, with forward slashes; of a camera or an
+        address a name like ``camera0``, since an address may hold a password.
+    stream
+        Whether it is anything but a picture.
+    """
+
+    path: str
+    name: str
+    stream: bool = False
+
+
+def expand(sources: Sequence[str]) -> tuple[list[Input], list[str]]:
+    """Turn files, folders and patterns into inputs, in order and each once; and what could not be."""
+    bases: dict[str, str] = {}
+    failures: list[str] = []
+    for source in sources:
+        try:
+            found = find_images(source) if _is_many(source) else [source]
+        except SourceError as error:
+            failures.append(str(error))
+            continue
+        for path in found:
+            bases.setdefault(path, _base_of(source))
+    return _named(bases), failures
+
+
+def _is_many(source: str) -> bool:
+    # An address may have a question mark, which is no wildcard.
+    return is_file(source) and (os.path.isdir(source) or is_pattern(source))
+
+
+def _base_of(source: str) -> str:
+    """Give the folder that the user meant: itself, or what stands before a file or the first wildcard."""
+    if os.path.isdir(source):
+        return source
+    if not _is_many(source):
+        return os.path.dirname(source)
+    return os.path.join("", *itertools.takewhile(lambda part: not glob.has_magic(part), Path(source).parent.parts))
+
+
+def _named(bases: dict[str, str]) -> list[Input]:
+    names = [_name(path, base) for path, base in bases.items()]
+    if len(set(names)) < len(names):
+        # The same name in several folders: then the folders are part of the name.
+        folder = _common_folder([path for path in bases if is_file(path)])
+        names = [_name(path, folder) for path in bases]
+    return [Input(path, name, is_stream(path)) for path, name in zip(bases, names)]
+
+
+def _common_folder(paths: Sequence[str]) -> str:
+    try:
+        return os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
+    except ValueError:  # several drives
+        return ""
+
+
+def _name(path: str, base: str) -> str:
+    if not is_file(path):
+        return stem_of(path)
+    try:
+        return Path(os.path.relpath(path, base or ".")).as_posix()
+    except ValueError:  # another drive
+        return Path(os.path.abspath(path)).as_posix()

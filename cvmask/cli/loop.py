@@ -1,0 +1,135 @@
+"""The loop that `predict` and `edit` share: read, find, paint, write."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Callable
+
+from cvmask.cli import options
+from cvmask.cli.frame_progress import FrameProgress
+from cvmask.cli.inputs import Input, expand
+from cvmask.cli.outputs import Outputs
+from cvmask.cli.stream_options import add_stream_options
+from cvmask.cli.streams import run_stream
+from cvmask.cli.task import StreamKeeper, Task
+from cvmask.detections import Detections
+from cvmask.errors import CvmaskError, SinkError
+from cvmask.export.record import Record
+from cvmask.runtime.model import MaskRCNN
+from cvmask.sinks import Window
+from cvmask.sources import Images
+
+MakeTask = Callable[[MaskRCNN, Sequence[Input]], Task]
+
+
+def add_source_options(parser: argparse.ArgumentParser) -> argparse.Action:
+    """Add SOURCE, --output and --show; gives the action of SOURCE."""
+    sources = parser.add_argument(
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="a picture, a folder, a pattern in quotes, a video, a camera (0, 1), an address, or -",
+    )
+    parser.add_argument("-o", "--output", metavar="OUT", type=Path,
+                        help="a folder, or a file for a single source (default: the folder cvmask_out)")  # fmt: skip
+    parser.add_argument(
+        "--show", action="store_true", help="show each result in a window: q ends, s saves, any other key goes on"
+    )
+    return sources
+
+
+def add_model_and_stream_options(parser: argparse.ArgumentParser, track: bool) -> None:
+    """Add the flags of the model and those of videos, cameras and streams."""
+    options.add_model_options(parser)
+    add_stream_options(parser, track)
+
+
+def run(args: argparse.Namespace, make_task: MakeTask, alpha: bool = False) -> int:
+    """Run a verb over all sources; its exit code: 0, 1 if every source failed, 3 if some did.
+
+    `alpha` says that pictures are painted with transparency.
+    """
+    inputs, failures = expand(args.sources)
+    for failure in failures:
+        print(f"cvmask: {failure}", file=sys.stderr)
+    if not inputs:
+        return 1
+    pictures = [one for one in inputs if not one.stream]
+    outputs = Outputs(args.output, [one.path for one in pictures], alpha) if pictures else None
+    model = options.load_model(args)
+    done = 0
+    with make_task(model, inputs) as task:
+        if outputs is not None:
+            done, unread = _run_pictures(pictures, args, model, task, outputs)
+            failures += unread
+        for one in inputs:
+            if one.stream:
+                failed = _run_stream(one, args, model, task, alone=len(inputs) == 1)
+                done, failures = done + (not failed), failures + failed
+    if task.closing:
+        print(task.closing)
+    return 0 if not failures else (3 if done else 1)
+
+
+def _run_stream(one: Input, args: argparse.Namespace, model: MaskRCNN, task: Task, alone: bool) -> list[str]:
+    """Go through a video or stream; a list of one failure, which has been told, or of none."""
+    if task.stream_note:
+        print(f"cvmask: {one.name}: {task.stream_note}", file=sys.stderr)
+    try:
+        run_stream(one.path, args, model, task.paint_frame, StreamKeeper(task, one.name), alone)
+    except CvmaskError as error:
+        print(f"cvmask: {error}", file=sys.stderr)
+        return [str(error)]
+    return []
+
+
+def _run_pictures(
+    inputs: Sequence[Input], args: argparse.Namespace, model: MaskRCNN, task: Task, outputs: Outputs
+) -> tuple[int, list[str]]:
+    """Go from picture to picture; how many went well, and why others, which have been told, did not."""
+    window = _open_window() if args.show else None
+    names = {one.path: one.name for one in inputs}
+    done, failures = 0, list[str]()
+    with FrameProgress(len(inputs)) as progress:
+
+        def fail(error: Exception) -> None:
+            failures.append(str(error))
+            progress.say(f"cvmask: {error}", error=True)
+
+        for frame in Images(list(names), on_error=fail):
+            for warning in frame.warnings:
+                progress.say(f"cvmask: warning: {frame.name}: {warning}", error=True)
+            began = time.perf_counter()
+            detections = model.detect(frame.image)
+            spent_ms = 1000 * (time.perf_counter() - began)
+            path = outputs.write_picture(frame.name, task.paint(frame.image, detections))
+            task.keep(frame, detections, outputs)
+            task.save(Record(names[frame.name], detections, image_path=Path(frame.name)), frame.image)
+            done += 1
+            height, width = frame.image.shape[:2]
+            found = summarise(detections, model.labels)
+            progress.advance(f"{frame.name}: {width}x{height}, {found}, {spent_ms:.0f} ms -> {path}")
+            if window is not None:
+                window.write(task.paint_frame(frame.image, detections), frame, detections)
+                if window.ended:
+                    break
+    return done, failures
+
+
+def _open_window() -> Window | None:
+    try:
+        return Window(hold=True, on_message=lambda line: print(line, file=sys.stderr))
+    except SinkError as error:
+        print(f"cvmask: {error}", file=sys.stderr)
+        return None
+
+
+def summarise(detections: Detections, labels: Sequence[str]) -> str:
+    """Say what was found: "2 circle, 1 star", the most frequent first."""
+    counts = Counter(labels[i] for i in detections.class_id.tolist())
+    return ", ".join(f"{n} {name}" for name, n in counts.most_common()) or "nothing found"

@@ -1,0 +1,89 @@
+"""Does a run of 100,000 frames with 20 objects need more memory than one of 1,000? One process a format."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import resource
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from cvmask.detections import Detections
+from cvmask.export.formats import FORMATS, ONE_FILE, Settings
+from cvmask.export.record import Record
+from cvmask.export.saver import Saver, check_formats
+
+FRAME_SIZE = (1080, 1920)
+DIFFERENT_FRAMES = 50
+
+
+class Figures(NamedTuple):
+    """Peak memory of the process after the first hundredth of the run and after all of it, time, size."""
+
+    early_mb: float
+    late_mb: float
+    seconds: float
+    written_mb: float
+    files: int
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--frames", type=int, default=100_000)
+    parser.add_argument("--objects", type=int, default=20)
+    parser.add_argument("--formats", default=",".join(sorted(ONE_FILE)), help=f"of {', '.join(FORMATS)}")
+    args = parser.parse_args()
+    print(f"{args.frames} frames of 1080p with {args.objects} objects: peak memory at 1 % and at the end")
+    context = multiprocessing.get_context("spawn")
+    for name in check_formats(args.formats.split(",")):
+        with context.Pool(1) as pool:
+            f = pool.apply(measure, (name, args.frames, args.objects))
+        print(f"{name:14} {f.early_mb:6.1f} -> {f.late_mb:6.1f} MB, {1000 * f.seconds / args.frames:6.2f} ms a frame, "
+              f"{f.seconds:6.0f} s, {f.written_mb:8.1f} MB in {f.files} files", flush=True)  # fmt: skip
+
+
+def measure(name: str, frames: int, objects: int) -> Figures:
+    """Write the frames of one long video in one format, into a folder that is removed again."""
+    rng = np.random.default_rng(1)
+    made = [some_detections(rng, objects) for _ in range(DIFFERENT_FRAMES)]
+    picture = np.zeros((*FRAME_SIZE, 3), np.uint8)
+    early = 0.0
+    with tempfile.TemporaryDirectory(dir=".") as folder:
+        began = time.perf_counter()
+        with Saver([name], Settings(Path(folder), [f"class {n}" for n in range(90)])) as saver:
+            for index in range(frames):
+                saver.write(Record("long.mp4", made[index % len(made)], index, index / 25), picture)
+                if index == frames // 100:
+                    early = peak_mb()
+        seconds = time.perf_counter() - began
+        sizes = [path.stat().st_size for path in Path(folder).rglob("*") if path.is_file()]
+        return Figures(early, peak_mb(), seconds, sum(sizes) / 1e6, len(sizes))
+
+
+def some_detections(rng: np.random.Generator, objects: int) -> Detections:
+    """Make smooth blobs of 40 to 240 pixels, as a network would find them."""
+    height, width = FRAME_SIZE
+    center = rng.uniform((120, 120), (width - 120, height - 120), (objects, 2))
+    half = rng.uniform(20, 120, (objects, 2))
+    y, x = np.mgrid[:15, :15] - 7.0
+    soft = np.clip(1.2 - np.hypot(x, y) / 8 + rng.normal(0, 0.05, (objects, 15, 15)), 0, 1)
+    return Detections(
+        xyxy=np.concatenate([center - half, center + half], axis=1).astype(np.float32),
+        confidence=np.sort(rng.random(objects, dtype=np.float32))[::-1].copy(),
+        class_id=rng.integers(0, 90, objects, dtype=np.int32),
+        soft_masks=soft.astype(np.float32),
+        frame_size=FRAME_SIZE,
+        tracker_id=np.arange(objects, dtype=np.int32),
+    )
+
+
+def peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    main()

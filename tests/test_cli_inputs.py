@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from cvmask.cli.inputs import expand
+
+
+@pytest.fixture
+def pictures(work: Path) -> Path:
+    for place in ("in/a.png", "in/day2/b.png", "other/a.png"):
+        path = work / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), np.zeros((8, 8, 3), np.uint8))
+    return work
+
+
+def names(*sources: str) -> list[str]:
+    return [one.name for one in expand(sources)[0]]
+
+
+def test_expand_keeps_order_takes_each_once_and_tells_what_failed(pictures: Path) -> None:
+    inputs, failures = expand(["other/a.png", "in/day2", "other", "nothing*.png"])
+    assert [one.path for one in inputs] == ["other/a.png", os.path.join("in", "day2", "b.png")]
+    assert len(failures) == 1
+    assert "nothing*.png" in failures[0]
+
+
+def test_names_are_relative_to_what_the_user_gave(pictures: Path) -> None:
+    assert names("in") == ["a.png"]
+    assert names("in/day2/b.png") == ["b.png"]
+    assert names(str(pictures / "in" / "day2")) == ["b.png"]
+    assert names("in/**/*.png") == ["a.png", "day2/b.png"]
+    assert names("in/day?/*.png") == ["day2/b.png"]
+    assert names("*/day2/b.png") == ["in/day2/b.png"]
+    assert names("missing.png") == ["missing.png"]
+
+
+def test_names_that_would_be_the_same_get_their_folders(pictures: Path) -> None:
+    assert names("in", "other") == ["in/a.png", "other/a.png"]
+    assert names("in/a.png", str(pictures / "other" / "a.png")) == ["in/a.png", "other/a.png"]
+
+
+def test_cameras_and_addresses_have_names_without_passwords(work: Path) -> None:
+    inputs, failures = expand(["0", "-", "rtsp://me:secret@host:554/live?key=1", "in.mp4"])
+    assert [one.name for one in inputs] == ["camera0", "stdin", "host_554_live", "in.mp4"]
+    assert all(one.stream for one in inputs)
+    assert not failures

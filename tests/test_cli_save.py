@@ -1,0 +1,104 @@
+"""``predict --save`` writes every format, for all pictures of a run or for those that came before its end."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import cv2
+import pytest
+
+from cvmask import Detections, MaskRCNN, load, scenes
+from cvmask.cli.main import main
+from cvmask.export.formats import FORMATS
+from cvmask.export.jsonl import read_jsonl
+
+
+@pytest.fixture
+def folder(work: Path) -> Path:
+    """Give a folder with three scenes."""
+    (work / "in").mkdir()
+    for seed in (7, 8, 9):
+        cv2.imwrite(str(work / "in" / f"s{seed}.png"), scenes.make_scene(seed, objects=6).image)
+    return work / "in"
+
+
+def predict(*flags: str) -> int:
+    return main(["predict", "-m", "shapes", "--size", "128", "--conf", "0.3", *flags])
+
+
+def test_save_writes_every_format_with_names_relative_to_the_folder(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert predict("in", "-o", "out", "--save", ",".join(FORMATS)) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"{', '.join(FORMATS)}: in out"
+    coco = json.loads(Path("out/coco.json").read_text())
+    assert [image["file_name"] for image in coco["images"]] == ["s7.png", "s8.png", "s9.png"]
+    assert [one["name"] for one in coco["categories"]] == list(scenes.LABELS)
+    labelme = json.loads(Path("out/labelme/s7.json").read_text())
+    assert (Path("out/labelme") / labelme["imagePath"]).samefile(folder / "s7.png")
+    assert len(labelme["shapes"]) >= len(Path("out/yolo/labels/s7.txt").read_text().splitlines()) > 0
+    with open("out/detections.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(coco["annotations"]) == len(list(Path("out/cutouts").glob("*.png")))
+    assert len(rows) == len(list(Path("out/masks").glob("*.png"))) == len(list(Path("out/crops").iterdir()))
+    assert len(list(Path("out/instances").iterdir())) == len(list(Path("out/classes").iterdir())) == 3
+
+
+def test_save_holds_what_detect_found(folder: Path) -> None:
+    assert predict("in/s7.png", "-o", "out/one.png", "--save", "jsonl") == 0
+    model = load("shapes", size=128, score_threshold=0.3)
+    record = next(read_jsonl("out/detections.jsonl"))
+    assert record.detections == model.detect(cv2.imread("in/s7.png"))
+
+
+def test_an_interrupted_run_keeps_what_it_has(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Impatient(MaskRCNN):
+        calls = 0
+
+        def detect(self, frame):  # type: ignore[no-untyped-def]
+            Impatient.calls += 1
+            if Impatient.calls == 3:
+                raise KeyboardInterrupt
+            return Detections.empty(frame.shape[:2])
+
+    plain = load("shapes")
+    monkeypatch.setattr("cvmask.cli.options.load_model", lambda args: plain)
+    monkeypatch.setattr(plain, "__class__", Impatient)
+    assert predict("in", "-o", "out", "--save", "coco,csv,jsonl,yolo") == 130
+    assert len(json.loads(Path("out/coco.json").read_text())["images"]) == 2
+    assert json.loads(Path("out/coco_results.json").read_text()) == []
+    assert [record.name for record in read_jsonl("out/detections.jsonl")] == ["s7.png", "s8.png"]
+    assert len(Path("out/detections.csv").read_text().splitlines()) == 1
+    assert Path("out/yolo/data.yaml").is_file()
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_pictures_that_would_share_a_file_are_refused_before_the_run(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "S7.jpg").write_bytes((folder / "s7.png").read_bytes())
+    assert predict("in", "-o", "out", "--save", "coco,yolo") == 1
+    assert "S7.jpg and s7.png would both be saved as s7: rename one" in capsys.readouterr().err
+    assert not Path("out").exists()
+    assert predict("in", "-o", "out", "--save", "coco,csv") == 0
+
+
+def test_save_of_a_video_has_index_and_time_of_each_frame_and_no_path(folder: Path, clip_mp4: Path) -> None:
+    clip_mp4.rename("in/clip.mp4")
+    assert predict("in/clip.mp4", "in/s7.png", "-o", "out", "--track", "--save", "csv,coco,labelme,jsonl") == 0
+    records = list(read_jsonl("out/detections.jsonl"))
+    assert [record.name for record in records] == ["s7.png"] + 6 * ["clip.mp4"]
+    assert [record.frame_index for record in records] == [None, 0, 1, 2, 3, 4, 5]
+    assert [record.time_s for record in records[1:]] == pytest.approx([n / 25 for n in range(6)])
+    assert records[1].detections.tracker_id is not None
+    assert json.loads(Path("out/coco.json").read_text())["images"][6]["file_name"] == "clip_000005"
+    assert len(list(Path("out/labelme").glob("clip_00000?.json"))) == 6
+
+
+def test_save_beside_a_video_that_o_names(clip_mp4: Path) -> None:
+    assert predict("clip.mp4", "-o", "out/found.mp4", "--save", "csv", "--save-json") == 0
+    assert sorted(path.name for path in Path("out").iterdir()) == ["detections.csv", "found.jsonl", "found.mp4"]

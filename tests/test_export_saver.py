@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import LABELS
+from numpy.typing import NDArray
+
+from cvmask.detections import Detections
+from cvmask.errors import SinkError
+from cvmask.export.formats import Settings
+from cvmask.export.record import Record
+from cvmask.export.saver import Saver, check_formats, check_names
+
+
+def save(folder: Path, error: type[BaseException], scene: Detections, picture: NDArray[np.uint8]) -> None:
+    with pytest.raises(error), Saver(["coco", "csv"], Settings(folder, LABELS)) as saver:  # noqa: PT012
+        saver.write(Record("a.png", scene), picture)
+        raise error
+
+
+def test_saver_finishes_all_when_interrupted(
+    tmp_path: Path, scene: Detections, picture: NDArray[np.uint8]
+) -> None:
+    save(tmp_path, KeyboardInterrupt, scene, picture)
+    assert len(json.loads((tmp_path / "coco.json").read_text(encoding="utf-8"))["annotations"]) == 4
+    assert len((tmp_path / "detections.csv").read_text(encoding="utf-8").splitlines()) == 5
+
+
+def test_saver_leaves_nothing_unfinished_after_an_error(
+    tmp_path: Path, scene: Detections, picture: NDArray[np.uint8]
+) -> None:
+    save(tmp_path, ZeroDivisionError, scene, picture)
+    assert not list(tmp_path.iterdir())
+
+
+def test_saver_that_cannot_open_one_format_leaves_none_behind(tmp_path: Path) -> None:
+    (tmp_path / "in_the_way").write_bytes(b"")
+    saver = Saver(["jsonl", "csv"], Settings(tmp_path / "in_the_way", LABELS))
+    with pytest.raises(SinkError, match="cannot be written"), saver:
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in_the_way"]
+
+
+def test_check_formats_takes_each_once_and_lists_all() -> None:
+    assert check_formats(["csv", "coco", "csv"]) == ["csv", "coco"]
+    with pytest.raises(ValueError, match=r"needed one or more of coco, .*cutouts .*, got 'doc', 'xls'"):
+        check_formats(["doc", "csv", "xls"])
+
+
+def test_check_names_minds_only_formats_with_files_of_their_own() -> None:
+    check_names(["a.jpg", "a.png"], ["coco", "csv", "jsonl"])
+    check_names(["a.jpg", "day2/a.jpg"], ["labelme"])
+    with pytest.raises(SinkError, match=r"a\.jpg and A\.png would both be saved as a"):
+        check_names(["a.jpg", "A.png"], ["coco", "labelme"])
+
+
+def test_saver_that_could_not_write_a_record_finishes_nothing(
+    tmp_path: Path, scene: Detections, picture: NDArray[np.uint8]
+) -> None:
+    (tmp_path / "crops").write_bytes(b"in the way of a folder")
+    with Saver(["csv", "crops"], Settings(tmp_path, LABELS)) as saver:
+        for _ in range(2):
+            with pytest.raises(SinkError, match="cannot be written"):
+                saver.write(Record("a.png", scene), picture)
+    assert [path.name for path in tmp_path.iterdir()] == ["crops"]
