@@ -13,10 +13,12 @@ from cvmask.runtime.net import Net
 from cvmask.runtime.pair import Pair
 
 SIZE_WH = (64, 64)
+# Measured on a busy machine: 6 times faster with one object, 1.1 to 1.3 times slower with 100.
+FASTER, SLOWER = 2.5, 2.0
 FOLDER = bundled.path("models/shapes")
 
 
-def least_seconds(works: list[Callable[[], object]], rounds: int = 7) -> list[float]:
+def least_seconds(works: list[Callable[[], object]], rounds: int = 5) -> list[float]:
     """The least time of each, taken in turns: a busy machine slows all of them down."""
     spent: list[list[float]] = [[] for _ in works]
     for number in range(rounds + 1):
@@ -46,6 +48,3 @@ def test_one_object_costs_much_less_than_the_whole_graph() -> None:
     )
     assert whole_s > FASTER * one_s, f"one object {one_s:.4f} s, the whole graph {whole_s:.4f} s"
     assert many_s < SLOWER * whole_s, f"100 objects {many_s:.4f} s, the whole graph {whole_s:.4f} s"
-
-
-FASTER, SLOWER = 1.5, 1.5

@@ -126,12 +126,15 @@ def prepared(size: str, graph: Path, names: list[str], folder: Path, log: Path) 
     """The graph without a resizer, for those that would resize; made where TensorFlow is."""
     if not set(names) & set(OTHERS):
         return {}
-    frozen, onnx = folder / f"frozen_{size}.pb", folder / f"frozen_{size}.onnx"
+    frozen, onnx = folder / f"{graph.stem}_{size}.pb", folder / f"{graph.stem}_{size}.onnx"
+    paths = {"frozen": str(frozen), "onnx": str(onnx)}
+    if frozen.exists() and (onnx.exists() or "onnxruntime" not in names):
+        return paths
     arguments = [graph, size, frozen, *([onnx] if "onnxruntime" in names else [])]
     command = [python_of("tensorflow"), "-m", "speed.resizer_free", *map(str, arguments)]
     with log.open("ab") as stream:
         subprocess.run(command, stdout=stream, stderr=stream, cwd=ROOT)
-    return {"frozen": str(frozen), "onnx": str(onnx)}
+    return paths
 
 
 def python_of(name: str) -> str:
@@ -148,8 +151,7 @@ def rounds(programs: dict[str, Program], count: int) -> dict[str, list[float]]:
             for boxes in BOXES if name == "cvmask" else (100,):
                 key = f"cvmask, {boxes} boxes" if name == "cvmask" else name
                 try:
-                    if name == "cvmask":
-                        program.run_ms(boxes)  # a new count of rows lays the mask head out anew
+                    # For cvmask every run has another count of boxes: the mask head lays its memory out anew.
                     time_ms = program.run_ms(boxes)
                 except (RuntimeError, BrokenPipeError) as error:
                     print(error, flush=True)

@@ -32,7 +32,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6)
 _BLOB = "blob = np.zeros((1, 3, 800, 1066), np.float32)"
 _OURS = {
     "prepare": "import cvmask; cv2.setNumThreads(int(sys.argv[3]))",
-    "load": "model = cvmask.load(sys.argv[1], graph=sys.argv[2], labels=[str(i) for i in range(90)], size='native')",
+    "load": "model = cvmask.load(sys.argv[1], graph=sys.argv[2], size='native')",
     "run": "model.detect(np.zeros((800, 1066, 3), np.uint8)); model._pair.warm_up((1066, 800), 10)",
 }
 _WHOLE = {

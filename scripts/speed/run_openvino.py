@@ -13,7 +13,8 @@ from .program import Run, picture, serve
 def make(settings: dict[str, Any]) -> Run:
     image = picture(settings["size_wh"])[None]
     # The shape is fixed, as OpenVINO's own guides advise for speed.
-    model = ov.convert_model(settings["frozen"], input=[("image_tensor", list(image.shape), np.uint8)])
+    model = ov.convert_model(settings["frozen"])
+    model.reshape(list(image.shape))
     hints = {
         "INFERENCE_NUM_THREADS": settings["threads"],
         "PERFORMANCE_HINT": "LATENCY",
