@@ -57,7 +57,7 @@ class Item(NamedTuple):
 
 
 def main() -> None:
-    model = cvmask.load("shapes")
+    model = cvmask.load("shapes", score_threshold=0.7)
     frame = scenes.make_scene(SCENE_SEED, SIZE_WH, objects=7).image
     found = model.detect(frame)
     for old in (DOCS / "pictures" / "gallery").glob("*.jpg"):
@@ -128,7 +128,7 @@ there is a flag for it, and in Python:
 import cvmask
 from cvmask import effects
 
-model = cvmask.load("shapes")
+model = cvmask.load("shapes", score_threshold=0.7)
 labels = model.labels
 found = model.detect(frame)
 ```
