@@ -21,7 +21,7 @@ SCALES_YXHW = (10.0, 10.0, 5.0, 5.0)
 
 # First stage.
 FIRST_STAGE_NMS_IOU = 0.7
-MAX_PROPOSALS = 48
+MAX_PROPOSALS = 32
 
 # Second stage.
 CROP_SIZE, POOL = 14, 2
@@ -33,7 +33,7 @@ MASK_SIZE = 15
 MASK_THRESHOLD = 0.3
 # Added to the mask logits at export: what is left to bring the best threshold to MASK_THRESHOLD,
 # measured with scripts/evaluate_shapes --first-seed 5000 --mask-threshold on a model exported with 0.
-MASK_LOGIT_SHIFT = -0.44
+MASK_LOGIT_SHIFT = -0.62
 
 # Channels.
 STEM = (24, 48)

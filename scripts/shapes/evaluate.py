@@ -84,10 +84,11 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0, help="training begins at 1,000,000")
     parser.add_argument("--score-threshold", type=float, default=0.05)
     parser.add_argument("--mask-threshold", type=float, default=0.3)
+    parser.add_argument("--proposals", type=int, help="other than the model's own number")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     cv2.setNumThreads(args.threads)
-    model = cvmask.load(args.model, score_threshold=args.score_threshold)
+    model = cvmask.load(args.model, score_threshold=args.score_threshold, proposals=args.proposals)
     truth: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []
     spent_ms = []
