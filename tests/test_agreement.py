@@ -71,23 +71,46 @@ def test_split_of_a_converted_graph_is_bit_identical_to_the_whole(name):
         assert np.array_equal(head.forward(parts.masks), masks[:count])
 
 
+def partners(rows, golden):
+    """For each of TensorFlow's rows, the number of the row here that is the same, or -1."""
+    boxes, scores, classes = (golden[f"detection_{key}"] for key in ("boxes", "scores", "classes"))
+    found = []
+    for box, score, number in zip(boxes, scores, classes):
+        same = (rows[:, 1] == number - 1) & (np.abs(rows[:, 2] - score) < 1e-4)
+        same &= np.abs(rows[:, [4, 3, 6, 5]] - box).max(1) < 1e-4
+        found.append(int(np.argmax(same)) if same.any() else -1)
+    return np.array(found)
+
+
 @pytest.mark.parametrize("name", EXPORTS)
 def test_converted_export_agrees_with_tensorflow(name):
-    """Real exports with seeded weights. TensorFlow keeps 100 rows a class, OpenCV any number."""
-    golden, image, path = np.load(DATA / f"{name}.npz"), picture_of(name), filled(name)
+    """Real exports with seeded weights.
+
+    TensorFlow's CropAndResize reads zeros where rounding puts a sample beyond the last cell by one part
+    in ten million, so that a row whose proposal reaches the picture's border may differ: three of 100.
+    It keeps 100 rows of a class at most, of which OpenCV knows nothing: hence the first 100. And where
+    there are fewer proposals than rows for them, OpenCV classifies empty boxes too: hence the floor.
+    """
+    image, path = picture_of(name), filled(name)
+    arrays = dict(np.load(DATA / f"{name}.npz"))
+    count = int((arrays["detection_scores"][:100] > 0.05).sum())
+    golden = {key: array[:count] for key, array in arrays.items()}
+    assert count > 40
     parts = split(convert_with_facts(read_graph(path))[0])
     rows, features = run(path, parts.detector_text, image, (parts.detections, parts.features))
-    count = len(golden["detection_masks"])
+    found = partners(rows[0, 0], golden)
+    assert (found < 0).sum() <= 3
+    assert np.all(np.diff(found[found >= 0]) > 0)
+    boxes = golden["detection_boxes"][found < 0]
+    assert np.all((boxes.min(1) < 1e-6) | (boxes.max(1) > 1 - 1e-6))
+    kept = [(there, here) for there, here in enumerate(found[: len(golden["detection_masks"])]) if here >= 0]
     head = load(path, parts.mask_head_text)
-    head.setInput(np.ascontiguousarray(rows[:, :, :count]), parts.detections)
+    head.setInput(np.ascontiguousarray(rows[:, :, [here for _, here in kept]]), parts.detections)
     head.setInput(features, parts.features)
     masks = head.forward(parts.masks)
-    rows, same = rows[0, 0, :100], slice(0, 100)
-    assert rows[:, 1].tolist() == (golden["detection_classes"][same] - 1).tolist()
-    assert np.abs(rows[:, 2] - golden["detection_scores"][same]).max() < 1e-4
-    assert np.abs(rows[:, [4, 3, 6, 5]] - golden["detection_boxes"][same]).max() < 1e-4
-    own = masks[np.arange(count), rows[:count, 1].astype(int)]
-    assert np.abs(own - golden["detection_masks"]).max() < 1e-3
+    for number, (there, here) in enumerate(kept):
+        own = masks[number, int(rows[0, 0, here, 1])]
+        assert np.abs(own - golden["detection_masks"][there]).max() < 1e-3
 
 
 def test_facts_of_the_small_models():

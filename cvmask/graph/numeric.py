@@ -7,7 +7,7 @@ that differently. Computing them is surer than recognising the spelling.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -66,6 +66,10 @@ class Numeric:
             raise ModelError(f"{ref[0]}: no branch of it is taken") from None
         except RecursionError:
             raise ModelError(f"{ref[0]}: nested too deep to be worked out") from None
+
+    def flat(self, refs: Iterable[Ref]) -> list[Array]:
+        """The values of several outputs, each in one row."""
+        return [self.value(ref).reshape(-1) for ref in refs]
 
     def _value(self, ref: Ref) -> Array:
         if ref not in self._known:

@@ -82,14 +82,19 @@ def _tensor(tensor: Tensor) -> Iterator[str]:
     yield from _block("tensor_shape", _shape(tensor.shape), "")
     if tensor.dtype == STRING:
         for value in tensor.values:
-            yield f"string_val: {_quote(bytes(value))}"
+            if not isinstance(value, bytes):
+                raise ModelError(f"a constant of strings holds {value!r}")
+            yield f"string_val: {_quote(value)}"
         return
     if len(tensor.content) > _MAX_BYTES:
         raise ModelError(f"a constant of {len(tensor.content)} bytes is too large for a text graph")
     if len(tensor.content):
         yield f"tensor_content: {_quote(bytes(tensor.content))}"
-    for value in tensor.values if tensor.dtype in _ELEMENTS else ():
-        yield f"{_ELEMENTS[tensor.dtype]}: {_element(tensor.dtype, value)}"
+    try:
+        for value in tensor.values if tensor.dtype in _ELEMENTS else ():
+            yield f"{_ELEMENTS[tensor.dtype]}: {_element(tensor.dtype, value)}"
+    except (TypeError, ValueError, OverflowError):
+        raise ModelError(f"a constant of type {tensor.dtype} holds {value!r}") from None
 
 
 def _element(dtype: int, value: Any) -> str:
