@@ -191,7 +191,7 @@ class MjpegHandler(BaseHTTPRequestHandler):
         try:
             for _ in range(3 if action in ("drop", "stall", "cut") else 10_000):
                 self.send_part(jpeg(self.server.grey))
-                self.server.grey += 10
+                self.server.grey = (self.server.grey + 10) % 250
                 if self.server.over.wait(0.01):
                     return
             if action == "cut":

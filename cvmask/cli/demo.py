@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -12,9 +14,9 @@ from numpy.typing import NDArray
 from cvmask import loading, scenes
 from cvmask.cli.loop import summarise
 from cvmask.draw import draw
-from cvmask.errors import SinkError
-from cvmask.files import whole_path, write_whole
+from cvmask.files import write_whole
 from cvmask.runtime.model import MaskRCNN
+from cvmask.sinks import VideoFile
 
 SIZE_WH = (640, 480)
 SCENE_SEED, CLIP_SEED = 12, 5
@@ -42,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"{args.output / 'scene.png'}: a made-up scene of {len(scene.class_id)} shapes")
     print(f"{args.output / 'scene_annotated.png'}: found {summarise(detections, model.labels)}")
     clip = args.output / "clip.mp4"
+    print(f"annotating {CLIP_FRAMES} frames ...", file=sys.stderr, flush=True)
     write_clip(clip, model)
     print(f"{clip}: {CLIP_FRAMES} annotated frames, {CLIP_FRAMES / FRAME_RATE:.0f} seconds")
     return 0
@@ -53,13 +56,7 @@ def write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
 
 
 def write_clip(path: Path, model: MaskRCNN) -> None:
-    """Annotate a moving scene, frame by frame, into an mp4."""
-    with whole_path(path) as part:
-        writer = cv2.VideoWriter(str(part), cv2.VideoWriter.fourcc(*"mp4v"), FRAME_RATE, SIZE_WH)
-        try:
-            if not writer.isOpened():
-                raise SinkError(f"{path}: OpenCV {cv2.__version__} cannot write mp4v video here")
-            for scene in scenes.moving_scene(CLIP_SEED, CLIP_FRAMES, SIZE_WH, objects=6):
-                writer.write(draw(scene.image, model.detect(scene.image), labels=model.labels))
-        finally:
-            writer.release()
+    """Annotate a moving scene, frame by frame, into a video."""
+    with VideoFile(path, frame_rate=Fraction(FRAME_RATE)) as video:
+        for scene in scenes.moving_scene(CLIP_SEED, CLIP_FRAMES, SIZE_WH, objects=6):
+            video.write(draw(scene.image, model.detect(scene.image), labels=model.labels))

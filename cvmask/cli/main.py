@@ -14,6 +14,7 @@ import cv2
 from cvmask import __version__
 from cvmask.cli import benchmark, demo, doctor, edit, models, predict, render
 from cvmask.cli.options import UsageError
+from cvmask.cli.signals import terminated_as_interrupted
 from cvmask.errors import CvmaskError
 from cvmask.runtime.net import reason
 
@@ -61,7 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     verb = next(v for v in VERBS if v.__name__.rsplit(".", 1)[-1] == args.verb)
     try:
-        return int(verb.run(args))
+        with terminated_as_interrupted():
+            return int(verb.run(args))
     except CvmaskError as error:
         if os.environ.get("CVMASK_DEBUG") == "1":
             raise

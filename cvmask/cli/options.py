@@ -47,7 +47,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 def add_drawing_options(parser: argparse.ArgumentParser) -> None:
     """Add the flags that say how detections are drawn."""
     group = parser.add_argument_group("drawing")
-    group.add_argument("--colors", metavar="FILE", help="colours, one `r g b` a line, as in colors.txt")
+    group.add_argument("--colors", metavar="FILE", help="colours, one a line: blue green red, as in colors.txt")
     group.add_argument("--color-by", choices=("class", "instance"), default="class",
                        help="one colour a class or one an object (default: class)")  # fmt: skip
     group.add_argument(

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import argparse
 import re
-import signal
-import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 from cvmask.cli.outputs import DEFAULT_FOLDER
@@ -45,7 +42,7 @@ def run_stream(
     alone
         Whether it is the only source, so that ``-o`` may name a file.
     """
-    with StreamProgress() as progress, ExitStack() as stack, _terminated_as_interrupted():
+    with StreamProgress() as progress, ExitStack() as stack:
         source = stack.enter_context(open_source(place, on_message=progress.warn, **source_options(args)))
         outputs = _outputs(source, place, args, alone)
         sinks: list[Sink | str] = list(outputs)
@@ -105,20 +102,3 @@ def _open(sink: Sink | str, source: Source, model: MaskRCNN, progress: StreamPro
     if isinstance(sink, Sink):
         return sink
     return open_sink(sink, source=source, labels=model.labels, on_message=progress.warn)
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM finish the outputs, as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt

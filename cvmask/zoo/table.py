@@ -42,7 +42,7 @@ class KnownModel:
 
 
 _TABLE = (
-    KnownModel("shapes", "bundled: small, real, draws circles, squares and triangles apart"),
+    KnownModel("shapes", "bundled: small, real, eight shapes"),
     KnownModel(
         "coco",
         "Inception v2, 90 COCO classes, mask mAP 25; the default",
