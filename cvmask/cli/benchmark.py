@@ -55,8 +55,6 @@ def run(args: argparse.Namespace) -> int:
     began = time.perf_counter()
     model = options.load_model(args)
     load_s = time.perf_counter() - began
-    if model.target.warning:
-        print(f"cvmask: {model.target.warning}", file=sys.stderr)
     made = args.picture is None
     frame = scenes.make_scene(7, SCENE_WH, objects=8).image if made else read_image(args.picture)[0]
     report = describe(model, frame, args.model)

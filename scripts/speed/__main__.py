@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared" / "graphs"
 GRAPH, TEXT = "mask_rcnn_inception_v2_2018_07", "mask_rcnn_inception_v2_coco_2018_01_28.pbtxt"
 SIZES = "320x320,640x480,800x800,1066x800,1365x768"
-BOXES = (1, 5, 20, 100)
+BOXES = "1,5,20,100"
 OTHERS = ("tensorflow", "openvino", "onnxruntime")
 
 
@@ -63,6 +63,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/benchmark", description=__doc__)
     parser.add_argument("--sizes", default=SIZES, help=f"(default: {SIZES})")
     parser.add_argument("--rounds", type=int, default=7, help="of which the median counts (default: 7)")
+    parser.add_argument("--boxes", default=BOXES, help=f"kept by cvmask; with 5 others are compared (default: {BOXES})")
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall",
+                        help="cpu: seconds of CPU, for a machine that is busy; use one thread with it")  # fmt: skip
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--without", default="", help=f"of {','.join(OTHERS)}")
     parser.add_argument("--graph", type=Path, help="a frozen graph (default: the one of ../shared, filled)")
@@ -70,8 +73,9 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "out" / "benchmark")
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
+    args.boxes = [int(n) for n in args.boxes.split(",")]
     graph = args.graph or filled(args.output)
-    report = {"machine": machine(), "threads": args.threads, "rounds": args.rounds, "sizes": {}}
+    report = {"machine": machine(), "threads": args.threads, "rounds": args.rounds, "clock": args.clock, "sizes": {}}
     for size in args.sizes.split(","):
         report["sizes"][size] = compare(size, graph, args)
         save(report, args.output)
@@ -104,7 +108,8 @@ def compare(size: str, graph: Path, args: argparse.Namespace) -> dict[str, Any]:
     names = ["cvmask", "whole", *(name for name in OTHERS if name not in args.without.split(","))]
     log = args.output / "programs.log"
     settings = {
-        "size_wh": [int(n) for n in size.split("x")], "threads": args.threads, "graph": str(graph),
+        "size_wh": [int(n) for n in size.split("x")], "threads": args.threads, "clock": args.clock,
+        "graph": str(graph),
         "text": str(args.text), **prepared(size, graph, names, args.output, log),
     }  # fmt: skip
     programs = {}
@@ -113,10 +118,10 @@ def compare(size: str, graph: Path, args: argparse.Namespace) -> dict[str, Any]:
             programs[name] = Program(name, python_of(name), settings, log)
         except (RuntimeError, OSError) as error:
             print(f"{size}: {error}", flush=True)
-    spent = rounds(programs, args.rounds)
+    spent = rounds(programs, args.rounds, args.boxes)
     result: dict[str, Any] = {"ms": {key: round(statistics.median(times), 1) for key, times in spent.items()}}
     result["quartiles_ms"] = {key: [round(q, 1) for q in statistics.quantiles(times)] for key, times in spent.items()}
-    result["bits_equal"] = {boxes: bits_equal(programs, boxes, args.output) for boxes in BOXES}
+    result["bits_equal"] = {boxes: bits_equal(programs, boxes, args.output) for boxes in args.boxes}
     result["peak_memory_mb"] = {name: program.finish() for name, program in programs.items()}
     print(size, result, flush=True)
     return result
@@ -143,12 +148,12 @@ def python_of(name: str) -> str:
     return own or (str(path) if name in OTHERS else sys.executable)
 
 
-def rounds(programs: dict[str, Program], count: int) -> dict[str, list[float]]:
-    """Times of every program in every round; the first two do not count."""
+def rounds(programs: dict[str, Program], count: int, counts: list[int]) -> dict[str, list[float]]:
+    """Times of every program in every round; the first does not count."""
     spent: dict[str, list[float]] = {}
-    for number in range(-2, count):
+    for number in range(-1, count):
         for name, program in list(programs.items()):
-            for boxes in BOXES if name == "cvmask" else (100,):
+            for boxes in counts if name == "cvmask" else (100,):
                 key = f"cvmask, {boxes} boxes" if name == "cvmask" else name
                 try:
                     # For cvmask every run has another count of boxes: the mask head lays its memory out anew.
@@ -181,12 +186,11 @@ def save(report: dict[str, Any], folder: Path) -> None:
 
 def table(report: dict[str, Any]) -> list[str]:
     """Seconds a picture, and how many times longer others take than cvmask with 5 boxes."""
-    keys = [f"cvmask, {boxes} boxes" for boxes in BOXES] + ["whole", *OTHERS]
-    keys = [key for key in keys if any(key in size["ms"] for size in report["sizes"].values())]
+    keys = list(dict.fromkeys(key for size in report["sizes"].values() for key in size["ms"]))
     titles = [f"{key} (times longer)" if "cvmask" not in key else key for key in keys]
     lines = ["| input | " + " | ".join(titles) + " |", "|---" * (len(keys) + 1) + "|"]
     for size, result in report["sizes"].items():
-        ours = result["ms"]["cvmask, 5 boxes"]
+        ours = result["ms"].get("cvmask, 5 boxes") or next(iter(result["ms"].values()))
         cells = []
         for key in keys:
             ms = result["ms"].get(key)

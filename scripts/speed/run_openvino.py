@@ -12,15 +12,19 @@ from .program import Run, picture, serve
 
 def make(settings: dict[str, Any]) -> Run:
     image = picture(settings["size_wh"])[None]
-    # The shape is fixed, as OpenVINO's own guides advise for speed.
-    model = ov.convert_model(settings["frozen"])
-    model.reshape(list(image.shape))
     hints = {
         "INFERENCE_NUM_THREADS": settings["threads"],
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": "f32",
     }
-    compiled = ov.Core().compile_model(model, "CPU", hints)
+    core = ov.Core()
+    model = ov.convert_model(settings["frozen"])
+    try:
+        # A fixed shape, as OpenVINO's own guides advise for speed; it does not compile for every graph.
+        model.reshape(list(image.shape))
+        compiled = core.compile_model(model, "CPU", hints)
+    except RuntimeError:
+        compiled = core.compile_model(ov.convert_model(settings["frozen"]), "CPU", hints)
     request = compiled.create_infer_request()
 
     def run(boxes: int) -> dict[str, Any]:
