@@ -29,7 +29,7 @@ def test_inspect_says_what_a_model_is(model: Path, capsys: pytest.CaptureFixture
     assert facts["masks"] == "15x15"
     assert facts["resizer"] == "short side 320, long side at most 640"
     assert facts["anchors"] == "24x24, 40x40, 66x66, 108x108, 176x176 at every 8 pixels"
-    assert facts["proposals"] == "48"
+    assert facts["proposals"] == "32"
     assert facts["outputs"].startswith("detection_boxes, detection_scores")
 
 

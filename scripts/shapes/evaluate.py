@@ -85,10 +85,11 @@ def main() -> None:
     parser.add_argument("--score-threshold", type=float, default=0.05)
     parser.add_argument("--mask-threshold", type=float, default=0.3)
     parser.add_argument("--proposals", type=int, help="other than the model's own number")
+    parser.add_argument("--size", default="auto")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     cv2.setNumThreads(args.threads)
-    model = cvmask.load(args.model, score_threshold=args.score_threshold, proposals=args.proposals)
+    model = cvmask.load(args.model, score_threshold=args.score_threshold, proposals=args.proposals, size=args.size)
     truth: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []
     spent_ms = []
