@@ -159,3 +159,15 @@ def test_fuzz_script_finds_nothing_in_a_short_run():
     script = Path(__file__).parents[1] / "scripts" / "fuzz_wire"
     run = subprocess.run([sys.executable, script, "1500"], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-2000:]
+
+
+def test_a_list_that_mixes_kinds_keeps_those_of_the_last_one():
+    """Found by scripts/fuzz_wire: input 189504 of seed 1."""
+    from cvmask.graph.wire_values import decode_attr
+
+    mixed = bytes([0x0A, 6, 0x18, 1, 0x18, 2, 0x42, 0])  # i: 1, i: 2, and an empty tensor
+    attr = decode_attr(memoryview(mixed))
+    assert attr.value.kind == "tensor"
+    assert len(attr.value.value) == 1
+    only = decode_attr(memoryview(bytes([0x0A, 4, 0x18, 1, 0x18, 2])))
+    assert (only.value.kind, only.value.value) == ("i", (1, 2))

@@ -36,15 +36,20 @@ def _scalar(number: int, wire: int, value: Any) -> Attr | None:
 
 
 def _decode_list(data: memoryview) -> Attr:
-    kind, items = "none", []
+    """The items of one kind; where a damaged list mixes kinds, those of the last one."""
+    kind = "none"
+    items: list[Any] = []
     for number, wire, value, _ in fields(data):
+        found, more = "none", []
         reader = _SCALARS.get((number, wire))
         if reader:
-            kind = reader[0]
-            items.append(reader[1](value))
+            found, more = reader[0], [reader[1](value)]
         elif wire == BYTES and number in _PACKED:
-            kind, one = _PACKED[number]
-            items.extend(one(value))
+            found, read = _PACKED[number]
+            more = read(value)
+        if found != "none":
+            items = [*items, *more] if found == kind else more
+            kind = found
     return Attr(kind, tuple(items))
 
 
