@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from cvmask.cli import options
+from cvmask.cli.place import check_place, place_of
 from cvmask.cli.stream_progress import StreamProgress
 from cvmask.palette import read_labels
 from cvmask.rendering import render
@@ -39,6 +40,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb and give its exit code."""
+    check_place(place_of(args.output), sources=1, stream=True)
     style = options.drawing_style(args, args.mask_threshold)
     if args.labels is not None:
         style["labels"] = read_labels(args.labels)
