@@ -12,7 +12,8 @@ from cvmask.cli.place import DEFAULT_FOLDER, Place
 from cvmask.cli.stream_options import source_options
 from cvmask.cli.stream_progress import StreamProgress
 from cvmask.errors import SinkError
-from cvmask.pipeline import Paint, annotate
+from cvmask.pipeline import annotate
+from cvmask.run import Paint
 from cvmask.runtime.model import MaskRCNN
 from cvmask.sinks import Sink, Window, open_sink
 from cvmask.sources import Source, open_source
