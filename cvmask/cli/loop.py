@@ -12,6 +12,7 @@ from typing import Callable
 
 from cvmask.cli import options
 from cvmask.cli.frame_progress import FrameProgress
+from cvmask.cli.heard import read_and_tell
 from cvmask.cli.inputs import Input, expand
 from cvmask.cli.outputs import Outputs
 from cvmask.cli.place import check_place, place_of
@@ -23,7 +24,6 @@ from cvmask.errors import CvmaskError, SinkError
 from cvmask.export.record import Record
 from cvmask.runtime.model import MaskRCNN
 from cvmask.sinks import Window
-from cvmask.sources import Images
 
 MakeTask = Callable[[MaskRCNN, Sequence[Input]], Task]
 
@@ -101,14 +101,7 @@ def _run_pictures(
     names = {one.path: one.name for one in inputs}
     done, failures = 0, list[str]()
     with FrameProgress(len(inputs)) as progress:
-
-        def fail(error: Exception) -> None:
-            failures.append(str(error))
-            progress.say(f"cvmask: {error}", error=True)
-
-        for frame in Images(list(names), on_error=fail):
-            for warning in frame.warnings:
-                progress.say(f"cvmask: warning: {frame.name}: {warning}", error=True)
+        for frame in read_and_tell(list(names), failures, progress):
             began = time.perf_counter()
             detections = model.detect(frame.image)
             spent_ms = 1000 * (time.perf_counter() - began)
