@@ -50,3 +50,14 @@ def test_heard_gives_stderr_back_after_an_interruption(capfd: pytest.CaptureFixt
         interrupted()
     os.write(2, b"heard\n")
     assert capfd.readouterr().err == "heard\n"
+
+
+def test_heard_does_without_a_place_for_temporary_files(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("tempfile.tempdir", "/nowhere")
+        with Heard() as heard:
+            os.write(2, b"one\n")
+    assert heard.take() == []
+    assert capfd.readouterr().err == "one\n"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from types import TracebackType
+from typing import IO
 
 from cvmask.cli.frame_progress import FrameProgress
 from cvmask.errors import SourceError
@@ -46,12 +48,14 @@ class Heard:
     def __enter__(self) -> Heard:
         self._kept: int | None = None
         sys.stderr.flush()
-        self._file = tempfile.TemporaryFile()
+        self._file: IO[bytes] = io.BytesIO()
         try:
+            file = tempfile.TemporaryFile()
             self._kept = os.dup(2)
-            os.dup2(self._file.fileno(), 2)
-        except OSError:  # closed, as under a service manager
-            pass
+        except OSError:  # no place for it, or no stderr, as under a service manager: then nothing is caught
+            return self
+        self._file = file
+        os.dup2(file.fileno(), 2)
         return self
 
     def __exit__(
