@@ -26,7 +26,7 @@ FLOORS = (
     ("loading",),
     ("sources",),
     ("sinks",),
-    ("pipeline", "conveyor", "summary", "tracking", "rendering"),
+    ("pipeline", "run", "conveyor", "summary", "tracking", "rendering"),
     ("export",),
     ("cli",),
 )
