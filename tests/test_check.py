@@ -13,7 +13,7 @@ from cvmask.graph import cache, check
 from cvmask.graph.config import disagreements, read_config
 from cvmask.graph.describe import describe
 from cvmask.graph.folder import ModelFiles, model_files
-from cvmask.graph.kinds import identify, require
+from cvmask.graph.kinds import identify
 from cvmask.graph.text import parse_text, read_text
 from cvmask.graph.wire import parse_graph, read_graph
 
@@ -55,8 +55,6 @@ def test_identify_names_the_kind_and_the_cure(tmp_path, name, data, kind, words)
     assert found.name == kind
     assert words in found.problem
     assert "\n" not in found.problem
-    with pytest.raises(ModelError):
-        require(path, "graph")
 
 
 def test_identify_accepts_graphs_and_text_graphs(tmp_path):
@@ -64,8 +62,6 @@ def test_identify_accepts_graphs_and_text_graphs(tmp_path):
     (tmp_path / "a.pbtxt").write_text('# made by x\n\nnode { name: "a" op: "B" }')
     assert (identify(tmp_path / "a.pb").name, identify(tmp_path / "a.pbtxt").name) == ("graph", "text")
     assert identify(tmp_path).name == "folder"
-    with pytest.raises(ModelError, match=r"needed a binary frozen graph \(\.pb\), got a text graph"):
-        require(tmp_path / "a.pbtxt", "graph")
 
 
 def test_identify_says_what_a_folder_is(tmp_path):

@@ -9,8 +9,8 @@ import cv2
 
 from cvmask import zoo
 from cvmask.errors import ModelError
-from cvmask.graph.check import Report, check, label_problems
-from cvmask.graph.facts import GraphFacts, Resizer
+from cvmask.graph.check import Inspection, check, label_problems
+from cvmask.graph.facts import GraphFacts, ResizerFacts
 from cvmask.graph.folder import model_files
 from cvmask.graph.kinds import identify
 from cvmask.label_map import read_label_map
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
-def _facts(report: Report) -> Iterator[tuple[str, str]]:
+def _facts(report: Inspection) -> Iterator[tuple[str, str]]:
     files, facts = report.files, report.facts
     yield "text graph", str(files.text) if files.text else "made from the graph"
     yield "labels", str(files.labels) if files.labels else "none beside it"
@@ -69,7 +69,7 @@ def _graph_facts(facts: GraphFacts) -> Iterator[tuple[str, str]]:
     yield "outputs", ", ".join(facts.outputs)
 
 
-def _resizer_text(resizer: Resizer) -> str:
+def _resizer_text(resizer: ResizerFacts) -> str:
     if resizer.kind == "keep_aspect_ratio":
         return f"short side {resizer.min_dimension}, long side at most {resizer.max_dimension}"
     if resizer.kind == "fixed_shape":
@@ -77,7 +77,7 @@ def _resizer_text(resizer: Resizer) -> str:
     return "none: pictures as they are"
 
 
-def _label_problems(report: Report) -> list[str]:
+def _label_problems(report: Inspection) -> list[str]:
     labels, classes = report.files.labels, report.classes
     if labels is None or classes is None:
         return []

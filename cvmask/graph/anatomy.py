@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from cvmask.errors import ModelError
 from cvmask.graph.flow import Flow, Ref
+from cvmask.graph.kinds import FASTER_RCNN, ONE_STAGE
 from cvmask.graph.nodes import Graph, Node
 
 # Ops that move values without changing them; the data come in first.
@@ -97,26 +98,26 @@ def dissect(graph: Graph) -> Anatomy:
 def _crops(graph: Graph) -> tuple[Node, Node]:
     """The crops of the second stage and of the mask head."""
     if "detection_masks" not in graph or "detection_boxes" not in graph:
-        raise ModelError(f"{graph.origin}: not an Object Detection API Mask R-CNN: {what_is(graph)}")
+        raise ModelError(f"{graph.origin}: not an Object Detection API Mask R-CNN: {_what_is(graph)}")
     before = graph.ancestors(["detection_masks"])
     crops = [node for node in graph if node.op == "CropAndResize" and node.name in before]
     if len(crops) < 2:
-        raise ModelError(f"{graph.origin}: not a two-stage Mask R-CNN: {what_is(graph)}")
+        raise ModelError(f"{graph.origin}: not a two-stage Mask R-CNN: {_what_is(graph)}")
     depth = {c.name: sum(o.name in graph.ancestors([c.name]) for o in crops) for c in crops}
     crops.sort(key=lambda node: depth[node.name])
     return crops[0], crops[-1]
 
 
-def what_is(graph: Graph) -> str:
-    """What kind of network this looks like, in words."""
+def _what_is(graph: Graph) -> str:
+    """What kind of network this frozen graph looks like, in words."""
     ops = Counter(node.op for node in graph)
     found = [name for name in OUTPUTS if name in graph]
     if "raw_detection_boxes" in graph and not found:
         found = ["raw_detection_boxes"]
     if found and ops["CropAndResize"]:
-        return "a Faster R-CNN (it gives boxes and no masks)"
+        return FASTER_RCNN
     if found:
-        return "a one-stage detector such as SSD (it gives boxes and no masks)"
+        return ONE_STAGE
     ends = [node.name for node in graph if node.name not in graph.consumers()]
     return f"a graph of {len(graph)} nodes that ends in {', '.join(ends[:3])}, needed detection_masks"
 

@@ -14,7 +14,7 @@ from typing import Any
 from cvmask.errors import CvmaskError, ModelError, SinkError
 from cvmask.files import write_whole
 from cvmask.graph.convert import convert_with_facts
-from cvmask.graph.facts import Anchors, GraphFacts, Resizer, Suppression
+from cvmask.graph.facts import Anchors, GraphFacts, ResizerFacts, Suppression
 from cvmask.graph.files import open_regular
 from cvmask.graph.folder import CACHED
 from cvmask.graph.nodes import Graph
@@ -94,7 +94,7 @@ def facts_from(data: dict[str, Any]) -> GraphFacts:
         key: tuple(v) if isinstance(v, list) else v for key, v in data["anchors"].items()
     }
     plain.update(
-        resizer=Resizer(**data["resizer"]),
+        resizer=ResizerFacts(**data["resizer"]),
         anchors=Anchors(**anchors),
         first_stage=Suppression(**data["first_stage"]),
         second_stage=Suppression(**data["second_stage"]),

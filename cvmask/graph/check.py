@@ -24,7 +24,7 @@ _NEEDED_TIMES = 3  # the file, its parsed form and the layers' own copies, all a
 
 
 @dataclass(frozen=True)
-class Report:
+class Inspection:
     """What `check` found: the text graph to run, the facts where they could be read, and every problem."""
 
     files: ModelFiles
@@ -40,7 +40,7 @@ class Report:
             raise ModelError(self.problems[0])
 
 
-def check(files: ModelFiles, label_count: int | None = None) -> Report:
+def check(files: ModelFiles, label_count: int | None = None) -> Inspection:
     """Look at the files of a model, and say everything that would keep them from working.
 
     Never raises: what cannot be read is a problem in the report.
@@ -56,7 +56,7 @@ def check(files: ModelFiles, label_count: int | None = None) -> Report:
             notes += disagreements(facts, read_config(files.config))
         except ModelError as error:
             notes.append(str(error))
-    return Report(files, text, facts, classes, tuple(problems), tuple(notes))
+    return Inspection(files, text, facts, classes, tuple(problems), tuple(notes))
 
 
 def _graphs(
