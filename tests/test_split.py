@@ -12,7 +12,6 @@ from graph_builder import OFFICIAL, filled, shared
 from cvmask.errors import ModelError
 from cvmask.graph import patch
 from cvmask.graph.split import final_detections, first_detections, split
-from cvmask.graph.tensors import Attr
 from cvmask.graph.text import parse_text, print_text, read_text
 
 # A two-stage network, with names that no release of the API gives.
@@ -67,9 +66,10 @@ def test_graph_without_a_mask_head_says_what_was_found(text, found):
 
 def test_patches_change_one_attribute_of_one_node():
     graph = parse_text(TWO_STAGES + MASKS)
-    changed = patch.set_proposals(patch.set_score_floor(graph, 0.05), 50)
-    counts = [first_detections(one).get("keep_top_k", "i") for one in (graph, changed)]
-    assert counts == [9, 50]
+    changed = patch.set_max_detections(patch.set_proposals(patch.set_score_floor(graph, 0.05), 50), 7)
+    first, last = first_detections(changed), final_detections(changed)
+    assert [node.get("keep_top_k", "i") for node in (first, last)] == [50, 7]
+    assert first_detections(graph).get("keep_top_k", "i") == 9
     assert patch.score_floor(changed) == pytest.approx(0.05)
     assert patch.score_floor(graph) == pytest.approx(0.3)
     assert first_detections(changed).name == "rpn"
@@ -79,7 +79,7 @@ def test_patches_change_one_attribute_of_one_node():
 
 @pytest.mark.parametrize(
     ("function", "value"),
-    [(patch.set_proposals, 0), (patch.set_score_floor, 1.5), (patch.set_score_floor, -0.1)],
+    [(patch.set_proposals, 0), (patch.set_score_floor, 1.5), (patch.set_max_detections, -1)],
 )
 def test_patches_refuse_values_without_meaning(function, value):
     with pytest.raises(ModelError, match="needed"):
@@ -94,9 +94,7 @@ def load(path, text):
 
 def test_split_of_the_official_graph_is_bit_identical_to_the_whole():
     graph = patch.set_score_floor(read_text(shared(*OFFICIAL)), 0.01)
-    graph = patch.set_proposals(graph, 20)
-    last = final_detections(graph)
-    last.attrs = {**last.attrs, "keep_top_k": Attr("i", 6)}
+    graph = patch.set_max_detections(patch.set_proposals(graph, 20), 6)
     path, parts = filled("mask_rcnn_inception_v2_2018_07"), split(graph)
     blob = np.random.default_rng(5).uniform(0, 255, (1, 3, 96, 128)).astype(np.float32)
     texts = print_text(graph), parts.detector_text, parts.mask_head_text

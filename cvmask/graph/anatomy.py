@@ -156,26 +156,29 @@ def _stage(flow: Flow, crop: Node | None, scope: set[str]) -> Stage:
 
 def back(flow: Flow, ref: Ref, through: tuple[str, ...] = ()) -> Ref:
     """The output that `ref` shows in another layout."""
-    ref = flow.origin(ref)
-    while True:
+    passing = (*through, "ConcatV2", "Concat", "Pack", "Split", "SplitV")
+
+    def step(ref: Ref) -> Ref | None:
         node = flow.node(ref)
-        inputs = [other for other in flow.inputs(node) if flow.varies(other)]
         if node.op in LAYOUT:
-            ref = flow.inputs(node)[0]
-        elif (node.op in through and len(inputs) == 1) or (
-            node.op in ("ConcatV2", "Concat", "Pack", "Split", "SplitV") and len(inputs) == 1
-        ):
-            ref = inputs[0]
-        else:
-            return ref
+            return flow.inputs(node)[0]
+        inputs = [other for other in flow.inputs(node) if flow.varies(other)]
+        return inputs[0] if node.op in passing and len(inputs) == 1 else None
+
+    return flow.follow(flow.origin(ref), step)
 
 
 def _code(flow: Flow, exp: Node) -> Ref:
     """What an exponential of the box decoder reads, its scale left out."""
-    ref = flow.inputs(exp)[0]
-    while flow.node(ref).op in ("RealDiv", "Mul"):
-        ref = next((other for other in flow.inputs(flow.node(ref)) if flow.varies(other)), ref)
-    return ref
+    return flow.follow(flow.inputs(exp)[0], lambda ref: _unscaled(flow, ref))
+
+
+def _unscaled(flow: Flow, ref: Ref) -> Ref | None:
+    """What is scaled here, None where nothing is."""
+    node = flow.node(ref)
+    if node.op not in ("RealDiv", "Mul"):
+        return None
+    return next((other for other in flow.inputs(node) if flow.varies(other)), None)
 
 
 def _decodes(flow: Flow, exp: Node) -> bool:

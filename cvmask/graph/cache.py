@@ -24,6 +24,7 @@ from cvmask.home import cache_home
 
 _VERSION = 1  # of what convert makes: a higher number leaves older files unused
 _CHUNK = 1 << 22
+_MAX_BYTES = 64 << 20  # a text graph has no weights
 
 
 def converted(path: str | os.PathLike[str]) -> tuple[Graph, GraphFacts]:
@@ -76,7 +77,8 @@ def _header(key: str, facts: GraphFacts) -> str:
 def _load(path: Path, key: str) -> tuple[Graph, GraphFacts] | None:
     """What a cache file holds; None where there is none, or where it is of another graph or damaged."""
     try:
-        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+        with open_regular(path) as file:
+            text = file.read(_MAX_BYTES).decode("utf-8", "surrogateescape")
         first, second, _ = text.split("\n", 2)
         if first != f"# cvmask {_VERSION} {key}":
             return None

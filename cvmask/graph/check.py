@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from cvmask.errors import ModelError
 from cvmask.graph.cache import converted
@@ -14,12 +15,15 @@ from cvmask.graph.constants import stripped
 from cvmask.graph.describe import describe
 from cvmask.graph.facts import GraphFacts
 from cvmask.graph.folder import ModelFiles
+from cvmask.graph.guard import understood
 from cvmask.graph.kinds import identify
 from cvmask.graph.nodes import Graph
 from cvmask.graph.split import final_detections, split
+from cvmask.graph.support import support_notes
 from cvmask.graph.text import read_text
 from cvmask.graph.wire import read_graph
 
+T = TypeVar("T")
 _NEEDED_TIMES = 3  # the file, its parsed form and the layers' own copies, all at once while loading
 
 
@@ -43,46 +47,76 @@ class Inspection:
 def check(files: ModelFiles, label_count: int | None = None) -> Inspection:
     """Look at the files of a model, and say everything that would keep them from working.
 
-    Never raises: what cannot be read is a problem in the report.
+    Never raises: what cannot be read is a problem in the report, and the rest is looked at all the same.
     """
-    problems: list[str] = []
-    notes: list[str] = []
-    text, facts = _graphs(files, problems, notes)
+    look = _Look(files)
+    text, facts = look.converted() if files.text is None else look.own_text()
     classes = facts.classes if facts else _classes(text)
     if classes is not None and label_count is not None:
-        problems += label_problems(label_count, classes)
+        look.problems += label_problems(label_count, classes)
     if files.config is not None and facts is not None:
+        look.compare_config(files.config, facts)
+    return Inspection(files, text, facts, classes, tuple(look.problems), tuple(look.notes))
+
+
+class _Look:
+    """Looks at one file after the other, and collects what is wrong with each."""
+
+    def __init__(self, files: ModelFiles) -> None:
+        self.files = files
+        self.problems: list[str] = []
+        self.notes: list[str] = []
+        self._kinds_fit = self._try(_check_kinds, files) is not None
+        self.frozen = self._try(read_graph, files.graph) if self._kinds_fit else None
+        if self.frozen is not None:
+            self.problems += self._try(memory_problems, files.graph) or []
+            self.problems += self._try(weight_problems, self.frozen) or []
+
+    def converted(self) -> tuple[Graph | None, GraphFacts | None]:
+        """The text graph that is made from the frozen graph, and the facts; those alone where it cannot be."""
+        if self.frozen is None:
+            return None, None
+        return self._try(converted, self.files.graph) or (None, self._facts([]))
+
+    def own_text(self) -> tuple[Graph | None, GraphFacts | None]:
+        """The text graph that came with the model, held against its frozen graph, and the facts."""
+        found: list[str] = []
+        facts = self._facts(found)
+        text = self._try(read_text, self.files.text) if self._kinds_fit else None
+        if text is None:
+            return None, facts
+        if self.frozen is not None:
+            self.problems += self._try(mismatches, self.frozen, text) or []
+        self.notes += support_notes(text)
+        if self._try(split, text) is None:
+            return None, facts
+        self.notes += [
+            f"the text graph is used as it is, the frozen graph was not understood: {why}" for why in found
+        ]
+        return text, facts
+
+    def compare_config(self, config: Path, facts: GraphFacts) -> None:
+        """Note where the config and the graph disagree; a config that cannot be read is no more than a note."""
+        found: list[str] = []
+        self.notes += self._try(lambda: disagreements(facts, read_config(config)), into=found) or found
+
+    def _facts(self, problems: list[str]) -> GraphFacts | None:
+        return self._try(describe, self.frozen, into=problems) if self.frozen is not None else None
+
+    def _try(self, function: Callable[..., T], *args: object, into: list[str] | None = None) -> T | None:
+        """What a function gives; None where it raises, and then the reason is among the problems."""
+        problems = self.problems if into is None else into
         try:
-            notes += disagreements(facts, read_config(files.config))
+            with understood(str(self.files.graph)):
+                return function(*args)
         except ModelError as error:
-            notes.append(str(error))
-    return Inspection(files, text, facts, classes, tuple(problems), tuple(notes))
+            problems.append(str(error))
+        except OSError as error:
+            problems.append(f"{error.filename or self.files.graph}: cannot be read: {error.strerror or error}")
+        return None
 
 
-def _graphs(
-    files: ModelFiles, problems: list[str], notes: list[str]
-) -> tuple[Graph | None, GraphFacts | None]:
-    """The text graph and the facts; what goes wrong is appended."""
-    try:
-        _check_kinds(files)
-        frozen = read_graph(files.graph)
-        problems += [*memory_problems(files.graph), *weight_problems(frozen)]
-        if files.text is None:
-            return converted(files.graph)
-        text = read_text(files.text)
-        problems += mismatches(frozen, text)
-        split(text)
-    except ModelError as error:
-        problems.append(str(error))
-        return None, None
-    try:
-        return text, describe(frozen)
-    except ModelError as error:
-        notes.append(f"the text graph is used as it is, the frozen graph was not understood: {error}")
-        return text, None
-
-
-def _check_kinds(files: ModelFiles) -> None:
+def _check_kinds(files: ModelFiles) -> bool:
     kind = identify(files.graph)
     other = identify(files.text) if files.text is not None else None
     if kind.name == "text" and other is not None and other.name == "graph":
@@ -92,6 +126,7 @@ def _check_kinds(files: ModelFiles) -> None:
             continue
         what = "a binary frozen graph" if needed == "graph" else "a text graph (.pbtxt)"
         raise ModelError(found.problem or f"{found.path}: needed {what}, got a {found.name} file")
+    return True
 
 
 def mismatches(frozen: Graph, text: Graph) -> list[str]:

@@ -8,6 +8,7 @@ from cvmask.errors import ModelError
 from cvmask.graph.anatomy import OUTPUTS, Anatomy, Stage, back, dissect
 from cvmask.graph.facts import GraphFacts, Suppression
 from cvmask.graph.flow import Flow, Ref
+from cvmask.graph.guard import understood
 from cvmask.graph.nodes import Graph
 from cvmask.graph.numeric import channels, constant, factor
 from cvmask.graph.probe import anchors_of, resizer_of
@@ -33,7 +34,8 @@ def describe(graph: Graph) -> GraphFacts:
     ModelError
         If it is something else, or a number cannot be found; the message says which.
     """
-    return facts_of(dissect(graph))
+    with understood(graph.origin):
+        return facts_of(dissect(graph))
 
 
 def facts_of(parts: Anatomy) -> GraphFacts:

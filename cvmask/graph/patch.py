@@ -22,9 +22,18 @@ def score_floor(graph: Graph) -> float:
 
 def set_proposals(graph: Graph, count: int) -> Graph:
     """A graph whose first stage hands on `count` proposals: faster, and no longer the same results."""
+    return _with_count(graph, first_detections(graph), count, "proposals")
+
+
+def set_max_detections(graph: Graph, count: int) -> Graph:
+    """A graph that gives `count` rows of final detections at most."""
+    return _with_count(graph, final_detections(graph), count, "detections")
+
+
+def _with_count(graph: Graph, node: Node, count: int, what: str) -> Graph:
     if count < 1:
-        raise ModelError(f"proposals: needed 1 or more, got {count}")
-    return _with_attr(graph, first_detections(graph), "keep_top_k", Attr("i", int(count)))
+        raise ModelError(f"{what}: needed 1 or more, got {count}")
+    return _with_attr(graph, node, "keep_top_k", Attr("i", int(count)))
 
 
 def _with_attr(graph: Graph, node: Node, key: str, attr: Attr) -> Graph:

@@ -124,10 +124,14 @@ def _longer(node: Node, x: Array, y: Array) -> Array:
 
 def _output_read(flow: Flow, name: str, decoder: Node) -> int:
     """Which output of the decoder a node reads, scaled or not."""
-    ref = (name, 0)
-    while ref[0] != decoder.name:
-        ref = next(other for other in flow.inputs(flow.node(ref)) if flow.varies(other))
-    return ref[1]
+
+
+    def step(ref: Ref) -> Ref | None:
+        if ref[0] == decoder.name:
+            return None
+        return next(other for other in flow.inputs(flow.node(ref)) if flow.varies(other))
+
+    return flow.follow((name, 0), step)[1]
 
 
 def _partner(flow: Flow, ref: Ref, ops: tuple[str, ...], other: Ref | None = None) -> tuple[Node, Ref]:

@@ -56,7 +56,10 @@ def read_graph(path: str | os.PathLike[str]) -> Graph:
         If the file cannot be opened, or is no GraphDef.
     """
     with open_regular(path) as file:
-        view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        try:
+            view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        except (OSError, ValueError, OverflowError) as error:
+            raise ModelError(f"{path}: cannot be mapped into memory: {error}") from None
     return parse_graph(view, Path(path).name)
 
 
