@@ -16,6 +16,7 @@ from cvmask.graph.text import print_text
 from cvmask.graph.wire import read_graph
 
 NAMES = ["tiny_plain", "tiny_resnet101", "tiny_inception_resnet"]
+VARIANTS = ["tiny_sigmoid", "tiny_combined"]
 DEEP = ["deep_resnet50", "deep_resnet101", "deep_inception_resnet"]
 
 
@@ -36,7 +37,7 @@ def run(path, text, image, outputs):
     return net.forward(list(outputs))
 
 
-@pytest.mark.parametrize("name", [*NAMES, *DEEP])
+@pytest.mark.parametrize("name", [*NAMES, *VARIANTS, *DEEP])
 def test_converted_graph_agrees_with_tensorflow(name):
     golden, image = np.load(DATA / f"{name}.npz"), picture_of(name)
     graph, facts = convert_with_facts(read_graph(own_model(name)))
@@ -44,7 +45,8 @@ def test_converted_graph_agrees_with_tensorflow(name):
     rows, masks = run(own_model(name), print_text(graph), image, (parts.detections, parts.masks))
     rows = rows[0, 0]
     there = (rows[:, 2] > 0) & (rows[:, 5] > rows[:, 3]) & (rows[:, 6] > rows[:, 4])
-    rows, own = rows[there], masks[np.arange(len(rows)), rows[:, 1].astype(int)][there]
+    index = rows[:, 1].astype(int) if masks.shape[1] > 1 else 0
+    rows, own = rows[there], masks[np.arange(len(rows)), index][there]
     count = len(golden["detection_scores"])
     assert len(rows) == count == facts.max_detections
     assert rows[:, 1].tolist() == (golden["detection_classes"] - 1).tolist()
@@ -53,7 +55,7 @@ def test_converted_graph_agrees_with_tensorflow(name):
     assert np.abs(own - golden["detection_masks"]).max() < 1e-3
 
 
-@pytest.mark.parametrize("name", [*NAMES, *DEEP])
+@pytest.mark.parametrize("name", [*NAMES, *VARIANTS, *DEEP])
 def test_split_of_a_converted_graph_is_bit_identical_to_the_whole(name):
     image = picture_of(name)
     path = own_model(name)
@@ -109,6 +111,14 @@ def test_converted_export_agrees_with_tensorflow(name):
     for number, (there, here) in enumerate(kept):
         own = masks[number, int(rows[0, 0, here, 1])]
         assert np.abs(own - golden["detection_masks"][there]).max() < 1e-3
+
+
+def test_facts_of_what_a_config_may_choose():
+    sigmoid, combined = (convert_with_facts(read_graph(own_model(name)))[1] for name in VARIANTS)
+    assert (sigmoid.classes, sigmoid.class_agnostic_masks) == (3, True)
+    assert (combined.classes, combined.class_agnostic_masks) == (3, False)
+    for facts in (sigmoid, combined):
+        assert (facts.max_detections, facts.second_stage.iou_threshold) == (10, pytest.approx(0.6))
 
 
 def test_facts_of_the_small_models():

@@ -11,7 +11,7 @@ import math
 from cvmask.errors import ModelError
 from cvmask.graph.anatomy import Anatomy, dissect
 from cvmask.graph.constants import Constants
-from cvmask.graph.describe import facts_of
+from cvmask.graph.describe import facts_of, has_background
 from cvmask.graph.facts import GraphFacts
 from cvmask.graph.flow import Ref
 from cvmask.graph.guard import understood
@@ -99,7 +99,7 @@ class _Builder:
 
     def _scores(self, scope: str, logits: str) -> str:
         rows, op = self.rows, self.parts.second.scores.op
-        width = self.facts.classes + (1 if op == "Softmax" else 0)
+        width = self.facts.classes + int(has_background(self.flow, self.parts.second))
         scores = rows.scored(
             f"{scope}/Reshape_1/softmax", rows.shaped(f"{scope}/Reshape_1", logits, -1, 1, width), op
         )
