@@ -9,6 +9,7 @@ from cvmask.errors import ModelError
 from cvmask.graph.flow import Flow, Ref
 from cvmask.graph.kinds import FASTER_RCNN, ONE_STAGE
 from cvmask.graph.nodes import Graph, Node
+from cvmask.graph.tensors import STRING
 
 # Ops that move values without changing them; the data come in first.
 LAYOUT = (
@@ -26,6 +27,16 @@ LAYOUT = (
     "Pad",
     "PadV2",
     "Cast",
+)
+_CALLS = (
+    "While",
+    "StatelessWhile",
+    "If",
+    "StatelessIf",
+    "Case",
+    "StatelessCase",
+    "PartitionedCall",
+    "StatefulPartitionedCall",
 )
 OUTPUTS = ("detection_boxes", "detection_scores", "detection_classes", "num_detections", "detection_masks")
 
@@ -74,6 +85,7 @@ def dissect(graph: Graph) -> Anatomy:
         If it is something else; the message says what was found.
     """
     first_crop, mask_crop = _crops(graph)
+    _check_loops(graph)
     flow = Flow(graph)
     features = flow.inputs(first_crop)[0]
     if flow.inputs(mask_crop)[0] != features:
@@ -93,6 +105,17 @@ def dissect(graph: Graph) -> Anatomy:
         mask_crop=mask_crop,
         masks=_mask_logits(flow),
     )
+
+
+def _check_loops(graph: Graph) -> None:
+    """Loops and branches have to be spelled node by node, as TensorFlow 1 does."""
+    before = graph.ancestors(["detection_masks", "detection_boxes"])
+    found = next((node for node in graph if node.op in _CALLS and node.name in before), None)
+    if found is not None:
+        raise ModelError(
+            f"{graph.origin}: {found.name} is a {found.op}, a loop or branch of TensorFlow 2; "
+            "export it again after tf.compat.v1.disable_v2_behavior()"
+        )
 
 
 def _crops(graph: Graph) -> tuple[Node, Node]:
@@ -124,6 +147,11 @@ def _what_is(graph: Graph) -> str:
 
 def _image(graph: Graph, before: set[str]) -> Node:
     found = [node for node in graph if node.op == "Placeholder" and node.name in before]
+    texts = [node.name for node in found if node.get("dtype", "type") == STRING]
+    if texts:
+        raise ModelError(
+            f"{graph.origin}: reads encoded pictures ({texts[0]}); export it with --input_type image_tensor"
+        )
     if len(found) != 1:
         names = [node.name for node in found]
         raise ModelError(f"{graph.origin}: needed one input for the picture, got {names}")

@@ -86,7 +86,7 @@ class _Look:
         if text is None:
             return None, facts
         if self.frozen is not None:
-            self.problems += self._try(mismatches, self.frozen, text) or []
+            self.problems += self._try(mismatches, self.frozen, text, facts is not None) or []
         self.notes += support_notes(text)
         if self._try(split, text) is None:
             return None, facts
@@ -120,7 +120,7 @@ def _check_kinds(files: ModelFiles) -> bool:
     kind = identify(files.graph)
     other = identify(files.text) if files.text is not None else None
     if kind.name == "text" and other is not None and other.name == "graph":
-        raise ModelError(f"{files.graph} and {files.text} are swapped: the first is the text graph")
+        raise ModelError(f"{files.graph} and {files.text} are swapped: the first is the text graph; exchange them")
     for found, needed in ((kind, "graph"), (other, "text")):
         if found is None or found.name == needed:
             continue
@@ -129,18 +129,19 @@ def _check_kinds(files: ModelFiles) -> bool:
     return True
 
 
-def mismatches(frozen: Graph, text: Graph) -> list[str]:
-    """What a text graph reads that its frozen graph does not hold."""
+def mismatches(frozen: Graph, text: Graph, can_convert: bool = True) -> list[str]:
+    """What a text graph reads that its frozen graph does not hold; the cure depends on what can be made."""
+    cure = "leave it out, and a fitting one is made from the graph" if can_convert else "find the one made for it"
     readable = (node for node in text if node.op != "Const")
     missing = [
         name for node in readable for name in node.sources() if name not in text and not _holds(frozen, name)
     ]
     if not missing:
-        return _class_mismatch(frozen, text)
+        return _class_mismatch(frozen, text, cure)
     total = len(set(missing))
     return [
         f"{text.origin} is of another model than {frozen.origin}: it reads {total} constants that the graph "
-        f"does not hold, {missing[0]} for one; leave it out, and a fitting one is made from the graph"
+        f"does not hold, {missing[0]} for one; {cure}"
     ]
 
 
@@ -148,7 +149,7 @@ def _holds(frozen: Graph, name: str) -> bool:
     return name in frozen and frozen[name].op in ("Const", "Identity")
 
 
-def _class_mismatch(frozen: Graph, text: Graph) -> list[str]:
+def _class_mismatch(frozen: Graph, text: Graph, cure: str) -> list[str]:
     classes = _classes(text)
     sizes = [
         frozen[name].get("value", "tensor").size
@@ -160,8 +161,7 @@ def _class_mismatch(frozen: Graph, text: Graph) -> list[str]:
     if classes is None or not sizes or classes + 1 in sizes or classes in sizes:
         return []
     return [
-        f"{text.origin} is made for {classes} classes, {frozen.origin} has {max(sizes) - 1}: "
-        "leave it out, and a fitting one is made from the graph"
+        f"{text.origin} is made for {classes} classes, {frozen.origin} has {max(sizes) - 1}: {cure}"
     ]
 
 
@@ -181,7 +181,8 @@ def label_problems(labels: int, classes: int) -> list[str]:
     problem = f"{labels} labels for {classes} classes"
     if (labels, classes) == (80, 90):
         return [
-            f"{problem}: COCO's list without its gaps, names are off by up to ten; use mscoco_labels.names"
+            f"{problem}: COCO's list without its gaps, names are off by up to ten; "
+            "leave the labels out, and COCO's own 90 names are used"
         ]
     if labels == classes + 1:
         return [f"{problem}: class ids are off by one; take the background out of the list"]
@@ -193,7 +194,10 @@ def weight_problems(frozen: Graph) -> list[str]:
     empty = stripped(frozen)
     if not empty:
         return []
-    return [f"{frozen.origin}: its weights were stripped: {len(empty)} layers have none, {empty[0]} for one"]
+    return [
+        f"{frozen.origin}: its weights were stripped: {len(empty)} layers have none, {empty[0]} for one; "
+        "take the file that was exported, before anything made it smaller"
+    ]
 
 
 def memory_problems(path: Path) -> list[str]:

@@ -74,7 +74,7 @@ def parse_graph(data: Bytes | bytearray | Any, origin: str = "graph") -> Graph:
     try:
         nodes = list(_nodes(memoryview(data).cast("B")))
     except ModelError as error:
-        raise ModelError(f"{origin}: not a readable GraphDef: {error}") from None
+        raise ModelError(f"{origin}: not a readable GraphDef: {error}; download or copy it again") from None
     if not nodes:
         raise ModelError(f"{origin}: a GraphDef without a single node")
     return Graph(nodes, origin)
