@@ -106,8 +106,10 @@ class _Look:
     def _try(self, function: Callable[..., T], *args: object, into: list[str] | None = None) -> T | None:
         """What a function gives; None where it raises, and then the reason is among the problems."""
         problems = self.problems if into is None else into
+        # Of a frozen graph `describe` and `convert` say so themselves: here it is the text graph or the config.
+        where = str(self.files.text or self.files.config or self.files.graph)
         try:
-            with understood(str(self.files.graph)):
+            with understood(where, "leave it out, or take the one that was made for this model"):
                 return function(*args)
         except ModelError as error:
             problems.append(str(error))

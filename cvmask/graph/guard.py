@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from cvmask.errors import ModelError
 
+EXPORT_AGAIN = "export it again with export_inference_graph.py"
 # What code that expects a well-formed graph runs into where an input, an attribute or a number is missing.
 _UNFORESEEN = (
     ArithmeticError,
@@ -22,7 +23,7 @@ _UNFORESEEN = (
 
 
 @contextmanager
-def understood(origin: str) -> Iterator[None]:
+def understood(origin: str, cure: str = EXPORT_AGAIN) -> Iterator[None]:
     """Let the block look at the graph of that name.
 
     Raises
@@ -37,6 +38,5 @@ def understood(origin: str) -> Iterator[None]:
     except _UNFORESEEN as error:
         what = " ".join(f"{type(error).__name__} {error}".split())
         raise ModelError(
-            f"{origin}: damaged, or not put together as the Object Detection API does it ({what}); "
-            "export it again with export_inference_graph.py"
+            f"{origin}: damaged, or not put together as the Object Detection API does it ({what}); {cure}"
         ) from error
