@@ -18,7 +18,7 @@ from cvmask.graph.tensors import UINT8, Attr
 _CONVOLUTIONS = ("Conv2D", "DepthwiseConv2dNative", "Conv2DBackpropInput")
 _SAME = ("Relu", "Relu6", "Elu", "Tanh", "Sigmoid", "Exp", "Abs", "LeakyRelu")
 _SUMS = {"BiasAdd": "BiasAdd", "Add": "Add", "AddV2": "Add", "AddN": "AddN", "Sub": "Sub", "Mul": "Mul",
-         "RealDiv": "RealDiv", "Maximum": "Maximum"}  # fmt: skip
+         "RealDiv": "RealDiv"}  # fmt: skip
 _RESIZES = ("ResizeBilinear", "ResizeNearestNeighbor")
 _NORMS = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
 _RELAYOUT = ("Reshape", "Squeeze", "ExpandDims", "Cast")
@@ -174,6 +174,10 @@ class Layers:
         return self.add("Mean", node.name, [*self._read(node), axes], keep_dims=keep)
 
     def _pad(self, node: Node) -> str:
+        if self.flow.varies(self.flow.inputs(node)[1]):
+            raise ModelError(
+                f"{node.name}: pads pictures by what they lack; export with pad_to_max_dimension: false"
+            )
         pads = Numeric(self.flow).value(self.flow.inputs(node)[1]).astype(np.int32)
         return self.add(
             "Pad", node.name, [*self._read(node), self.constants.name(self.flow.inputs(node)[1], pads)]
