@@ -212,9 +212,9 @@ def test_cache_of_another_graph_or_damaged_is_not_used(tmp_path, monkeypatch):
     monkeypatch.setenv("CVMASK_HOME", str(tmp_path / "home"))
     model, place = tmp_path / "model.pb", tmp_path / "model.cvmask.pbtxt"
     model.write_bytes(graph_bytes())
-    place.write_text(f"# cvmask 1 {'0' * 40}\n# {{}}\nnode {{ }}\n")
+    place.write_text(f"# cvmask {cache._VERSION} {'0' * 40}\n# {{}}\nnode {{ }}\n")
     with pytest.raises(ModelError, match="not an Object Detection API Mask R-CNN"):
         cache.converted(model)
-    place.write_bytes(f"# cvmask 1 {cache.fingerprint(model)}\n# {{}}\n\xff{{".encode("latin1"))
+    place.write_bytes(f"# cvmask {cache._VERSION} {cache.fingerprint(model)}\n# {{}}\n\xff{{".encode("latin1"))
     with pytest.raises(ModelError, match="not an Object Detection API Mask R-CNN"):
         cache.converted(model)

@@ -108,3 +108,11 @@ def test_encoded_pictures_as_input_are_named():
         b.node("Identity", name, second)
     with pytest.raises(ModelError, match="export it with --input_type image_tensor"):
         convert(parse_graph(b.bytes()))
+
+
+def test_pictures_padded_to_one_size_are_named():
+    graph = parse_graph(own_model("tiny_resnet101").read_bytes())
+    pad = next(node for node in graph if node.op == "Pad")
+    pad.inputs[1] = pad.inputs[0]  # what it adds depends on the picture
+    with pytest.raises(ModelError, match="export with pad_to_max_dimension: false"):
+        convert(graph)

@@ -22,7 +22,7 @@ from cvmask.graph.text import parse_text, print_text
 from cvmask.graph.wire import read_graph
 from cvmask.home import cache_home
 
-_VERSION = 1  # of what convert makes: a higher number leaves older files unused
+_VERSION = 2  # of what convert makes: a higher number leaves older files unused
 _CHUNK = 1 << 22
 _MAX_BYTES = 64 << 20  # a text graph has no weights
 

@@ -11,7 +11,7 @@ from cvmask.graph.flow import Flow, Ref
 from cvmask.graph.guard import understood
 from cvmask.graph.nodes import Graph, Node
 from cvmask.graph.numeric import Numeric, channels, constant, factor
-from cvmask.graph.probe import anchors_of, resizer_of
+from cvmask.graph.probe import anchors_of, check_padding, resizer_of
 from cvmask.graph.spatial import Spatial
 
 _BACKBONES = {
@@ -41,6 +41,7 @@ def describe(graph: Graph) -> GraphFacts:
 def facts_of(parts: Anatomy) -> GraphFacts:
     """The facts of a graph that has been taken apart."""
     graph, flow = parts.graph, parts.flow
+    check_padding(parts)
     spatial = Spatial(flow)
     classes = channels(flow, parts.second.classes) - int(has_background(flow, parts.second))
     return GraphFacts(

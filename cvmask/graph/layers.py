@@ -174,10 +174,6 @@ class Layers:
         return self.add("Mean", node.name, [*self._read(node), axes], keep_dims=keep)
 
     def _pad(self, node: Node) -> str:
-        if self.flow.varies(self.flow.inputs(node)[1]):
-            raise ModelError(
-                f"{node.name}: pads pictures by what they lack; export with pad_to_max_dimension: false"
-            )
         pads = Numeric(self.flow).value(self.flow.inputs(node)[1]).astype(np.int32)
         return self.add(
             "Pad", node.name, [*self._read(node), self.constants.name(self.flow.inputs(node)[1], pads)]

@@ -159,6 +159,18 @@ def _center(flow: Flow, decoder: Node, axis: int, size: Ref) -> Ref:
 _UNCLIPPED: dict[str, Op] = {"Minimum": _longer, "Maximum": _longer}
 
 
+def check_padding(parts: Anatomy) -> None:
+    """Pictures that are padded to one size would have to be so here too: ModelError."""
+    flow = parts.flow
+    for name in flow.graph.ancestors([parts.features[0]]):
+        node = flow.graph[name]
+        if node.op in ("Pad", "PadV2") and flow.varies(flow.inputs(node)[1]):
+            raise ModelError(
+                f"{parts.graph.origin}: {name} pads each picture by what it lacks; "
+                "export with pad_to_max_dimension: false in its resizer"
+            )
+
+
 def resizer_of(parts: Anatomy) -> ResizerFacts:
     """How the picture is resized on its way to the first layer."""
     flow = parts.flow
