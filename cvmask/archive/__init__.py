@@ -86,6 +86,5 @@ def batch(
     from cvmask.archive.places import place_of
     from cvmask.archive.run import run
 
-    one = isinstance(sources, (str, os.PathLike))
-    names = [os.fspath(source) for source in ([sources] if one else sources)]  # type: ignore[list-item]
-    return run(names, place_of(output), model, options)
+    named = [sources] if isinstance(sources, (str, os.PathLike)) else sources
+    return run([os.fspath(source) for source in named], place_of(output), model, options)

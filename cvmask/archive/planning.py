@@ -45,9 +45,8 @@ def _cut_videos(videos: Sequence[Item], part_frames: int, run: str) -> dict[Item
         for index, item in enumerate(videos)
     ]
     cuts = ray.data.from_items(rows, override_num_blocks=min(len(rows), _MOST_BLOCKS)).map(_cut_one)
-    return {
-        videos[row["index"]]: [Stretch(*stretch) for stretch in json.loads(row["stretches"])] for row in cuts.iter_rows()
-    }
+    found = {row["index"]: json.loads(row["stretches"]) for row in cuts.iter_rows()}
+    return {item: [Stretch(*stretch) for stretch in found[index]] for index, item in enumerate(videos)}
 
 
 def _cut_one(row: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from cvmask.archive.chunks import MOST_BYTES, read_chunks
 from cvmask.archive.units import Unit
 
 
-class Archive(Datasource):  # type: ignore[misc, unused-ignore]
+class Archive(Datasource):  # type: ignore[misc]
     """Chunks of units as tables of one row, one read task a unit.
 
     Parameters

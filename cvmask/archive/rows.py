@@ -24,10 +24,10 @@ SCHEMA = pa.schema(
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("object", pa.int32()),
-        ("left", pa.float32()),
-        ("top", pa.float32()),
-        ("right", pa.float32()),
-        ("bottom", pa.float32()),
+        ("x1", pa.float32()),
+        ("y1", pa.float32()),
+        ("x2", pa.float32()),
+        ("y2", pa.float32()),
         ("score", pa.float32()),
         ("class_id", pa.int32()),
         ("class_name", pa.string()),
@@ -98,7 +98,7 @@ class Rows:
     ) -> None:
         """Add a frame and what was found in it."""
         height, width = detections.frame_size
-        about = {"source": source, "member": member, "frame": frame, "time_s": time_s}
+        about: dict[str, Any] = {"source": source, "member": member, "frame": frame, "time_s": time_s}
         about.update(width=width, height=height, warning="; ".join(warnings) or None)
         self.counts.frames += 1
         self.counts.objects += len(detections)
@@ -107,10 +107,10 @@ class Rows:
         masks = detections.rle(self._threshold)
         for number, (box, rle) in enumerate(zip(detections.xyxy.tolist(), masks)):
             row = {**about, "object": number, "rle": rle["counts"]}
-            row.update(zip(("left", "top", "right", "bottom"), box))
+            row.update(zip(("x1", "y1", "x2", "y2"), box))
             row["score"] = float(detections.confidence[number])
-            row["class_id"] = int(detections.class_id[number])
-            row["class_name"] = label_of(row["class_id"], self._labels)
+            row["class_id"] = class_id = int(detections.class_id[number])
+            row["class_name"] = label_of(class_id, self._labels)
             row["soft_mask"] = detections.soft_masks[number].tolist() if self._soft else None
             self._rows.append(row)
 

@@ -6,7 +6,7 @@ import json
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -22,7 +22,7 @@ from cvmask.archive.finding import find_items
 from cvmask.archive.joining import join_videos
 from cvmask.archive.options import Options
 from cvmask.archive.parts import Finished, missing, remove_leftovers
-from cvmask.archive.places import LOCAL, Place, place_of, read_bytes, write_bytes
+from cvmask.archive.places import Place, place_of, read_bytes, write_bytes
 from cvmask.archive.planning import plan
 from cvmask.archive.progress import Progress
 from cvmask.archive.reading import Archive
@@ -90,7 +90,8 @@ class _Batch:
             return
         job = Job(self._output, self._run, __version__, options.threads, options.part_frames, options.stride,
                   options.soft_masks, options.annotated, options.image_column)  # fmt: skip
-        archive = Archive([(unit, finished.chunks(unit.number)) for unit in todo], options.part_frames, options.image_column)
+        begun = [(unit, finished.chunks(unit.number)) for unit in todo]
+        archive = Archive(begun, options.part_frames, options.image_column)
         # Reading waits for disks and networks: it takes no processor away from the workers.
         chunks = ray.data.read_datasource(archive, num_cpus=0, concurrency=self._workers, override_num_blocks=len(todo))
         model, work_list = ray.put(self._model), ray.put(units)
@@ -112,11 +113,8 @@ class _Batch:
         finished = Finished(self._output)
         lost = missing((unit.number for unit in units), finished)
         if lost:
-            cure = "give a folder that all machines share, or an address like s3://"
-            raise CvmaskError(
-                f"{self._output.shown}: {len(lost)} of {len(units)} parts are not there: "
-                + (f"do workers on other machines write to folders of their own? {cure}" if self._output.root == LOCAL else "start again to make them")
-            )
+            cure = "give a folder that all machines of the cluster share, or an address like s3://"
+            raise CvmaskError(f"{self._output.shown}: {len(lost)} of {len(units)} units are not there: {cure}")
         if self._options.annotated:
             join_videos(self._output, units, finished, self._run, self._options.stride == 1)
         remove_leftovers(self._output)
@@ -172,13 +170,20 @@ def describe(sources: Sequence[str], model: MaskRCNN, options: Options) -> dict[
     }
 
 
-def _own_context() -> Any:
-    """Settings of Ray Data for this run only."""
-    context = DataContext.get_current().copy()
-    context.enable_progress_bars = False
-    # Every chunk is a block of its own, and so a task of its own: whatever is larger is a block.
-    context.target_max_block_size = 1
-    return DataContext.current(context)
+@contextmanager
+def _own_context() -> Iterator[None]:
+    """Set Ray Data up for this run only."""
+    context = DataContext.get_current()
+    # Every chunk is a block of its own, and so a task of its own: blocks end at the first byte beyond.
+    wanted = {"enable_progress_bars": False, "target_max_block_size": 1}
+    before = {name: getattr(context, name) for name in wanted}
+    try:
+        for name, value in wanted.items():
+            setattr(context, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(context, name, value)
 
 
 def _results(parts: Any) -> Iterator[dict[str, Any]]:

@@ -36,7 +36,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help="a folder, or an address")
     group = parser.add_argument_group("work")
     group.add_argument("--address", metavar="ADDRESS",
-                       help="of a Ray cluster: auto, host:6379 or ray://host:10001 (default: this machine alone)")  # fmt: skip
+                       help="of a Ray cluster: auto, host:6379, ray://host:10001 (default: this machine)")  # fmt: skip
     group.add_argument("--workers", type=options.positive, metavar="N",
                        help="processes with a model each (default: as many as there are processors for)")  # fmt: skip
     group.add_argument("--threads", type=options.positive, default=1, metavar="N", help="of each worker (default: 1)")
@@ -70,18 +70,16 @@ def run(args: argparse.Namespace) -> int:
             image_column=args.image_column,
             on_progress=progress.show,
         )
-    for line in _lines(summary, args.output):
-        print(line)
+    print(f"{summary['frames']} frames, {summary['objects']} objects, {summary['failed']} failed -> {args.output}")
+    print(_about_last_run(summary["last_run"]) if progress.shown else "nothing was left to do")
     for reason, count in sorted(summary["reasons"].items(), key=lambda one: -one[1]):
         print(f"cvmask: {count} failed: {reason}", file=sys.stderr)
     return 0 if not summary["failed"] else (3 if summary["frames"] else 1)
 
 
-def _lines(summary: dict[str, Any], output: str) -> list[str]:
-    last = summary["last_run"]
-    counts = f"{summary['frames']} frames, {summary['objects']} objects, {summary['failed']} failed"
+def _about_last_run(last: dict[str, Any]) -> str:
     rate = f"{last['frames_per_second']:.1f} a second with {last['workers']} workers"
-    return [f"{counts} -> {output}", f"this run: {last['frames']} frames in {last['elapsed_s']:.1f} s, {rate}"]
+    return f"this run: {last['frames']} frames in {last['elapsed_s']:.1f} s, {rate}"
 
 
 def _count(text: str) -> int:

@@ -20,7 +20,7 @@ class BatchProgress:
     def __init__(self) -> None:
         self._bar: Any = None
         self._next_s = 0.0
-        self._told_dashboard = False
+        self.shown = False
 
     def __enter__(self) -> BatchProgress:
         return self
@@ -33,8 +33,8 @@ class BatchProgress:
 
     def show(self, progress: Progress) -> None:
         """Show parts, frames, rate and time left."""
-        if not self._told_dashboard:
-            self._told_dashboard = True
+        if not self.shown:
+            self.shown = True
             if progress.dashboard:
                 print(f"cvmask: dashboard: {progress.dashboard}", file=sys.stderr)
             self._bar = _new_bar(progress.total)

@@ -164,7 +164,7 @@ class MaskRCNN:
 
     def fingerprint(self) -> str:
         """Give a SHA-256 of the graph, its text and the labels: models with the same one find the same."""
-        sums = hashlib.sha256(self._arguments[0])
+        sums = hashlib.sha256(self._arguments[0].data)
         texts = (self._pair.parts.detector_text, self._pair.parts.mask_head_text, *self.labels)
         sums.update("\n".join(texts).encode())
         return sums.hexdigest()
