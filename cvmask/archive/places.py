@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 from pyarrow import fs as arrow_fs
 
-from cvmask.errors import SourceError
+from cvmask.errors import SinkError, SourceError
 from cvmask.files import write_whole
 
 LOCAL = ""
@@ -107,18 +107,21 @@ def read_bytes(place: Place) -> bytes:
 def write_bytes(place: Place, data: bytes) -> None:
     """Write a file that appears whole or not at all, over one that may be there.
 
-    Here it is written beside and renamed, on object stores put at once; SinkError or OSError if that fails.
+    Here it is written beside and renamed, on object stores put at once; SinkError if that fails.
     """
     if place.root == LOCAL:
         write_whole(place.path, data)
         return
     files = place.filesystem
-    if files.type_name != "hdfs":
-        _put(files, place.path, data)
-        return
-    beside = f"{posixpath.dirname(place.path)}/.{uuid.uuid4().hex}.part"
-    _put(files, beside, data)
-    files.move(beside, place.path)
+    try:
+        if files.type_name != "hdfs":
+            _put(files, place.path, data)
+            return
+        beside = f"{posixpath.dirname(place.path)}/.{uuid.uuid4().hex}.part"
+        _put(files, beside, data)
+        files.move(beside, place.path)
+    except (OSError, pa.ArrowException) as error:
+        raise SinkError(f"{place.shown} cannot be written: {one_line(error)}") from None
 
 
 def _put(files: Any, path: str, data: bytes) -> None:

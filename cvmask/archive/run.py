@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext
 from ray.exceptions import RayError
 
-from cvmask import __version__
+from cvmask import __version__, errors
 from cvmask.archive import command as commands
 from cvmask.archive.annotated import need_av
 from cvmask.archive.cluster import connected
@@ -92,15 +93,16 @@ class _Batch:
                   options.soft_masks, options.annotated, options.image_column)  # fmt: skip
         begun = [(unit, finished.chunks(unit.number)) for unit in todo]
         archive = Archive(begun, options.part_frames, options.image_column)
+        workers = min(self._workers, len(todo))
         # Reading waits for disks and networks: it takes no processor away from the workers.
-        chunks = ray.data.read_datasource(archive, num_cpus=0, concurrency=self._workers, override_num_blocks=len(todo))
+        chunks = ray.data.read_datasource(archive, num_cpus=0, concurrency=workers, override_num_blocks=len(todo))
         model, work_list = ray.put(self._model), ray.put(units)
         parts = chunks.map_batches(
             Worker,
             fn_constructor_args=(job, model, work_list),
             batch_size=1,
             batch_format="pyarrow",
-            compute=ActorPoolStrategy(size=min(self._workers, len(todo))),
+            compute=ActorPoolStrategy(size=workers),
             num_cpus=options.threads,
         )
         for part in _results(parts):
@@ -191,10 +193,8 @@ def _results(parts: Any) -> Iterator[dict[str, Any]]:
     try:
         yield from parts.iter_rows()
     except (RayError, RuntimeError) as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, (CvmaskError, OSError)):
-            cause = getattr(cause, "cause", None) or cause.__cause__
-        if cause is not None and not isinstance(cause, RayError):
-            raise cause from None
-        text = " ".join(str(error).split())
-        raise CvmaskError(f"Ray gave up: {text[-300:]}") from error
+        # Of an exception in a worker only the text arrives for certain.
+        own = re.search(r"^cvmask\.errors\.(\w+): (.+)$", str(error), re.MULTILINE)
+        if own:
+            raise getattr(errors, own[1], CvmaskError)(own[2]) from None
+        raise CvmaskError(f"Ray gave up: {' '.join(str(error).split())[-300:]}") from error
