@@ -38,7 +38,8 @@ def names(sources: list[str]) -> list[str]:
 @pytest.fixture
 def tree(work: Path) -> Path:
     """Give a folder with something of every kind, at two levels."""
-    for name in ("b.png", "a.JPG", "note.md", "deep/a.jpg", "deep/c.mp4", "deep/.hidden.png", "s.tar", "t.tar.gz", "u.parquet"):
+    deep = ("deep/a.jpg", "deep/c.mp4", "deep/.hidden.png")
+    for name in ("b.png", "a.JPG", "note.md", *deep, "s.tar", "t.tar.gz", "u.parquet"):
         path = work / "in" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
@@ -47,7 +48,8 @@ def tree(work: Path) -> Path:
 
 def test_folder_gives_what_is_known_below_it(tree: Path) -> None:
     items = finding.find_items([str(tree)])
-    assert [item.name for item in items] == ["a.JPG", "b.png", "deep/a.jpg", "deep/c.mp4", "s.tar", "t.tar.gz", "u.parquet"]
+    deep = ["deep/a.jpg", "deep/c.mp4"]
+    assert [item.name for item in items] == ["a.JPG", "b.png", *deep, "s.tar", "t.tar.gz", "u.parquet"]
     assert [item.kind for item in items] == [PICTURES, PICTURES, PICTURES, VIDEO, TAR, TAR, PARQUET]
     assert {item.size for item in items} == {1}
 
@@ -86,7 +88,7 @@ def test_files_come_once_and_names_differ(tree: Path) -> None:
 
 @pytest.mark.parametrize("source", ["gone.png", "gone/", "gone/*.png"])
 def test_missing_source_is_an_error(work: Path, source: str) -> None:
-    with pytest.raises(SourceError, match="found none|no such file or folder"):
+    with pytest.raises(SourceError, match=r"found none|no such file or folder"):
         finding.find_items([source])
 
 
@@ -167,7 +169,8 @@ def test_parquet_columns_of_bytes(work: Path) -> None:
     assert chunk.pictures == [png(1), None]
     assert chunk.errors == ["", "holds no bytes of a picture"]
     two = {"left": [png(1)], "right": [png(2)]}
-    assert "which column holds pictures? Of bytes: left, right" in next(read_chunks(parquet(two), 4, None, frozenset())).failure
+    undecided = next(read_chunks(parquet(two), 4, None, frozenset()))
+    assert undecided.failure == "which column holds pictures? Of bytes: left, right"
     assert next(read_chunks(parquet(two), 4, "right", frozenset())).pictures == [png(2)]
     assert "no column 'up'" in next(read_chunks(parquet(two), 4, "up", frozenset())).failure
 
@@ -194,8 +197,8 @@ def test_rows_have_every_frame_and_every_mask(scene: Detections) -> None:
 
 
 def test_finished_parts_need_every_chunk(work: Path) -> None:
-    for name in ("part-000000-0000-last", "part-000001-0000", "part-000002-0001-last", "part-000003-0000", "part-000003-0001-last"):
-        write_bytes(place_of("out") / "parts" / f"{name}.parquet", b"")
+    for name in ("000000-0000-last", "000001-0000", "000002-0001-last", "000003-0000", "000003-0001-last"):
+        write_bytes(place_of("out") / "parts" / f"part-{name}.parquet", b"")
     finished = parts.Finished(place_of("out"))
     assert parts.missing(range(5), finished) == [1, 2, 4]
     assert finished.chunks(3) == {0, 1}
