@@ -53,11 +53,20 @@ def connected(address: str | None, cpus: int | None) -> Iterator[str]:
             with quiet():
                 context = ray.init(**options)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            where = f"no Ray at {address}" if address else "Ray does not start here"
-            raise CvmaskError(f"{where}: {' '.join(str(error).split())[:200]}") from None
+            raise CvmaskError(_why_not(address, error)) from None
         undo.callback(ray.shutdown)
         link = str(getattr(context, "dashboard_url", "") or "")
         yield f"http://{link}" if link and "://" not in link else link
+
+
+def _why_not(address: str | None, error: BaseException) -> str:
+    """Say in one line why there is no Ray."""
+    text = " ".join(str(error).split())[:200]
+    if address is None:
+        return f"Ray does not start here: {text}"
+    if "AuthenticationError" in str(error.__cause__):
+        return f"the Ray at {address} wants a token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
+    return f"no Ray at {address}: {text}"
 
 
 def usable_cpus() -> int:
