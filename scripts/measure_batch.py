@@ -82,7 +82,7 @@ def pictures(args: argparse.Namespace) -> None:
 
 
 def estimate(args: argparse.Namespace) -> None:
-    print("| cores | 1,000,000 pictures | 1,000 hours, 25 frames a second | 1,000 hours, 1 a second |\n|---|---|---|---|")
+    print("| cores | 1,000,000 pictures | 1,000 hours, 25 frames a second | 1 a second |\n|---|---|---|---|")
     for cores in CORES:
         hours = [args.seconds_a_frame * frames / cores / args.efficiency / 3600 for frames in (1e6, 90e6, 3.6e6)]
         print(f"| {cores} | " + " | ".join(f"{one:,.1f} h" for one in hours) + " |")

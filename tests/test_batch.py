@@ -57,8 +57,9 @@ def ray_here() -> Iterator[str]:
     pytest.importorskip("ray.data", reason=NO_RAY)
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     context = ray.init(
-        num_cpus=2, include_dashboard=False, object_store_memory=256 << 20, log_to_driver=False, logging_level="FATAL"
-    )
+        "local", num_cpus=2, include_dashboard=False, object_store_memory=256 << 20, log_to_driver=False,
+        logging_level="FATAL",
+    )  # fmt: skip
     try:
         yield context.address_info["gcs_address"]
     finally:

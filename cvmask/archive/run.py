@@ -19,6 +19,7 @@ from cvmask import __version__, errors
 from cvmask.archive import command as commands
 from cvmask.archive.annotated import need_av
 from cvmask.archive.cluster import connected
+from cvmask.archive.deaths import FOLDER as DEATHS
 from cvmask.archive.finding import find_items
 from cvmask.archive.joining import join_videos
 from cvmask.archive.options import Options
@@ -120,6 +121,8 @@ class _Batch:
         if self._options.annotated:
             join_videos(self._output, units, finished, self._run, self._options.stride == 1)
         remove_leftovers(self._output)
+        with suppress(OSError):
+            self._output.filesystem.delete_dir((self._output / DEATHS).path)
         summary = self._summary(units, finished.counts(), len(finished))
         write_bytes(self._output / commands.SUMMARY, (json.dumps(summary, indent=1) + "\n").encode())
         write_bytes(self._output / commands.SUCCESS, b"")

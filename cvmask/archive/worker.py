@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from cvmask import __version__
 from cvmask.archive.annotated import Clip, clip_place, write_picture
 from cvmask.archive.chunks import Chunk, read_picture
+from cvmask.archive.deaths import Deaths
 from cvmask.archive.fetching import local_file
 from cvmask.archive.parts import FOLDER, part_name
 from cvmask.archive.places import Place, write_bytes
@@ -33,6 +34,7 @@ from cvmask.runtime.net import reason
 from cvmask.sources.base import Frame
 from cvmask.sources.images import decode_image
 
+KILLS = "kills the process that reads it"
 # What a worker tells of a part.
 PART = pa.schema(
     [
@@ -104,6 +106,7 @@ class Worker:
         self._job = job
         self._model: MaskRCNN = ray.get(model)
         self._units: list[Unit] = ray.get(units)
+        self._deaths = Deaths(job.output)
 
     def __call__(self, table: Any) -> Any:
         """Make the parts of one chunk; a table with a row for each part says what it holds."""
@@ -114,6 +117,7 @@ class Worker:
 
     def _pictures(self, unit: Unit, chunk: Chunk) -> dict[str, Any]:
         rows = self._new_rows()
+        self._deaths.begin(unit.number, chunk.number)
         for number, member in enumerate(chunk.members):
             item = unit.items[number if unit.kind == PICTURES else 0]
             index = 0 if unit.kind == PICTURES else chunk.first + number
@@ -123,6 +127,8 @@ class Worker:
             with _failing(rows, shown, index, member):
                 if chunk.errors[number]:
                     raise SourceError(chunk.errors[number])
+                if not self._deaths.may_try(number):
+                    raise SourceError(KILLS)
                 image, warnings = decode_image(read_picture(item.place) if data is None else data, shown)
                 found = self._detect(rows, Frame(image, index, None, shown, warnings), member)
                 if self._job.annotated:
@@ -131,7 +137,9 @@ class Worker:
                     write_picture(self._job.output, name, self._paint(image, found))
         if chunk.failure:
             rows.failed(unit.items[0].place.shown, None, chunk.failure)
-        return self._write(rows, unit.number, chunk.number, chunk.last)
+        part = self._write(rows, unit.number, chunk.number, chunk.last)
+        self._deaths.end()
+        return part
 
     def _video(self, unit: Unit, done: list[int]) -> Iterator[dict[str, Any]]:
         """Decode and write part after part; those that are done are passed over."""
@@ -154,12 +162,17 @@ class Worker:
                 if clip is not None:
                     clip.add(self._paint(frame.image, found), frame)
         yield self._write(rows, unit.number, number, True, clip)
+        self._deaths.end()
 
     def _decoded(self, unit: Unit) -> Iterator[Frame | str]:
         """Decode a video or a stretch of one; at the end what went wrong, if something did."""
         item, notes = unit.items[0], list[str]()
         shown = item.place.shown
+        self._deaths.begin(unit.number, 0)
+        path = shown
         try:
+            if not self._deaths.may_try(0):
+                raise SourceError(KILLS)
             path = local_file(item.place, self._job.run)
             if item.size is not None and os.path.getsize(path) != item.size:
                 raise SourceError(f"has changed since the run began, when it had {item.size} bytes")
