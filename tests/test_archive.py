@@ -115,8 +115,11 @@ def test_units_survive_writing(tree: Path) -> None:
     items = finding.find_items(["in"])
     units = [Unit(0, PICTURES, tuple(items[:3])), Unit(1, VIDEO, (items[3],), Stretch(12, 24, 480.5, None, 0.0))]
     place = place_of("units.parquet")
-    write_units(place, units, [""])
-    assert read_units(place, [""]) == units
+    far = place_of("s3://key:secret@bucket/a.tar?region=here")
+    units.append(Unit(2, TAR, (Item(far, "a.tar", TAR, 5),)))
+    write_units(place, units)
+    assert read_units(place, [far.root, ""]) == units
+    assert b"secret" not in Path("units.parquet").read_bytes()
 
 
 def shard(path: str, pictures: int, cut_off: int = 0) -> Unit:

@@ -111,7 +111,8 @@ class Rows:
             row["score"] = float(detections.confidence[number])
             row["class_id"] = class_id = int(detections.class_id[number])
             row["class_name"] = label_of(class_id, self._labels)
-            row["soft_mask"] = detections.soft_masks[number].tolist() if self._soft else None
+            # Rows as arrays take a third of what lists of numbers take.
+            row["soft_mask"] = list(detections.soft_masks[number]) if self._soft else None
             self._rows.append(row)
 
     def failed(self, source: str, frame: int | None, error: str, member: str | None = None) -> None:

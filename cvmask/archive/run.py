@@ -72,12 +72,11 @@ class _Batch:
 
     def units(self, items: list[Item], begun: bool, command: dict[str, Any]) -> list[Unit]:
         """Read the work list of an earlier run, or make it and write it down."""
-        roots = list(dict.fromkeys(item.place.root for item in items))
         place = self._output / commands.UNITS
         if begun:
-            return read_units(place, roots)
+            return read_units(place, {item.place.root for item in items})
         units = plan(items, self._options.part_frames, self._run)
-        write_units(place, units, roots)
+        write_units(place, units)
         commands.begin(self._output, command)
         return units
 

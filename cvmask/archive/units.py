@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -79,7 +80,7 @@ SCHEMA = pa.schema(
         ("path", pa.list_(pa.string())),
         ("name", pa.list_(pa.string())),
         ("size", pa.list_(pa.int64())),
-        ("root", pa.int32()),
+        ("root", pa.string()),
         ("first", pa.int64()),
         ("frames", pa.int64()),
         ("begin_ms", pa.float64()),
@@ -89,8 +90,8 @@ SCHEMA = pa.schema(
 )
 
 
-def write_units(place: Place, units: list[Unit], roots: list[str]) -> None:
-    """Write the work list as Parquet; of the roots, which may hold passwords, just their numbers."""
+def write_units(place: Place, units: list[Unit]) -> None:
+    """Write the work list as Parquet; of the roots, which may hold passwords, what may be shown."""
     rows = [
         {
             "unit": unit.number,
@@ -98,7 +99,7 @@ def write_units(place: Place, units: list[Unit], roots: list[str]) -> None:
             "path": [item.place.path for item in unit.items],
             "name": [item.name for item in unit.items],
             "size": [item.size for item in unit.items],
-            "root": roots.index(unit.items[0].place.root),
+            "root": _shown(unit.items[0].place.root),
             **({} if unit.stretch is None else unit.stretch._asdict()),
         }
         for unit in units
@@ -108,11 +109,12 @@ def write_units(place: Place, units: list[Unit], roots: list[str]) -> None:
     write_bytes(place, file.getvalue())
 
 
-def read_units(place: Place, roots: list[str]) -> list[Unit]:
-    """Read what `write_units` wrote."""
+def read_units(place: Place, roots: Iterable[str]) -> list[Unit]:
+    """Read what `write_units` wrote; `roots` are those of the sources, with their passwords."""
     units = []
+    known = {_shown(root): root for root in roots}
     for row in pq.read_table(pa.BufferReader(read_bytes(place))).to_pylist():
-        root = roots[row["root"]]
+        root = known.get(row["root"], row["root"])
         items = tuple(
             Item(Place(root, path), name, row["kind"], size)
             for path, name, size in zip(row["path"], row["name"], row["size"])
@@ -122,3 +124,7 @@ def read_units(place: Place, roots: list[str]) -> list[Unit]:
             stretch = Stretch(*(row[field] for field in Stretch._fields))
         units.append(Unit(row["unit"], row["kind"], items, stretch))
     return units
+
+
+def _shown(root: str) -> str:
+    return Place(root, "").shown

@@ -22,7 +22,7 @@ from cvmask.archive.chunks import Chunk, read_picture
 from cvmask.archive.deaths import Deaths
 from cvmask.archive.fetching import local_file
 from cvmask.archive.parts import FOLDER, part_name
-from cvmask.archive.places import Place, write_bytes
+from cvmask.archive.places import Place, one_line, write_bytes
 from cvmask.archive.rows import Rows
 from cvmask.archive.stretches import read_stretch, read_whole
 from cvmask.archive.units import PICTURES, VIDEO, Unit
@@ -182,8 +182,10 @@ class Worker:
                 frames = read_whole(path, self._job.stride, notes)
             for frame in frames:
                 yield Frame(frame.image, frame.index, frame.time_s, shown)
-        except (SourceError, OSError) as error:
+        except SourceError as error:
             yield str(error).replace(path, shown)
+        except OSError as error:
+            yield f"cannot be read: {one_line(error)}"
         except cv2.error as error:
             yield reason(error)
 
