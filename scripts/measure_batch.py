@@ -23,6 +23,7 @@ from cvmask import scenes
 from cvmask.runtime.model import MaskRCNN
 
 CORES = (8, 64, 512)
+PART_FRAMES = 2
 
 
 def main() -> None:
@@ -102,18 +103,13 @@ def archive(work: Path, args: argparse.Namespace) -> Path:
 
 
 def rate_of(work: Path, model: MaskRCNN, workers: int, number: int) -> float:
-    """Frames a second of a batch, from the first finished part to the last, so that starting does not count."""
-    moments: list[tuple[float, int]] = []
-
-    def look(progress: Any) -> None:
-        if progress.frames:
-            moments.append((time.monotonic(), progress.frames))
-
+    """Frames a second of a batch while all workers work: from the times at which they wrote their parts."""
     out = work / f"out-{workers}-{number}"
-    cvmask.batch(work / "in", out, model, workers=workers, part_frames=2, on_progress=look)
-    # The first parts, one a worker, were begun at different times.
-    (start_s, before), (end_s, after) = moments[workers], moments[-workers]
-    return (after - before) / (end_s - start_s)
+    cvmask.batch(work / "in", out, model, workers=workers, part_frames=PART_FRAMES)
+    written_s = sorted(path.stat().st_mtime_ns / 1e9 for path in (out / "parts").iterdir())
+    # The first parts, one a worker, were begun at different times; at the end not all have work.
+    whole = written_s[workers - 1 : len(written_s) - workers + 1]
+    return (len(whole) - 1) * PART_FRAMES / (whole[-1] - whole[0])
 
 
 def bare_loop(folder: Path, model: MaskRCNN) -> float:
