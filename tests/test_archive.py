@@ -21,6 +21,7 @@ pa = pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'cvmask[r
 pq = pytest.importorskip("pyarrow.parquet")
 
 from cvmask.archive import command, finding, parts, rows  # noqa: E402
+from cvmask.archive.annotated import write_picture  # noqa: E402
 from cvmask.archive.chunks import Chunk, read_chunks  # noqa: E402
 from cvmask.archive.places import place_of, read_bytes, write_bytes  # noqa: E402
 from cvmask.archive.stretches import cut, read_stretch  # noqa: E402
@@ -205,6 +206,13 @@ def test_finished_parts_need_every_chunk(work: Path) -> None:
     finished = parts.Finished(place_of("out"))
     assert parts.missing(range(5), finished) == [1, 2, 4]
     assert finished.chunks(3) == {0, 1}
+
+
+def test_annotated_picture_stays_in_its_folder(work: Path) -> None:
+    write_picture(place_of("out"), "s.tar/../../../x.png", np.zeros((2, 2, 3), np.uint8))
+    write_picture(place_of("out"), "s.tar/00000001", np.zeros((2, 2, 3), np.uint8))
+    found = {path.relative_to(work).as_posix() for path in work.rglob("*") if path.is_file()}
+    assert found == {"out/annotated/s.tar/x.png", "out/annotated/s.tar/00000001.png"}
 
 
 def test_one_folder_is_of_one_command(work: Path) -> None:

@@ -32,7 +32,9 @@ Key = tuple[str, str, int]
 
 def test_missing_extra_is_one_line(work: Path) -> None:
     code = "import sys; sys.modules['ray'] = None; from cvmask.cli.main import main; sys.exit(main(sys.argv[1:]))"
-    done = subprocess.run([sys.executable, "-c", code, "batch", "in", "-o", "out"], capture_output=True, text=True)
+    command = [sys.executable, "-c", code, "batch", "in", "-o", "out"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 1
     assert done.stderr.startswith("cvmask: error: batch needs Ray Data and PyArrow (")
     assert done.stderr.endswith("pip install 'cvmask[ray]'\n")

@@ -22,6 +22,8 @@ FOLDER, CLIPS = "annotated", "annotated/_clips"
 
 def write_picture(output: Place, name: str, image: NDArray[np.uint8]) -> None:
     """Write the annotated form of a picture under its own name; formats that OpenCV cannot write become PNG."""
+    # Names inside of shards are anybody's: none may lead out of the folder.
+    name = "/".join(part for part in name.split("/") if part not in ("", ".", ".."))
     known = posixpath.splitext(name)[1].lower() in SUFFIXES
     place = output / FOLDER / (name if known else f"{name}.png")
     written, data = cv2.imencode(posixpath.splitext(place.path)[1], image)

@@ -143,9 +143,9 @@ class Worker:
 
     def _video(self, unit: Unit, done: list[int]) -> Iterator[dict[str, Any]]:
         """Decode and write part after part; those that are done are passed over."""
-        number, seen = 0, 0
+        number, seen, notes = 0, 0, list[str]()
         rows, clip = self._new_rows(), self._new_clip()
-        for frame in self._decoded(unit):
+        for frame in self._decoded(unit, notes):
             if seen == self._job.part_frames * VIDEO_PARTS:
                 if number not in done:
                     yield self._write(rows, unit.number, number, False, clip)
@@ -161,12 +161,15 @@ class Worker:
                 found = self._detect(rows, frame, None)
                 if clip is not None:
                     clip.add(self._paint(frame.image, found), frame)
-        yield self._write(rows, unit.number, number, True, clip)
+        for note in notes:
+            rows.warn(note)
+        if number not in done:
+            yield self._write(rows, unit.number, number, True, clip)
         self._deaths.end()
 
-    def _decoded(self, unit: Unit) -> Iterator[Frame | str]:
+    def _decoded(self, unit: Unit, notes: list[str]) -> Iterator[Frame | str]:
         """Decode a video or a stretch of one; at the end what went wrong, if something did."""
-        item, notes = unit.items[0], list[str]()
+        item = unit.items[0]
         shown = item.place.shown
         self._deaths.begin(unit.number, 0)
         path = shown
