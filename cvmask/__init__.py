@@ -19,6 +19,7 @@ from cvmask.draw import draw
 from cvmask.errors import CvmaskError, ModelError, SinkError, SourceError, TargetError
 
 if TYPE_CHECKING:
+    from cvmask.archive import batch
     from cvmask.loading import load
     from cvmask.pipeline import annotate
     from cvmask.runtime.model import MaskRCNN
@@ -37,6 +38,7 @@ __all__ = [
     "TargetError",
     "__version__",
     "annotate",
+    "batch",
     "draw",
     "load",
     "open_sink",
@@ -47,6 +49,7 @@ __all__ = [
 _LATER = {
     "MaskRCNN": "cvmask.runtime.model",
     "annotate": "cvmask.pipeline",
+    "batch": "cvmask.archive",
     "load": "cvmask.loading",
     "open_sink": "cvmask.sinks",
     "open_source": "cvmask.sources",

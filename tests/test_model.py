@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+import pickle
 import threading
 from dataclasses import replace
 
@@ -157,6 +158,14 @@ def test_clone_has_networks_of_its_own_and_the_same_answers(model: MaskRCNN) -> 
     twin = model.clone()
     assert twin is not model
     assert twin.detect(frame) == model.detect(frame)
+
+
+def test_pickled_model_is_the_same_model(model: MaskRCNN) -> None:
+    frame = scenes.make_scene(3).image
+    copy = pickle.loads(pickle.dumps(model))
+    assert copy.detect(frame) == model.detect(frame)
+    assert copy.fingerprint() == model.fingerprint()
+    assert cvmask.load("shapes", labels=list("abcdefgh")).fingerprint() != model.fingerprint()
 
 
 def test_labels_that_do_not_fit_are_refused() -> None:

@@ -34,9 +34,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--classes", metavar="A,B", help="keep these classes only: names or ids, with commas between"
     )
-    group.add_argument("--max-detections", type=_positive, default=100, metavar="N",
+    group.add_argument("--max-detections", type=positive, default=100, metavar="N",
                        help="keep the N best of a picture (default: 100)")  # fmt: skip
-    group.add_argument("--proposals", type=_positive, metavar="N",
+    group.add_argument("--proposals", type=positive, metavar="N",
                        help="first-stage boxes; fewer are faster and approximate: results change")  # fmt: skip
     group.add_argument("--size", default="auto", metavar="SIZE",
                        help="auto (as trained), native, 640 (short side) or 800x600 (default: auto)")  # fmt: skip
@@ -125,7 +125,8 @@ def share(text: str) -> float:
     return value
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """Read a whole number from 1 up."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"needed a whole number from 1 up, got {text!r}")
     return int(text)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Callable
+from typing import Any, Callable
 
 import cv2
 import numpy as np
@@ -106,7 +107,7 @@ class MaskRCNN:
     ) -> None:
         targets.check_name(target)
         self._arguments = (graph, text, labels, resizer, settings, target, strict_target, origin, notes)
-        self._origin = origin
+        self.origin = origin
         self._lock = threading.Lock()
         self.resizer = resizer
         self.settings = settings
@@ -157,6 +158,17 @@ class MaskRCNN:
         """Make the same model with networks of its own, for work in parallel; the graph is shared."""
         return MaskRCNN(*self._arguments)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy in another process loads its networks there.
+        return MaskRCNN, self._arguments
+
+    def fingerprint(self) -> str:
+        """Give a SHA-256 of the graph, its text and the labels: models with the same one find the same."""
+        sums = hashlib.sha256(self._arguments[0].data)
+        texts = (self._pair.parts.detector_text, self._pair.parts.mask_head_text, *self.labels)
+        sums.update("\n".join(texts).encode())
+        return sums.hexdigest()
+
     def _blob(self, frame: NDArray[np.uint8]) -> NDArray[np.float32]:
         try:
             return to_blob(frame, self.resizer)
@@ -172,7 +184,7 @@ class MaskRCNN:
         with self._lock:
             rows, features = self._pair.detect(blob)
             if not np.isfinite(rows).all():
-                raise ModelError(f"{self._origin}: the network gives boxes or scores that are no numbers (NaN)")
+                raise ModelError(f"{self.origin}: the network gives boxes or scores that are no numbers (NaN)")
             note("detector")
             kept = keep_rows(rows, settings.score_threshold, settings.classes, settings.max_detections)
             note("decode")

@@ -42,7 +42,7 @@ class AvEncoder:
         self._stream.codec_context.time_base = Fraction(1, self._scale)
         self._stream.options = {"crf": "20", "preset": "veryfast"}
         self._last_duration = round(self._scale / rate)
-        self._sound = _Sound(av, audio_from, self._container, audio_start_s) if audio_from else None
+        self._sound = Sound(av, audio_from, self._container, audio_start_s) if audio_from else None
 
     @property
     def lost_sound(self) -> bool:
@@ -78,7 +78,7 @@ class AvEncoder:
                 self._sound.close()
 
 
-class _Sound:
+class Sound:
     """Copies the first audio track of a file, packet by packet, from `start_s` on."""
 
     def __init__(self, av: Any, path: str, target: Any, start_s: float) -> None:

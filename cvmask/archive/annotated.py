@@ -1,0 +1,70 @@
+"""Annotated pictures and videos of a batch, in the folder ``annotated`` of its output."""
+
+from __future__ import annotations
+
+import posixpath
+import tempfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cvmask.archive.places import Place, write_bytes
+from cvmask.errors import CvmaskError, SinkError
+from cvmask.sinks.av_encoder import has_av
+from cvmask.sinks.images import SUFFIXES
+from cvmask.sinks.video import VideoFile
+from cvmask.sources.base import Frame
+
+FOLDER, CLIPS = "annotated", "annotated/_clips"
+
+
+def write_picture(output: Place, name: str, image: NDArray[np.uint8]) -> None:
+    """Write the annotated form of a picture under its own name; formats that OpenCV cannot write become PNG."""
+    # Names inside of shards are anybody's: none may lead out of the folder.
+    name = "/".join(part for part in name.split("/") if part not in ("", ".", ".."))
+    known = posixpath.splitext(name)[1].lower() in SUFFIXES
+    place = output / FOLDER / (name if known else f"{name}.png")
+    written, data = cv2.imencode(posixpath.splitext(place.path)[1], image)
+    if not written:
+        raise SinkError(f"{place.shown}: OpenCV cannot write {image.shape[1]}x{image.shape[0]} pixels so")
+    write_bytes(place, data.tobytes())
+
+
+def clip_place(output: Place, part: str) -> Place:
+    """Where the piece of an annotated video lies that belongs to a part, until all pieces are joined."""
+    return output / CLIPS / f"{part}.mp4"
+
+
+class Clip:
+    """The annotated frames of one part of a video, encoded into a temporary file on this machine."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="cvmask-clip-")
+        self._path = Path(self._folder.name) / "clip.mp4"
+        self._video = VideoFile(self._path, use_av=True)
+        self.first_s: float | None = None
+
+    def add(self, image: NDArray[np.uint8], frame: Frame) -> None:
+        """Encode a frame."""
+        self.first_s = frame.time_s if self.first_s is None else self.first_s
+        self._video.write(image, frame)
+
+    def finish(self, place: Place) -> None:
+        """Write the clip to its place; nothing if it has no frame."""
+        with self._folder:
+            self._video.close()
+            if self.first_s is not None:
+                write_bytes(place, self._path.read_bytes())
+
+    def discard(self) -> None:
+        """End without a file."""
+        with self._folder:
+            self._video.discard()
+
+
+def need_av() -> None:
+    """CvmaskError if annotated videos cannot be made here."""
+    if not has_av():
+        raise CvmaskError("annotated videos of a batch need PyAV: pip install 'cvmask[av]'")

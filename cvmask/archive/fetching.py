@@ -1,0 +1,70 @@
+"""Videos from afar: copied once to each machine, since decoding needs a file."""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import os
+import shutil
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+import pyarrow as pa
+
+from cvmask.archive.places import LOCAL, Place, one_line
+from cvmask.errors import SourceError
+from cvmask.zoo.lock import locked
+
+_KEPT = 4  # the newest so many stay: the workers of a machine go through a video together
+_CHUNK_BYTES = 8 << 20
+
+
+def local_file(place: Place, run: str) -> str:
+    """Give a path on this machine for a file; it may be removed once four others were asked for.
+
+    Raises
+    ------
+    SourceError
+        If it cannot be read.
+    """
+    if place.root == LOCAL:
+        return place.path
+    folder = Path(tempfile.gettempdir()) / f"cvmask-batch-{run}"
+    folder.mkdir(parents=True, exist_ok=True)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    name = hashlib.sha256(repr(place).encode()).hexdigest()[:16]
+    path = folder / (name + Path(place.path).suffix)
+    with locked(folder / f"{name}.lock", _wait):
+        if not path.exists():
+            _copy(place, path)
+        os.utime(path)
+    others = [one for one in folder.iterdir() if one.suffix not in (".lock", ".part")]
+    for old in sorted(others, key=_age)[_KEPT:]:
+        with suppress(OSError):
+            old.unlink()
+    return str(path)
+
+
+def _copy(place: Place, path: Path) -> None:
+    part = path.with_suffix(".part")
+    try:
+        with place.filesystem.open_input_stream(place.path) as source, open(part, "wb") as target:
+            while data := source.read(_CHUNK_BYTES):
+                target.write(data)
+    except (OSError, pa.ArrowException) as error:
+        missing = isinstance(error, FileNotFoundError)
+        reason = "no such file" if missing else one_line(error)
+        raise SourceError(f"{place.shown}: cannot be read: {reason}") from None
+    os.replace(part, path)
+
+
+def _age(path: Path) -> float:
+    try:
+        return -path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _wait() -> None:
+    """Another worker copies the same video: nobody needs to be told."""

@@ -1,0 +1,90 @@
+"""The files of a batch: ``parts/part-000012-0000-last.parquet`` is the first and last chunk of unit 12."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from cvmask.archive.places import LOCAL, Place, list_files
+from cvmask.archive.rows import Counts, counts_of, read_note
+
+FOLDER = "parts"
+_NAME = re.compile(r"part-(\d{6,})-(\d{4,})(-last)?\.parquet")
+_READERS = 16
+
+
+def part_name(unit: int, chunk: int, last: bool) -> str:
+    """Name the file of a chunk; sorted by name, the rows of a video are in the order of its frames."""
+    return f"part-{unit:06d}-{chunk:04d}{'-last' if last else ''}.parquet"
+
+
+class Finished:
+    """Which parts are there, by unit and chunk."""
+
+    def __init__(self, output: Place) -> None:
+        self._chunks: dict[int, set[int]] = defaultdict(set)
+        self._ends: dict[int, int] = {}
+        self._places: dict[int, list[Place]] = defaultdict(list)
+        folder = output / FOLDER
+        for path, _ in list_files(folder):
+            name = _NAME.fullmatch(path.rsplit("/", 1)[-1])
+            if name is None:
+                continue
+            unit, chunk = int(name[1]), int(name[2])
+            self._places[unit].append(Place(output.root, path))
+            self._chunks[unit].add(chunk)
+            if name[3]:
+                self._ends[unit] = chunk
+
+    def chunks(self, unit: int) -> frozenset[int]:
+        """Which chunks of a unit are there."""
+        return frozenset(self._chunks.get(unit, ()))
+
+    def has_all(self, unit: int) -> bool:
+        """Whether nothing is left to do of a unit."""
+        end = self._ends.get(unit)
+        return end is not None and self._chunks[unit] == set(range(end + 1))
+
+    def of(self, unit: int) -> list[Place]:
+        """Give the parts of a unit, in order."""
+        return self._places[unit]
+
+    def __len__(self) -> int:
+        return sum(map(len, self._places.values()))
+
+    def counts(self) -> Counts:
+        """Sum up what the parts hold, from their footers."""
+        total = Counts()
+        places = [place for unit in self._places.values() for place in unit]
+        with ThreadPoolExecutor(_READERS) as pool:
+            for counts in pool.map(_counts_of, places):
+                total.add(counts)
+        return total
+
+
+def remove_leftovers(output: Place) -> None:
+    """Remove what workers that were killed had begun to write."""
+    if output.root == LOCAL:
+        for path in Path(output.path).rglob(".*.part*"):
+            with suppress(OSError):
+                path.unlink()
+
+
+def missing(numbers: Iterable[int], finished: Finished) -> list[int]:
+    """Give the units of which something is not there."""
+    return [number for number in numbers if not finished.has_all(number)]
+
+
+def note_of(place: Place) -> dict[str, Any]:
+    """Read the footer of a part."""
+    with place.filesystem.open_input_file(place.path) as file:
+        return read_note(file)
+
+
+def _counts_of(place: Place) -> Counts:
+    return counts_of(note_of(place))

@@ -1,0 +1,88 @@
+"""cvmask batch: archives of pictures and videos, on all processors of a machine or of a cluster."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from cvmask import archive
+from cvmask.archive.extra import need_ray
+from cvmask.cli import options
+from cvmask.cli.batch_progress import BatchProgress
+
+EPILOG = """\
+examples:
+  cvmask batch photos/ films/ -o found
+  cvmask batch s3://bucket/shards/ -o s3://bucket/found --address auto
+  cvmask batch files.txt -o found --annotated --max-failures 100
+
+Stopped at any moment, the same command goes on where it was.
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the verb."""
+    parser = subparsers.add_parser(
+        "batch",
+        help="go through an archive with all processors, or a cluster, into Parquet",
+        description="Find objects in archives of pictures and videos and write a Parquet table of them.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("sources", nargs="+", metavar="SOURCE",
+                        help="a folder, a pattern in quotes, a file, a list (.txt), a tar shard, Parquet, or an "
+                             "address of one of these: s3://bucket/folder")  # fmt: skip
+    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="a folder, or an address")
+    group = parser.add_argument_group("work")
+    group.add_argument("--address", metavar="ADDRESS",
+                       help="of a Ray cluster: auto, host:6379, ray://host:10001 (default: this machine)")  # fmt: skip
+    group.add_argument("--workers", type=options.positive, metavar="N",
+                       help="processes with a model each (default: as many as there are processors for)")  # fmt: skip
+    group.add_argument("--threads", type=options.positive, default=1, metavar="N", help="of each worker (default: 1)")
+    group.add_argument("--part-frames", type=options.positive, default=64, metavar="N",
+                       help="frames of a part: what a crash costs at most, for each worker (default: 64)")  # fmt: skip
+    group.add_argument("--max-failures", type=_count, metavar="N", help="stop after more failures (default: never)")
+    group.add_argument("--stride", type=options.positive, default=1, metavar="N", help="every N-th frame of videos")
+    group.add_argument("--image-column", metavar="NAME", help="of Parquet files: the column of picture bytes")
+    group.add_argument("--soft-masks", action="store_true", help="keep the soft masks in the table too")
+    group.add_argument("--annotated", action="store_true", help="write annotated pictures and videos too")
+    options.add_model_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the verb and give its exit code: 1 if every input failed, 3 if some did."""
+    need_ray()
+    model = options.load_model(args)
+    with BatchProgress() as progress:
+        summary = archive.batch(
+            args.sources,
+            args.output,
+            model,
+            address=args.address,
+            workers=args.workers,
+            threads=args.threads,
+            soft_masks=args.soft_masks,
+            annotated=args.annotated,
+            stride=args.stride,
+            max_failures=args.max_failures,
+            part_frames=args.part_frames,
+            image_column=args.image_column,
+            on_progress=progress.show,
+        )
+    print(f"{summary['frames']} frames, {summary['objects']} objects, {summary['failed']} failed -> {args.output}")
+    print(_about_last_run(summary["last_run"]) if progress.shown else "nothing was left to do")
+    for reason, count in sorted(summary["reasons"].items(), key=lambda one: -one[1]):
+        print(f"cvmask: {count} failed: {reason}", file=sys.stderr)
+    return 0 if not summary["failed"] else (3 if summary["frames"] else 1)
+
+
+def _about_last_run(last: dict[str, Any]) -> str:
+    rate = f"{last['frames_per_second']:.1f} a second with {last['workers']} workers"
+    return f"this run: {last['frames']} frames in {last['elapsed_s']:.1f} s, {rate}"
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"needed a whole number from 0 up, got {text!r}")
+    return int(text)

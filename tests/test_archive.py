@@ -1,0 +1,302 @@
+"""What a batch reads and writes, piece by piece, without Ray."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import zipfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from cvmask import scenes
+from cvmask.detections import Detections
+from cvmask.errors import SinkError, SourceError
+from cvmask.rle import decode
+from cvmask.sources import Video
+
+pa = pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'cvmask[ray]'")
+pq = pytest.importorskip("pyarrow.parquet")
+
+from cvmask.archive import command, finding, parts, rows  # noqa: E402
+from cvmask.archive.annotated import write_picture  # noqa: E402
+from cvmask.archive.chunks import Chunk, read_chunks  # noqa: E402
+from cvmask.archive.places import place_of, read_bytes, write_bytes  # noqa: E402
+from cvmask.archive.stretches import cut, read_stretch  # noqa: E402
+from cvmask.archive.units import PARQUET, PICTURES, TAR, VIDEO, Item, Stretch, Unit, read_units, write_units  # noqa: E402
+
+
+def png(seed: int = 0) -> bytes:
+    return cv2.imencode(".png", np.random.default_rng(seed).integers(0, 256, (8, 6, 3), np.uint8))[1].tobytes()
+
+
+def names(sources: list[str]) -> list[str]:
+    return [item.name for item in finding.find_items(sources)]
+
+
+@pytest.fixture
+def tree(work: Path) -> Path:
+    """Give a folder with something of every kind, at two levels."""
+    deep = ("deep/a.jpg", "deep/c.mp4", "deep/.hidden.png")
+    for name in ("b.png", "a.JPG", "note.md", *deep, "s.tar", "t.tar.gz", "u.parquet"):
+        path = work / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    return work / "in"
+
+
+def test_folder_gives_what_is_known_below_it(tree: Path) -> None:
+    items = finding.find_items([str(tree)])
+    deep = ["deep/a.jpg", "deep/c.mp4"]
+    assert [item.name for item in items] == ["a.JPG", "b.png", *deep, "s.tar", "t.tar.gz", "u.parquet"]
+    assert [item.kind for item in items] == [PICTURES, PICTURES, PICTURES, VIDEO, TAR, TAR, PARQUET]
+    assert {item.size for item in items} == {1}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("in/*.png", ["b.png"]),
+        ("in/**/*.[jJ]*", ["a.JPG", "deep/a.jpg"]),
+        ("in/[!bt].*", ["a.JPG", "s.tar", "u.parquet"]),
+        ("in/?.md", None),
+        ("in/not*.md", ["note.md"]),
+    ],
+)
+def test_pattern(tree: Path, pattern: str, expected: list[str] | None) -> None:
+    if expected is None:
+        with pytest.raises(SourceError, match="a pattern must match files, found none"):
+            names([pattern])
+    else:
+        assert sorted(names([pattern])) == expected
+
+
+def test_list_names_files_from_its_own_folder(tree: Path) -> None:
+    (tree / "list.txt").write_text(f"# mine\nb.png\n\ndeep/../deep/a.jpg\n{tree}/gone.png\n")
+    items = finding.find_items(["in/list.txt"])
+    assert [item.place.path for item in items] == [f"{tree}/{name}" for name in ("b.png", "deep/a.jpg", "gone.png")]
+    assert {item.size for item in items} == {None}
+
+
+def test_files_come_once_and_names_differ(tree: Path) -> None:
+    (tree / "deep" / "A.jpg").write_bytes(b"x")
+    found = finding.find_items(["in/b.png", "in/deep", "in/a.JPG", "in"])
+    assert len({item.place for item in found}) == len(found) == 8
+    assert len({item.name.casefold() for item in found}) == 8
+
+
+@pytest.mark.parametrize("source", ["gone.png", "gone/", "gone/*.png"])
+def test_missing_source_is_an_error(work: Path, source: str) -> None:
+    with pytest.raises(SourceError, match=r"found none|no such file or folder"):
+        finding.find_items([source])
+
+
+def test_passwords_are_not_shown() -> None:
+    place = place_of("s3://key:secret@bucket/deep/a b#1.jpg?region=here&endpoint_override=http://127.0.0.1:9")
+    assert place.path == "bucket/deep/a b#1.jpg"
+    assert place.shown == "s3://bucket/deep/a b#1.jpg"
+    with pytest.raises(SourceError, match=r"^nothing: neither PyArrow nor fsspec can open it") as caught:
+        place_of("strange://user:secret@nothing/x")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_filesystem_of_fsspec(work: Path) -> None:
+    pytest.importorskip("fsspec")
+    with zipfile.ZipFile("all.zip", "w") as archive:
+        archive.writestr("in/a.png", b"abc")
+    items = finding.find_items([f"zip://in/*.png::{work}/all.zip"])
+    assert [item.name for item in items] == ["a.png"]
+    assert items[0].place.shown == f"zip://in/a.png::{work}/all.zip"
+    assert read_bytes(items[0].place) == b"abc"
+
+
+def test_units_survive_writing(tree: Path) -> None:
+    items = finding.find_items(["in"])
+    units = [Unit(0, PICTURES, tuple(items[:3])), Unit(1, VIDEO, (items[3],), Stretch(12, 24, 480.5, None, 0.0))]
+    place = place_of("units.parquet")
+    far = place_of("s3://key:secret@bucket/a.tar?region=here")
+    units.append(Unit(2, TAR, (Item(far, "a.tar", TAR, 5),)))
+    write_units(place, units)
+    assert read_units(place, [far.root, ""]) == units
+    assert b"secret" not in Path("units.parquet").read_bytes()
+
+
+def shard(path: str, pictures: int, cut_off: int = 0) -> Unit:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz" if path.endswith("gz") else "w") as tar:
+        for number in range(pictures):
+            for end, data in ((".png", png(number)), (".json", b"{}")):
+                member = tarfile.TarInfo(f"{number:04d}{end}")
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+    data = file.getvalue()[: -cut_off or None]
+    Path(path).write_bytes(data)
+    return Unit(0, TAR, (Item(place_of(path), path, TAR, len(data)),))
+
+
+@pytest.mark.parametrize("path", ["a.tar", "a.tar.gz"])
+@pytest.mark.parametrize("pictures", [1, 4, 5, 8])
+def test_tar_is_read_in_chunks(work: Path, path: str, pictures: int) -> None:
+    chunks = list(read_chunks(shard(path, pictures), 4, None, frozenset()))
+    assert [chunk.number for chunk in chunks] == list(range((pictures + 3) // 4))
+    assert [chunk.last for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
+    assert [chunk.first for chunk in chunks] == list(range(0, pictures, 4))
+    assert [one for chunk in chunks for one in chunk.members] == [f"{n:04d}.png" for n in range(pictures)]
+    assert [one for chunk in chunks for one in chunk.pictures] == [png(n) for n in range(pictures)]
+    assert Chunk.from_table(chunks[0].to_table()) == chunks[0]
+
+
+def test_finished_chunks_are_not_read_again(work: Path) -> None:
+    chunks = list(read_chunks(shard("a.tar", 10), 4, None, frozenset({0, 2})))
+    assert [(chunk.number, chunk.first, chunk.last) for chunk in chunks] == [(1, 4, False)]
+
+
+def test_damaged_shards_say_so_in_their_last_chunk(work: Path) -> None:
+    assert "cannot be read to its end" in list(read_chunks(shard("a.tar", 6, 11580), 4, None, frozenset()))[-1].failure
+    assert list(read_chunks(shard("b.tar", 0), 4, None, frozenset()))[-1].failure == "holds no picture"
+    unit = shard("c.tar", 3)
+    Path("c.tar").write_bytes(b"shorter")
+    assert "has changed" in list(read_chunks(unit, 4, None, frozenset()))[-1].failure
+
+
+def parquet(table: dict[str, list[object]]) -> Unit:
+    pq.write_table(pa.table(table), "a.parquet")
+    return Unit(0, PARQUET, (Item(place_of("a.parquet"), "a.parquet", PARQUET, None),))
+
+
+def test_parquet_columns_of_bytes(work: Path) -> None:
+    hugging_face = {"image": [{"bytes": png(1), "path": "x.png"}, {"bytes": None, "path": "y.png"}], "label": [1, 2]}
+    chunk = next(read_chunks(parquet(hugging_face), 4, None, frozenset()))
+    assert chunk.members == ["x.png", "y.png"]
+    assert chunk.pictures == [png(1), None]
+    assert chunk.errors == ["", "holds no bytes of a picture"]
+    two = {"left": [png(1)], "right": [png(2)]}
+    undecided = next(read_chunks(parquet(two), 4, None, frozenset()))
+    assert undecided.failure == "which column holds pictures? Of bytes: left, right"
+    assert next(read_chunks(parquet(two), 4, "right", frozenset())).pictures == [png(2)]
+    assert "no column 'up'" in next(read_chunks(parquet(two), 4, "up", frozenset())).failure
+
+
+def test_rows_have_every_frame_and_every_mask(scene: Detections) -> None:
+    made = rows.Rows(("disc", "ring"), 0.3, soft_masks=True)
+    made.found("a.png", 0, scene, warnings=("cut short",))
+    made.found("b.png", 0, scene[:0])
+    made.failed("c.png", 0, "c.png: is empty (0 bytes)")
+    table = pq.read_table(pa.BufferReader(made.to_parquet(first_s=1.5)))
+    assert table.schema.equals(rows.SCHEMA)
+    found = table.to_pylist()
+    assert [row["object"] for row in found] == [0, 1, 2, 3, None, None]
+    assert [row["class_name"] for row in found[:3]] == ["disc", "ring", "class 2"]
+    for number, row in enumerate(found[:4]):
+        assert [row["x1"], row["y1"], row["x2"], row["y2"]] == scene.xyxy[number].tolist()
+        assert np.array_equal(decode({"size": [200, 300], "counts": row["rle"]}), scene.masks()[number])
+        assert np.array_equal(np.float32(row["soft_mask"]), scene.soft_masks[number])
+    assert found[5]["error"] == "is empty (0 bytes)"
+    assert made.counts.reasons == {"is empty": 1}
+    note = rows.read_note(pa.BufferReader(made.to_parquet(first_s=1.5)))
+    assert rows.counts_of(note) == made.counts
+    assert note["first_s"] == 1.5
+
+
+def test_finished_parts_need_every_chunk(work: Path) -> None:
+    for name in ("000000-0000-last", "000001-0000", "000002-0001-last", "000003-0000", "000003-0001-last"):
+        write_bytes(place_of("out") / "parts" / f"part-{name}.parquet", b"")
+    finished = parts.Finished(place_of("out"))
+    assert parts.missing(range(5), finished) == [1, 2, 4]
+    assert finished.chunks(3) == {0, 1}
+
+
+def test_annotated_picture_stays_in_its_folder(work: Path) -> None:
+    write_picture(place_of("out"), "s.tar/../../../x.png", np.zeros((2, 2, 3), np.uint8))
+    write_picture(place_of("out"), "s.tar/00000001", np.zeros((2, 2, 3), np.uint8))
+    found = {path.relative_to(work).as_posix() for path in work.rglob("*") if path.is_file()}
+    assert found == {"out/annotated/s.tar/x.png", "out/annotated/s.tar/00000001.png"}
+
+
+def test_one_folder_is_of_one_command(work: Path) -> None:
+    out = place_of("out")
+    assert not command.is_begun(out, {"model": "shapes"})
+    command.begin(out, {"model": "shapes", "stride": 1})
+    assert command.is_begun(out, {"model": "shapes", "stride": 1})
+    with pytest.raises(SinkError, match=r"of another command \(stride was 1, is 2\)"):
+        command.is_begun(out, {"model": "shapes", "stride": 2})
+    Path("other").mkdir()
+    Path("other/mine.txt").write_text("keep")
+    with pytest.raises(SinkError, match="is not empty and holds no batch"):
+        command.is_begun(place_of("other"), {})
+
+
+def test_picture_that_kills_is_left_out_in_the_end(work: Path) -> None:
+    pytest.importorskip("ray", reason="needs Ray Data: pip install 'cvmask[ray]'")
+    from cvmask.archive.deaths import Deaths
+
+    def tried_until(killer: int) -> list[int]:
+        """Go through a chunk of four as a new process that dies of one of them."""
+        deaths, tried = Deaths(place_of("out"), watching=True), []
+        deaths.begin(3, 0)
+        for number in range(4):
+            if deaths.may_try(number):
+                tried.append(number)
+                if number == killer:
+                    return tried
+        deaths.end()
+        return tried
+
+    assert [tried_until(2) for _ in range(3)] == [[0, 1, 2], [0, 1, 2], [0, 1, 3]]
+    assert tried_until(9) == [0, 1, 2, 3]
+    assert not list(Path("out").rglob("*.json"))
+
+
+def assert_stretches_are_the_video(path: Path, least: int) -> int:
+    stretches = cut(str(path), least)
+    apart = (frame for stretch in reversed(stretches) for frame in reversed(list(read_stretch(str(path), stretch))))
+    frames = list(Video(path))
+    count = 0
+    for one, other in zip(reversed(frames), apart):
+        assert (one.index, one.time_s) == (other.index, other.time_s)
+        assert np.array_equal(one.image, other.image)
+        count += 1
+    assert count == len(frames) == sum(stretch.frames for stretch in stretches)
+    return len(stretches)
+
+
+@pytest.mark.parametrize(("name", "stretches"), [("nasa_13013.mp4", 2), ("car-detection.mp4", 7)])
+def test_stretches_of_real_videos_are_the_video(shared: Path, name: str, stretches: int) -> None:
+    assert assert_stretches_are_the_video(shared / "data" / "video" / name, 50) == stretches
+
+
+@pytest.mark.parametrize("name", ["vfr.mp4", "fps_23976.mp4", "rotate_meta_90.mp4", "odd_321x241_mjpeg.avi"])
+def test_stretches_of_odd_videos_are_the_video(shared: Path, name: str) -> None:
+    assert_stretches_are_the_video(shared / "data" / "odd_video" / name, 3)
+
+
+@pytest.mark.parametrize("name", ["raw.h264", "size_changes_midway.h264", "truncated_faststart.mp4"])
+def test_uncertain_videos_are_not_cut(shared: Path, name: str) -> None:
+    assert cut(str(shared / "data" / "odd_video" / name), 1) == []
+
+
+def test_stretches_begin_with_whole_pictures(moving: Path) -> None:
+    stretches = cut(str(moving), 20)
+    assert assert_stretches_are_the_video(moving, 20) == len(stretches) > 2
+    assert all(stretch.frames >= 20 for stretch in stretches[:-1])
+    strided = [frame.index for stretch in stretches for frame in read_stretch(str(moving), stretch, 7)]
+    assert strided == list(range(0, 90, 7))
+
+
+def test_a_video_that_is_not_as_it_was_says_so(moving: Path) -> None:
+    last = cut(str(moving), 20)[-1]
+    with pytest.raises(SourceError, match="could not be decoded"):
+        list(read_stretch(str(moving), last._replace(frames=last.frames + 3)))
+
+
+@pytest.fixture
+def moving(work: Path) -> Path:
+    """Give a clip of 90 frames in which every 12th needs no other."""
+    path = work / "moving.mp4"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 30000 / 1001, (96, 64))
+    for frame in scenes.moving_scene(3, 90, (96, 64), objects=2):
+        writer.write(frame.image)
+    writer.release()
+    return path

@@ -1,0 +1,335 @@
+"""A batch on a real Ray: every source, every frame once, whatever is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+import cvmask
+from cvmask import scenes
+from cvmask.cli.main import main
+from cvmask.errors import CvmaskError, SinkError
+from cvmask.runtime.model import MaskRCNN
+
+ROOT = Path(__file__).resolve().parent.parent
+NO_RAY = "needs Ray Data: pip install 'cvmask[ray]'"
+# Ray warns of its own code.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")
+Key = tuple[str, str, int]
+
+
+def test_missing_extra_is_one_line(work: Path) -> None:
+    code = "import sys; sys.modules['ray'] = None; from cvmask.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "batch", "in", "-o", "out"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 1
+    assert done.stderr.startswith("cvmask: error: batch needs Ray Data and PyArrow (")
+    assert done.stderr.endswith("pip install 'cvmask[ray]'\n")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["workers", "threads", "stride", "part_frames", "max_failures"])
+def test_impossible_number_is_refused(work: Path, model: MaskRCNN, name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be a whole number from"):
+        cvmask.batch("in", "out", model, **{name: -1})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def model() -> MaskRCNN:
+    return cvmask.load("shapes", size="128x96")
+
+
+@pytest.fixture(scope="module")
+def ray_here() -> Iterator[str]:
+    """Run one small Ray for all tests of this file, and give its address."""
+    ray = pytest.importorskip("ray", reason=NO_RAY)
+    pytest.importorskip("ray.data", reason=NO_RAY)
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    context = ray.init(
+        "local", num_cpus=2, include_dashboard=False, object_store_memory=256 << 20, log_to_driver=False,
+        logging_level="FATAL",
+    )  # fmt: skip
+    try:
+        yield context.address_info["gcs_address"]
+    finally:
+        ray.shutdown()
+
+
+def write_scenes(folder: Path, count: int, first: int = 0) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed in range(first, first + count):
+        cv2.imwrite(str(folder / f"{seed:03d}.png"), next(scenes.moving_scene(seed, 1, (96, 64), objects=2)).image)
+
+
+def write_clip(path: Path, frames: int) -> None:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 25, (96, 64))
+    for moving in scenes.moving_scene(5, frames, (96, 64), objects=2):
+        writer.write(moving.image)
+    writer.release()
+
+
+def rows_of(out: str | Path) -> list[dict[str, Any]]:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = parquet.read_table(f"{out}/parts")
+    return table.to_pylist()  # type: ignore[no-any-return]
+
+
+def by_frame(rows: list[dict[str, Any]]) -> dict[Key, list[tuple[Any, ...]]]:
+    """Objects of each frame; fails if a frame comes twice."""
+    frames: dict[Key, list[tuple[Any, ...]]] = {}
+    for row in rows:
+        key = (row["source"], row["member"] or "", row["frame"])
+        if row["object"] in (None, 0):
+            assert key not in frames, f"{key} twice"
+            frames[key] = []
+        if row["object"] is not None:
+            frames[key].append((row["class_id"], row["score"], row["x1"], row["rle"]))
+    return frames
+
+
+def expected_of(model: MaskRCNN, image: Any) -> list[tuple[Any, ...]]:
+    found = model.detect(image)
+    rle = [one["counts"] for one in found.rle(model.settings.mask_threshold)]
+    return list(zip(found.class_id.tolist(), found.confidence.tolist(), found.xyxy[:, 0].tolist(), rle))
+
+
+def assert_same(frames: dict[Key, list[tuple[Any, ...]]], expected: dict[Key, list[tuple[Any, ...]]]) -> None:
+    assert frames.keys() == expected.keys()
+    for key, objects in expected.items():
+        assert [one[0::3] for one in frames[key]] == [one[0::3] for one in objects], key
+        assert np.allclose([one[1:3] for one in frames[key]], [one[1:3] for one in objects], atol=1e-4), key
+
+
+def test_every_kind_of_source(ray_here: str, work: Path, model: MaskRCNN) -> None:
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    write_scenes(work / "in" / "a", 5)
+    write_scenes(work / "loose", 2, first=50)
+    cv2.imwrite("in/a/nothing.png", np.full((64, 96, 3), 128, np.uint8))
+    Path("in/bad.jpg").write_bytes(b"no picture")
+    Path("in/empty.png").write_bytes(b"")
+    write_clip(work / "in" / "clip.mp4", 30)
+    Path("in/text.mp4").write_bytes(b"no video")
+    expected = {
+        (str(path), "", 0): expected_of(model, cv2.imread(str(path)))
+        for path in [*(work / "in" / "a").iterdir(), *(work / "loose").iterdir()]
+    }
+    with cvmask.open_source(work / "in" / "clip.mp4") as clip:
+        for frame in clip:
+            expected[str(work / "in" / "clip.mp4"), "", frame.index] = expected_of(model, frame.image)
+    pictures = sorted((work / "in" / "a").glob("0*.png"))
+    with tarfile.open("in/s.tar", "w") as tar:
+        for index, path in enumerate(pictures):
+            tar.add(path, f"x/{path.name}")
+            expected[str(work / "in" / "s.tar"), f"x/{path.name}", index] = expected[str(path), "", 0]
+    parquet.write_table(pa.table({"jpg": [path.read_bytes() for path in pictures]}), "in/t.parquet")
+    for index, path in enumerate(pictures):
+        expected[str(work / "in" / "t.parquet"), "", index] = expected[str(path), "", 0]
+    Path("list.txt").write_text("loose/050.png\nloose/051.png\nloose/gone.png\n")
+
+    seen: list[int] = []
+    summary = cvmask.batch(["in", "list.txt"], "out", model, part_frames=4, soft_masks=True,
+                           on_progress=lambda progress: seen.append(progress.done))  # fmt: skip
+
+    rows = rows_of("out")
+    errors = {Path(row["source"]).name: row["error"] for row in rows if row["error"]}
+    assert errors == {
+        "bad.jpg": "no picture that is known here, it starts with b'no picture'",
+        "empty.png": "is empty (0 bytes)",
+        "gone.png": "cannot be read: no such file",
+        "text.mp4": "no video that OpenCV can open (damaged, cut short, without pictures?)",
+    }
+    frames = by_frame([row for row in rows if not row["error"]])
+    assert frames[str(work / "in" / "a" / "nothing.png"), "", 0] == []
+    assert_same(frames, expected)
+    assert summary["frames"] == len(expected)
+    assert summary["objects"] == sum(map(len, expected.values())) == sum(row["object"] is not None for row in rows)
+    assert summary["failed"] == 4
+    assert sum(summary["reasons"].values()) == 4
+    assert json.loads(Path("out/_summary.json").read_text()) == summary
+    assert Path("out/_SUCCESS").is_file()
+    assert seen == sorted(seen)
+    assert seen[-1] == summary["units"]
+    stretches = [row for row in rows if row["source"].endswith("clip.mp4") and row["object"] in (None, 0)]
+    assert [row["frame"] for row in stretches] == list(range(30))
+    assert [row["time_s"] for row in stretches] == pytest.approx([index / 25 for index in range(30)])
+    assert np.shape(next(row["soft_mask"] for row in rows if row["object"] == 0)) == (15, 15)
+    assert_other_programs_agree(rows)
+
+    # The same command finds nothing to do, another one is refused.
+    again = cvmask.batch(["in", "list.txt"], "out", model, part_frames=4, soft_masks=True, workers=1)
+    assert again == summary
+    with pytest.raises(SinkError, match=r"another command \(part_frames was 4, is 5\)"):
+        cvmask.batch(["in", "list.txt"], "out", model, part_frames=5, soft_masks=True)
+
+
+def assert_other_programs_agree(rows: list[dict[str, Any]]) -> None:
+    duckdb, pandas = pytest.importorskip("duckdb"), pytest.importorskip("pandas")
+    query = "SELECT count(*), count(object), sum(x2 - x1), count(error) FROM 'out/parts/*.parquet'"
+    total, objects, widths, errors = duckdb.sql(query).fetchall()[0]
+    table = pandas.read_parquet("out/parts")
+    assert (total, objects, errors) == (len(table), table["object"].notna().sum(), table["error"].notna().sum())
+    assert widths == pytest.approx((table["x2"] - table["x1"]).sum(), rel=1e-5)
+    assert sorted(table["rle"].dropna()) == sorted(row["rle"] for row in rows if row["rle"])
+
+
+def test_too_many_failures_end_it(ray_here: str, work: Path, model: MaskRCNN) -> None:
+    write_scenes(work / "in", 2)
+    for number in range(6):
+        Path(f"in/bad{number}.jpg").write_bytes(b"%d" % number)
+    with pytest.raises(CvmaskError, match="failed, more than the 1 allowed; most often: no picture that is known here"):
+        cvmask.batch("in", "out", model, part_frames=2, workers=1, max_failures=1)
+    assert not Path("out/_SUCCESS").exists()
+    assert cvmask.batch("in", "out", model, part_frames=2, workers=1)["failed"] == 6
+
+
+def test_output_that_cannot_be_written_is_one_line(ray_here: str, work: Path, model: MaskRCNN) -> None:
+    write_scenes(work / "in", 1)
+    Path("out").mkdir()
+    with pytest.raises(SinkError, match=r"parts.* cannot be written"):
+        cvmask.batch("in", "out", model, on_progress=lambda progress: Path("out/parts").touch())
+
+
+def processes(name: str) -> list[int]:
+    """Processes of Ray's workers of that name."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            title = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        if title.startswith(f"ray::{name}"):
+            found.append(int(folder.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds workers through /proc")
+def test_killed_worker_costs_nothing(ray_here: str, work: Path, model: MaskRCNN) -> None:
+    write_scenes(work / "in", 16)
+    killed: list[int] = []
+
+    def kill(progress: Any) -> None:
+        if progress.frames and not killed:
+            killed.extend(processes("MapWorker(MapBatches(Worker"))
+            os.kill(killed[0], signal.SIGKILL)
+
+    summary = cvmask.batch("in", "out", model, part_frames=2, on_progress=kill)
+    assert killed
+    assert summary["frames"] == 16
+    expected = {(str(path), "", 0): expected_of(model, cv2.imread(str(path))) for path in (work / "in").iterdir()}
+    assert_same(by_frame(rows_of("out")), expected)
+
+
+def test_stopped_driver_goes_on(
+    ray_here: str, work: Path, model: MaskRCNN, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_scenes(work / "in", 24)
+    write_clip(work / "in" / "clip.mp4", 36)
+    argv = ["batch", "in", "-o", "out", "-m", "shapes", "--size", "128x96", "--part-frames", "2", "--workers", "2"]
+    before: dict[Path, int] = {}
+    for number, code in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
+        driver = subprocess.Popen(
+            [sys.executable, "-m", "cvmask", *argv, "--address", ray_here], stderr=subprocess.PIPE, text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        wait_for_parts(driver, len(before) + 1)
+        driver.send_signal(number)
+        assert driver.communicate(timeout=60)[1].endswith("interrupted\n" if code == 130 else "")
+        assert driver.returncode == code
+        assert before.items() <= {path: path.stat().st_mtime_ns for path in Path("out/parts").glob("part*")}.items()
+        before = {path: path.stat().st_mtime_ns for path in Path("out/parts").glob("part*")}
+    assert main(argv) == 0
+    assert before.items() <= {path: path.stat().st_mtime_ns for path in Path("out/parts").glob("part*")}.items()
+    expected = {(str(path), "", 0): expected_of(model, cv2.imread(str(path))) for path in (work / "in").glob("*.png")}
+    with cvmask.open_source("in/clip.mp4") as clip:
+        for frame in clip:
+            expected[str(work / "in" / "clip.mp4"), "", frame.index] = expected_of(model, frame.image)
+    assert_same(by_frame(rows_of("out")), expected)
+    assert not list(Path("out").rglob("*.part*"))
+    output = capsys.readouterr()
+    assert output.out.startswith("60 frames, ")
+    assert all(line.startswith("cvmask: ") for line in output.err.splitlines())
+
+
+def wait_for_parts(driver: subprocess.Popen[str], count: int, most_s: float = 120) -> None:
+    end = time.monotonic() + most_s
+    while len(list(Path("out/parts").glob("part*"))) < count and driver.poll() is None:
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Run an S3 server on loopback with an empty bucket; give the options to reach it."""
+    server = pytest.importorskip("moto.server", reason="needs moto[server]").ThreadedMotoServer("127.0.0.1", port=0)
+    fs = pytest.importorskip("pyarrow.fs")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        options = f"scheme=http&endpoint_override={host}:{port}&region=us-east-1&allow_bucket_creation=true"
+        fs.FileSystem.from_uri(f"s3://archive?{options}")[0].create_dir("archive")
+        yield f"key:secret@archive?{options}"
+    finally:
+        server.stop()
+
+
+def test_s3_in_and_out(ray_here: str, work: Path, model: MaskRCNN, bucket: str) -> None:
+    from cvmask.archive.places import list_files, place_of, read_bytes, write_bytes
+
+    key, options = bucket.split("?")
+    write_scenes(work / "in", 3)
+    write_clip(work / "clip.mp4", 24)
+    expected = {}
+    for path in (work / "in").iterdir():
+        write_bytes(place_of(f"s3://{key}/in/{path.name}?{options}"), path.read_bytes())
+        expected[f"s3://archive/in/{path.name}", "", 0] = expected_of(model, cv2.imread(str(path)))
+    write_bytes(place_of(f"s3://{key}/in/clip.mp4?{options}"), Path("clip.mp4").read_bytes())
+    with cvmask.open_source("clip.mp4") as clip:
+        for frame in clip:
+            expected["s3://archive/in/clip.mp4", "", frame.index] = expected_of(model, frame.image)
+    out = f"s3://{key}/out?{options}"
+    summary = cvmask.batch(f"s3://{key}/in?{options}", out, model, part_frames=4)
+    assert summary["frames"] == 27
+    names = {path for path, _ in list_files(place_of(out))}
+    assert {"archive/out/_SUCCESS", "archive/out/_summary.json"} < names
+    table = pytest.importorskip("pyarrow.parquet").read_table("archive/out/parts", filesystem=place_of(out).filesystem)
+    assert_same(by_frame(table.to_pylist()), expected)
+    assert b"secret" not in read_bytes(place_of(out) / "_run.json")
+
+
+def test_annotated_pictures_and_videos(ray_here: str, work: Path, model: MaskRCNN) -> None:
+    av = pytest.importorskip("av", reason="needs PyAV: pip install 'cvmask[av]'")
+    write_scenes(work / "in", 2)
+    write_clip(work / "in" / "clip.mp4", 40)
+    cvmask.batch("in", "out", model, annotated=True, part_frames=4)
+    for name in ("000.png", "001.png"):
+        image = cv2.imread(f"in/{name}")
+        drawn_here = cvmask.draw(image, model.detect(image), labels=model.labels)
+        assert np.abs(cv2.imread(f"out/annotated/{name}").astype(int) - drawn_here).mean() < 0.5
+    times, pictures = [], []
+    with av.open("out/annotated/clip.mp4") as video:
+        for frame in video.decode(video=0):
+            times.append(float(frame.pts * frame.time_base))
+            pictures.append(frame.to_ndarray(format="bgr24"))
+    assert times == pytest.approx([index / 25 for index in range(40)], abs=1e-4)
+    drawn = []
+    with cvmask.open_source("in/clip.mp4") as clip:
+        for frame in clip:
+            drawn.append(cvmask.draw(frame.image, model.detect(frame.image), labels=model.labels))
+    far = [[np.abs(picture.astype(int) - one).mean() for one in drawn] for picture in pictures]
+    assert [int(np.argmin(row)) for row in far] == list(range(40))
+    assert sorted(path.name for path in Path("out/annotated").iterdir()) == ["000.png", "001.png", "clip.mp4"]
