@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from cvmask.archive.units import Stretch
 from cvmask.errors import SourceError
 from cvmask.sources.base import Frame
-from cvmask.sources.video import Video, length_of, open_capture
+from cvmask.sources.capture import FileCapture, length_of, open_file
+from cvmask.sources.video import Video
 
 # Times that OpenCV gives for one frame differ by rounding only; frames are never so close to each other.
 _SAME_MS = 0.005
@@ -81,7 +82,7 @@ def read_whole(path: str, stride: int, notes: list[str]) -> Iterator[Frame]:
 
 def _packets(path: str) -> tuple[list[float], list[bool], int | None]:
     """Read a video without decoding it: time in ms of each packet, whether it needs no other, the count it says."""
-    capture = open_capture(path)
+    capture = open_file(path)
     said = length_of(capture)
     times, keys = [], []
     try:
@@ -95,14 +96,14 @@ def _packets(path: str) -> tuple[list[float], list[bool], int | None]:
     return times, keys, said
 
 
-def _opened_at(path: str, begin_ms: float) -> cv2.VideoCapture:
+def _opened_at(path: str, begin_ms: float) -> FileCapture:
     """Open a video with the frame grabbed that is due at `begin_ms`.
 
     OpenCV seeks by counting frames at the stated rate, which may be wrong: where that leads past the
     frame, it is tried from further back, at last from the first frame.
     """
     for back_ms in (*_STEPS_BACK_MS, begin_ms):
-        capture = open_capture(path)
+        capture = open_file(path)
         if begin_ms > back_ms:
             capture.set(cv2.CAP_PROP_POS_MSEC, begin_ms - back_ms)
         while capture.grab() and capture.get(cv2.CAP_PROP_POS_MSEC) < begin_ms - _SAME_MS:

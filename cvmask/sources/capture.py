@@ -53,6 +53,11 @@ class FileCapture:
         with self._lock:
             return self._capture.get(what)
 
+    def set(self, what: int, value: float) -> bool:
+        """Change a property; whether that was possible."""
+        with self._lock:
+            return self._capture.set(what, value)
+
     def grab(self) -> bool:
         """Go to the next frame."""
         with self._lock:
@@ -119,10 +124,13 @@ def open_capture(address: str, timeout_s: float | None = None) -> Capture:
 
     `timeout_s` limits each read of a network address; opening it may take 10 s.
     """
-    if "://" in address:
-        return RemoteCapture(address, timeout_s)
-    _check_file(address)
-    return FileCapture(address)
+    return RemoteCapture(address, timeout_s) if "://" in address else open_file(address)
+
+
+def open_file(path: str) -> FileCapture:
+    """Open a file with FFmpeg; SourceError in one line if that fails."""
+    _check_file(path)
+    return FileCapture(path)
 
 
 def _opened(address: str, name: str, limits: Sequence[int] = ()) -> cv2.VideoCapture:
