@@ -28,6 +28,7 @@ FLOORS = (
     ("sinks",),
     ("pipeline", "conveyor", "summary", "tracking", "rendering"),
     ("export",),
+    ("serve",),
     ("cli",),
 )
 

@@ -12,14 +12,14 @@ from types import ModuleType
 import cv2
 
 from cvmask import __version__
-from cvmask.cli import benchmark, demo, doctor, edit, models, predict, render
+from cvmask.cli import benchmark, demo, doctor, edit, models, predict, render, serve
 from cvmask.cli.options import UsageError
 from cvmask.cli.signals import terminated_as_interrupted
 from cvmask.errors import CvmaskError
 from cvmask.runtime.net import reason
 
 DONE, FAILED, WRONG_USAGE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
-VERBS: tuple[ModuleType, ...] = (predict, edit, render, demo, models, doctor, benchmark)
+VERBS: tuple[ModuleType, ...] = (predict, edit, render, serve, demo, models, doctor, benchmark)
 
 EXAMPLES = """\
 examples:
@@ -29,6 +29,7 @@ examples:
   cvmask predict -m shapes in.mp4 -o out.mp4    a video
   cvmask predict -m shapes 0 --show             a camera
   cvmask edit photos/ --effect blur-background  another background, or objects nobody can recognise
+  cvmask serve -m shapes 0                      a camera as a web page, and an HTTP interface
   cvmask models download coco                   get the COCO model (90 classes)
 
 exit codes: 0 done, 1 failed, 2 wrong usage, 3 some inputs failed, 130 interrupted
