@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -47,7 +48,9 @@ class Feed(Source):
     def __init__(self, open_again: Callable[[], Source], patience_s: float = _PATIENCE_S) -> None:
         self._open_again = open_again
         self._inner: Source | None = open_again()
-        self.name, self.size_wh, self.frame_rate = self._inner.name, self._inner.size_wh, self._inner.frame_rate
+        self.size_wh, self.frame_rate = self._inner.size_wh, self._inner.frame_rate
+        # Whoever looks at the page need not know where files lie.
+        self.name = self._inner.name if self._inner.live else os.path.basename(self._inner.name)
         self.state, self.message, self.paused, self.dropped = LIVE, "", False, 0
         self.on_state: Callable[[], None] = lambda: None
         self._patience_s = patience_s
