@@ -47,6 +47,7 @@ class Served:
         return int(self.service.metrics.total(name))
 
     def connect(self, path: str, **options: Any) -> Any:
+        """Give a context manager: a WebSocket while the block runs."""
         address = f"ws://127.0.0.1:{self.port}{path}"
         return websockets.connect(address, proxy=None, max_size=None, compression=None, **options)
 
@@ -121,15 +122,16 @@ class Hand(Source):
 class Viewer:
     """One who looks at the page: takes messages and answers each, if it does."""
 
-    def __init__(self, socket: Any, answers: bool = True) -> None:
-        self._socket, self._answers = socket, answers
+    def __init__(self, connection: Any, answers: bool = True) -> None:
+        self._connection, self._answers = connection, answers
         self.messages = 0
 
     def __enter__(self) -> Viewer:
+        self._socket = self._connection.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._socket.close()
+    def __exit__(self, *raised: Any) -> None:
+        self._connection.__exit__(*raised)
 
     def next(self, timeout_s: float = PATIENCE_S) -> tuple[dict[str, Any], NDArray[np.uint8] | None]:
         message = self._socket.recv(timeout=timeout_s)
@@ -153,7 +155,7 @@ class Viewer:
     def order(self, **order: Any) -> None:
         self._socket.send(json.dumps(order))
 
-    def push(self, data: bytes) -> None:
+    def push(self, data: bytes | str) -> None:
         self._socket.send(data)
 
 
