@@ -76,7 +76,7 @@ def test_only_a_lower_threshold_runs_the_network_again(stage: tuple[Served, Hand
             {"classes": [0, 1]},
             {"effect": "spotlight"},
             {"classes": None, "effect": "none"},
-            {"score_threshold": 0.8},
+            {"score_threshold": 0.99},
         ):
             viewer.order(do="change", controls=controls)
             wanted = {**first["controls"], **controls}
@@ -206,6 +206,13 @@ def test_a_viewer_that_goes_without_a_word_is_forgotten(stage: tuple[Served, Han
             hand.give(picture(index))
             viewer.wait(at(index))
         until(lambda: server.service.live.view.viewers == 1)
+
+
+def test_a_conversation_outlives_the_time_for_the_head_of_a_request(quick_model: MaskRCNN) -> None:
+    with showing(quick_model, head_s=0.1) as (server, hand), Viewer(server.connect("/v1/live")) as viewer:
+        time.sleep(0.3)
+        hand.give(picture())
+        viewer.wait(at(0))
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,8 @@ def _protocol(limits: Limits) -> type[H11Protocol]:
             super().connection_lost(exc)
 
         def _look(self) -> None:
-            if self.cycle is None:
+            # A WebSocket has taken the connection over by then.
+            if self.cycle is None and self.transport.get_protocol() is self:
                 self.transport.abort()
 
     return Protocol
