@@ -12,7 +12,6 @@ from cvmask.errors import SourceError
 from cvmask.sources import Frame, Images, Source, Video
 
 LIVE, LOST, ENDED, STILL = "live", "lost", "ended", "still"
-_PATIENCE_S = 2.5
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.5, 15.0
 _PICTURE_S = 2.0
 
@@ -28,6 +27,8 @@ class Feed(Source):
     ----------
     open_again
         Opens the source; the first time at once, and what it raises then is raised.
+    lost_s
+        Seconds without a frame after which it counts as lost.
 
     Attributes
     ----------
@@ -45,7 +46,7 @@ class Feed(Source):
     live = True
     newest = True
 
-    def __init__(self, open_again: Callable[[], Source], patience_s: float = _PATIENCE_S) -> None:
+    def __init__(self, open_again: Callable[[], Source], lost_s: float = 2.5) -> None:
         self._open_again = open_again
         self._inner: Source | None = open_again()
         self.size_wh, self.frame_rate = self._inner.size_wh, self._inner.frame_rate
@@ -53,7 +54,7 @@ class Feed(Source):
         self.name = self._inner.name if self._inner.live else os.path.basename(self._inner.name)
         self.state, self.message, self.paused, self.dropped = LIVE, "", False, 0
         self.on_state: Callable[[], None] = lambda: None
-        self._patience_s = patience_s
+        self._lost_s = lost_s
         self._changed = threading.Condition()
         self._slot: Frame | None = None
         self._held: Frame | None = None
@@ -121,8 +122,8 @@ class Feed(Source):
         return self._closed or fresh or (self._again and self._held is not None)
 
     def _look_whether_lost(self) -> None:
-        if self.state == LIVE and not self.paused and time.monotonic() - self._came_s > self._patience_s:
-            self._be(LOST, f"nothing came for {self._patience_s:g} s")
+        if self.state == LIVE and not self.paused and time.monotonic() - self._came_s > self._lost_s:
+            self._be(LOST, f"nothing came for {self._lost_s:g} s")
 
     def _be(self, state: str, message: str = "") -> None:
         if (state, message) != (self.state, self.message):

@@ -32,6 +32,8 @@ class Limits:
         Seconds that a picture may take from arrival to answer.
     kept_s
         Seconds that the results of a clip or a recording can be downloaded.
+    lost_s
+        Seconds without a frame after which the page says that the source is lost.
     recording_s
         Length of a recording; it is finished then.
     """
@@ -49,4 +51,5 @@ class Limits:
     answer_s: float = 30.0
     work_s: float = 60.0
     kept_s: float = 1800.0
+    lost_s: float = 2.5
     recording_s: float = 1800.0

@@ -56,7 +56,7 @@ class Service:
         self.limits = limits = limits or Limits()
         self.labels = tuple(model.labels)
         self.metrics = Metrics()
-        feed = Feed(open_source) if open_source is not None else None
+        feed = Feed(open_source, limits.lost_s) if open_source is not None else None
         self.folder = Path(tempfile.mkdtemp(prefix="cvmask-serve-"))
         self.pool = Pool(model, workers, limits.queue, self.metrics)
         self.clips = Clips(self.pool, self.folder, self.labels, limits)
@@ -79,7 +79,7 @@ class Service:
                 return None
             self._made += 1
             pushed = Pushed(self.limits.pixels)
-            session = self._session(Feed(lambda: pushed), f"camera:{self._made}")
+            session = self._session(Feed(lambda: pushed, self.limits.lost_s), f"camera:{self._made}")
             self._cameras.add(session)
         return session, pushed
 

@@ -94,7 +94,7 @@ def _file(description: str, media_type: str) -> dict[Any, dict[str, Any]]:
 )
 async def get_video(request: Request, key: str) -> Response:
     """Give the annotated video of a clip that is done."""
-    return _download(_finished(request, key).video, "video/mp4", "annotated.mp4")
+    return _download(_finished(request, key).video, "video/mp4")
 
 
 @router.get(
@@ -105,7 +105,7 @@ async def get_video(request: Request, key: str) -> Response:
 )
 async def get_lines(request: Request, key: str) -> Response:
     """Give what was found in a clip that is done."""
-    return _download(_finished(request, key).lines, "application/jsonl", "detections.jsonl")
+    return _download(_finished(request, key).lines, "application/jsonl")
 
 
 @router.get(
@@ -120,7 +120,7 @@ async def get_recording(request: Request, key: str) -> Response:
     path = service.recording(key)
     if path is None or not path.exists():
         raise Problem(404, "there is no such recording, or a newer one", "stop the recording, then download it")
-    return _download(path, "video/mp4", "recording.mp4")
+    return _download(path, "video/mp4")
 
 
 def _clip(request: Request, key: str) -> Clip:
@@ -138,5 +138,6 @@ def _finished(request: Request, key: str) -> Clip:
     return clip
 
 
-def _download(path: Path, media_type: str, name: str) -> Response:
-    return FileResponse(path, media_type=media_type, filename=name)
+def _download(path: Path, media_type: str) -> Response:
+    # The page names the file after the one that was dropped.
+    return FileResponse(path, media_type=media_type, headers={"Content-Disposition": "attachment"})
