@@ -146,9 +146,11 @@ class Viewer:
         jpeg = np.frombuffer(message[4 + length :], np.uint8)
         return json.loads(message[4 : 4 + length]), cv2.imdecode(jpeg, 1) if jpeg.size else None
 
-    def wait(self, fits: Callable[[dict[str, Any]], Any]) -> tuple[dict[str, Any], NDArray[np.uint8] | None]:
-        """Take messages until one fits."""
-        end_s = time.monotonic() + PATIENCE_S
+    def wait(
+        self, fits: Callable[[dict[str, Any]], Any], patience_s: float = PATIENCE_S
+    ) -> tuple[dict[str, Any], NDArray[np.uint8] | None]:
+        """Take messages until one fits; TimeoutError if none does."""
+        end_s = time.monotonic() + patience_s
         while True:
             status, image = self.next(max(0.1, end_s - time.monotonic()))
             if fits(status):

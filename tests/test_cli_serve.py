@@ -25,7 +25,8 @@ COMMAND = [sys.executable, "-m", "cvmask", "serve", "-m", "shapes", "--size", "1
 @contextmanager
 def started(*arguments: str, folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run the command until the block ends; gives it and the address that it has printed."""
-    environment = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "TMPDIR": str(folder), "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "TMPDIR": str(folder)}
+    environment["PYTHONPATH"] = str(Path(__file__).parents[1])
     pipe = subprocess.PIPE
     command = subprocess.Popen([*COMMAND, *arguments], stdout=pipe, stderr=pipe, text=True, env=environment)
     try:
@@ -59,7 +60,8 @@ def test_another_address_prints_a_token_and_asks_for_it(tmp_path: Path) -> None:
         port, token = re.fullmatch(r"http://[^:]+:(\d+)/\?token=([\w-]{32})", address).groups()
         with pytest.raises(urllib.error.HTTPError, match="401"):
             urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/model")
-        request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/model", headers={"Authorization": f"Bearer {token}"})
+        headers = {"Authorization": f"Bearer {token}"}
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/model", headers=headers)
         assert b"shapes" in urllib.request.urlopen(request).read()
 
 

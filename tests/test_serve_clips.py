@@ -30,7 +30,8 @@ def finished(server: Served, posted: Any) -> dict[str, Any]:
 
 
 def test_a_clip_comes_back_annotated(server: Served, clip_mp4: Path, tmp_path: Path) -> None:
-    posted = server.client.post("/v1/clips?score_threshold=0.2&classes=0,1,2,3", content=clip_mp4.read_bytes(), headers=MP4)
+    place = "/v1/clips?score_threshold=0.2&classes=0,1,2,3"
+    posted = server.client.post(place, content=clip_mp4.read_bytes(), headers=MP4)
     status = finished(server, posted)
     assert (status["state"], status["frames"], status["length"]) == ("done", 6, 6)
     (tmp_path / "out.mp4").write_bytes(server.client.get(status["video"]).content)

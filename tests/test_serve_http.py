@@ -20,6 +20,7 @@ from cvmask.runtime.model import MaskRCNN, Settings
 
 JPEG = {"Content-Type": "image/jpeg"}
 PNG = {"Content-Type": "image/png"}
+HEAD = b"POST /v1/detect HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +102,8 @@ def test_accept_gives_the_annotated_picture(server: Served, quick_model: MaskRCN
     with_model.settings = Settings()
     expected = draw(image, with_model.detect(image), labels=quick_model.labels)
     assert np.array_equal(cv2.imdecode(np.frombuffer(answer.content, np.uint8), 1), expected)
-    accept = "text/html, image/*;q=0.8, application/json;q=0.2"
-    assert server.client.post("/v1/detect", content=png(image), headers={**PNG, "Accept": accept}).content[:2] == b"\xff\xd8"
+    several = {**PNG, "Accept": "text/html, image/*;q=0.8, application/json;q=0.2"}
+    assert server.client.post("/v1/detect", content=png(image), headers=several).content[:2] == b"\xff\xd8"
     cut = server.client.post(
         "/v1/detect?effect=remove-background", content=png(image), headers={**PNG, "Accept": "image/png"}
     )
@@ -195,7 +196,8 @@ def test_metrics_count(server: Served) -> None:
     before = read()
     server.client.post("/v1/detect", content=png(picture()), headers=PNG)
     after = read()
-    for name in ('requests_total{path="/v1/detect",status="200"}', 'inferences_total{by="api"}', "inference_seconds_count"):
+    answered = 'requests_total{path="/v1/detect",status="200"}'
+    for name in (answered, 'inferences_total{by="api"}', "inference_seconds_count"):
         assert after[f"cvmask_{name}"] == before[f"cvmask_{name}"] + 1
     assert after["cvmask_queue_length"] == 0
     assert after['cvmask_inference_seconds_bucket{le="+Inf"}'] == after["cvmask_inference_seconds_count"]
@@ -218,7 +220,9 @@ def test_the_page_is_strict_and_complete(server: Served) -> None:
     assert "style=" not in page.text
 
 
-@pytest.mark.parametrize("path", ["/page/../app.py", "/page/%2e%2e/app.py", "/page/..%2fapp.py", "/page//etc/passwd", "/docs"])
+@pytest.mark.parametrize(
+    "path", ["/page/../app.py", "/page/%2e%2e/app.py", "/page/..%2fapp.py", "/page//etc/passwd", "/docs"]
+)
 def test_nothing_else_can_be_read(server: Served, path: str) -> None:
     check_problem(server.client.get(path), 404)
 
@@ -290,9 +294,8 @@ def test_a_client_that_goes_away_costs_no_inference(quick_model: MaskRCNN) -> No
         server.service.pool.submit("test", lambda worker: (held.set(), hold.wait(PATIENCE_S)))
         until(held.is_set)
         data = png(picture())
-        head = f"POST /v1/detect HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\nContent-Length: {len(data)}\r\n\r\n"
         with socket.create_connection(("127.0.0.1", server.port)) as client:
-            client.sendall(head.encode() + data)
+            client.sendall(HEAD % len(data) + data)
             until(lambda: server.service.pool.waiting == 1)
         time.sleep(0.3)
         hold.set()
@@ -307,9 +310,7 @@ def test_clients_that_are_slow_are_let_go(quick_model: MaskRCNN) -> None:
             client.sendall(b"GET /healthz HT")
             assert _rest(client) == b""
         with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S) as client:
-            client.sendall(
-                b"POST /v1/detect HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\nContent-Length: 99\r\n\r\n\x89"
-            )
+            client.sendall(HEAD % 99 + b"\x89")
             assert b" 408 " in client.recv(4096)
 
 

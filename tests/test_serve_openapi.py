@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from serve_helpers import Served, png, picture, served
+from serve_helpers import Served, picture, png, served
 
 from cvmask.runtime.model import MaskRCNN
 

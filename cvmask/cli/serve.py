@@ -10,6 +10,8 @@ import secrets
 import sys
 from typing import Callable
 
+import cv2
+
 from cvmask.cli import options
 from cvmask.cli.options import UsageError
 from cvmask.cli.stream_options import add_stream_options, source_options
@@ -71,6 +73,8 @@ def run(args: argparse.Namespace) -> int:
         wanted = args.score_threshold
         args.score_threshold = 0.0
         model = options.load_model(args)
+        # One network for each worker is faster on cores of its own than all of them on all cores.
+        cv2.setNumThreads(max(1, cv2.getNumberOfCPUs() // args.workers))
         controls = Controls(wanted, args.mask_threshold, classes=model.settings.classes)
         service = Service(
             model, _opener(args), name=os.path.basename(args.model), controls=controls, workers=args.workers
