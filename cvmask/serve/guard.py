@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cvmask.serve.limits import Limits
 from cvmask.serve.metrics import Metrics
 from cvmask.serve.problems import Problem, busy
+from cvmask.serve.waiting import within
 
 COOKIE = "cvmask_token"
 _OPEN_PATHS = ("/healthz", "/readyz")
@@ -135,7 +136,7 @@ class Guard:
                 return await receive()
             rest_s = until_s - asyncio.get_running_loop().time()
             try:
-                message = await asyncio.wait_for(receive(), max(0.0, rest_s))
+                message = await within(max(0.0, rest_s), receive())
             except asyncio.TimeoutError:
                 cure = "send it faster, or something smaller"
                 raise Problem(408, f"the body took longer than {self._limits.body_s:g} s", cure) from None
@@ -176,6 +177,6 @@ def _secured(send: Send, answer_s: float) -> Send:
             for name, value in _SECURITY.items():
                 headers.setdefault(name, value)
         # A client that takes nothing any more must not hold a connection for ever.
-        await asyncio.wait_for(send(message), answer_s)
+        await within(answer_s, send(message))
 
     return secured

@@ -12,6 +12,7 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from cvmask.serve.service import Service
 from cvmask.serve.session import Session
+from cvmask.serve.waiting import within
 
 router = APIRouter()
 AHEAD = 2
@@ -94,7 +95,7 @@ async def _send(websocket: WebSocket, session: Session, credit: _Credit) -> None
     seen = -1
     with session.view.viewer() as news:
         while True:
-            await asyncio.wait_for(credit.take(), _SILENCE_S)
+            await within(_SILENCE_S, credit.take())
             while session.view.version == seen:
                 await news.wait()
                 news.clear()
