@@ -310,6 +310,13 @@ def test_clients_that_are_slow_are_let_go(quick_model: MaskRCNN) -> None:
             client.sendall(b"GET /healthz HT")
             assert _rest(client) == b""
         with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S) as client:
+            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            answer = b""
+            while not answer.endswith(b"ok\n"):
+                answer += client.recv(4096)
+            client.sendall(b"GET /healthz HT")
+            assert _rest(client) == b"", "nor may the second request take long"
+        with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S) as client:
             client.sendall(HEAD % 99 + b"\x89")
             assert b" 408 " in client.recv(4096)
 
@@ -352,3 +359,31 @@ def test_settings_of_one_request_do_not_reach_the_next(server: Served) -> None:
     before = server.client.post("/v1/detect", content=data, headers=PNG).json()["detections"]
     server.client.post("/v1/detect?score_threshold=0.9&classes=0", content=data, headers=PNG)
     assert server.client.post("/v1/detect", content=data, headers=PNG).json()["detections"] == before
+
+
+def test_all_pictures_together_are_limited(quick_model: MaskRCNN) -> None:
+    with served(quick_model, held_bytes=100_000) as server:
+        hold, held = threading.Event(), threading.Event()
+        server.service.pool.submit("test", lambda worker: (held.set(), hold.wait(PATIENCE_S)))
+        until(held.is_set)
+        data = png(picture())
+        data += bytes(60_000 - len(data))
+        with ThreadPoolExecutor(1) as threads:
+            waiting = threads.submit(server.client.post, "/v1/detect", content=data, headers=PNG)
+            until(lambda: server.service.pool.waiting == 1)
+            check_problem(server.client.post("/v1/detect", content=data, headers=PNG), 503)
+            hold.set()
+            assert waiting.result().status_code == 200
+        assert server.client.post("/v1/detect", content=data, headers=PNG).status_code == 200
+
+
+def test_the_client_of_the_docs_works(server: Served, tmp_path: Path) -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs" / "serve.md").read_text(encoding="utf-8")
+    code = page.split("```python\n")[1].split("```")[0]
+    (tmp_path / "scene.jpg").write_bytes(jpeg(picture()))
+    definition, use = code.split("for found in")
+    assert len([line for line in code.splitlines() if line.strip()]) <= 10
+    found: dict[str, Any] = {}
+    exec(definition, found)
+    assert [one["label"] for one in found["detect"](tmp_path / "scene.jpg", server.url)]
+    assert 'found["label"]' in use

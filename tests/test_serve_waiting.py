@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="needs cvmask[serve]")
 
-from cvmask.serve.waiting import within  # noqa: E402
+from cvmask.serve.waiting import within
 
 
 def test_a_result_comes_through() -> None:

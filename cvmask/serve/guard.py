@@ -18,6 +18,7 @@ from cvmask.serve.problems import Problem, busy
 from cvmask.serve.waiting import within
 
 COOKIE = "cvmask_token"
+DETECT, CLIPS = "/v1/detect", "/v1/clips"
 _OPEN_PATHS = ("/healthz", "/readyz")
 _SMALL_BODY = 64 << 10
 _SECURITY = {
@@ -53,7 +54,7 @@ class Guard:
         self._app, self._limits, self._metrics = app, limits, metrics
         self._token = None if token is None else token.encode()
         self._hosts = hosts
-        self._open = 0
+        self._open = self._held_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -72,10 +73,18 @@ class Guard:
             await _refuse(problem, scope, receive, send)
             return
         self._open += 1
+        body = _Body(self, scope, receive, self._limits)
         try:
-            await self._app(scope, self._limited(scope, receive), send)
+            await self._app(scope, body if scope["type"] == "http" else receive, send)
         finally:
             self._open -= 1
+            self._held_bytes -= body.held_bytes
+
+    def hold(self, count: int) -> None:
+        """Count bytes that are held in memory; Problem if they are too many."""
+        self._held_bytes += count
+        if self._held_bytes > self._limits.held_bytes:
+            raise busy("the pictures of all clients together are too large for now", 2)
 
     def _refusal(self, scope: Scope, headers: Headers) -> Problem | None:
         reason, problem = self._look(scope, headers)
@@ -100,7 +109,7 @@ class Guard:
             return "origin", Problem(403, f"requests from {origin[:100]!r} are not allowed", cure)
         if self._open >= self._limits.connections:
             return "connections", busy(f"all {self._limits.connections} connections are taken", 5)
-        most = self._most_bytes(scope)
+        most = _most_bytes(scope["path"], self._limits)
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > most:
             return "size", _too_large(length, most)
@@ -119,34 +128,42 @@ class Guard:
     def _matches(self, given: str) -> bool:
         return self._token is not None and hmac.compare_digest(given.encode("utf-8", "replace"), self._token)
 
-    def _most_bytes(self, scope: Scope) -> int:
-        most = {"/v1/detect": self._limits.picture_bytes, "/v1/clips": self._limits.clip_bytes}
-        return most.get(scope["path"], _SMALL_BODY)
 
-    def _limited(self, scope: Scope, receive: Receive) -> Receive:
-        """Count the bytes of the body, and the time that it takes."""
-        if scope["type"] != "http":
-            return receive
-        most, got, whole = self._most_bytes(scope), 0, False
-        until_s = asyncio.get_running_loop().time() + self._limits.body_s
+class _Body:
+    """The body of a request, as an ASGI `receive`: its bytes and its time are limited."""
 
-        async def counted() -> Message:
-            nonlocal got, whole
-            if whole:
-                return await receive()
-            rest_s = until_s - asyncio.get_running_loop().time()
-            try:
-                message = await within(max(0.0, rest_s), receive())
-            except asyncio.TimeoutError:
-                cure = "send it faster, or something smaller"
-                raise Problem(408, f"the body took longer than {self._limits.body_s:g} s", cure) from None
-            got += len(message.get("body", b""))
-            whole = not message.get("more_body", False)
-            if got > most:
-                raise _too_large(f"more than {most}", most)
-            return message
+    def __init__(self, guard: Guard, scope: Scope, receive: Receive, limits: Limits) -> None:
+        self._guard, self._receive = guard, receive
+        self._most = _most_bytes(scope["path"], limits)
+        # Clips go to a file as they come, and may be long on their way.
+        self._in_memory = scope["path"] != CLIPS
+        self._limit_s = limits.body_s if self._in_memory else limits.clip_s
+        self._until_s = asyncio.get_running_loop().time() + self._limit_s
+        self._got, self._whole = 0, False
+        self.held_bytes = 0
 
-        return counted
+    async def __call__(self) -> Message:
+        if self._whole:
+            return await self._receive()
+        left_s = self._until_s - asyncio.get_running_loop().time()
+        try:
+            message = await within(max(0.0, left_s), self._receive())
+        except asyncio.TimeoutError:
+            cure = "send it faster, or something smaller"
+            raise Problem(408, f"the body took longer than {self._limit_s:g} s", cure) from None
+        count = len(message.get("body", b""))
+        self._got += count
+        self._whole = not message.get("more_body", False)
+        if self._got > self._most:
+            raise _too_large(f"more than {self._most}", self._most)
+        if self._in_memory:
+            self.held_bytes += count
+            self._guard.hold(count)
+        return message
+
+
+def _most_bytes(path: str, limits: Limits) -> int:
+    return {DETECT: limits.picture_bytes, CLIPS: limits.clip_bytes}.get(path, _SMALL_BODY)
 
 
 def _too_large(length: str, most: int) -> Problem:

@@ -25,13 +25,15 @@ class Limits:
         Pictures that wait for a worker; one client may have half of them.
     clips
         Clips that wait or are worked on.
-    head_s, body_s, answer_s
-        Seconds that a client may take for the head of a request, for its body, and to take a part of
-        the answer.
+    held_bytes
+        Of all pictures together that are being sent, wait or are worked on.
+    head_s, body_s, clip_s, answer_s
+        Seconds that a client may take for the head of a request, for its body, for that of a clip, and
+        to take a part of the answer.
     work_s
         Seconds that a picture may take from arrival to answer.
     kept_s
-        Seconds that the results of a clip or a recording can be downloaded.
+        Seconds that the results of a clip can be downloaded.
     lost_s
         Seconds without a frame after which the page says that the source is lost.
     recording_s
@@ -40,6 +42,7 @@ class Limits:
 
     picture_bytes: int = 32 << 20
     clip_bytes: int = 512 << 20
+    held_bytes: int = 256 << 20
     pixels: int = 40_000_000
     clip_frames: int = 50_000
     connections: int = 100
@@ -48,6 +51,7 @@ class Limits:
     clips: int = 4
     head_s: float = 10.0
     body_s: float = 60.0
+    clip_s: float = 600.0
     answer_s: float = 30.0
     work_s: float = 60.0
     kept_s: float = 1800.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import ipaddress
@@ -11,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import h11
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -92,19 +94,34 @@ class Server(uvicorn.Server):
 
 def _protocol(limits: Limits) -> type[H11Protocol]:
     class Protocol(H11Protocol):
-        """A connection that is closed when it does not say in time what it wants."""
+        """A connection that is closed when the head of a request does not come in time."""
+
+        _timer: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
-            self._head_timer = self.loop.call_later(limits.head_s, self._look)
+            self._timer = self.loop.call_later(limits.head_s, self._give_up)
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            begun = self.conn.their_state is h11.IDLE and bool(self.conn.trailing_data[0])
+            if begun and self._timer is None:
+                self._timer = self.loop.call_later(limits.head_s, self._give_up)
+            elif not begun:
+                self._stop_timer()
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self._head_timer.cancel()
+            self._stop_timer()
             super().connection_lost(exc)
 
-        def _look(self) -> None:
-            # A WebSocket has taken the connection over by then.
-            if self.cycle is None and self.transport.get_protocol() is self:
+        def _stop_timer(self) -> None:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+        def _give_up(self) -> None:
+            # A WebSocket may have taken the connection over.
+            if self.transport.get_protocol() is self:
                 self.transport.abort()
 
     return Protocol
