@@ -6,6 +6,7 @@ from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
+from python_multipart.exceptions import FormParserError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -107,8 +108,9 @@ async def _part(request: Request) -> bytes:
             items = list(form.multi_items())
             if len(items) == 1 and items[0][0] == "image" and isinstance(items[0][1], UploadFile):
                 return await items[0][1].read()
-    except HTTPException as error:
-        raise Problem(400, f"the form cannot be read: {error.detail}", "send one file as the part `image`") from None
+    except (HTTPException, FormParserError) as error:
+        reason = error.detail if isinstance(error, HTTPException) else error
+        raise Problem(400, f"the form cannot be read: {reason}", "send one file as the part `image`") from None
     names = ", ".join(f"{name}"[:50] for name, _ in items) or "none"
     raise Problem(422, f"the form must have one part, the file `image`, got {names}", "curl -F image=@FILE does that")
 

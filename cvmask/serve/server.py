@@ -59,6 +59,7 @@ def make_server(app: ASGIApp, limits: Limits) -> Server:
     config = uvicorn.Config(
         app,
         http=_protocol(limits),
+        ws="websockets-sansio",
         lifespan="off",
         log_config=None,
         log_level="warning",
