@@ -48,8 +48,11 @@ def test_it_serves_until_it_is_stopped_and_leaves_nothing(number: int, clip_mp4:
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", address)
         assert b"<title>cvmask" in urllib.request.urlopen(address).read()
         assert list(place.glob("cvmask-serve-*"))
-        command.send_signal(number)
-        _, said = command.communicate(timeout=60)
+        client = pytest.importorskip("websockets.sync.client")
+        with client.connect(address.replace("http", "ws") + "v1/live", proxy=None) as viewer:
+            viewer.recv(timeout=60)
+            command.send_signal(number)
+            _, said = command.communicate(timeout=60)
         assert (command.returncode, said) == (0, "cvmask: stopped\n")
     assert not list(place.glob("cvmask-serve-*"))
 

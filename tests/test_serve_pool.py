@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from concurrent.futures import CancelledError
 
 import pytest
-from serve_helpers import PATIENCE_S, until
+from serve_helpers import PATIENCE_S, picture, until
 
-from cvmask.runtime.model import MaskRCNN
+from cvmask.runtime.model import MaskRCNN, Settings
 from cvmask.serve.metrics import Metrics
 from cvmask.serve.pool import Pool, QueueFullError
 
@@ -72,3 +72,13 @@ def test_closing_finishes_what_runs_and_cancels_what_waits(quick_model: MaskRCNN
         waiting.result()
     with pytest.raises(QueueFullError):
         pool.submit("a", lambda worker: 1)
+
+
+def test_a_worker_keeps_to_the_count_that_the_model_was_loaded_for(quick_model: MaskRCNN) -> None:
+    model = quick_model.clone()
+    model.settings = Settings(max_detections=2)
+    pool = Pool(model, 1, 8, Metrics())
+    wanted = Settings(score_threshold=0.01)
+    found, _ = pool.submit("a", lambda worker: worker.find(picture(), wanted, "test")).result(PATIENCE_S)
+    pool.close()
+    assert len(found) == 2

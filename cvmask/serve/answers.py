@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.detections import Detections
-from cvmask.errors import SourceError
+from cvmask.errors import ModelError, SourceError
 from cvmask.runtime.model import Settings
 from cvmask.serve.controls import Controls, paint
 from cvmask.serve.pool import Worker
@@ -67,7 +67,10 @@ def answer(worker: Worker, data: bytes, wish: Wish, labels: Sequence[str], max_p
         raise Problem(422, str(error), "it is damaged: send another") from None
     controls = wish.controls
     settings = Settings(controls.score_threshold, controls.mask_threshold, controls.classes)
-    found, spent_s = worker.find(image, settings, "api")
+    try:
+        found, spent_s = worker.find(image, settings, "api")
+    except ModelError as error:
+        raise Problem(422, str(error), "the model cannot take this picture: send one of another size") from None
     if wish.media_type != JSON:
         return encode(paint(image, found, controls, labels, wish.media_type == PNG), wish.media_type)
     fields = {

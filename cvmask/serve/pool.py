@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections import OrderedDict, deque
@@ -33,10 +34,11 @@ class Worker:
 
     def __init__(self, model: MaskRCNN, metrics: Metrics) -> None:
         self._model, self._metrics = model, metrics
+        self._most = model.settings.max_detections
 
     def find(self, image: NDArray[np.uint8], settings: Settings, asked_by: str) -> tuple[Detections, float]:
-        """Find objects; and the seconds it took."""
-        self._model.settings = settings
+        """Find objects, at most as many as the model was loaded for; and the seconds it took."""
+        self._model.settings = dataclasses.replace(settings, max_detections=self._most)
         began = time.perf_counter()
         found = self._model.detect(image)
         spent_s = time.perf_counter() - began

@@ -76,6 +76,7 @@ def add_handlers(app: FastAPI) -> None:
         return Problem(error.status_code, detail, cure, error.headers).response()
 
     async def unforeseen(request: Request, error: Exception) -> Response:
+        request.app.state.service.metrics.count("failed_total")
         cure = "the log of the server has the details: please report it"
         return Problem(500, f"{type(error).__name__} while answering", cure).response()
 
