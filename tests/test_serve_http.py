@@ -143,6 +143,12 @@ def test_a_body_without_a_stated_length_is_limited_too(server: Served) -> None:
     check_problem(server.client.post("/v1/detect", content=endless, headers=JPEG), 413)
 
 
+def test_a_stated_length_that_is_absurd_is_refused_before_anything_comes(server: Served) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S) as client:
+        client.sendall(HEAD % 10**19)
+        assert b" 413 " in client.recv(4096)
+
+
 def test_a_form_needs_just_the_picture(server: Served) -> None:
     fields = check_problem(server.client.post("/v1/detect", files={"photo": ("a.png", b"x", "image/png")}), 422)
     assert "photo" in fields["detail"]
@@ -234,8 +240,9 @@ def test_unknown_methods_are_problems_too(server: Served) -> None:
 def test_another_name_and_another_origin_are_refused(server: Served) -> None:
     check_problem(server.client.get("/v1/model", headers={"Host": "rebound.example"}), 421)
     check_problem(server.client.get("/v1/model", headers={"Host": ""}), 421)
-    origin = {**PNG, "Origin": "http://elsewhere.example"}
-    check_problem(server.client.post("/v1/detect", content=png(picture()), headers=origin), 403)
+    for origin in ("http://elsewhere.example", "http://127.0.0.1:1", "null", "http://[", ""):
+        headers = {**PNG, "Origin": origin}
+        check_problem(server.client.post("/v1/detect", content=png(picture()), headers=headers), 403)
     own = {**PNG, "Origin": server.url}
     assert server.client.post("/v1/detect", content=png(picture()), headers=own).status_code == 200
 

@@ -21,6 +21,7 @@ COOKIE = "cvmask_token"
 DETECT, CLIPS = "/v1/detect", "/v1/clips"
 _OPEN_PATHS = ("/healthz", "/readyz")
 _SMALL_BODY = 64 << 10
+_DIGITS = 18
 _SECURITY = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -104,14 +105,14 @@ class Guard:
             return "token", Problem(401, "no token, or a wrong one", cure, {"WWW-Authenticate": "Bearer"})
         safe = scope["type"] == "http" and scope["method"] in ("GET", "HEAD", "OPTIONS")
         origin = headers.get("origin")
-        if not safe and origin is not None and urlsplit(origin).netloc != host:
+        if not safe and origin is not None and _place_of(origin) != host:
             cure = "use the page that this server itself serves; programs leave Origin out"
             return "origin", Problem(403, f"requests from {origin[:100]!r} are not allowed", cure)
         if self._open >= self._limits.connections:
             return "connections", busy(f"all {self._limits.connections} connections are taken", 5)
         most = _most_bytes(scope["path"], self._limits)
         length = headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > most:
+        if not length.isdecimal() or len(length) > _DIGITS or int(length) > most:
             return "size", _too_large(length, most)
         return "", None
 
@@ -168,6 +169,14 @@ def _most_bytes(path: str, limits: Limits) -> int:
 
 def _too_large(length: str, most: int) -> Problem:
     return Problem(413, f"a body of {length[:20]} bytes, the limit is {most}", "send something smaller")
+
+
+def _place_of(origin: str) -> str:
+    """Give host and port of an Origin header; "" if it has none."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
 
 
 def _name_of(host: str) -> str:
