@@ -58,8 +58,9 @@ _BODY = {
                 "name": "Accept",
                 "in": "header",
                 "required": False,
-                "schema": {"type": "string", "enum": [JSON, JPEG, PNG], "default": JSON},
-                "description": "JSON, or the annotated picture.",
+                "schema": {"type": "string", "default": JSON},
+                "examples": {name: {"value": name} for name in (JSON, JPEG, PNG)},
+                "description": "JSON, or the annotated picture: application/json, image/jpeg or image/png.",
             }
         ],
     },

@@ -10,9 +10,11 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 MEDIA_TYPE = "application/problem+json"
+_CLIENT_GONE = 499
 
 
 class Problem(Exception):
@@ -75,12 +77,17 @@ def add_handlers(app: FastAPI) -> None:
         detail = f"{request.method} {request.url.path[:200]}: {error.detail}"
         return Problem(error.status_code, detail, cure, error.headers).response()
 
+    async def gone(request: Request, error: Exception) -> Response:
+        # Nobody reads it; the number is for the metrics.
+        return Response(status_code=_CLIENT_GONE)
+
     async def unforeseen(request: Request, error: Exception) -> Response:
         request.app.state.service.metrics.count("failed_total")
         cure = "the log of the server has the details: please report it"
         return Problem(500, f"{type(error).__name__} while answering", cure).response()
 
     app.add_exception_handler(Problem, own)
+    app.add_exception_handler(ClientDisconnect, gone)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(Exception, unforeseen)
