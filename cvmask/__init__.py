@@ -6,8 +6,13 @@
 >>> cv2.imwrite("out.png", cvmask.draw(frame, model.detect(frame), labels=model.labels))
 """
 
+# ruff: noqa: E402
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from cvmask.interrupt import end_quietly_while_importing
+
+end_quietly_while_importing()  # before NumPy and OpenCV, which take their time
 
 from cvmask.detections import Detections
 from cvmask.draw import draw

@@ -6,9 +6,16 @@ import re
 from pathlib import Path
 
 from cvmask.errors import ModelError
+from cvmask.graph.files import open_regular
 
 _ITEM = re.compile(r"item\s*\{(.*?)\}", re.DOTALL)
+_MAX_BYTES = 16 << 20
 _FIELD = re.compile(r"""\b(id|name|display_name)\s*:\s*(?:(\d+)|"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)')""")
+
+
+def _read(path: Path) -> str:
+    with open_regular(path) as file:
+        return file.read(_MAX_BYTES).decode("utf-8-sig", "replace")
 
 
 def read_label_map(path: Path) -> list[str]:
@@ -21,7 +28,7 @@ def read_label_map(path: Path) -> list[str]:
     ModelError
         If an item has no id from 1 up or no name, two share an id, or there are none.
     """
-    text = re.sub(r"(?m)#[^\n\"']*$", "", path.read_text(encoding="utf-8-sig", errors="replace"))
+    text = re.sub(r"(?m)#[^\n\"']*$", "", _read(path))
     names: dict[int, str] = {}
     for body in _ITEM.findall(text):
         fields = {key: number or double or single for key, number, double, single in _FIELD.findall(body)}

@@ -124,7 +124,7 @@ def _labels(given: PathLike | Sequence[str] | None, files: ModelFiles, classes: 
     if given is not None and not isinstance(given, (str, os.PathLike)):
         names = list(given)
     elif given is not None or files.labels is not None:
-        names = _read_names(Path(given) if given is not None else cast(Path, files.labels), classes)
+        names = read_names(given if given is not None else cast(Path, files.labels), classes)
     elif classes == COCO_CLASSES:
         names = read_labels(bundled.path("mscoco_labels.names"))
     else:
@@ -137,11 +137,18 @@ def _labels(given: PathLike | Sequence[str] | None, files: ModelFiles, classes: 
     return names
 
 
-def _read_names(path: Path, classes: int) -> list[str]:
+def read_names(path: PathLike, classes: int = 0) -> list[str]:
+    """Read class names, one a line, or a label map, which may leave out ids up to `classes`.
+
+    Raises
+    ------
+    CvmaskError
+        If the file cannot be read, or is neither.
+    """
+    path = Path(path)
     if identify(path).name != "label_map":
         return read_labels(path)
     names = read_label_map(path)
-    # A label map may leave out the last ids, as it may any other.
     return names + [f"class {number}" for number in range(len(names), classes)]
 
 

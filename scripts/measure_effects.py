@@ -35,9 +35,10 @@ def main() -> None:
         **EFFECTS,
         "replace-background": partial(replace_background, background=sky),
     }
+    print(f"\n{'effect':20}{'median ms':>11}{'best ms':>9}{'processor ms':>14}")
     for name, function in functions.items():
         wall, cpu = np.array(list(rounds(partial(function, frame, found), args.rounds))).T * 1000
-        print(f"{name:20} {np.median(wall):6.1f} ms (best {wall.min():5.1f}), processor {np.median(cpu):6.1f} ms")
+        print(f"{name:20}{np.median(wall):11.1f}{wall.min():9.1f}{np.median(cpu):14.1f}")
 
 
 def rounds(run: Callable[[], Any], count: int) -> Iterator[tuple[float, float]]:

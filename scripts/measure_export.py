@@ -1,4 +1,4 @@
-"""Does a run of 100,000 frames with 20 objects need more memory than one of 1,000? One process a format."""
+"""Does a run of 100,000 frames with 20 objects need more memory than one of 10,000? One process a format."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from cvmask.export.saver import Saver, check_formats
 
 FRAME_SIZE = (1080, 1920)
 DIFFERENT_FRAMES = 50
+# Where the peak memory is looked at, in percent of the run.
+PLACES = (10, 50, 100)
 
 
 class Figures(NamedTuple):
-    """Peak memory of the process after the first hundredth of the run and after all of it, time, size."""
+    """Peak memory of the process at each of `PLACES`, time, size."""
 
-    early_mb: float
-    late_mb: float
+    peaks_mb: list[float]
     seconds: float
     written_mb: float
     files: int
@@ -37,13 +38,16 @@ def main() -> None:
     parser.add_argument("--objects", type=int, default=20)
     parser.add_argument("--formats", default=",".join(sorted(ONE_FILE)), help=f"of {', '.join(FORMATS)}")
     args = parser.parse_args()
-    print(f"{args.frames} frames of 1080p with {args.objects} objects: peak memory at 1 % and at the end")
+    print(f"{args.frames} frames of 1080p with {args.objects} objects: peak memory of the process, time, size\n")
+    places = "".join(f"{f'MB at {place} %':>13}" for place in PLACES)
+    print(f"{'format':14}{places}{'ms a frame':>12}{'seconds':>9}{'MB written':>12}{'files':>9}")
     context = multiprocessing.get_context("spawn")
     for name in check_formats(args.formats.split(",")):
         with context.Pool(1) as pool:
             f = pool.apply(measure, (name, args.frames, args.objects))
-        print(f"{name:14} {f.early_mb:6.1f} -> {f.late_mb:6.1f} MB, {1000 * f.seconds / args.frames:6.2f} ms a frame, "
-              f"{f.seconds:6.0f} s, {f.written_mb:8.1f} MB in {f.files} files", flush=True)  # fmt: skip
+        peaks = "".join(f"{peak:13.1f}" for peak in f.peaks_mb)
+        print(f"{name:14}{peaks}{1000 * f.seconds / args.frames:12.2f}{f.seconds:9.0f}{f.written_mb:12.1f}{f.files:9}",
+              flush=True)  # fmt: skip
 
 
 def measure(name: str, frames: int, objects: int) -> Figures:
@@ -51,17 +55,19 @@ def measure(name: str, frames: int, objects: int) -> Figures:
     rng = np.random.default_rng(1)
     made = [some_detections(rng, objects) for _ in range(DIFFERENT_FRAMES)]
     picture = np.zeros((*FRAME_SIZE, 3), np.uint8)
-    early = 0.0
+    peaks = []
+    looks = [max(1, place * frames // 100) for place in PLACES]
     with tempfile.TemporaryDirectory(dir=".") as folder:
         began = time.perf_counter()
         with Saver([name], Settings(Path(folder), [f"class {n}" for n in range(90)])) as saver:
             for index in range(frames):
                 saver.write(Record("long.mp4", made[index % len(made)], index, index / 25), picture)
-                if index == frames // 100:
-                    early = peak_mb()
+                peaks += [peak_mb()] * looks.count(index + 1)
+        # What is written at the end belongs to the last one.
+        peaks[-1] = peak_mb()
         seconds = time.perf_counter() - began
         sizes = [path.stat().st_size for path in Path(folder).rglob("*") if path.is_file()]
-        return Figures(early, peak_mb(), seconds, sum(sizes) / 1e6, len(sizes))
+        return Figures(peaks, seconds, sum(sizes) / 1e6, len(sizes))
 
 
 def some_detections(rng: np.random.Generator, objects: int) -> Detections:

@@ -249,11 +249,11 @@ def decode(codes, anchors):
     return tf.transpose(tf.stack([y - h / 2.0, x - w / 2.0, y + h / 2.0, x + w / 2.0]))
 
 
-_PLAIN = {"loops": False, "norm": "bias", "clip_first": True, "deconvolve": False, "pool": True, "nms": 3}
-_KEEP = {**_PLAIN, "resizer": "keep", "stride": 8}
+PLAIN = {"loops": False, "norm": "bias", "clip_first": True, "deconvolve": False, "pool": True, "nms": 3}
+_KEEP = {**PLAIN, "resizer": "keep", "stride": 8}
 MODELS = {
     "tiny_plain": Tiny(
-        1, **{**_PLAIN, "resizer": "fixed", "stride": 4, "deconvolve": True, "backbone": "shapes"}
+        1, **{**PLAIN, "resizer": "fixed", "stride": 4, "deconvolve": True, "backbone": "shapes"}
     ),
     "tiny_resnet101": Tiny(
         2,

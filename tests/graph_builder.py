@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import lzma
 import os
 import subprocess
 import sys
@@ -13,6 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cvmask.graph.wire import parse_graph
+from cvmask.graph.wire_fields import fields
+
+DATA = Path(__file__).parent / "data"
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 DTYPES = {"float32": 1, "float64": 2, "int32": 3, "uint8": 4, "int64": 9, "bool": 10}
 
@@ -116,14 +121,66 @@ def skeleton(name):
 def filled(name):
     """A real export of ../shared with its seeded weights, made once for all runs on this machine."""
     source, script = skeleton(name), shared("graphs", "weights.py")
-    folder = Path(tempfile.gettempdir()) / "cvmask-test-graphs"
-    folder.mkdir(exist_ok=True)
-    path = folder / f"{name}-{zlib.crc32(source.read_bytes()):08x}.pb"
+    path = _kept(f"{name}-{zlib.crc32(source.read_bytes()):08x}.pb")
     if not path.exists():
         part = path.with_suffix(f".{os.getpid()}.part")
         subprocess.run([sys.executable, script, "fill", source, part], check=True)
         part.replace(path)
     return path
+
+
+def fill(graph):
+    """A graph whose empty weights are filled with seeded ones; the same on every machine."""
+    found = ((number, bytes(value)) for number, wire, value, _ in fields(memoryview(graph)) if wire == 2)
+    return b"".join(message(number, _filled_node(body) if number == 1 else body) for number, body in found)
+
+
+def _filled_node(body):
+    parts = [(number, value) for number, _, value, _ in fields(memoryview(body))]
+    texts = {number: bytes(value) for number, value in parts if number in (1, 2)}
+    if texts[2] != b"Const":
+        return body
+    empty = next((node for node in parse_graph(message(1, body)) if node.get("value", "tensor").is_empty), None)
+    if empty is None or empty.get("value", "tensor").size < 2:
+        return body
+    values = _seeded(empty.name, empty.get("value", "tensor").shape)
+    return message(1, empty.name) + message(2, "Const") + b"".join(
+        message(5, message(1, key) + message(2, attr_value(value)))
+        for key, value in (("dtype", Type(1)), ("value", values))
+    )
+
+
+def _seeded(name, shape):
+    rng, leaf = np.random.default_rng(zlib.crc32(name.encode())), name.rpartition("/")[2]
+    if leaf == "weights":
+        return rng.normal(0, (2 / np.prod(shape[:-1])) ** 0.5, shape).astype(np.float32)
+    if leaf == "moving_variance":
+        return rng.uniform(0.8, 1.2, shape).astype(np.float32)
+    if leaf == "gamma":  # small at the end of a residual branch: the sum of many stays bounded
+        return (rng.uniform(0.8, 1.2, shape) * (0.1 if "/conv3/" in name else 1)).astype(np.float32)
+    return rng.normal(0, 0.05, shape).astype(np.float32)
+
+
+@functools.cache
+def own_model(name):
+    """A model of tests/data: as it lies there, or unpacked and filled, once for all runs on this machine."""
+    path = DATA / f"{name}.pb"
+    if path.exists():
+        return path
+    packed = (DATA / f"{name}.pb.xz").read_bytes()
+    rule = Path(__file__).read_bytes()  # how it is filled is written here
+    path = _kept(f"{name}-{zlib.crc32(packed + rule):08x}.pb")
+    if not path.exists():
+        part = path.with_suffix(f".{os.getpid()}.part")
+        part.write_bytes(fill(lzma.decompress(packed)))
+        part.replace(path)
+    return path
+
+
+def _kept(name):
+    folder = Path(tempfile.gettempdir()) / "cvmask-test-graphs"
+    folder.mkdir(exist_ok=True)
+    return folder / name
 
 
 def picture(height, width):

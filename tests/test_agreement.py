@@ -5,20 +5,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
-from graph_builder import EXPORTS, filled, picture
+from graph_builder import DATA, EXPORTS, filled, own_model, picture
 
 from cvmask.graph.convert import convert_with_facts
 from cvmask.graph.split import split
 from cvmask.graph.text import print_text
 from cvmask.graph.wire import read_graph
 
-DATA = Path(__file__).parent / "data"
 NAMES = ["tiny_plain", "tiny_resnet101", "tiny_inception_resnet"]
+VARIANTS = ["tiny_sigmoid", "tiny_combined"]
+DEEP = ["deep_resnet50", "deep_resnet101", "deep_inception_resnet"]
 
 
 def picture_of(name):
@@ -38,15 +37,16 @@ def run(path, text, image, outputs):
     return net.forward(list(outputs))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *VARIANTS, *DEEP])
 def test_converted_graph_agrees_with_tensorflow(name):
     golden, image = np.load(DATA / f"{name}.npz"), picture_of(name)
-    graph, facts = convert_with_facts(read_graph(DATA / f"{name}.pb"))
+    graph, facts = convert_with_facts(read_graph(own_model(name)))
     parts = split(graph)
-    rows, masks = run(DATA / f"{name}.pb", print_text(graph), image, (parts.detections, parts.masks))
+    rows, masks = run(own_model(name), print_text(graph), image, (parts.detections, parts.masks))
     rows = rows[0, 0]
     there = (rows[:, 2] > 0) & (rows[:, 5] > rows[:, 3]) & (rows[:, 6] > rows[:, 4])
-    rows, own = rows[there], masks[np.arange(len(rows)), rows[:, 1].astype(int)][there]
+    index = rows[:, 1].astype(int) if masks.shape[1] > 1 else 0
+    rows, own = rows[there], masks[np.arange(len(rows)), index][there]
     count = len(golden["detection_scores"])
     assert len(rows) == count == facts.max_detections
     assert rows[:, 1].tolist() == (golden["detection_classes"] - 1).tolist()
@@ -55,10 +55,10 @@ def test_converted_graph_agrees_with_tensorflow(name):
     assert np.abs(own - golden["detection_masks"]).max() < 1e-3
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *VARIANTS, *DEEP])
 def test_split_of_a_converted_graph_is_bit_identical_to_the_whole(name):
     image = picture_of(name)
-    path = DATA / f"{name}.pb"
+    path = own_model(name)
     graph, _ = convert_with_facts(read_graph(path))
     parts = split(graph)
     rows, masks = run(path, print_text(graph), image, (parts.detections, parts.masks))
@@ -113,6 +113,14 @@ def test_converted_export_agrees_with_tensorflow(name):
         assert np.abs(own - golden["detection_masks"][there]).max() < 1e-3
 
 
+def test_facts_of_what_a_config_may_choose():
+    sigmoid, combined = (convert_with_facts(read_graph(own_model(name)))[1] for name in VARIANTS)
+    assert (sigmoid.classes, sigmoid.class_agnostic_masks) == (3, True)
+    assert (combined.classes, combined.class_agnostic_masks) == (3, False)
+    for facts in (sigmoid, combined):
+        assert (facts.max_detections, facts.second_stage.iou_threshold) == (10, pytest.approx(0.6))
+
+
 def test_facts_of_the_small_models():
     plain, resnet, inception = (convert_with_facts(read_graph(DATA / f"{name}.pb"))[1] for name in NAMES)
     assert (plain.resizer.kind, plain.resizer.height, plain.resizer.width) == ("fixed_shape", 96, 112)
@@ -132,3 +140,25 @@ def test_facts_of_the_small_models():
             10,
         )
     assert (plain.first_stage.clip_first, resnet.first_stage.clip_first) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "backbone", "first", "second", "release"),
+    [
+        ("deep_resnet50", "ResNet-50", 1 + 3 * (3 + 4 + 6) + 3, 10, 2018),
+        ("deep_resnet101", "ResNet-101", 1 + 3 * (3 + 4 + 23) + 3, 10, 2020),
+        ("deep_inception_resnet", "Inception-ResNet v2", 5 + 7 + 10 * 7 + 4 + 20 * 5, 7 + 10 * 5 + 1, 2018),
+    ],
+)
+def test_deep_models_have_the_layers_of_the_published_ones(name, backbone, first, second, release):
+    """Convolutions up to the feature map, and behind a crop; 244 of Inception-ResNet v2 in all."""
+    graph = read_graph(own_model(name))
+    layers = [node.name.split("/")[0] for node in graph if node.op == "Conv2D"]
+    assert layers.count("FirstStageFeatureExtractor") == first
+    assert layers.count("SecondStageFeatureExtractor") == second
+    assert layers.count("SecondStageFeatureExtractor_1") == second
+    _, facts = convert_with_facts(graph)
+    crop = 17 if "inception" in name else 14
+    assert (facts.backbone, facts.crop_size, facts.anchors.stride) == (backbone, (crop, crop), (8.0, 8.0))
+    spelled = {node.op for node in graph}
+    assert spelled & {"AddV2", "FusedBatchNormV3"} == (set() if release == 2018 else {"AddV2", "FusedBatchNormV3"})

@@ -162,7 +162,7 @@ def test_predict_one_file_for_several_pictures_is_refused(
     scene_png: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cv2.imwrite("b.png", scenes.make_scene(8).image)
-    assert main(["predict", "-m", "shapes", str(scene_png), "b.png", "-o", "one.png"]) == 1
+    assert main(["predict", "-m", "shapes", str(scene_png), "b.png", "-o", "one.png"]) == 2
     assert "give a folder" in capsys.readouterr().err
 
 
@@ -172,6 +172,46 @@ def test_predict_output_in_a_place_that_cannot_be_written(
     Path("file").write_bytes(b"")
     assert main(["predict", "-m", "shapes", str(scene_png), "-o", "file/out"]) == 1
     assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["out.gif", "out.mp4", "out.xyz", "deep/out.avif"])
+def test_predict_output_of_a_format_that_is_not_written_is_one_line_and_code_2(
+    scene_png: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", "-m", "no such model", str(scene_png), "-o", name]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"cvmask: error: {name}: of a picture needed one of .png .jpg")
+    assert len(err.splitlines()) == 1
+    assert os.listdir() == ["scene.png"]
+
+
+@pytest.mark.parametrize("name", ["day.1", "day.2/", "plain"])
+def test_predict_output_that_is_a_folder_by_its_name_or_because_it_is_there(scene_png: Path, name: str) -> None:
+    Path("day.1").mkdir()
+    assert main(["predict", "-m", "shapes", str(scene_png), "-o", name]) == 0
+    assert os.listdir(name) == ["scene.png"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "text", "message"),
+    [
+        (["predict", "--colors"], "1 2\n", "a colour is three numbers"),
+        (["predict", "--colors"], None, "cannot be read"),
+        (["predict", "--labels"], "", "empty"),
+        (["edit", "--effect", "spotlight", "--labels"], None, "cannot be read"),
+        (["predict", "--labels"], "item { name: 'a' }\n", "each item needs an id"),
+    ],
+)
+def test_small_files_are_looked_at_before_the_model(
+    scene_png: Path, flags: list[str], text: str | None, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if text is not None:
+        Path("small.txt").write_text(text)
+    assert main([flags[0], str(scene_png), *flags[1:], "small.txt", "-m", "no such model"]) == 1
+    err = capsys.readouterr().err
+    assert "small.txt: " in err
+    assert message in err
+    assert len(err.splitlines()) == 1
 
 
 @pytest.mark.parametrize("model", ["coco", "coco-resnet50"])

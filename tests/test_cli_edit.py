@@ -92,7 +92,7 @@ def test_edit_wrong_usage_is_code_2(
     [
         (["--effect", "pixelate-objects", "--feather", "3"], 2, "no soft edge"),
         (["--effect", "replace-background", "missing.png"], 1, "missing.png"),
-        (["--effect", "remove-background", "-o", "out.jpg"], 1, "end the name in .png"),
+        (["--effect", "remove-background", "-o", "out.jpg"], 2, "end the name in .png"),
     ],
 )
 def test_edit_that_cannot_be_done_is_one_line(

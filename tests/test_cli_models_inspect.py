@@ -70,3 +70,43 @@ def test_inspect_names_what_a_file_really_is(
 def test_inspect_of_what_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert inspect("nowhere/model.pb") == 1
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("content", [b"one\n\nthree\n", b"", b"\xff\xfe\x00", b"item { id: 0 }"])
+def test_inspect_survives_a_bad_labels_file(
+    model: Path, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (model / "labels.names").write_bytes(content)
+    assert inspect(model) == 1
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "  classes:      8\n" in out
+    assert f"  problem: {model / 'labels.names'}" in out
+    assert out.count("problem:") == 1
+
+
+def test_inspect_tells_what_it_found_before_and_after_a_problem(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = model / "graph.pbtxt"
+    text.write_text(text.read_text().replace('op: "Sigmoid"', 'op: "Sigmoide"'))
+    (model / "labels.names").write_text("one\n")
+    assert inspect(model) == 1
+    out = capsys.readouterr().out
+    assert "masks:        15x15" in out
+    assert "OpenCV:       not known: Sigmoide of 24 kinds of layer" in out
+    assert "note: graph.pbtxt: OpenCV is not known to have a layer for Sigmoide" in out
+    assert "targets:" not in out
+    assert "1 labels for 8 classes" in out
+
+
+def test_inspect_names_targets_from_the_layers(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert inspect(model) == 0
+    clipped = capsys.readouterr().out
+    text = model / "graph.pbtxt"
+    value = 'key: "clip"\n    value {\n      b: '
+    text.write_text(text.read_text().replace(f"{value}true", f"{value}false"))
+    assert inspect(model) == 0
+    free = capsys.readouterr().out
+    assert "opencl-fp16 (anchors clipped by layers of their own)" in clipped
+    assert "targets:      cpu, opencl, opencl-fp16;" in free

@@ -91,8 +91,20 @@ def test_only_bad_videos_fail() -> None:
 def test_one_output_file_for_several_videos_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     write_clip("a.avi")
     write_clip("b.avi")
-    assert main(["predict", "a.avi", "b.avi", "-o", "out.mp4"]) == 1
-    assert "out.mp4 is one file for several sources: give a folder" in capsys.readouterr().err
+    assert main(["predict", "a.avi", "b.avi", "-o", "out.mp4"]) == 2
+    assert "out.mp4 is one file for 2 sources: give a folder" in capsys.readouterr().err
+
+
+def test_an_output_that_is_not_written_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    write_clip("in.avi")
+    assert main(["predict", "in.avi", "-o", "out.gif"]) == 2
+    assert main(["predict", "in.avi", "gone.avi", "-o", "out.mp4"]) == 2
+    assert main(["render", "in.avi", "x.jsonl", "-o", "out.xyz"]) == 2
+    gif, several, xyz = capsys.readouterr().err.splitlines()
+    assert "out.gif: of a video needed one of .mp4 .m4v .mov .mkv .avi .webm .jsonl .png" in gif
+    assert gif.endswith("got .gif")
+    assert "out.mp4 is one file for 2 sources" in several
+    assert xyz.endswith("got .xyz")
 
 
 def test_missing_camera_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "cvmask"
 
 # From the ground floor up, as in the design: a module imports from its own floor or from below.
 FLOORS = (
-    ("errors", "bundled", "home", "files"),
+    ("errors", "bundled", "home", "files", "interrupt"),
     ("frames", "arrays", "rle", "masks", "polygons"),
     ("detections", "bridges"),
     ("graph",),
@@ -26,7 +26,7 @@ FLOORS = (
     ("loading",),
     ("sources",),
     ("sinks",),
-    ("pipeline", "conveyor", "summary", "tracking", "rendering"),
+    ("pipeline", "run", "conveyor", "summary", "tracking", "rendering"),
     ("export",),
     ("serve",),
     ("cli",),

@@ -157,7 +157,10 @@ def test_closing_ends_a_read_that_waits_on_a_pipe() -> None:
 
 
 class MjpegServer(ThreadingHTTPServer):
-    """Streams JPEGs; the script says, for each connection in turn, what happens."""
+    """Streams JPEGs; the script says, for each connection in turn, what happens.
+
+    "asked" sends one for each `asked.release()`.
+    """
 
     daemon_threads = True
 
@@ -166,6 +169,7 @@ class MjpegServer(ThreadingHTTPServer):
         self.script = script
         self.grey = 0
         self.over = threading.Event()
+        self.asked = threading.Semaphore(0)
 
     @property
     def address(self) -> str:
@@ -194,6 +198,9 @@ class MjpegHandler(BaseHTTPRequestHandler):
                 self.server.grey = (self.server.grey + 10) % 250
                 if self.server.over.wait(0.01):
                     return
+                while action == "asked" and not self.server.asked.acquire(timeout=0.1):
+                    if self.server.over.is_set():
+                        return
             if action == "cut":
                 self.send_part(jpeg(250)[:200])
             if action == "stall":
@@ -283,15 +290,25 @@ def test_closing_ends_a_read_that_waits_for_the_server(serve: Any) -> None:
 
 
 def test_newest_frame_of_a_stream_comes_first(serve: Any) -> None:
-    source = open_source(serve().address)
+    server = serve("asked")
+    source = open_source(server.address)
     assert isinstance(source, Newest)
-    for count, frame in enumerate(source):
+    frames = iter(source)
+    assert next(frames).index == 0
+    for times in range(1, 4):
+        for _ in range(5):
+            server.asked.release()
+        # Four of the five have been passed over once the fifth is here.
+        deadline_s = time.monotonic() + 30
+        while source.dropped < 4 * times and time.monotonic() < deadline_s:
+            time.sleep(0.01)
+        before_s = time.monotonic()
+        frame = next(frames)
+        assert frame.index == 5 * times
         assert frame.taken_at_s is not None
-        assert time.monotonic() - frame.taken_at_s < 1
-        time.sleep(0.1)
-        if count == 4:
-            break
-    assert source.dropped > 5
+        assert frame.taken_at_s <= before_s
+        assert source.dropped == 4 * times
+    source.close()
 
 
 def test_password_is_not_shown() -> None:

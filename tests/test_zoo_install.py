@@ -8,7 +8,6 @@ import sys
 import tempfile
 import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from zoo_server import (
@@ -358,59 +357,3 @@ def test_download_after_a_killed_process_goes_on(server, home):
         f"models/{NAME}/{GRAPH_FILE}",
         f"models/{NAME}/{CONFIG_FILE}",
     ]
-
-
-class ProxyHandler(BaseHTTPRequestHandler):
-    """An HTTP proxy that knows one host, which no name server knows."""
-
-    def do_GET(self):
-        self.server.asked.append((self.path, self.headers.get("Proxy-Authorization")))
-        if self.server.login and not self.headers.get("Proxy-Authorization"):
-            self.send_error(407)
-            return
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(ARCHIVE)))
-        self.end_headers()
-        self.wfile.write(ARCHIVE)
-
-    def log_message(self, format, *args):
-        """Stay quiet."""
-
-
-@pytest.fixture
-def proxy(home):
-    with ThreadingHTTPServer(("127.0.0.1", 0), ProxyHandler) as proxy:
-        proxy.asked, proxy.login = [], False
-        thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        thread.start()
-        try:
-            yield proxy
-        finally:
-            proxy.shutdown()
-            thread.join()
-
-
-@pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy"])
-def test_download_goes_through_the_proxy(proxy, monkeypatch, variable):
-    monkeypatch.setenv(variable, f"http://127.0.0.1:{proxy.server_address[1]}")
-    zoo.download(NAME)
-    assert proxy.asked == [(f"{table.ORIGIN}/{STEM}.tar.gz", None)]
-
-
-def test_download_logs_in_at_the_proxy(proxy, monkeypatch):
-    proxy.login = True
-    address = f"127.0.0.1:{proxy.server_address[1]}"
-    monkeypatch.setenv("HTTP_PROXY", f"http://{address}")
-    with pytest.raises(ModelError, match="the proxy wants a login"):
-        zoo.download(NAME)
-    monkeypatch.setenv("HTTP_PROXY", f"http://me:secret@{address}")
-    zoo.download(NAME)
-    assert proxy.asked[-1][1] == "Basic bWU6c2VjcmV0"
-
-
-def test_download_of_no_proxy_hosts_goes_straight(proxy, server, monkeypatch):
-    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.server_address[1]}")
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    zoo.download(NAME)
-    assert proxy.asked == []
-    assert len(server.requests) == 1

@@ -71,8 +71,11 @@ class Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def serving(files: dict[str, bytes]) -> Iterator[Server]:
+def serving(
+    files: dict[str, bytes], prepare: Callable[[Server], None] = lambda server: None
+) -> Iterator[Server]:
     with Server(files) as server:
+        prepare(server)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         thread.start()
         try:

@@ -12,8 +12,10 @@ from typing import Callable
 
 from cvmask.cli import options
 from cvmask.cli.frame_progress import FrameProgress
+from cvmask.cli.heard import read_and_tell
 from cvmask.cli.inputs import Input, expand
 from cvmask.cli.outputs import Outputs
+from cvmask.cli.place import check_place, place_of
 from cvmask.cli.stream_options import add_stream_options
 from cvmask.cli.streams import run_stream
 from cvmask.cli.task import StreamKeeper, Task
@@ -22,7 +24,6 @@ from cvmask.errors import CvmaskError, SinkError
 from cvmask.export.record import Record
 from cvmask.runtime.model import MaskRCNN
 from cvmask.sinks import Window
-from cvmask.sources import Images
 
 MakeTask = Callable[[MaskRCNN, Sequence[Input]], Task]
 
@@ -35,7 +36,7 @@ def add_source_options(parser: argparse.ArgumentParser) -> argparse.Action:
         metavar="SOURCE",
         help="a picture, a folder, a pattern in quotes, a video, a camera (0, 1), an address, or -",
     )
-    parser.add_argument("-o", "--output", metavar="OUT", type=Path,
+    parser.add_argument("-o", "--output", metavar="OUT", type=place_of,
                         help="a folder, or a file for a single source (default: the folder cvmask_out)")  # fmt: skip
     parser.add_argument(
         "--show", action="store_true", help="show each result in a window: q ends, s saves, any other key goes on"
@@ -59,6 +60,10 @@ def run(args: argparse.Namespace, make_task: MakeTask, alpha: bool = False) -> i
         print(f"cvmask: {failure}", file=sys.stderr)
     if not inputs:
         return 1
+    # Whatever is wrong with the wishes is said before a large model is loaded.
+    if args.output is not None:
+        check_place(args.output, len(inputs) + len(failures), inputs[0].stream, alpha)
+    options.check_texts(args)
     pictures = [one for one in inputs if not one.stream]
     outputs = Outputs(args.output, [one.path for one in pictures], alpha) if pictures else None
     model = options.load_model(args)
@@ -69,19 +74,19 @@ def run(args: argparse.Namespace, make_task: MakeTask, alpha: bool = False) -> i
             failures += unread
         for one in inputs:
             if one.stream:
-                failed = _run_stream(one, args, model, task, alone=len(inputs) == 1)
+                failed = _run_stream(one, args, model, task)
                 done, failures = done + (not failed), failures + failed
     if task.closing:
         print(task.closing)
     return 0 if not failures else (3 if done else 1)
 
 
-def _run_stream(one: Input, args: argparse.Namespace, model: MaskRCNN, task: Task, alone: bool) -> list[str]:
+def _run_stream(one: Input, args: argparse.Namespace, model: MaskRCNN, task: Task) -> list[str]:
     """Go through a video or stream; a list of one failure, which has been told, or of none."""
     if task.stream_note:
         print(f"cvmask: {one.name}: {task.stream_note}", file=sys.stderr)
     try:
-        run_stream(one.path, args, model, task.paint_frame, StreamKeeper(task, one.name), alone)
+        run_stream(one.path, args, model, task.paint_frame, StreamKeeper(task, one.name))
     except CvmaskError as error:
         print(f"cvmask: {error}", file=sys.stderr)
         return [str(error)]
@@ -96,14 +101,7 @@ def _run_pictures(
     names = {one.path: one.name for one in inputs}
     done, failures = 0, list[str]()
     with FrameProgress(len(inputs)) as progress:
-
-        def fail(error: Exception) -> None:
-            failures.append(str(error))
-            progress.say(f"cvmask: {error}", error=True)
-
-        for frame in Images(list(names), on_error=fail):
-            for warning in frame.warnings:
-                progress.say(f"cvmask: warning: {frame.name}: {warning}", error=True)
+        for frame in read_and_tell(list(names), failures, progress):
             began = time.perf_counter()
             detections = model.detect(frame.image)
             spent_ms = 1000 * (time.perf_counter() - began)

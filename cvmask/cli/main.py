@@ -16,9 +16,10 @@ from cvmask.cli import benchmark, demo, doctor, edit, models, predict, render, s
 from cvmask.cli.options import UsageError
 from cvmask.cli.signals import terminated_as_interrupted
 from cvmask.errors import CvmaskError
+from cvmask.interrupt import INTERRUPTED, raise_as_usual
 from cvmask.runtime.net import reason
 
-DONE, FAILED, WRONG_USAGE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
+DONE, FAILED, WRONG_USAGE, SOME_FAILED = 0, 1, 2, 3
 VERBS: tuple[ModuleType, ...] = (predict, edit, render, serve, demo, models, doctor, benchmark)
 
 EXAMPLES = """\
@@ -63,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     verb = next(v for v in VERBS if v.__name__.rsplit(".", 1)[-1] == args.verb)
     try:
+        raise_as_usual()
         with terminated_as_interrupted():
             return int(verb.run(args))
     except CvmaskError as error:

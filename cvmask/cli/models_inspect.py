@@ -8,13 +8,16 @@ from collections.abc import Iterator
 import cv2
 
 from cvmask import zoo
-from cvmask.errors import ModelError
-from cvmask.graph.check import Report, check, label_problems
-from cvmask.graph.facts import GraphFacts, Resizer
+from cvmask.errors import CvmaskError, ModelError
+from cvmask.graph.check import Inspection, check, label_problems
+from cvmask.graph.facts import GraphFacts, ResizerFacts
 from cvmask.graph.folder import model_files
 from cvmask.graph.kinds import identify
+from cvmask.graph.nodes import Graph
+from cvmask.graph.support import OPENCV_VERSIONS, has_clipped_anchors, unread
 from cvmask.label_map import read_label_map
 from cvmask.palette import read_labels
+from cvmask.runtime.targets import SELF_BUILT, is_built
 
 
 def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -45,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
-def _facts(report: Report) -> Iterator[tuple[str, str]]:
+def _facts(report: Inspection) -> Iterator[tuple[str, str]]:
     files, facts = report.files, report.facts
     yield "text graph", str(files.text) if files.text else "made from the graph"
     yield "labels", str(files.labels) if files.labels else "none beside it"
@@ -53,9 +56,22 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
         yield "classes", str(report.classes)
     if facts is not None:
         yield from _graph_facts(facts)
-    if report.text is not None and not report.problems:
-        yield "OpenCV", f"4.8 to 5.0 (here {cv2.__version__})"
-        yield "targets", "cpu, opencl; cuda and vulkan where OpenCV was built with them"
+    if report.text is not None:
+        yield from _support_facts(report.text)
+
+
+def _support_facts(text: Graph) -> Iterator[tuple[str, str]]:
+    """What takes the model, from the layers in its text graph."""
+    kinds, lacking = {node.op for node in text}, {node.op for node in unread(text)}
+    if lacking:
+        yield "OpenCV", f"not known: {', '.join(sorted(lacking))} of {len(kinds)} kinds of layer"
+        return
+    yield "OpenCV", f"{OPENCV_VERSIONS}, which read all of its {len(kinds)} kinds of layer (here {cv2.__version__})"
+    clipped = " (anchors clipped by layers of their own)" if has_clipped_anchors(text) else ""
+    own = [name for name in SELF_BUILT if is_built(name)]
+    missing = ", ".join(name for name in SELF_BUILT if name not in own)
+    built = f"; {missing} with an OpenCV that was built for it" if missing else ""
+    yield "targets", f"{', '.join(['cpu', 'opencl', 'opencl-fp16', *own])}{clipped}{built}"
 
 
 def _graph_facts(facts: GraphFacts) -> Iterator[tuple[str, str]]:
@@ -69,7 +85,7 @@ def _graph_facts(facts: GraphFacts) -> Iterator[tuple[str, str]]:
     yield "outputs", ", ".join(facts.outputs)
 
 
-def _resizer_text(resizer: Resizer) -> str:
+def _resizer_text(resizer: ResizerFacts) -> str:
     if resizer.kind == "keep_aspect_ratio":
         return f"short side {resizer.min_dimension}, long side at most {resizer.max_dimension}"
     if resizer.kind == "fixed_shape":
@@ -77,7 +93,14 @@ def _resizer_text(resizer: Resizer) -> str:
     return "none: pictures as they are"
 
 
-def _label_problems(report: Report) -> list[str]:
+def _label_problems(report: Inspection) -> list[str]:
+    try:
+        return _label_count_problems(report)
+    except (CvmaskError, OSError) as error:  # one bad file does not hide what is known of the others
+        return [str(error)]
+
+
+def _label_count_problems(report: Inspection) -> list[str]:
     labels, classes = report.files.labels, report.classes
     if labels is None or classes is None:
         return []

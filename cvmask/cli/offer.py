@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from cvmask import zoo
-from cvmask.cli.progress import DownloadProgress
+from cvmask.cli.download_progress import DownloadProgress
 from cvmask.errors import ModelError
 from cvmask.zoo.disk import size_text
 from cvmask.zoo.store import missing_text

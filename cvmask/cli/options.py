@@ -58,6 +58,14 @@ def add_drawing_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--no-labels", action="store_true", help="leave out the names and scores")
 
 
+def check_texts(args: argparse.Namespace) -> None:
+    """Read the small files that the flags name; CvmaskError says what is wrong with one."""
+    if getattr(args, "colors", None) is not None:
+        read_colors(args.colors)
+    if args.labels is not None:
+        loading.read_names(args.labels)
+
+
 def load_model(args: argparse.Namespace) -> MaskRCNN:
     """Load the model that the flags describe; offers to download a known one that is not at hand."""
     if args.model in KNOWN_MODELS:

@@ -10,12 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from cvmask.cli.place import ALPHA_SUFFIXES, DEFAULT_FOLDER, PICTURE_SUFFIXES, Place
 from cvmask.errors import SinkError
 from cvmask.files import write_whole
-
-DEFAULT_FOLDER = Path("cvmask_out")
-WRITABLE = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
-WITH_ALPHA = frozenset({".png", ".webp", ".tif", ".tiff"})
 
 
 class Outputs:
@@ -23,9 +20,9 @@ class Outputs:
 
     Parameters
     ----------
-    output
-        A file ending in a picture format, for a single source; otherwise a folder, made if missing.
-        None: the folder ``cvmask_out`` here.
+    place
+        A file, for a single source, or a folder, made if missing; `check_place` has seen it. None: the
+        folder ``cvmask_out`` here.
     sources
         All that will be written. Two of the same name get "_2", "_3" and so on.
     alpha
@@ -34,24 +31,16 @@ class Outputs:
     Raises
     ------
     SinkError
-        If a file is given for several sources, an output would replace its source, or the format of
-        the file has no transparency.
+        If an output would replace its source.
     """
 
-    def __init__(self, output: Path | None, sources: Sequence[str], alpha: bool = False) -> None:
-        folder = DEFAULT_FOLDER if output is None else output
-        one_file = output is not None and output.suffix.lower() in WRITABLE and not output.is_dir()
-        if one_file and len(sources) > 1:
-            raise SinkError(f"{output} is one file for {len(sources)} pictures: give a folder")
-        if folder.exists() and not folder.is_dir() and not one_file:
-            raise SinkError(f"{folder} is not a folder: end the name in .png or .jpg for a single picture")
-        if alpha and one_file and folder.suffix.lower() not in WITH_ALPHA:
-            raise SinkError(f"{folder}: {folder.suffix} has no transparency: end the name in .png")
-        self._suffixes = WITH_ALPHA if alpha else WRITABLE
+    def __init__(self, place: Place | None, sources: Sequence[str], alpha: bool = False) -> None:
+        target, one_file = place or Place(DEFAULT_FOLDER)
+        self._suffixes = ALPHA_SUFFIXES if alpha else PICTURE_SUFFIXES
         self._pictures: dict[str, Path] = {}
         taken: set[str] = set()
         for source in sources:
-            path = folder if one_file else folder / self._free_name(Path(source), taken)
+            path = target if one_file else target / self._free_name(Path(source), taken)
             if path.exists() and os.path.exists(source) and os.path.samefile(path, source):
                 raise SinkError(f"{path} would replace its source: give another folder with -o")
             self._pictures[source] = path
@@ -86,10 +75,3 @@ class Outputs:
             stem = f"{source.stem}_{number}"
         taken.add(stem.casefold())
         return stem + suffix
-
-
-def folder_of(output: Path | None) -> Path:
-    """Give the folder for what belongs to no single source: -o, or where the file that it names lies."""
-    if output is None:
-        return DEFAULT_FOLDER
-    return output.parent if output.suffix and not output.is_dir() else output

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from cvmask.cli import loop, options
 from cvmask.cli.inputs import Input
-from cvmask.cli.outputs import Outputs, folder_of
+from cvmask.cli.outputs import Outputs
+from cvmask.cli.place import DEFAULT_FOLDER
 from cvmask.cli.task import Task
 from cvmask.detections import Detections
 from cvmask.draw import draw
@@ -70,7 +71,7 @@ class Annotate(Task):
         self._saver: Saver | None = None
         if args.save:
             check_names([one.name for one in inputs], args.save)
-            folder = folder_of(args.output)
+            folder = args.output.folder if args.output else DEFAULT_FOLDER
             settings = Settings(folder, model.labels, self._style["colors"], model.settings.mask_threshold)
             self._saver = Saver(args.save, settings)
             self.closing = f"{', '.join(args.save)}: in {folder}"

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cvmask.cli import options
+from cvmask.cli.place import check_place, place_of
 from cvmask.cli.stream_progress import StreamProgress
+from cvmask.detections import Detections
 from cvmask.palette import read_labels
 from cvmask.rendering import render
+from cvmask.sinks import Sink
+from cvmask.sources import Frame, open_source
 
 EPILOG = """\
 examples:
@@ -39,16 +47,17 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb and give its exit code."""
+    check_place(place_of(args.output), sources=1, stream=True)
     style = options.drawing_style(args, args.mask_threshold)
     if args.labels is not None:
         style["labels"] = read_labels(args.labels)
     classes = None if args.classes is None else [name for name in args.classes.split(",") if name.strip()]
-    with StreamProgress() as progress:
-        progress.begin(args.source, None)
+    with StreamProgress() as progress, open_source(args.source, on_message=progress.warn) as source:
+        progress.begin(source.name, source.length)
         summary = render(
-            args.source,
+            source,
             args.detections,
-            [args.output],
+            [args.output, Counting(progress)],
             score_threshold=args.score_threshold,
             classes=classes,
             style=style,
@@ -56,3 +65,21 @@ def run(args: argparse.Namespace) -> int:
         )
         progress.end(summary, [args.output])
     return 0
+
+
+class Counting(Sink):
+    """Counts the frames that are drawn."""
+
+    name = "progress"
+
+    def __init__(self, progress: StreamProgress) -> None:
+        self._progress = progress
+
+    def write(
+        self, image: NDArray[np.uint8], frame: Frame | None = None, detections: Detections | None = None
+    ) -> None:
+        """Count one."""
+        self._progress.advance(Counter(objects=len(detections or ())))
+
+    def close(self) -> None:
+        """Do nothing."""

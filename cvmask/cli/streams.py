@@ -8,11 +8,12 @@ from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
-from cvmask.cli.outputs import DEFAULT_FOLDER
+from cvmask.cli.place import DEFAULT_FOLDER, Place
 from cvmask.cli.stream_options import source_options
 from cvmask.cli.stream_progress import StreamProgress
 from cvmask.errors import SinkError
-from cvmask.pipeline import Paint, annotate
+from cvmask.pipeline import annotate
+from cvmask.run import Paint
 from cvmask.runtime.model import MaskRCNN
 from cvmask.sinks import Sink, Window, open_sink
 from cvmask.sources import Source, open_source
@@ -30,21 +31,17 @@ def is_file(place: str) -> bool:
     return not (place == "-" or place.isdigit() or "://" in place or place.startswith("/dev/video"))
 
 
-def run_stream(
-    place: str, args: argparse.Namespace, model: MaskRCNN, paint: Paint, keeper: Sink, alone: bool
-) -> None:
+def run_stream(place: str, args: argparse.Namespace, model: MaskRCNN, paint: Paint, keeper: Sink) -> None:
     """Paint every frame of one source and write the results; CvmaskError if that fails.
 
     Parameters
     ----------
     keeper
         Takes each result besides the outputs that are named here.
-    alone
-        Whether it is the only source, so that ``-o`` may name a file.
     """
     with StreamProgress() as progress, ExitStack() as stack:
         source = stack.enter_context(open_source(place, on_message=progress.warn, **source_options(args)))
-        outputs = _outputs(source, place, args, alone)
+        outputs = _outputs(source, place, args)
         sinks: list[Sink | str] = list(outputs)
         if args.show:
             sinks += _window(progress)
@@ -63,17 +60,12 @@ def run_stream(
             progress.end(run.summary, outputs)
 
 
-def _outputs(source: Source, place: str, args: argparse.Namespace, alone: bool) -> list[str]:
+def _outputs(source: Source, place: str, args: argparse.Namespace) -> list[str]:
     """Name the files: what -o says, a video, JSON lines beside it."""
-    target: Path | None = args.output
-    if target is None and source.live and args.show:
+    if args.output is None and source.live and args.show:
         return []
-    if target is not None and target.suffix and not target.is_dir():
-        if not alone:
-            raise SinkError(f"{target} is one file for several sources: give a folder")
-        main = target
-    else:
-        main = (DEFAULT_FOLDER if target is None else target) / f"{stem_of(place)}.mp4"
+    target, one_file = args.output or Place(DEFAULT_FOLDER)
+    main = target if one_file else target / f"{stem_of(place)}.mp4"
     lines = main.with_suffix(".jsonl")
     return [str(main)] + ([str(lines)] if args.save_json and lines != main else [])
 

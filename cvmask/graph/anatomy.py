@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from cvmask.errors import ModelError
 from cvmask.graph.flow import Flow, Ref
+from cvmask.graph.kinds import FASTER_RCNN, ONE_STAGE
 from cvmask.graph.nodes import Graph, Node
+from cvmask.graph.tensors import STRING
 
 # Ops that move values without changing them; the data come in first.
 LAYOUT = (
@@ -25,6 +27,16 @@ LAYOUT = (
     "Pad",
     "PadV2",
     "Cast",
+)
+_CALLS = (
+    "While",
+    "StatelessWhile",
+    "If",
+    "StatelessIf",
+    "Case",
+    "StatelessCase",
+    "PartitionedCall",
+    "StatefulPartitionedCall",
 )
 OUTPUTS = ("detection_boxes", "detection_scores", "detection_classes", "num_detections", "detection_masks")
 
@@ -73,6 +85,7 @@ def dissect(graph: Graph) -> Anatomy:
         If it is something else; the message says what was found.
     """
     first_crop, mask_crop = _crops(graph)
+    _check_loops(graph)
     flow = Flow(graph)
     features = flow.inputs(first_crop)[0]
     if flow.inputs(mask_crop)[0] != features:
@@ -94,35 +107,51 @@ def dissect(graph: Graph) -> Anatomy:
     )
 
 
+def _check_loops(graph: Graph) -> None:
+    """Loops and branches have to be spelled node by node, as TensorFlow 1 does."""
+    before = graph.ancestors(["detection_masks", "detection_boxes"])
+    found = next((node for node in graph if node.op in _CALLS and node.name in before), None)
+    if found is not None:
+        raise ModelError(
+            f"{graph.origin}: {found.name} is a {found.op}, a loop or branch of TensorFlow 2; "
+            "export it again after tf.compat.v1.disable_v2_behavior()"
+        )
+
+
 def _crops(graph: Graph) -> tuple[Node, Node]:
     """The crops of the second stage and of the mask head."""
     if "detection_masks" not in graph or "detection_boxes" not in graph:
-        raise ModelError(f"{graph.origin}: not an Object Detection API Mask R-CNN: {what_is(graph)}")
+        raise ModelError(f"{graph.origin}: not an Object Detection API Mask R-CNN: {_what_is(graph)}")
     before = graph.ancestors(["detection_masks"])
     crops = [node for node in graph if node.op == "CropAndResize" and node.name in before]
     if len(crops) < 2:
-        raise ModelError(f"{graph.origin}: not a two-stage Mask R-CNN: {what_is(graph)}")
+        raise ModelError(f"{graph.origin}: not a two-stage Mask R-CNN: {_what_is(graph)}")
     depth = {c.name: sum(o.name in graph.ancestors([c.name]) for o in crops) for c in crops}
     crops.sort(key=lambda node: depth[node.name])
     return crops[0], crops[-1]
 
 
-def what_is(graph: Graph) -> str:
-    """What kind of network this looks like, in words."""
+def _what_is(graph: Graph) -> str:
+    """What kind of network this frozen graph looks like, in words."""
     ops = Counter(node.op for node in graph)
     found = [name for name in OUTPUTS if name in graph]
     if "raw_detection_boxes" in graph and not found:
         found = ["raw_detection_boxes"]
     if found and ops["CropAndResize"]:
-        return "a Faster R-CNN (it gives boxes and no masks)"
+        return FASTER_RCNN
     if found:
-        return "a one-stage detector such as SSD (it gives boxes and no masks)"
+        return ONE_STAGE
     ends = [node.name for node in graph if node.name not in graph.consumers()]
     return f"a graph of {len(graph)} nodes that ends in {', '.join(ends[:3])}, needed detection_masks"
 
 
 def _image(graph: Graph, before: set[str]) -> Node:
     found = [node for node in graph if node.op == "Placeholder" and node.name in before]
+    texts = [node.name for node in found if node.get("dtype", "type") == STRING]
+    if texts:
+        raise ModelError(
+            f"{graph.origin}: reads encoded pictures ({texts[0]}); export it with --input_type image_tensor"
+        )
     if len(found) != 1:
         names = [node.name for node in found]
         raise ModelError(f"{graph.origin}: needed one input for the picture, got {names}")
@@ -155,26 +184,29 @@ def _stage(flow: Flow, crop: Node | None, scope: set[str]) -> Stage:
 
 def back(flow: Flow, ref: Ref, through: tuple[str, ...] = ()) -> Ref:
     """The output that `ref` shows in another layout."""
-    ref = flow.origin(ref)
-    while True:
+    passing = (*through, "ConcatV2", "Concat", "Pack", "Split", "SplitV")
+
+    def step(ref: Ref) -> Ref | None:
         node = flow.node(ref)
-        inputs = [other for other in flow.inputs(node) if flow.varies(other)]
         if node.op in LAYOUT:
-            ref = flow.inputs(node)[0]
-        elif (node.op in through and len(inputs) == 1) or (
-            node.op in ("ConcatV2", "Concat", "Pack", "Split", "SplitV") and len(inputs) == 1
-        ):
-            ref = inputs[0]
-        else:
-            return ref
+            return flow.inputs(node)[0]
+        inputs = [other for other in flow.inputs(node) if flow.varies(other)]
+        return inputs[0] if node.op in passing and len(inputs) == 1 else None
+
+    return flow.follow(flow.origin(ref), step)
 
 
 def _code(flow: Flow, exp: Node) -> Ref:
     """What an exponential of the box decoder reads, its scale left out."""
-    ref = flow.inputs(exp)[0]
-    while flow.node(ref).op in ("RealDiv", "Mul"):
-        ref = next((other for other in flow.inputs(flow.node(ref)) if flow.varies(other)), ref)
-    return ref
+    return flow.follow(flow.inputs(exp)[0], lambda ref: _unscaled(flow, ref))
+
+
+def _unscaled(flow: Flow, ref: Ref) -> Ref | None:
+    """What is scaled here, None where nothing is."""
+    node = flow.node(ref)
+    if node.op not in ("RealDiv", "Mul"):
+        return None
+    return next((other for other in flow.inputs(node) if flow.varies(other)), None)
 
 
 def _decodes(flow: Flow, exp: Node) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 from cvmask.errors import CvmaskError, ModelError, SinkError
 from cvmask.files import write_whole
 from cvmask.graph.convert import convert_with_facts
-from cvmask.graph.facts import Anchors, GraphFacts, Resizer, Suppression
+from cvmask.graph.facts import Anchors, GraphFacts, ResizerFacts, Suppression
 from cvmask.graph.files import open_regular
 from cvmask.graph.folder import CACHED
 from cvmask.graph.nodes import Graph
@@ -22,8 +22,9 @@ from cvmask.graph.text import parse_text, print_text
 from cvmask.graph.wire import read_graph
 from cvmask.home import cache_home
 
-_VERSION = 1  # of what convert makes: a higher number leaves older files unused
+_VERSION = 2  # of what convert makes: a higher number leaves older files unused
 _CHUNK = 1 << 22
+_MAX_BYTES = 64 << 20  # a text graph has no weights
 
 
 def converted(path: str | os.PathLike[str]) -> tuple[Graph, GraphFacts]:
@@ -76,7 +77,8 @@ def _header(key: str, facts: GraphFacts) -> str:
 def _load(path: Path, key: str) -> tuple[Graph, GraphFacts] | None:
     """What a cache file holds; None where there is none, or where it is of another graph or damaged."""
     try:
-        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+        with open_regular(path) as file:
+            text = file.read(_MAX_BYTES).decode("utf-8", "surrogateescape")
         first, second, _ = text.split("\n", 2)
         if first != f"# cvmask {_VERSION} {key}":
             return None
@@ -94,7 +96,7 @@ def facts_from(data: dict[str, Any]) -> GraphFacts:
         key: tuple(v) if isinstance(v, list) else v for key, v in data["anchors"].items()
     }
     plain.update(
-        resizer=Resizer(**data["resizer"]),
+        resizer=ResizerFacts(**data["resizer"]),
         anchors=Anchors(**anchors),
         first_stage=Suppression(**data["first_stage"]),
         second_stage=Suppression(**data["second_stage"]),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from cvmask.errors import ModelError
 from cvmask.graph.cache import converted
@@ -14,17 +15,20 @@ from cvmask.graph.constants import stripped
 from cvmask.graph.describe import describe
 from cvmask.graph.facts import GraphFacts
 from cvmask.graph.folder import ModelFiles
+from cvmask.graph.guard import understood
 from cvmask.graph.kinds import identify
 from cvmask.graph.nodes import Graph
 from cvmask.graph.split import final_detections, split
+from cvmask.graph.support import support_notes
 from cvmask.graph.text import read_text
 from cvmask.graph.wire import read_graph
 
+T = TypeVar("T")
 _NEEDED_TIMES = 3  # the file, its parsed form and the layers' own copies, all at once while loading
 
 
 @dataclass(frozen=True)
-class Report:
+class Inspection:
     """What `check` found: the text graph to run, the facts where they could be read, and every problem."""
 
     files: ModelFiles
@@ -40,72 +44,106 @@ class Report:
             raise ModelError(self.problems[0])
 
 
-def check(files: ModelFiles, label_count: int | None = None) -> Report:
+def check(files: ModelFiles, label_count: int | None = None) -> Inspection:
     """Look at the files of a model, and say everything that would keep them from working.
 
-    Never raises: what cannot be read is a problem in the report.
+    Never raises: what cannot be read is a problem in the report, and the rest is looked at all the same.
     """
-    problems: list[str] = []
-    notes: list[str] = []
-    text, facts = _graphs(files, problems, notes)
+    look = _Look(files)
+    text, facts = look.converted() if files.text is None else look.own_text()
     classes = facts.classes if facts else _classes(text)
     if classes is not None and label_count is not None:
-        problems += label_problems(label_count, classes)
+        look.problems += label_problems(label_count, classes)
     if files.config is not None and facts is not None:
+        look.compare_config(files.config, facts)
+    return Inspection(files, text, facts, classes, tuple(look.problems), tuple(look.notes))
+
+
+class _Look:
+    """Looks at one file after the other, and collects what is wrong with each."""
+
+    def __init__(self, files: ModelFiles) -> None:
+        self.files = files
+        self.problems: list[str] = []
+        self.notes: list[str] = []
+        self._kinds_fit = self._try(_check_kinds, files) is not None
+        self.frozen = self._try(read_graph, files.graph) if self._kinds_fit else None
+        if self.frozen is not None:
+            self.problems += self._try(memory_problems, files.graph) or []
+            self.problems += self._try(weight_problems, self.frozen) or []
+
+    def converted(self) -> tuple[Graph | None, GraphFacts | None]:
+        """The text graph that is made from the frozen graph, and the facts; those alone where it cannot be."""
+        if self.frozen is None:
+            return None, None
+        return self._try(converted, self.files.graph) or (None, self._facts([]))
+
+    def own_text(self) -> tuple[Graph | None, GraphFacts | None]:
+        """The text graph that came with the model, held against its frozen graph, and the facts."""
+        found: list[str] = []
+        facts = self._facts(found)
+        text = self._try(read_text, self.files.text) if self._kinds_fit else None
+        if text is None:
+            return None, facts
+        if self.frozen is not None:
+            self.problems += self._try(mismatches, self.frozen, text, facts is not None) or []
+        self.notes += support_notes(text)
+        if self._try(split, text) is None:
+            return None, facts
+        self.notes += [
+            f"the text graph is used as it is, the frozen graph was not understood: {why}" for why in found
+        ]
+        return text, facts
+
+    def compare_config(self, config: Path, facts: GraphFacts) -> None:
+        """Note where the config and the graph disagree; a config that cannot be read is no more than a note."""
+        found: list[str] = []
+        self.notes += self._try(lambda: disagreements(facts, read_config(config)), into=found) or found
+
+    def _facts(self, problems: list[str]) -> GraphFacts | None:
+        return self._try(describe, self.frozen, into=problems) if self.frozen is not None else None
+
+    def _try(self, function: Callable[..., T], *args: object, into: list[str] | None = None) -> T | None:
+        """What a function gives; None where it raises, and then the reason is among the problems."""
+        problems = self.problems if into is None else into
+        # Of a frozen graph `describe` and `convert` say so themselves: here it is the text graph or the config.
+        where = str(self.files.text or self.files.config or self.files.graph)
         try:
-            notes += disagreements(facts, read_config(files.config))
+            with understood(where, "leave it out, or take the one that was made for this model"):
+                return function(*args)
         except ModelError as error:
-            notes.append(str(error))
-    return Report(files, text, facts, classes, tuple(problems), tuple(notes))
+            problems.append(str(error))
+        except OSError as error:
+            problems.append(f"{error.filename or self.files.graph}: cannot be read: {error.strerror or error}")
+        return None
 
 
-def _graphs(
-    files: ModelFiles, problems: list[str], notes: list[str]
-) -> tuple[Graph | None, GraphFacts | None]:
-    """The text graph and the facts; what goes wrong is appended."""
-    try:
-        _check_kinds(files)
-        frozen = read_graph(files.graph)
-        problems += [*memory_problems(files.graph), *weight_problems(frozen)]
-        if files.text is None:
-            return converted(files.graph)
-        text = read_text(files.text)
-        problems += mismatches(frozen, text)
-        split(text)
-    except ModelError as error:
-        problems.append(str(error))
-        return None, None
-    try:
-        return text, describe(frozen)
-    except ModelError as error:
-        notes.append(f"the text graph is used as it is, the frozen graph was not understood: {error}")
-        return text, None
-
-
-def _check_kinds(files: ModelFiles) -> None:
+def _check_kinds(files: ModelFiles) -> bool:
     kind = identify(files.graph)
     other = identify(files.text) if files.text is not None else None
     if kind.name == "text" and other is not None and other.name == "graph":
-        raise ModelError(f"{files.graph} and {files.text} are swapped: the first is the text graph")
+        raise ModelError(f"{files.graph} and {files.text} are swapped: the first is the text graph; exchange them")
     for found, needed in ((kind, "graph"), (other, "text")):
         if found is None or found.name == needed:
             continue
         what = "a binary frozen graph" if needed == "graph" else "a text graph (.pbtxt)"
         raise ModelError(found.problem or f"{found.path}: needed {what}, got a {found.name} file")
+    return True
 
 
-def mismatches(frozen: Graph, text: Graph) -> list[str]:
-    """What a text graph reads that its frozen graph does not hold."""
+def mismatches(frozen: Graph, text: Graph, can_convert: bool = True) -> list[str]:
+    """What a text graph reads that its frozen graph does not hold; the cure depends on what can be made."""
+    cure = "leave it out, and a fitting one is made from the graph" if can_convert else "find the one made for it"
     readable = (node for node in text if node.op != "Const")
     missing = [
         name for node in readable for name in node.sources() if name not in text and not _holds(frozen, name)
     ]
     if not missing:
-        return _class_mismatch(frozen, text)
+        return _class_mismatch(frozen, text, cure)
     total = len(set(missing))
     return [
         f"{text.origin} is of another model than {frozen.origin}: it reads {total} constants that the graph "
-        f"does not hold, {missing[0]} for one; leave it out, and a fitting one is made from the graph"
+        f"does not hold, {missing[0]} for one; {cure}"
     ]
 
 
@@ -113,7 +151,7 @@ def _holds(frozen: Graph, name: str) -> bool:
     return name in frozen and frozen[name].op in ("Const", "Identity")
 
 
-def _class_mismatch(frozen: Graph, text: Graph) -> list[str]:
+def _class_mismatch(frozen: Graph, text: Graph, cure: str) -> list[str]:
     classes = _classes(text)
     sizes = [
         frozen[name].get("value", "tensor").size
@@ -125,8 +163,7 @@ def _class_mismatch(frozen: Graph, text: Graph) -> list[str]:
     if classes is None or not sizes or classes + 1 in sizes or classes in sizes:
         return []
     return [
-        f"{text.origin} is made for {classes} classes, {frozen.origin} has {max(sizes) - 1}: "
-        "leave it out, and a fitting one is made from the graph"
+        f"{text.origin} is made for {classes} classes, {frozen.origin} has {max(sizes) - 1}: {cure}"
     ]
 
 
@@ -146,7 +183,8 @@ def label_problems(labels: int, classes: int) -> list[str]:
     problem = f"{labels} labels for {classes} classes"
     if (labels, classes) == (80, 90):
         return [
-            f"{problem}: COCO's list without its gaps, names are off by up to ten; use mscoco_labels.names"
+            f"{problem}: COCO's list without its gaps, names are off by up to ten; "
+            "leave the labels out, and COCO's own 90 names are used"
         ]
     if labels == classes + 1:
         return [f"{problem}: class ids are off by one; take the background out of the list"]
@@ -158,7 +196,10 @@ def weight_problems(frozen: Graph) -> list[str]:
     empty = stripped(frozen)
     if not empty:
         return []
-    return [f"{frozen.origin}: its weights were stripped: {len(empty)} layers have none, {empty[0]} for one"]
+    return [
+        f"{frozen.origin}: its weights were stripped: {len(empty)} layers have none, {empty[0]} for one; "
+        "take the file that was exported, before anything made it smaller"
+    ]
 
 
 def memory_problems(path: Path) -> list[str]:

@@ -6,12 +6,15 @@ DetectionOutput decodes and suppresses boxes. The layers between them are transl
 
 from __future__ import annotations
 
+import math
+
 from cvmask.errors import ModelError
 from cvmask.graph.anatomy import Anatomy, dissect
 from cvmask.graph.constants import Constants
-from cvmask.graph.describe import facts_of
+from cvmask.graph.describe import facts_of, has_background
 from cvmask.graph.facts import GraphFacts
 from cvmask.graph.flow import Ref
+from cvmask.graph.guard import understood
 from cvmask.graph.layers import Layers
 from cvmask.graph.nodes import Graph, Node
 from cvmask.graph.numeric import channels, factor
@@ -32,6 +35,11 @@ def convert(graph: Graph) -> Graph:
 
 def convert_with_facts(graph: Graph) -> tuple[Graph, GraphFacts]:
     """The text graph, and what was read off the frozen graph to make it."""
+    with understood(graph.origin):
+        return _convert(graph)
+
+
+def _convert(graph: Graph) -> tuple[Graph, GraphFacts]:
     parts = dissect(graph)
     facts = facts_of(parts)
     if facts.anchors.stride[0] != facts.anchors.stride[1]:
@@ -91,7 +99,7 @@ class _Builder:
 
     def _scores(self, scope: str, logits: str) -> str:
         rows, op = self.rows, self.parts.second.scores.op
-        width = self.facts.classes + (1 if op == "Softmax" else 0)
+        width = self.facts.classes + int(has_background(self.flow, self.parts.second))
         scores = rows.scored(
             f"{scope}/Reshape_1/softmax", rows.shaped(f"{scope}/Reshape_1", logits, -1, 1, width), op
         )
@@ -127,12 +135,17 @@ class _Builder:
 
     def _scaled(self, logits: str) -> str:
         """Class predictions, times the constant that some releases put before softmax."""
-        scale, stage = 1.0, self.parts.second
-        ref = self.flow.inputs(stage.scores)[0]
-        while ref != stage.classes:
-            node = self.flow.node(ref)
-            scale *= factor(self.flow, node) if node.op in ("Mul", "RealDiv") else 1.0
-            ref = next(other for other in self.flow.inputs(node) if self.flow.varies(other))
+        flow, stage, factors = self.flow, self.parts.second, [1.0]
+
+        def step(ref: Ref) -> Ref | None:
+            if ref == stage.classes:
+                return None
+            node = flow.node(ref)
+            factors.append(factor(flow, node) if node.op in ("Mul", "RealDiv") else 1.0)
+            return next(other for other in flow.inputs(node) if flow.varies(other))
+
+        flow.follow(flow.inputs(stage.scores)[0], step)
+        scale = math.prod(factors)
         if scale == 1.0:
             return logits
         return self.rows.add("Mul", "scale_logits", logits, self.rows.floats("scale_logits/scale", scale))

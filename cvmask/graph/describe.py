@@ -8,9 +8,10 @@ from cvmask.errors import ModelError
 from cvmask.graph.anatomy import OUTPUTS, Anatomy, Stage, back, dissect
 from cvmask.graph.facts import GraphFacts, Suppression
 from cvmask.graph.flow import Flow, Ref
-from cvmask.graph.nodes import Graph
-from cvmask.graph.numeric import channels, constant, factor
-from cvmask.graph.probe import anchors_of, resizer_of
+from cvmask.graph.guard import understood
+from cvmask.graph.nodes import Graph, Node
+from cvmask.graph.numeric import Numeric, channels, constant, factor
+from cvmask.graph.probe import anchors_of, check_padding, resizer_of
 from cvmask.graph.spatial import Spatial
 
 _BACKBONES = {
@@ -33,14 +34,16 @@ def describe(graph: Graph) -> GraphFacts:
     ModelError
         If it is something else, or a number cannot be found; the message says which.
     """
-    return facts_of(dissect(graph))
+    with understood(graph.origin):
+        return facts_of(dissect(graph))
 
 
 def facts_of(parts: Anatomy) -> GraphFacts:
     """The facts of a graph that has been taken apart."""
     graph, flow = parts.graph, parts.flow
+    check_padding(parts)
     spatial = Spatial(flow)
-    classes = channels(flow, parts.second.classes) - (1 if parts.second.scores.op == "Softmax" else 0)
+    classes = channels(flow, parts.second.classes) - int(has_background(flow, parts.second))
     return GraphFacts(
         backbone=_backbone(graph, parts),
         image=parts.image.name,
@@ -56,6 +59,36 @@ def facts_of(parts: Anatomy) -> GraphFacts:
         second_scales=_scales(flow, parts.second),
         features=parts.features[0],
         outputs=tuple(name for name in OUTPUTS if name in graph),
+    )
+
+
+def has_background(flow: Flow, stage: Stage) -> bool:
+    """Whether the first of the class predictions stands for none of the classes.
+
+    With softmax it does; with sigmoid it is there too, in most releases, and then it is cut off.
+    """
+    if stage.scores.op == "Softmax":
+        return True
+    between = flow.descendants([stage.scores.name])
+    between &= flow.graph.ancestors([node.name for node in stage.suppressions])
+    return any(_cuts_off_first(flow, flow.graph[name]) for name in between)
+
+
+def _cuts_off_first(flow: Flow, node: Node) -> bool:
+    """Whether a slice takes all but the first along the last axis, and not just the second."""
+    if node.op not in ("Slice", "StridedSlice"):
+        return False
+    try:
+        begin, end = Numeric(flow).flat(flow.inputs(node)[1:3])
+    except ModelError:
+        return False
+    if not begin.size or begin[-1] != 1:
+        return False
+    if node.op == "Slice":
+        return bool(end[-1] < 0 or end[-1] > 1)
+    last = begin.size - 1
+    return not node.get("shrink_axis_mask", "i", 0) >> last & 1 and bool(
+        node.get("end_mask", "i", 0) >> last & 1 or end[-1] > 2
     )
 
 

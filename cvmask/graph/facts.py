@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
-class Resizer:
+class ResizerFacts:
     """How the model resizes a picture before it looks at it.
 
     kind: `keep_aspect_ratio` (the short side becomes `min_dimension`, unless the long one would then
@@ -64,7 +64,7 @@ class GraphFacts:
     mask_size: tuple[int, int]
     class_agnostic_masks: bool
     crop_size: tuple[int, int]
-    resizer: Resizer
+    resizer: ResizerFacts
     anchors: Anchors
     first_stage: Suppression
     second_stage: Suppression

@@ -25,7 +25,7 @@ def open_regular(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         if not stat.S_ISREG(status.st_mode):
             raise ModelError(f"{path}: needed a file, got {_kind(status.st_mode)}")
         if not status.st_size:
-            raise ModelError(f"{path}: the file is empty (0 bytes)")
+            raise ModelError(f"{path}: the file is empty (0 bytes): download or copy it again")
         file = open(path, "rb")  # noqa: SIM115
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)

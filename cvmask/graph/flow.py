@@ -62,8 +62,18 @@ class Flow:
         ModelError
             If the relays lead in a circle.
         """
-        for _ in range(_MAX_RELAYS):
-            before = self.step(ref)
+        return self.follow(ref, self.step, _MAX_RELAYS)
+
+    def follow(self, ref: Ref, step: Callable[[Ref], Ref | None], at_most: int | None = None) -> Ref:
+        """Where `step` leads from `ref`, taken until it gives None.
+
+        Raises
+        ------
+        ModelError
+            If it takes more than `at_most` steps, or more than the graph has nodes: it leads in a circle.
+        """
+        for _ in range(len(self.graph) + 1 if at_most is None else at_most):
+            before = step(ref)
             if before is None:
                 return ref
             ref = before

@@ -45,13 +45,13 @@ def model_files(path: str | os.PathLike[str], text: str | os.PathLike[str] | Non
     return ModelFiles(
         graph=graph,
         text=Path(text) if text is not None else _text_beside(graph, alone=own),
-        labels=next((folder / name for name in _LABELS if (folder / name).is_file()), None) if own else None,
-        config=folder / "pipeline.config" if (folder / "pipeline.config").is_file() else None,
+        labels=next(filter(_is_file, (folder / name for name in _LABELS)), None) if own else None,
+        config=next(filter(_is_file, [folder / "pipeline.config"]), None),
     )
 
 
 def _only_graph(folder: Path) -> Path:
-    if (folder / _GRAPH).exists():
+    if os.path.lexists(folder / _GRAPH):  # a broken link is said when it is read
         return folder / _GRAPH
     found = sorted(folder.glob("*.pb"))
     if len(found) != 1:
@@ -63,14 +63,18 @@ def _only_graph(folder: Path) -> Path:
 def _text_beside(graph: Path, alone: bool) -> Path | None:
     """The text graph beside a graph: `graph.pbtxt`, one of the graph's name, or the only one of a folder."""
     for name in ("graph.pbtxt", f"{graph.stem}.pbtxt"):
-        if (graph.parent / name).is_file():
+        if _is_file(graph.parent / name):
             return graph.parent / name
     found = [path for path in sorted(graph.parent.glob("*.pbtxt")) if _is_text_graph(path)]
     return found[0] if alone and len(found) == 1 else None
 
 
+def _is_file(path: Path) -> bool:
+    return os.path.isfile(path)  # Path.is_file raises where a folder may not be searched
+
+
 def _is_text_graph(path: Path) -> bool:
-    if path.name.endswith(CACHED) or path.name in _LABELS or not path.is_file():
+    if path.name.endswith(CACHED) or path.name in _LABELS or not _is_file(path):
         return False
     try:
         return identify(path).name not in ("label_map", "config")

@@ -47,6 +47,10 @@ _TEXTS = (
     (r"item\s*[:{<]", "label_map"),
 )
 
+# What networks are called that are no Mask R-CNN, whichever kind of graph shows it.
+FASTER_RCNN = "a Faster R-CNN (it gives boxes and no masks)"
+ONE_STAGE = "a one-stage detector such as SSD (it gives boxes and no masks)"
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -70,7 +74,7 @@ def identify(path: str | os.PathLike[str]) -> Kind:
         If it is missing, empty, a pipe or a device, or may not be read.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):  # where Path.is_dir raises, this says no, and opening the file says why
         return _folder(path)
     with open_regular(path) as file:
         head = file.read(_HEAD)
@@ -83,18 +87,6 @@ def kind_of(path: Path, name: str) -> Kind:
         return Kind(path, name)
     what, cure = CURES[name]
     return Kind(path, name, f"{path}: {what}: {cure}")
-
-
-def require(path: str | os.PathLike[str], name: str) -> None:
-    """Raise a ModelError unless the file is of that kind, `graph` or `text`."""
-    kind = identify(path)
-    if kind.problem:
-        raise ModelError(kind.problem)
-    if kind.name != name:
-        raise ModelError(f"{path}: needed {_TITLES[name]}, got {_TITLES[kind.name]}")
-
-
-_TITLES = {"graph": "a binary frozen graph (.pb)", "text": "a text graph (.pbtxt)", "folder": "a folder"}
 
 
 def _kind(path: Path, head: bytes) -> str:
@@ -135,7 +127,7 @@ def _text(head: bytes) -> str:
 
 def _folder(path: Path) -> Kind:
     try:
-        names = {entry.name for entry in os.scandir(path)}
+        names = set(os.listdir(path))
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror}") from None
     if any(name.endswith(".pb") and name != "saved_model.pb" for name in names):

@@ -18,7 +18,7 @@ from cvmask.graph.tensors import UINT8, Attr
 _CONVOLUTIONS = ("Conv2D", "DepthwiseConv2dNative", "Conv2DBackpropInput")
 _SAME = ("Relu", "Relu6", "Elu", "Tanh", "Sigmoid", "Exp", "Abs", "LeakyRelu")
 _SUMS = {"BiasAdd": "BiasAdd", "Add": "Add", "AddV2": "Add", "AddN": "AddN", "Sub": "Sub", "Mul": "Mul",
-         "RealDiv": "RealDiv", "Maximum": "Maximum"}  # fmt: skip
+         "RealDiv": "RealDiv"}  # fmt: skip
 _RESIZES = ("ResizeBilinear", "ResizeNearestNeighbor")
 _NORMS = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
 _RELAYOUT = ("Reshape", "Squeeze", "ExpandDims", "Cast")

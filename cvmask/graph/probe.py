@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from cvmask.errors import ModelError
 from cvmask.graph.anatomy import Anatomy
-from cvmask.graph.facts import Anchors, Resizer
+from cvmask.graph.facts import Anchors, ResizerFacts
 from cvmask.graph.flow import Flow, Ref
 from cvmask.graph.nodes import Node
 from cvmask.graph.numeric import Numeric, channels
@@ -124,10 +124,14 @@ def _longer(node: Node, x: Array, y: Array) -> Array:
 
 def _output_read(flow: Flow, name: str, decoder: Node) -> int:
     """Which output of the decoder a node reads, scaled or not."""
-    ref = (name, 0)
-    while ref[0] != decoder.name:
-        ref = next(other for other in flow.inputs(flow.node(ref)) if flow.varies(other))
-    return ref[1]
+
+
+    def step(ref: Ref) -> Ref | None:
+        if ref[0] == decoder.name:
+            return None
+        return next(other for other in flow.inputs(flow.node(ref)) if flow.varies(other))
+
+    return flow.follow((name, 0), step)[1]
 
 
 def _partner(flow: Flow, ref: Ref, ops: tuple[str, ...], other: Ref | None = None) -> tuple[Node, Ref]:
@@ -155,16 +159,28 @@ def _center(flow: Flow, decoder: Node, axis: int, size: Ref) -> Ref:
 _UNCLIPPED: dict[str, Op] = {"Minimum": _longer, "Maximum": _longer}
 
 
-def resizer_of(parts: Anatomy) -> Resizer:
+def check_padding(parts: Anatomy) -> None:
+    """Pictures that are padded to one size would have to be so here too: ModelError."""
+    flow = parts.flow
+    for name in flow.graph.ancestors([parts.features[0]]):
+        node = flow.graph[name]
+        if node.op in ("Pad", "PadV2") and flow.varies(flow.inputs(node)[1]):
+            raise ModelError(
+                f"{parts.graph.origin}: {name} pads each picture by what it lacks; "
+                "export with pad_to_max_dimension: false in its resizer"
+            )
+
+
+def resizer_of(parts: Anatomy) -> ResizerFacts:
     """How the picture is resized on its way to the first layer."""
     flow = parts.flow
     before = flow.graph.ancestors([parts.features[0]])
     nodes = [flow.graph[name] for name in before if flow.graph[name].op in _METHODS]
     nodes = [node for node in nodes if not _layers_before(parts, node)]
     if not nodes:
-        return Resizer("none")
+        return ResizerFacts("none")
     node = nodes[0]
-    plain = Resizer(
+    plain = ResizerFacts(
         "unknown",
         method=_METHODS[node.op],
         align_corners=node.get("align_corners", "b", False),
@@ -193,7 +209,7 @@ def _resized(parts: Anatomy, nodes: list[Node], picture: tuple[int, int]) -> tup
     return None
 
 
-def _recognised(sizes: list[tuple[int, int]], plain: Resizer) -> Resizer:
+def _recognised(sizes: list[tuple[int, int]], plain: ResizerFacts) -> ResizerFacts:
     if len(set(sizes)) == 1:
         height, width = sizes[0]
         return replace(plain, kind="fixed_shape", height=height, width=width)
@@ -206,7 +222,7 @@ def _recognised(sizes: list[tuple[int, int]], plain: Resizer) -> Resizer:
     return resizer
 
 
-def keep_aspect(picture: tuple[int, int], resizer: Resizer) -> tuple[int, int]:
+def keep_aspect(picture: tuple[int, int], resizer: ResizerFacts) -> tuple[int, int]:
     """Height and width of a picture of that height and width, resized with its aspect ratio kept.
 
     In 32-bit floats and with halves rounded to even, as the graph computes it.

@@ -43,7 +43,7 @@ class Rows:
 
     def scored(self, name: str, data: str, op: str) -> str:
         """Scores from class predictions."""
-        return self.add(op, name, data, **({"axis": Attr("i", -1)} if op == "Softmax" else {}))
+        return self.add(op, name, data, **({"axis": Attr("i", -1)} if op == "Softmax" else {"data_format": _NCHW}))
 
     def prior_box(self, name: str, features: str, image: str, anchors: Anchors, scales: Scales) -> str:
         """The anchors of a feature map."""

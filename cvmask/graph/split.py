@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cvmask.errors import ModelError
+from cvmask.graph.kinds import FASTER_RCNN, ONE_STAGE
 from cvmask.graph.nodes import Graph, Node
 from cvmask.graph.tensors import FLOAT, Attr
 from cvmask.graph.text import print_text
@@ -81,7 +82,7 @@ def final_detections(graph: Graph) -> Node:
     """
     stages = _detection_outputs(graph)
     if len(stages) < 2:
-        raise ModelError(f"{graph.origin}: not a Mask R-CNN: {_found(graph)}")
+        raise ModelError(f"{graph.origin}: not a Mask R-CNN: {_what_is(graph)}")
     return stages[-1]
 
 
@@ -110,7 +111,7 @@ def _mask_crop(graph: Graph, final: Node) -> Node:
     if len(found) == 1:
         return found[0]
     if not found:
-        raise ModelError(f"{graph.origin}: no mask head to split off: {_found(graph)}")
+        raise ModelError(f"{graph.origin}: no mask head to split off: {_what_is(graph)}")
     names = ", ".join(node.name for node in found)
     raise ModelError(f"{graph.origin}: {len(found)} nodes crop the final detections, needed one: {names}")
 
@@ -148,13 +149,13 @@ def _without_control(node: Node) -> Node:
     return Node(node.name, node.op, [name for name in node.inputs if not name.startswith("^")], node.attrs)
 
 
-def _found(graph: Iterable[Node]) -> str:
-    """What kind of network this looks like, in words."""
+def _what_is(graph: Iterable[Node]) -> str:
+    """What kind of network this text graph looks like, in words."""
     ops = Counter(node.op for node in graph)
     outputs, crops = ops["DetectionOutput"], ops["CropAndResize"]
     if outputs >= 2 and crops == 1:
-        return "a Faster R-CNN (two stages, boxes without masks)"
+        return FASTER_RCNN
     if outputs == 1 and not crops:
-        return "a one-stage detector such as SSD (boxes without masks)"
+        return ONE_STAGE
     total = sum(ops.values())
     return f"{outputs} DetectionOutput and {crops} CropAndResize among {total} nodes, needed 2 and 2"

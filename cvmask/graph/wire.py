@@ -56,7 +56,10 @@ def read_graph(path: str | os.PathLike[str]) -> Graph:
         If the file cannot be opened, or is no GraphDef.
     """
     with open_regular(path) as file:
-        view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        try:
+            view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        except (OSError, ValueError, OverflowError) as error:
+            raise ModelError(f"{path}: cannot be mapped into memory: {error}") from None
     return parse_graph(view, Path(path).name)
 
 
@@ -71,7 +74,7 @@ def parse_graph(data: Bytes | bytearray | Any, origin: str = "graph") -> Graph:
     try:
         nodes = list(_nodes(memoryview(data).cast("B")))
     except ModelError as error:
-        raise ModelError(f"{origin}: not a readable GraphDef: {error}") from None
+        raise ModelError(f"{origin}: not a readable GraphDef: {error}; download or copy it again") from None
     if not nodes:
         raise ModelError(f"{origin}: a GraphDef without a single node")
     return Graph(nodes, origin)

@@ -59,14 +59,18 @@ def check_name(name: str) -> None:
     """TargetError if there is no such target, or this OpenCV was built without it."""
     if name not in NAMES:
         raise TargetError(f"target {name!r} is unknown: use one of {', '.join(NAMES)}")
-    if name in SELF_BUILT:
-        backend, target = _ids(name)
-        # For these the list is honest: it is empty unless OpenCV was built with them and finds a device.
-        if target not in cv2.dnn.getAvailableTargets(backend):
-            raise TargetError(
-                f"target {name}: OpenCV {cv2.__version__} was built without {SELF_BUILT[name]} or finds no device "
-                "for it; wheels from PyPI have cpu and opencl"
-            )
+    if name in SELF_BUILT and not is_built(name):
+        raise TargetError(
+            f"target {name}: OpenCV {cv2.__version__} was built without {SELF_BUILT[name]} or finds no device "
+            "for it; wheels from PyPI have cpu and opencl"
+        )
+
+
+def is_built(name: str) -> bool:
+    """Whether this OpenCV was built with a target of `SELF_BUILT`, and finds a device for it."""
+    backend, target = _ids(name)
+    # For these the list is honest: it is empty unless OpenCV was built with them and finds a device.
+    return target in cv2.dnn.getAvailableTargets(backend)
 
 
 def prefer(net: Net, name: str) -> None:

@@ -18,7 +18,10 @@ from cvmask.sources.base import Notify, Source, ignore
 from cvmask.sources.images import Images
 from cvmask.sources.video import Video
 
+SUFFIXES = (*CODECS, ".jsonl", *images.SUFFIXES)
+
 __all__ = [
+    "SUFFIXES",
     "ImageFile",
     "ImageFolder",
     "JsonLines",
@@ -73,5 +76,4 @@ def open_sink(
         return JsonLines(name, labels)
     if suffix in images.SUFFIXES:
         return ImageFile(name)
-    known = " ".join((*CODECS, ".jsonl", *images.SUFFIXES))
-    raise SinkError(f"{name}: an output is a folder or ends in one of {known}")
+    raise SinkError(f"{name}: an output is a folder or ends in one of {' '.join(SUFFIXES)}")

@@ -19,6 +19,7 @@ from cvmask.sources.base import Frame, Notify, ignore
 
 _ESCAPE = 27
 _LARGEST_WH = (1280, 720)
+_HEADLESS = "this OpenCV is built without windows: install opencv-python in place of opencv-python-headless"
 _TRY = "import cv2; cv2.namedWindow('cvmask'); cv2.waitKey(1)"
 
 
@@ -112,5 +113,4 @@ def _check_display() -> None:
         return
     if done.returncode != 0:
         headless = b"not implemented" in done.stderr
-        reason = "this OpenCV is built without windows" if headless else "the display does not answer"
-        raise SinkError(f"no window can be shown: {reason}")
+        raise SinkError(f"no window can be shown: {_HEADLESS if headless else 'the display does not answer'}")

@@ -14,7 +14,7 @@ import cv2
 
 from cvmask.errors import SourceError
 from cvmask.sources.base import Frame, Source
-from cvmask.sources.video import rate_of, size_of
+from cvmask.sources.capture import rate_of, size_of
 
 
 class Camera(Source):

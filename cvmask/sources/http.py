@@ -43,11 +43,11 @@ class HttpStream:
             target = self._answer.getheader("Location")
             if self._answer.status not in (301, 302, 303, 307, 308) or target is None:
                 break
-            self.close()
+            self._finish()
             self._closed.clear()
             address = urljoin(address, target)
         if self._answer.status != 200:
-            self.close()
+            self._finish()
             raise SourceError(f"{self.name}: the server answers {self._answer.status} {self._answer.reason}")
         self.content_type = (self._answer.getheader("Content-Type") or "").split(";")[0].strip().lower()
 
@@ -56,7 +56,7 @@ class HttpStream:
         try:
             yield from decode_jpegs(self._read_some, self.name, lambda: None)
         finally:
-            self.close()
+            self._finish()
 
     def read(self, most_bytes: int) -> bytes:
         """Read the whole answer; SourceError if it is longer."""
@@ -72,6 +72,11 @@ class HttpStream:
             # Closing alone would leave a read that waits in another thread waiting.
             self._socket.shutdown(socket.SHUT_RDWR)
         self._connection.close()
+
+    def _finish(self) -> None:
+        """Close the answer too, as only the thread that reads from it may."""
+        self.close()
+        self._answer.close()
 
     def _ask(self, url: SplitResult) -> None:
         kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}

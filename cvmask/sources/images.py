@@ -42,7 +42,8 @@ def read_image(
     Returns
     -------
     The picture, shape (height, width, 3), BGR, and warnings: that it is cut short, or that further
-    pictures of the file were left out. Damage that OpenCV only tells stderr is not among them.
+    pictures of the file were left out. Damage inside a JPEG is not among them: libjpeg notices about half
+    of it, and tells stderr alone.
 
     Raises
     ------

@@ -52,9 +52,8 @@ def open_source(
     size_wh, frame_rate
         Of standard input: the size of raw frames (None: JPEGs), and how many are a second.
     retries, timeout_s
-        Of network streams: attempts in a row before one is given up; how long nothing may come. A
-        run that ends waits so long for an RTSP stream that hangs, and up to 10 s for one that is just
-        being connected to.
+        Of network streams: attempts in a row before one is given up; how long nothing may come.
+        Whoever closes a source waits for no server, however long these are.
     max_pixels
         Pictures with more are refused.
     on_message

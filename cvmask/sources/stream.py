@@ -5,15 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from typing import Callable, Protocol, cast
+from typing import Callable, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.errors import SourceError
 from cvmask.sources.base import Frame, Notify, Source, ignore
+from cvmask.sources.capture import open_capture, rate_of, size_of
+from cvmask.sources.errands import Errands, Left
 from cvmask.sources.http import without_password
-from cvmask.sources.video import open_capture, rate_of, size_of
 
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.5, 15.0
 
@@ -69,6 +70,7 @@ class Stream(Source):
         self._closed = threading.Event()
         self._failures = self._index = 0
         self._first_s: float | None = None
+        self._connecting: Errands | None = None
         self._connection: Connection | None = self._new_connection()
         self.size_wh = getattr(self._connection, "size_wh", None)
         self.frame_rate = getattr(self._connection, "frame_rate", None)
@@ -76,6 +78,8 @@ class Stream(Source):
     def close(self) -> None:
         """End the connection; whoever reads from it notices within a moment."""
         self._closed.set()
+        if self._connecting is not None:
+            self._connecting.leave()
         if self._connection is not None:
             self._connection.close()
 
@@ -85,9 +89,13 @@ class Stream(Source):
             try:
                 if self._connection is None:
                     self._connection = self._new_connection()
+                if self._closed.is_set():
+                    return
                 yield from self._follow(self._connection)
             except SourceError as error:
                 reason = str(error)
+            except Left:
+                return
             if self._connection is not None:
                 self._connection.close()
             self._connection = None
@@ -117,10 +125,16 @@ class Stream(Source):
         self._closed.wait(delay_s)
 
     def _new_connection(self) -> Connection:
+        self._connecting = errands = Errands()
         try:
-            return self._connect()
+            if self._closed.is_set():
+                raise Left
+            made: Connection = errands.do(self._connect, undo=lambda connection: connection.close())
+            return made
         except OSError as error:
             raise SourceError(f"{self.name}: cannot be reached: {getattr(error, 'reason', error)}") from error
+        finally:
+            errands.leave()
 
 
 class FfmpegConnection:
@@ -128,8 +142,6 @@ class FfmpegConnection:
 
     def __init__(self, address: str, timeout_s: float) -> None:
         self._timeout_s = timeout_s
-        # OpenCV crashes when a capture is released while another thread reads from it.
-        self._lock = threading.Lock()
         self._closed = threading.Event()
         try:
             self._capture = open_capture(address, timeout_s)
@@ -140,17 +152,15 @@ class FfmpegConnection:
 
     def images(self) -> Iterator[NDArray[np.uint8]]:
         """Yield each picture as it arrives."""
-        while not self._closed.is_set():
-            with self._lock:
-                if self._closed.is_set():
-                    return
-                found, image = self._capture.read()
+        while True:
+            found, image = self._capture.retrieve() if self._capture.grab() else (False, None)
+            if self._closed.is_set():
+                return
             if not found or image is None:
                 raise SourceError(f"ended, or nothing came for {self._timeout_s:g} s")
-            yield cast("NDArray[np.uint8]", image)
+            yield image
 
     def close(self) -> None:
-        """End it, after the read that is going on."""
+        """End it; whoever waits for a picture gets none."""
         self._closed.set()
-        with self._lock:
-            self._capture.release()
+        self._capture.release()

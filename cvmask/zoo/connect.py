@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import http.client
+import re
 import socket
 import ssl
 import time
@@ -104,8 +105,25 @@ def _unreachable(url: str, reason: object) -> Exception:
             "set HTTP_PROXY and HTTPS_PROXY behind a proxy, or CVMASK_MIRROR to another server"
         )
     if isinstance(reason, ssl.SSLCertVerificationError):
-        return ModelError(f"{url}: the server's certificate is not trusted ({reason.verify_message})")
+        return ModelError(
+            f"{url}: the server's certificate is not trusted ({reason.verify_message}); "
+            "if a proxy or mirror of your own signed it, set SSL_CERT_FILE to its certificate"
+        )
+    refusal = re.match(r"Tunnel connection failed: (4\d\d.*)", str(reason))
+    if refusal:
+        return _tunnel_refusal(url, refusal[1])
     return Passing(f"{url} cannot be reached ({_plain(reason)})")
+
+
+def _tunnel_refusal(url: str, status: str) -> ModelError:
+    """What a proxy that opens no tunnel means; urllib gives no more than the status."""
+    if status.startswith("407"):
+        return ModelError(
+            f"{url}: the proxy wants a login ({status}), as in HTTPS_PROXY=http://user:password@host:port"
+        )
+    return ModelError(
+        f"{url}: the proxy refuses it ({status}); if the host can be reached without, name it in NO_PROXY"
+    )
 
 
 def _plain(reason: object) -> str:

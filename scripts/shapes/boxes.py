@@ -7,16 +7,17 @@ import numpy as np
 from . import config as c
 
 
-def anchors(height: int, width: int) -> np.ndarray:
-    """Anchors of a feature map of (height, width): float32 (height * width * sides, 4), rows first.
+def anchors(size_wh: tuple[int, int]) -> np.ndarray:
+    """Anchors of a picture whose sides are multiples of the stride: float32 (n, 4), rows of cells first.
 
     They are clipped to the picture, as the Object Detection API does when it infers.
     """
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32) * c.STRIDE
+    width, height = size_wh
+    y, x = np.mgrid[0 : height + 1 : c.STRIDE, 0 : width + 1 : c.STRIDE].astype(np.float32)
     half = np.array(c.ANCHOR_SIDES, np.float32) / 2
     y, x = y[..., None], x[..., None]
     corners = np.stack([y - half, x - half, y + half, x + half], axis=-1).reshape(-1, 4)
-    return np.clip(corners, 0, np.array([height, width, height, width], np.float32) * c.STRIDE)
+    return np.clip(corners, 0, np.array([height, width, height, width], np.float32))
 
 
 def iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ FIRST_STAGE_NMS_IOU = 0.7
 MAX_PROPOSALS = 32
 
 # Second stage.
-CROP_SIZE, POOL = 14, 2
+CROP_SIZE, POOL = 20, 2
 SCORE_THRESHOLD = 0.02
 SECOND_STAGE_NMS_IOU = 0.5
 MAX_DETECTIONS = 100
@@ -33,7 +33,7 @@ MASK_SIZE = 15
 MASK_THRESHOLD = 0.3
 # Added to the mask logits at export: what is left to bring the best threshold to MASK_THRESHOLD,
 # measured with scripts/evaluate_shapes --first-seed 5000 --mask-threshold on a model exported with 0.
-MASK_LOGIT_SHIFT = -0.62
+MASK_LOGIT_SHIFT = -0.55
 
 # Channels.
 STEM = (24, 48)
@@ -41,4 +41,8 @@ TRUNK, BOTTLENECK = 128, 64
 DILATIONS = (1, 2, 4, 2, 1)
 RPN_DEPTH = 64
 SECOND_DEPTH = 192
-MASK_DEPTH, MASK_CONVS = 64, 2
+MASK_DEPTH, MASK_CONVS = 64, 3
+
+# Scopes in the graph, as in the API's exports.
+FIRST, SECOND = "FirstStageFeatureExtractor/Shapes", "SecondStageFeatureExtractor"
+PREDICTOR = "SecondStageBoxPredictor"

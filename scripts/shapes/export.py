@@ -12,13 +12,12 @@ import torch
 from torch import nn
 
 from . import config as c
+from .config import FIRST, PREDICTOR, SECOND
 from .network import Bottleneck, ConvBN, ShapesNet
 
 tf1 = tf.compat.v1
 tf1.disable_control_flow_v2()  # loops become Enter, Merge, Switch and Exit nodes, as in the API's exports
 
-FIRST, SECOND = "FirstStageFeatureExtractor/Shapes", "SecondStageFeatureExtractor"
-PREDICTOR = "SecondStageBoxPredictor"
 
 
 # Layers
@@ -56,9 +55,10 @@ def conv(
     stride, dilation = inner.stride[0], inner.dilation[0]
     variables = variables or name
     padding = "SAME"
-    if stride > 1:  # as many zeros on each side, whatever the size: see network.pad_same
+    if stride > 1:  # whatever the size: see network.pad_same
         side, padding = inner.kernel_size[0] // 2, "VALID"
-        x = tf1.pad(x, [[0, 0], [side, side], [side, side], [0, 0]], name=f"{name}/Pad")
+        sides = [side, side + layer.beyond]
+        x = tf1.pad(x, [[0, 0], sides, sides, [0, 0]], name=f"{name}/Pad")
     x = tf1.nn.conv2d(
         x,
         variable(f"{variables}/weights", weights),

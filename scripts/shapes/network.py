@@ -17,27 +17,27 @@ class ConvBN(nn.Module):
     """Convolution that keeps its size (or halves it), batch normalisation, ReLU unless told otherwise."""
 
     def __init__(
-        self, inp: int, out: int, kernel: int, stride: int = 1, dilation: int = 1, relu: bool = True
+        self, inp: int, out: int, kernel: int, stride: int = 1, dilation: int = 1, relu: bool = True, beyond: int = 0
     ):
         super().__init__()
         self.conv = nn.Conv2d(inp, out, kernel, stride, dilation=dilation, bias=False)
         self.bn = nn.BatchNorm2d(out, eps=1e-3, momentum=0.03)
-        self.relu = relu
+        self.relu, self.beyond = relu, beyond
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.bn(self.conv(pad_same(x, self.conv)))
+        x = self.bn(self.conv(pad_same(x, self.conv, self.beyond)))
         return F.relu(x) if self.relu else x
 
 
-def pad_same(x: Tensor, conv: nn.Conv2d) -> Tensor:
-    """Zeros around x, as many on each side.
+def pad_same(x: Tensor, conv: nn.Conv2d, beyond: int = 0) -> Tensor:
+    """Zeros around x, as many on each side, and so many more at the right and the bottom.
 
     For stride 1 that is TensorFlow's SAME. For stride 2 it is not: SAME would put the odd zero at the
     right and the bottom of even sizes only, and so move the features against the boxes by some pixels
     from one picture size to another. The ResNets of the API pad their strided convolutions like this too.
     """
     side = conv.dilation[0] * (conv.kernel_size[0] - 1) // 2
-    return F.pad(x, [side] * 4) if side else x
+    return F.pad(x, [side, side + beyond] * 2) if side else x
 
 
 class Bottleneck(nn.Module):
@@ -62,8 +62,10 @@ class ShapesNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         first, second = c.STEM
+        # crop_and_resize takes 0..1 for the first to the last cell. One more column and row, and the last cell
+        # lies on the picture's edge: 41 cells, 8 pixels apart, for 320 pixels. Crops are then where boxes are.
         self.stem = nn.Sequential(
-            ConvBN(3, first, 3, 2),
+            ConvBN(3, first, 3, 2, beyond=1),
             ConvBN(first, second, 3, 2),
             ConvBN(second, second, 3),
             ConvBN(second, c.TRUNK, 3, 2),

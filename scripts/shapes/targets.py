@@ -22,7 +22,7 @@ class Samples:
 
     def __init__(self, first_seed: int, count: int, size_wh: tuple[int, int]):
         self.first_seed, self.count, self.size_wh = first_seed, count, size_wh
-        self.anchors = bx.anchors(size_wh[1] // c.STRIDE, size_wh[0] // c.STRIDE)
+        self.anchors = bx.anchors(size_wh)
 
     def __len__(self) -> int:
         return self.count

@@ -147,8 +147,8 @@ def train(args: argparse.Namespace) -> None:
         net.eval()
         net.mask_convs.train()
     rng = np.random.default_rng(start)
-    anchors = bx.anchors(SIZE_WH[1] // c.STRIDE, SIZE_WH[0] // c.STRIDE)
-    data = loader(1_000_000 + start * args.batch, (args.steps - start) * args.batch, args.batch, args.workers)
+    anchors = bx.anchors(SIZE_WH)
+    data = loader(args.first_seed + start * args.batch, (args.steps - start) * args.batch, args.batch, args.workers)
     weights = {"rpn_class": 1.0, "rpn_box": 1.0, "class": 1.0, "box": 1.0, "mask": 3.0}
     means: dict[str, float] = {}
     began = time.time()
@@ -176,7 +176,8 @@ def train(args: argparse.Namespace) -> None:
 def resume(path: Path, net: ShapesNet, optimiser: torch.optim.Optimizer) -> int:
     state = torch.load(path, weights_only=True)
     net.load_state_dict(state["net"])
-    optimiser.load_state_dict(state["optimiser"])
+    if "optimiser" in state:  # a restored checkpoint has none
+        optimiser.load_state_dict(state["optimiser"])
     return int(state["step"])
 
 
@@ -188,6 +189,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4200)
     parser.add_argument("--batch", type=int, default=8, help="scenes a step")
     parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
+    parser.add_argument("--first-seed", type=int, default=1_000_000, help="of the scenes; 0 to 499 are held out")
     parser.add_argument("--workers", type=int, default=1, help="processes that make scenes")
     parser.add_argument(
         "--bfloat16", action="store_true", help="mixed precision, where the CPU or GPU has it"

@@ -1,0 +1,118 @@
+"""What a message says to do is done, and then it works."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from graph_builder import Builder, Type, own_model
+
+import cvmask
+from cvmask import bundled
+from cvmask.errors import ModelError
+from cvmask.graph.check import check, label_problems
+from cvmask.graph.convert import convert
+from cvmask.graph.folder import ModelFiles
+from cvmask.graph.wire import parse_graph
+
+FOLDER = bundled.path("models/shapes")
+GRAPH, TEXT = FOLDER / "frozen_inference_graph.pb", FOLDER / "graph.pbtxt"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("CVMASK_HOME", str(tmp_path / "home"))
+
+
+def refused(match, *args, **kwargs):
+    with pytest.raises(ModelError, match=match):
+        cvmask.load(*args, **kwargs)
+
+
+def test_a_text_graph_of_another_model_is_left_out(tmp_path):
+    shutil.copy(GRAPH, tmp_path / "frozen_inference_graph.pb")
+    other = tmp_path / "graph.pbtxt"
+    other.write_text(TEXT.read_text().replace("SecondStage", "ThirdStage"))
+    refused("of another model than .*; leave it out", tmp_path)
+    other.unlink()
+    assert len(cvmask.load(tmp_path).labels) == 8
+
+
+def test_a_text_graph_is_not_to_be_left_out_where_none_can_be_made(tmp_path):
+    b = Builder()
+    b.const("a", 1.0, "float32")
+    (tmp_path / "constants.pb").write_bytes(b.bytes())
+    report = check(ModelFiles(tmp_path / "constants.pb", TEXT))
+    assert report.problems[0].endswith("; find the one made for it")
+
+
+def test_swapped_files_are_exchanged(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    shutil.copy(TEXT, one)
+    shutil.copy(GRAPH, two)
+    assert "; exchange them" in check(ModelFiles(one, two)).problems[0]
+    assert check(ModelFiles(two, one)).problems == ()
+
+
+def test_a_text_graph_given_as_the_model_is_given_as_its_graph():
+    refused("give the .pb as the model, and this file as its graph", TEXT)
+    assert len(cvmask.load(GRAPH, graph=TEXT).labels) == 8
+
+
+def test_one_of_several_graphs_is_named(tmp_path):
+    for name in ("a.pb", "b.pb"):
+        shutil.copy(GRAPH, tmp_path / name)
+    refused("Give one of: a.pb, b.pb", tmp_path)
+    assert len(cvmask.load(tmp_path / "a.pb").labels) == 8
+
+
+def test_the_background_is_taken_out_of_the_labels():
+    names = [f"thing {i}" for i in range(8)]
+    refused("take the background out", "shapes", labels=["background", *names])
+    assert cvmask.load("shapes", labels=names).labels == tuple(names)
+
+
+def test_labels_without_the_gaps_of_coco_are_left_out():
+    assert "leave the labels out" in label_problems(80, 90)[0]
+    assert cvmask.loading._labels(None, ModelFiles(GRAPH), 90)[0] == "person"
+
+
+def test_a_truncated_graph_is_copied_again(tmp_path):
+    path = tmp_path / "model.pb"
+    for keep in (0, 70_000):
+        path.write_bytes(GRAPH.read_bytes()[:keep])
+        refused("download or copy it again", path)
+    shutil.copy(GRAPH, path)
+    assert len(cvmask.load(path).labels) == 8
+
+
+def test_loops_of_tensorflow_2_are_named_those_of_1_convert():
+    b = Builder()
+    image = b.node("Placeholder", "image_tensor", dtype=Type(4))
+    loop = b.node("StatelessWhile", "Preprocessor/map/while", image)
+    for crop in ("CropAndResize", "CropAndResize_1"):
+        loop = b.node("CropAndResize", crop, loop, loop, loop, loop)
+    for name in ("detection_boxes", "detection_masks"):
+        b.node("Identity", name, loop)
+    with pytest.raises(ModelError, match=r"map/while is a StatelessWhile.*disable_v2_behavior\(\)"):
+        convert(parse_graph(b.bytes()))
+    assert len(convert(parse_graph(own_model("tiny_resnet101").read_bytes()))) > 100  # with loops of TensorFlow 1
+
+
+def test_encoded_pictures_as_input_are_named():
+    b = Builder()
+    image = b.node("Placeholder", "encoded_image_string_tensor", dtype=Type(7))
+    first = b.node("CropAndResize", "CropAndResize", image, image, image, image)
+    second = b.node("CropAndResize", "CropAndResize_1", image, first, image, image)
+    for name in ("detection_boxes", "detection_masks"):
+        b.node("Identity", name, second)
+    with pytest.raises(ModelError, match="export it with --input_type image_tensor"):
+        convert(parse_graph(b.bytes()))
+
+
+def test_pictures_padded_to_one_size_are_named():
+    graph = parse_graph(own_model("tiny_resnet101").read_bytes())
+    pad = next(node for node in graph if node.op == "Pad")
+    pad.inputs[1] = pad.inputs[0]  # what it adds depends on the picture
+    with pytest.raises(ModelError, match="export with pad_to_max_dimension: false"):
+        convert(graph)
