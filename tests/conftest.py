@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from cvmask import scenes
 from cvmask.detections import Detections
 from cvmask.export.record import Record
+from cvmask.loading import load
+from cvmask.runtime.model import MaskRCNN
 
 ROOT = Path(__file__).resolve().parent.parent
 LABELS = ["disc", "rîng, big", "two parts"]
@@ -47,6 +49,12 @@ def clip_mp4(work: Path) -> Path:
         writer.write(moving.image)
     writer.release()
     return path
+
+
+@pytest.fixture(scope="session")
+def quick_model() -> MaskRCNN:
+    """Give the bundled model for small pictures, able to find at any threshold, as a server loads it."""
+    return load("shapes", score_threshold=0.0, size="160x128")
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ FLOORS = (
     ("sinks",),
     ("pipeline", "run", "conveyor", "summary", "tracking", "rendering"),
     ("export",),
-    ("archive",),
+    ("archive", "serve"),
     ("cli",),
 )
 

@@ -12,7 +12,7 @@ from types import ModuleType
 import cv2
 
 from cvmask import __version__
-from cvmask.cli import batch, benchmark, demo, doctor, edit, models, predict, render
+from cvmask.cli import batch, benchmark, demo, doctor, edit, models, predict, render, serve
 from cvmask.cli.options import UsageError
 from cvmask.cli.signals import terminated_as_interrupted
 from cvmask.errors import CvmaskError
@@ -20,7 +20,7 @@ from cvmask.interrupt import INTERRUPTED, raise_as_usual
 from cvmask.runtime.net import reason
 
 DONE, FAILED, WRONG_USAGE, SOME_FAILED = 0, 1, 2, 3
-VERBS: tuple[ModuleType, ...] = (predict, edit, render, batch, demo, models, doctor, benchmark)
+VERBS: tuple[ModuleType, ...] = (predict, edit, render, serve, batch, demo, models, doctor, benchmark)
 
 EXAMPLES = """\
 examples:
@@ -30,6 +30,7 @@ examples:
   cvmask predict -m shapes in.mp4 -o out.mp4    a video
   cvmask predict -m shapes 0 --show             a camera
   cvmask edit photos/ --effect blur-background  another background, or objects nobody can recognise
+  cvmask serve -m shapes 0                      a camera as a web page, and an HTTP interface
   cvmask batch archive/ -o found                all processors, any number of files, into Parquet
   cvmask models download coco                   get the COCO model (90 classes)
 

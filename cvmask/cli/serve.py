@@ -1,0 +1,126 @@
+"""cvmask serve: a live page and an HTTP interface."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import re
+import secrets
+import sys
+from typing import Callable
+
+import cv2
+
+from cvmask.cli import options
+from cvmask.cli.options import UsageError
+from cvmask.cli.stream_options import add_stream_options, source_options
+from cvmask.errors import CvmaskError
+from cvmask.sources import Source, open_source
+
+EPILOG = """\
+examples:
+  cvmask serve -m shapes clip.mp4                    a video, over and over, at http://127.0.0.1:8000
+  cvmask serve 0                                     a camera
+  cvmask serve                                       no source: the browser's own camera, dropped files, HTTP
+  cvmask serve rtsp://camera/live --host 0.0.0.0     for other machines; prints an address with a token
+
+The token can be given in CVMASK_TOKEN instead of --token, where other users cannot see it.
+"""
+NEEDED = ("fastapi", "uvicorn", "websockets", "python_multipart")
+WILDCARDS = ("0.0.0.0", "::", "")
+TOKEN_LENGTH = 16
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the verb."""
+    parser = subparsers.add_parser(
+        "serve",
+        help="a live page and an HTTP interface (pip install 'cvmask[serve]')",
+        description="Show a source, annotated, on a web page, and answer requests over HTTP.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "source", nargs="?", metavar="SOURCE", help="a camera (0, 1), an address, a video, a picture, or a folder"
+    )
+    group = parser.add_argument_group("server")
+    group.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    group.add_argument("--port", type=_port, default=8000, help="0 for any that is free (default: 8000)")
+    group.add_argument(
+        "--token", metavar="TOKEN", help="what clients must bring (default: none on 127.0.0.1, elsewhere a new one)"
+    )
+    group.add_argument(
+        "--name", action="append", default=[], metavar="NAME", help="a further name of this server, as behind a proxy"
+    )
+    options.add_model_options(parser)
+    add_stream_options(parser, track=False)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the verb and give its exit code."""
+    token = _token(args)
+    _check_extra()
+    from cvmask.serve import server
+    from cvmask.serve.app import make_app
+    from cvmask.serve.controls import Controls
+    from cvmask.serve.service import Service
+
+    if token is None and not server.is_loopback(args.host):
+        token = secrets.token_urlsafe(24)
+    # What is wrong with the address is said before a large model is loaded.
+    with server.listen(args.host, args.port) as socket:
+        wanted = args.score_threshold
+        args.score_threshold = 0.0
+        model = options.load_model(args)
+        # One network for each worker is faster on cores of its own than all of them on all cores.
+        cv2.setNumThreads(max(1, cv2.getNumberOfCPUs() // args.workers))
+        controls = Controls(wanted, args.mask_threshold, classes=model.settings.classes)
+        service = Service(
+            model, _opener(args), name=os.path.basename(args.model), controls=controls, workers=args.workers
+        )
+        try:
+            hosts = None if token else {"localhost", "127.0.0.1", "::1", args.host.lower(), *map(str.lower, args.name)}
+            running = server.make_server(make_app(service, token=token, hosts=hosts), service.limits)
+            print(f"cvmask: {address(args.host, socket.getsockname()[1], token)}", flush=True)
+            running.run(sockets=[socket])
+        finally:
+            service.close()
+    print("cvmask: stopped", file=sys.stderr)
+    return 0
+
+
+def address(host: str, port: int, token: str | None) -> str:
+    """Give the address to open in a browser."""
+    import socket
+
+    name = socket.gethostname() if host in WILDCARDS else f"[{host}]" if ":" in host else host
+    return f"http://{name}:{port}/" + (f"?token={token}" if token else "")
+
+
+def _opener(args: argparse.Namespace) -> Callable[[], Source] | None:
+    if args.source is None:
+        return None
+    # The feed takes the newest frame itself, and opens again what is lost.
+    given = {**source_options(args), "every_frame": True}
+    return lambda: open_source(args.source, **given)
+
+
+def _token(args: argparse.Namespace) -> str | None:
+    token: str | None = args.token or os.environ.get("CVMASK_TOKEN") or None
+    # These need no quoting, neither in an address nor in a cookie.
+    if token is not None and not re.fullmatch(f"[A-Za-z0-9_-]{{{TOKEN_LENGTH},}}", token):
+        raise UsageError(f"a token needs {TOKEN_LENGTH} or more letters, digits, - and _, got {len(token)} signs")
+    return token
+
+
+def _check_extra() -> None:
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise CvmaskError(f"cvmask serve needs {', '.join(missing)}: pip install 'cvmask[serve]'")
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"needed a port from 0 to 65535, got {text!r}")
+    return int(text)

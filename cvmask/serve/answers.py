@@ -1,0 +1,133 @@
+"""From the bytes of a picture to the bytes of an answer; runs in the workers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cvmask.detections import Detections
+from cvmask.errors import ModelError, SourceError
+from cvmask.runtime.model import Settings
+from cvmask.serve.controls import Controls, paint
+from cvmask.serve.pool import Worker
+from cvmask.serve.problems import Problem
+from cvmask.sources.headers import read_header
+from cvmask.sources.images import decode_image
+
+JSON, JPEG, PNG = "application/json", "image/jpeg", "image/png"
+KINDS = ("JPEG", "PNG", "WebP")
+MASK_FORMATS = ("rle", "polygons", "none")
+_SUFFIX = {JPEG: ".jpg", PNG: ".png"}
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a client wants to know of its picture.
+
+    Attributes
+    ----------
+    controls
+        Thresholds, classes and looks.
+    masks
+        Of `MASK_FORMATS`.
+    media_type
+        `JSON`, or `JPEG` or `PNG` for the annotated picture.
+    """
+
+    controls: Controls
+    masks: str = "rle"
+    media_type: str = JSON
+
+
+def check_picture(data: bytes, max_pixels: int) -> None:
+    """Refuse what is no picture of `KINDS`, or too large, by its header; raises Problem."""
+    header = read_header(data[: 1 << 16]) if data[:1] != b"\xff" else read_header(data)
+    if header is None or header.kind not in KINDS:
+        what = f"a {header.kind}" if header else f"{len(data)} bytes that start with {data[:8]!r}"
+        raise Problem(415, f"the body must be a JPEG, PNG or WebP, got {what}", "convert it, or send the file itself")
+    if header.size_wh is None or min(header.size_wh) < 1:
+        raise Problem(422, f"this {header.kind} does not state its size", "it is damaged: send another")
+    width, height = header.size_wh
+    if width * height > max_pixels:
+        detail = f"{width}x{height} pixels, the limit is {max_pixels}"
+        raise Problem(413, detail, "scale it down: the network works on a smaller one anyway")
+
+
+def answer(worker: Worker, data: bytes, wish: Wish, labels: Sequence[str], max_pixels: int) -> bytes:
+    """Decode, find, and write down; raises Problem for a picture that cannot be decoded."""
+    try:
+        image, warnings = decode_image(data, "the picture", max_pixels)
+    except SourceError as error:
+        raise Problem(422, str(error), "it is damaged: send another") from None
+    controls = wish.controls
+    settings = Settings(controls.score_threshold, controls.mask_threshold, controls.classes)
+    try:
+        found, spent_s = worker.find(image, settings, "api")
+    except ModelError as error:
+        raise Problem(422, str(error), "the model cannot take this picture: send one of another size") from None
+    if wish.media_type != JSON:
+        return encode(paint(image, found, controls, labels, wish.media_type == PNG), wish.media_type)
+    fields = {
+        "width": image.shape[1],
+        "height": image.shape[0],
+        "score_threshold": controls.score_threshold,
+        "mask_threshold": controls.mask_threshold,
+        "inference_ms": round(1000 * spent_s, 1),
+        "warnings": list(warnings),
+        "detections": describe(found, labels, wish.masks, controls.mask_threshold),
+    }
+    return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def describe(found: Detections, labels: Sequence[str], masks: str, threshold: float) -> list[dict[str, Any]]:
+    """Give each object as JSON takes it."""
+    objects: list[dict[str, Any]] = [
+        {
+            "class_id": class_id,
+            "label": labels[class_id] if class_id < len(labels) else f"class {class_id}",
+            "score": round(score, 4),
+            "box": [round(side, 2) for side in box],
+        }
+        for class_id, score, box in zip(found.class_id.tolist(), found.confidence.tolist(), found.xyxy.tolist())
+    ]
+    if masks == "rle":
+        for one, rle in zip(objects, found.rle(threshold)):
+            one["rle"] = rle
+    elif masks == "polygons":
+        for one, parts in zip(objects, found.polygons(threshold)):
+            one["polygons"] = [
+                {"outline": part.outline.tolist(), "holes": [hole.tolist() for hole in part.holes]} for part in parts
+            ]
+    return objects
+
+
+def encode(image: NDArray[np.uint8], media_type: str) -> bytes:
+    """Encode a picture, BGR or BGRA."""
+    return cv2.imencode(_SUFFIX[media_type], image)[1].tobytes()
+
+
+def choose_media_type(accept: str) -> str:
+    """Choose by an Accept header; Problem 406 if it takes nothing that there is."""
+    best, best_q = "", 0.0
+    for part in accept.split(",") if accept.strip() else ["*/*"]:
+        name, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        q = next((_quality(one[2:]) for one in parameters if one.startswith("q=")), 1.0)
+        offered = {"*/*": JSON, "application/*": JSON, "image/*": JPEG}.get(name, name)
+        if offered in (JSON, JPEG, PNG) and q > best_q:
+            best, best_q = offered, q
+    if not best:
+        raise Problem(406, f"Accept: {accept[:100]} names nothing that there is", f"accept {JSON}, {JPEG} or {PNG}")
+    return best
+
+
+def _quality(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0

@@ -1,0 +1,205 @@
+"""Clips that were dropped on the page: annotated one after the other, in the order in which they came."""
+
+from __future__ import annotations
+
+import queue
+import secrets
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cvmask.detections import Detections
+from cvmask.errors import CvmaskError, SourceError
+from cvmask.pipeline import annotate
+from cvmask.runtime.model import Settings
+from cvmask.serve.controls import Controls, paint
+from cvmask.serve.limits import Limits
+from cvmask.serve.pool import Pool, QueueFullError
+from cvmask.sources import Video
+
+WAITING, WORKING, DONE, FAILED = "waiting", "working", "done", "failed"
+_MAGIC = ((4, b"ftyp", ".mp4"), (0, b"\x1a\x45\xdf\xa3", ".mkv"), (8, b"AVI ", ".avi"))
+_KEPT = 8
+
+
+def suffix_of(head: bytes) -> str | None:
+    """Tell the container by the first 12 bytes; None for anything else.
+
+    FFmpeg would also read play lists, which name further files and addresses: those never reach it.
+    """
+    return next((suffix for place, magic, suffix in _MAGIC if head[place : place + len(magic)] == magic), None)
+
+
+@dataclass(eq=False)
+class Clip:
+    """One clip, and how far it is."""
+
+    folder: Path
+    suffix: str
+    controls: Controls
+    key: str = field(default_factory=lambda: secrets.token_urlsafe(12))
+    state: str = WAITING
+    message: str = ""
+    frames: int = 0
+    length: int | None = None
+    ended_s: float = 0.0
+
+    @property
+    def source(self) -> Path:
+        """The upload."""
+        return self.folder / f"{self.key}_in{self.suffix}"
+
+    @property
+    def video(self) -> Path:
+        """The annotated video."""
+        return self.folder / f"{self.key}.mp4"
+
+    @property
+    def lines(self) -> Path:
+        """What was found, as JSON lines."""
+        return self.folder / f"{self.key}.jsonl"
+
+    def status(self) -> dict[str, Any]:
+        """Give the state as JSON takes it."""
+        place = f"/v1/clips/{self.key}"
+        done = self.state == DONE
+        return {
+            "id": self.key,
+            "state": self.state,
+            "message": self.message,
+            "frames": self.frames,
+            "length": self.length,
+            "video": f"{place}/video" if done else None,
+            "detections": f"{place}/detections" if done else None,
+        }
+
+    def remove_(self) -> None:
+        """Remove its files."""
+        for path in (self.source, self.video, self.lines):
+            path.unlink(missing_ok=True)
+
+
+class Clips:
+    """Takes clips and annotates them, in a thread of its own."""
+
+    def __init__(self, pool: Pool, folder: Path, labels: tuple[str, ...], limits: Limits) -> None:
+        self._pool, self._folder, self._labels, self._limits = pool, folder, labels, limits
+        self._lock = threading.Lock()
+        self._clips: dict[str, Clip] = {}
+        self._queue: queue.Queue[Clip | None] = queue.Queue()
+        self._closed = False
+        self._thread = threading.Thread(target=self._serve, name="cvmask-clips")
+        self._thread.start()
+
+    def new(self, suffix: str, controls: Controls) -> Clip | None:
+        """Make room for a clip; its file is still to be written. None if too many wait."""
+        self._forget_old()
+        with self._lock:
+            busy = sum(clip.state in (WAITING, WORKING) for clip in self._clips.values())
+            if busy >= self._limits.clips or self._closed:
+                return None
+            clip = Clip(self._folder, suffix, controls)
+            self._clips[clip.key] = clip
+        return clip
+
+    def start(self, clip: Clip) -> None:
+        """Queue it: its file is whole."""
+        self._queue.put(clip)
+
+    def find(self, key: str) -> Clip | None:
+        """Find it by its key."""
+        with self._lock:
+            return self._clips.get(key)
+
+    def remove(self, clip: Clip) -> None:
+        """Stop working on it and remove its files."""
+        with self._lock:
+            self._clips.pop(clip.key, None)
+            clip.state = FAILED
+        clip.remove_()
+
+    def close(self) -> None:
+        """Stop; what is being worked on is given up."""
+        self._closed = True
+        self._queue.put(None)
+        self._thread.join()
+
+    def _forget_old(self) -> None:
+        now_s = time.monotonic()
+        with self._lock:
+            ended = [clip for clip in self._clips.values() if clip.state in (DONE, FAILED)]
+            old = [clip for clip in ended if now_s - clip.ended_s > self._limits.kept_s]
+        for clip in {*old, *ended[:-_KEPT]}:
+            self.remove(clip)
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                clip = self._queue.get(timeout=60)
+            except queue.Empty:
+                self._forget_old()
+                continue
+            if clip is None or self._closed:
+                return
+            if clip.state != WAITING:
+                continue
+            clip.state = WORKING
+            try:
+                self._annotate(clip)
+                clip.state = DONE if clip.state == WORKING else FAILED
+            except CvmaskError as error:
+                self._fail(clip, str(error).replace(str(clip.source), "the clip").replace(str(clip.video), "the video"))
+            except Exception as error:
+                self._fail(clip, f"{type(error).__name__} while it was worked on")
+            clip.ended_s = time.monotonic()
+            clip.source.unlink(missing_ok=True)
+            if clip.state == FAILED:
+                clip.remove_()
+
+    def _fail(self, clip: Clip, message: str) -> None:
+        clip.state, clip.message = FAILED, message
+
+    def _annotate(self, clip: Clip) -> None:
+        model = _Asking(self._pool, clip, self._labels)
+        with Video(clip.source) as source:
+            clip.length = source.length
+            width, height = source.size_wh or (0, 0)
+            if width * height > self._limits.pixels:
+                raise SourceError(f"the clip: {width}x{height} pixels, the limit is {self._limits.pixels}")
+
+            def painted(image: NDArray[np.uint8], found: Detections) -> NDArray[np.uint8]:
+                return paint(image, found, clip.controls, self._labels)
+
+            track = clip.controls.color_by == "instance"
+            with annotate(source, model, outputs=[clip.video, clip.lines], paint=painted, track=track) as run:
+                for result in run:
+                    clip.frames += 1
+                    if self._closed or clip.state != WORKING:
+                        return
+                    if result.frame.index >= self._limits.clip_frames:
+                        limit = self._limits.clip_frames
+                        raise SourceError(f"the clip: more than {limit} frames: cut it, or use cvmask predict")
+
+
+class _Asking:
+    """The model of the loop: asks the pool, in turn with everybody else."""
+
+    def __init__(self, pool: Pool, clip: Clip, labels: tuple[str, ...]) -> None:
+        self._pool, self._client, self.labels = pool, f"clip:{clip.key}", labels
+        controls = clip.controls
+        self._settings = Settings(controls.score_threshold, controls.mask_threshold, controls.classes)
+
+    def detect(self, frame: NDArray[np.uint8]) -> Detections:
+        try:
+            answer = self._pool.submit(
+                self._client, lambda worker: worker.find(frame, self._settings, "clip"), limited=False
+            )
+        except QueueFullError:
+            raise CvmaskError("the server is ending") from None
+        found: Detections = answer.result()[0]
+        return found

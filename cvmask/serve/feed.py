@@ -1,0 +1,204 @@
+"""A source that never ends: it can be paused, is opened again when it is lost, and plays files over and over."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from cvmask.errors import SourceError
+from cvmask.sources import Frame, Images, Source, Video
+
+LIVE, LOST, ENDED, STILL = "live", "lost", "ended", "still"
+_FIRST_DELAY_S, _LONGEST_DELAY_S = 0.5, 15.0
+_PICTURE_S = 2.0
+
+
+class Feed(Source):
+    """The newest frame of a source, for as long as the server runs.
+
+    Cameras and streams go at their pace and are opened again whenever they are lost. Videos and
+    folders are played at theirs (2 s a picture), over and over; a single picture stays. Frames are
+    counted and timed anew, so that both only ever rise.
+
+    Parameters
+    ----------
+    open_again
+        Opens the source; the first time at once, and what it raises then is raised.
+    lost_s
+        Seconds without a frame after which it counts as lost.
+
+    Attributes
+    ----------
+    state
+        ``live``; ``lost``: nothing comes, it is tried again; ``ended``: nothing more will come;
+        ``still``: a single picture.
+    message
+        Why it is lost; "" while it is not.
+    paused
+        Whether the frame shown stays; see `pause`.
+    dropped
+        How many frames were passed over for newer ones.
+    """
+
+    live = True
+    newest = True
+
+    def __init__(self, open_again: Callable[[], Source], lost_s: float = 2.5) -> None:
+        self._open_again = open_again
+        self._inner: Source | None = open_again()
+        self.size_wh, self.frame_rate = self._inner.size_wh, self._inner.frame_rate
+        # Whoever looks at the page need not know where files lie.
+        self.name = self._inner.name if self._inner.live else os.path.basename(self._inner.name)
+        self.state, self.message, self.paused, self.dropped = LIVE, "", False, 0
+        self.on_state: Callable[[], None] = lambda: None
+        self._lost_s = lost_s
+        self._changed = threading.Condition()
+        self._slot: Frame | None = None
+        self._held: Frame | None = None
+        self._again = self._closed = False
+        self._error: BaseException | None = None
+        self._came_s = time.monotonic()
+        self._paused_s = 0.0
+        self._thread: threading.Thread | None = None
+
+    def pause(self, on: bool) -> None:
+        """Keep the frame shown, or go on; a file waits as well."""
+        with self._changed:
+            self.paused = on
+            self._changed.notify_all()
+
+    def give_again(self) -> None:
+        """Give the frame shown once more if no newer one comes: something else about it has changed."""
+        with self._changed:
+            self._again = True
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """End it; its thread is gone when this returns."""
+        with self._changed:
+            self._closed = True
+            inner = self._inner
+            self._changed.notify_all()
+        if inner is not None:
+            inner.close()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _frames(self) -> Iterator[Frame]:
+        if not self._closed:
+            self._thread = threading.Thread(target=self._follow, name="cvmask-feed")
+            self._thread.start()
+        index, first_s = 0, time.monotonic()
+        while True:
+            with self._changed:
+                while not self._ready():
+                    self._changed.wait(0.5)
+                    self._look_whether_lost()
+                if self._closed:
+                    break
+                frame, fresh = self._held, self._slot is not None and not self._is_paused()
+                if fresh:
+                    frame, self._slot = self._slot, None
+                self._again = False
+            assert frame is not None
+            if fresh:
+                time_s = (frame.taken_at_s or time.monotonic()) - first_s
+                frame = dataclasses.replace(frame, index=index, time_s=max(0.0, time_s))
+                index += 1
+            self._held = frame
+            yield frame
+        if self._error is not None:
+            raise self._error
+
+    def _is_paused(self) -> bool:
+        # The first frame comes even so: there would be nothing to look at.
+        return self.paused and self._held is not None
+
+    def _ready(self) -> bool:
+        fresh = self._slot is not None and not self._is_paused()
+        return self._closed or fresh or (self._again and self._held is not None)
+
+    def _look_whether_lost(self) -> None:
+        if self.state == LIVE and not self.paused and time.monotonic() - self._came_s > self._lost_s:
+            self._be(LOST, f"nothing came for {self._lost_s:g} s")
+
+    def _be(self, state: str, message: str = "") -> None:
+        if (state, message) != (self.state, self.message):
+            self.state, self.message = state, message
+            self.on_state()
+
+    def _follow(self) -> None:
+        """Read, and open again; in a thread of its own."""
+        failures = 0
+        try:
+            while not self._closed:
+                before = self._came_s
+                once = self._play_once()
+                if self._closed or once is None:
+                    return
+                failures = 1 if self._came_s > before else failures + 1
+                if once:
+                    self._be(LOST, once)
+                    delay_s = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2 ** (failures - 1))
+                    with self._changed:
+                        self._changed.wait_for(lambda: self._closed, delay_s)
+        except BaseException as error:
+            self._error = error
+            self.close()
+
+    def _play_once(self) -> str | None:
+        """Go through the source; why it was lost, "" if it shall be played again, None if that was all."""
+        try:
+            source = self._inner or self._open_again()
+        except SourceError as error:
+            return str(error)
+        with self._changed:
+            self._inner = source
+        try:
+            self._read(source)
+        except SourceError as error:
+            return str(error)
+        finally:
+            source.close()
+            self._inner = None
+        if isinstance(source, Video) or (isinstance(source, Images) and len(source.paths) > 1):
+            return ""
+        if source.live and getattr(source, "returns", True):
+            return "ended"
+        self._be(STILL if source.length == 1 and not isinstance(source, Video) else ENDED)
+        return None
+
+    def _read(self, source: Source) -> None:
+        began_s: float | None = None
+        for number, frame in enumerate(source):
+            if self._closed:
+                return
+            if not source.live:
+                began_s = self._clock_s() if began_s is None else began_s
+                self._wait_until(began_s + (number * _PICTURE_S if frame.time_s is None else frame.time_s))
+                frame = dataclasses.replace(frame, taken_at_s=time.monotonic())
+            self._offer(frame)
+        if isinstance(source, Images) and len(source.paths) > 1:
+            self._wait_until(self._clock_s() + _PICTURE_S)
+
+    def _clock_s(self) -> float:
+        """Tell the time of a clock that stands still while it is paused."""
+        return time.monotonic() - self._paused_s
+
+    def _wait_until(self, due_s: float) -> None:
+        with self._changed:
+            while not self._closed and (self._is_paused() or self._clock_s() < due_s):
+                began_s, paused = time.monotonic(), self._is_paused()
+                self._changed.wait(1.0 if paused else due_s - self._clock_s())
+                self._paused_s += (time.monotonic() - began_s) if paused else 0.0
+
+    def _offer(self, frame: Frame) -> None:
+        with self._changed:
+            self.dropped += self._slot is not None
+            self._slot = frame
+            self._came_s = time.monotonic()
+            self._changed.notify_all()
+        self._be(LIVE)

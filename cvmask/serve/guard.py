@@ -1,0 +1,208 @@
+"""Who may come in, and how much they may bring: an ASGI middleware around the whole app."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import Collection
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qs, urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import RedirectResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cvmask.serve.limits import Limits
+from cvmask.serve.metrics import Metrics
+from cvmask.serve.problems import Problem, busy
+from cvmask.serve.waiting import within
+
+COOKIE = "cvmask_token"
+DETECT, CLIPS = "/v1/detect", "/v1/clips"
+_OPEN_PATHS = ("/healthz", "/readyz")
+_SMALL_BODY = 64 << 10
+_DIGITS = 18
+_SECURITY = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+        "media-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
+    "Cache-Control": "no-store",
+}
+
+
+class Guard:
+    """Looks at every request before the app does.
+
+    Parameters
+    ----------
+    token
+        What a client must bring: ``Authorization: Bearer``, or the cookie that ``/?token=`` sets. None:
+        no token.
+    hosts
+        Names under which the server may be called, in small letters, without a port; None: any, as
+        behind a token a name that was bent to this address gains nothing.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, limits: Limits, metrics: Metrics, token: str | None, hosts: Collection[str] | None
+    ) -> None:
+        self._app, self._limits, self._metrics = app, limits, metrics
+        self._token = None if token is None else token.encode()
+        self._hosts = hosts
+        self._open = self._held_bytes = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        send = _secured(send, self._limits.answer_s)
+        given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[-1]
+        if scope["path"] == "/" and given and self._token and self._matches(given):
+            response = RedirectResponse("/", 303)
+            response.set_cookie(COOKIE, given, httponly=True, samesite="strict")
+            await response(scope, receive, send)
+            return
+        problem = self._refusal(scope, headers)
+        if problem is not None:
+            await _refuse(problem, scope, receive, send)
+            return
+        self._open += 1
+        body = _Body(self, scope, receive, self._limits)
+        try:
+            await self._app(scope, body if scope["type"] == "http" else receive, send)
+        finally:
+            self._open -= 1
+            self._held_bytes -= body.held_bytes
+
+    def hold(self, count: int) -> None:
+        """Count bytes that are held in memory; Problem if they are too many."""
+        self._held_bytes += count
+        if self._held_bytes > self._limits.held_bytes:
+            raise busy("the pictures of all clients together are too large for now", 2)
+
+    def _refusal(self, scope: Scope, headers: Headers) -> Problem | None:
+        reason, problem = self._look(scope, headers)
+        if reason:
+            self._metrics.count("refused_total", {"reason": reason})
+        return problem
+
+    def _look(self, scope: Scope, headers: Headers) -> tuple[str, Problem | None]:
+        host = headers.get("host", "")
+        if self._hosts is not None and _name_of(host) not in self._hosts:
+            cure = f"call it by one of {', '.join(sorted(self._hosts))}, or start it with --name NAME"
+            return "host", Problem(421, f"this server is not called {host[:100]!r}", cure)
+        if scope["path"] in _OPEN_PATHS:
+            return "", None
+        if self._token is not None and not self._admitted(headers):
+            cure = "open the address that was printed at the start, or send Authorization: Bearer TOKEN"
+            return "token", Problem(401, "no token, or a wrong one", cure, {"WWW-Authenticate": "Bearer"})
+        safe = scope["type"] == "http" and scope["method"] in ("GET", "HEAD", "OPTIONS")
+        origin = headers.get("origin")
+        if not safe and origin is not None and _place_of(origin) != host:
+            cure = "use the page that this server itself serves; programs leave Origin out"
+            return "origin", Problem(403, f"requests from {origin[:100]!r} are not allowed", cure)
+        if self._open >= self._limits.connections:
+            return "connections", busy(f"all {self._limits.connections} connections are taken", 5)
+        most = _most_bytes(scope["path"], self._limits)
+        length = headers.get("content-length", "0")
+        if not length.isdecimal() or len(length) > _DIGITS or int(length) > most:
+            return "size", _too_large(length, most)
+        return "", None
+
+    def _admitted(self, headers: Headers) -> bool:
+        kind, _, bearer = headers.get("authorization", "").partition(" ")
+        if kind.lower() == "bearer" and self._matches(bearer.strip()):
+            return True
+        try:
+            morsel = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+        except CookieError:
+            return False
+        return morsel is not None and self._matches(morsel.value)
+
+    def _matches(self, given: str) -> bool:
+        return self._token is not None and hmac.compare_digest(given.encode("utf-8", "replace"), self._token)
+
+
+class _Body:
+    """The body of a request, as an ASGI `receive`: its bytes and its time are limited."""
+
+    def __init__(self, guard: Guard, scope: Scope, receive: Receive, limits: Limits) -> None:
+        self._guard, self._receive = guard, receive
+        self._most = _most_bytes(scope["path"], limits)
+        # Clips go to a file as they come, and may be long on their way.
+        self._in_memory = scope["path"] != CLIPS
+        self._limit_s = limits.body_s if self._in_memory else limits.clip_s
+        self._until_s = asyncio.get_running_loop().time() + self._limit_s
+        self._got, self._whole = 0, False
+        self.held_bytes = 0
+
+    async def __call__(self) -> Message:
+        if self._whole:
+            return await self._receive()
+        left_s = self._until_s - asyncio.get_running_loop().time()
+        try:
+            message = await within(max(0.0, left_s), self._receive())
+        except asyncio.TimeoutError:
+            cure = "send it faster, or something smaller"
+            raise Problem(408, f"the body took longer than {self._limit_s:g} s", cure) from None
+        count = len(message.get("body", b""))
+        self._got += count
+        self._whole = not message.get("more_body", False)
+        if self._got > self._most:
+            raise _too_large(f"more than {self._most}", self._most)
+        if self._in_memory:
+            self.held_bytes += count
+            self._guard.hold(count)
+        return message
+
+
+def _most_bytes(path: str, limits: Limits) -> int:
+    return {DETECT: limits.picture_bytes, CLIPS: limits.clip_bytes}.get(path, _SMALL_BODY)
+
+
+def _too_large(length: str, most: int) -> Problem:
+    return Problem(413, f"a body of {length[:20]} bytes, the limit is {most}", "send something smaller")
+
+
+def _place_of(origin: str) -> str:
+    """Give host and port of an Origin header; "" if it has none."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
+
+
+def _name_of(host: str) -> str:
+    """Take the port off a Host header."""
+    name = host.rsplit(":", 1)[0] if host.count(":") == 1 or "]:" in host else host
+    return name.strip("[]").lower()
+
+
+async def _refuse(problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "http":
+        response = problem.response()
+        # What is still to come of the body is not read.
+        response.headers["Connection"] = "close"
+        await response(scope, receive, send)
+        return
+    await receive()
+    await send({"type": "websocket.close", "code": 1008, "reason": problem.detail[:100]})
+
+
+def _secured(send: Send, answer_s: float) -> Send:
+    async def secured(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in _SECURITY.items():
+                headers.setdefault(name, value)
+        # A client that takes nothing any more must not hold a connection for ever.
+        await within(answer_s, send(message))
+
+    return secured

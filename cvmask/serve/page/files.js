@@ -1,0 +1,145 @@
+// Pictures and clips: one after the other, with progress, and what came out to download.
+
+const $ = (id) => document.getElementById(id);
+const POLL_MS = 400;
+
+function request(method, url, { body = null, type, accept, progress } = {}) {
+  return new Promise((done, fail) => {
+    const xhr = new XMLHttpRequest();
+    xhr.open(method, url);
+    xhr.responseType = "blob";
+    if (type) xhr.setRequestHeader("Content-Type", type);
+    if (accept) xhr.setRequestHeader("Accept", accept);
+    if (progress) xhr.upload.onprogress = (event) => progress(event.loaded / event.total);
+    xhr.onerror = () => fail(new Error("The server does not answer, or has refused the file."));
+    xhr.onload = async () => {
+      if (xhr.status < 300) { done(xhr.response); return; }
+      const text = await xhr.response.text();
+      try {
+        const problem = JSON.parse(text);
+        fail(new Error(`${problem.detail}: ${problem.cure}`));
+      } catch {
+        fail(new Error(text.slice(0, 200) || `status ${xhr.status}`));
+      }
+    };
+    xhr.send(body);
+  });
+}
+
+const json = async (blob) => JSON.parse(await blob.text());
+
+export class Files {
+  constructor(controls) {
+    this.controls = controls;
+    this.line = Promise.resolve();
+    const drop = $("drop");
+    $("choose").addEventListener("change", (event) => { this.add(event.target.files); event.target.value = ""; });
+    for (const name of ["dragover", "dragleave", "drop"]) {
+      document.addEventListener(name, (event) => {
+        event.preventDefault();
+        drop.classList.toggle("over", name === "dragover");
+      });
+    }
+    document.addEventListener("drop", (event) => this.add(event.dataTransfer.files));
+  }
+
+  add(files) {
+    if (!files.length) return;
+    this.onAdd();
+    for (const file of files) {
+      const card = new Card(file);
+      $("results").prepend(card.item);
+      this.line = this.line.then(() => this.work(file, card).catch((error) => card.fail(error.message)));
+    }
+  }
+
+  async work(file, card) {
+    const query = this.controls.query();
+    if (query === null) throw new Error("No class is ticked: tick one.");
+    const clip = file.type.startsWith("video/") || /\.(mp4|mov|m4v|mkv|webm|avi)$/i.test(file.name);
+    await (clip ? this.clip(file, card, query) : this.picture(file, card, query));
+  }
+
+  async picture(file, card, query) {
+    const type = file.type || "application/octet-stream";
+    const send = (accept, progress) => request("POST", `/v1/detect?${query}`, { body: file, type, accept, progress });
+    const found = await send("application/json", (share) => card.progress(share / 2, "sending"));
+    card.progress(0.6, "drawing");
+    const picture = await send("image/png");
+    const { detections, inference_ms: time, warnings } = await json(found);
+    card.picture(picture);
+    card.done(`${detections.length} found, ${Math.round(time)} ms${warnings.map((line) => `; ${line}`).join("")}`);
+    card.link("Picture", URL.createObjectURL(picture), "_annotated.png");
+    card.link("JSON", URL.createObjectURL(found), ".json");
+  }
+
+  async clip(file, card, query) {
+    const type = file.type.startsWith("video/") ? file.type : "application/octet-stream";
+    const progress = (share) => card.progress(share * 0.2, "sending");
+    let state = await json(await request("POST", `/v1/clips?${query}`, { body: file, type, progress }));
+    card.onRemove = () => request("DELETE", `/v1/clips/${state.id}`).catch(() => {});
+    while (state.state === "waiting" || state.state === "working") {
+      const share = state.length ? state.frames / state.length : 0;
+      card.progress(0.2 + 0.8 * Math.min(1, share), `${state.frames} of ${state.length ?? "?"} frames`);
+      await new Promise((done) => setTimeout(done, POLL_MS));
+      if (card.removed) return;
+      state = await json(await request("GET", `/v1/clips/${state.id}`));
+    }
+    if (state.state === "failed") throw new Error(state.message);
+    card.done(`${state.frames} frames`);
+    card.link("Video", state.video, "_annotated.mp4");
+    card.link("JSON lines", state.detections, ".jsonl");
+  }
+}
+
+class Card {
+  constructor(file) {
+    this.stem = file.name.replace(/\.[^.]*$/, "");
+    this.item = document.createElement("li");
+    const title = Object.assign(document.createElement("h3"), { textContent: file.name });
+    this.bar = Object.assign(document.createElement("progress"), { max: 1, value: 0 });
+    this.bar.setAttribute("aria-label", `Progress of ${file.name}`);
+    this.text = Object.assign(document.createElement("p"), { className: "quiet", textContent: "waiting" });
+    this.text.setAttribute("role", "status");
+    this.links = Object.assign(document.createElement("div"), { className: "actions" });
+    const remove = Object.assign(document.createElement("button"), { textContent: "Remove" });
+    remove.setAttribute("aria-label", `Remove ${file.name}`);
+    remove.addEventListener("click", () => this.remove());
+    this.links.append(remove);
+    this.item.append(title, this.bar, this.text, this.links);
+    this.onRemove = () => {};
+  }
+
+  progress(share, text) {
+    this.bar.value = share;
+    this.text.textContent = text;
+  }
+
+  picture(blob) {
+    const image = Object.assign(new Image(), { src: URL.createObjectURL(blob), alt: `${this.stem}, annotated` });
+    this.bar.after(image);
+  }
+
+  done(text) {
+    this.bar.remove();
+    this.text.textContent = text;
+    this.item.dataset.state = "done";
+  }
+
+  fail(text) {
+    this.done(text);
+    this.text.className = "bad";
+    this.item.dataset.state = "failed";
+  }
+
+  link(name, href, ending) {
+    const link = Object.assign(document.createElement("a"), { className: "button", textContent: `Download ${name}`, href, download: this.stem + ending });
+    this.links.prepend(link);
+  }
+
+  remove() {
+    this.removed = true;
+    this.onRemove();
+    this.item.remove();
+  }
+}

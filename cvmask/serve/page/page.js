@@ -1,0 +1,219 @@
+// Ties the page together: three places (live, camera, file) and one screen.
+
+import { Camera } from "./camera.js";
+import { Controls } from "./controls.js";
+import { Files } from "./files.js";
+import { Socket } from "./socket.js";
+
+const $ = (id) => document.getElementById(id);
+const NO_SOURCE = "This server has no source of its own. Use your camera, or drop a file.";
+let tab = "live";
+let socket = null;
+let camera = null;
+let status = {};
+let shown = null;
+let age = null;
+
+const [model, labels] = await Promise.all(["/v1/model", "/v1/labels"].map(async (path) => (await fetch(path)).json()));
+$("model").textContent = `${model.name} · ${model.classes} classes · ${model.target.effective} · OpenCV ${model.opencv}`;
+const controls = new Controls(model, labels, (fields) => socket && socket.send({ do: "change", controls: fields }));
+const files = new Files(controls);
+files.onAdd = () => choose("file");
+
+// What is shown
+
+async function onPicture(now, blob) {
+  status = now;
+  if (tab === "live") controls.follow(now.controls);
+  if (blob) await paint(blob);
+  describe();
+  if (camera && now.index !== onPicture.last) {
+    onPicture.last = now.index;
+    camera.answered();
+  }
+}
+
+async function paint(blob) {
+  const before = shown;
+  shown = { blob, url: URL.createObjectURL(blob) };
+  $("picture").src = shown.url;
+  try { await $("picture").decode(); } catch { /* replaced by a newer one meanwhile */ }
+  if (before) URL.revokeObjectURL(before.url);
+  $("picture").hidden = false;
+  $("empty").hidden = true;
+}
+
+function text(id, value) {
+  if ($(id).textContent !== value) $(id).textContent = value;
+}
+
+function describe() {
+  const { state, paused, recording = {}, size } = status;
+  const seen = Boolean(size) && Boolean(shown);
+  const moving = state === "live" && !paused;
+  text("fps", seen ? (moving ? status.fps.toFixed(1) : "0") : "–");
+  text("inference", seen ? `${Math.round(status.inference_ms)} ms` : "–");
+  text("age", seen ? (moving ? `${status.age_ms} ms` : "–") : "–");
+  text("size", seen ? size.join("×") : "–");
+  const lost = state === "lost" || state === "failed";
+  const said = { live: "Live", lost: "Source lost, trying again", ended: "The source has ended", still: "Still picture", failed: "The live picture has ended" }[state] || "";
+  text("state", paused ? `Paused: ${status.source}` : status.message ? `${said}: ${status.message}` : `${said}${status.source ? `: ${status.source}` : ""}`);
+  $("state").classList.toggle("bad", lost);
+  $("screen").classList.toggle("stale", lost && seen);
+  badge(paused, lost && seen, recording.state === "on");
+  $("pause").setAttribute("aria-pressed", String(Boolean(paused)));
+  text("pause", paused ? "Go on" : "Pause");
+  $("record").setAttribute("aria-pressed", String(recording.state === "on"));
+  text("record", recording.state === "on" ? "Stop recording" : "Record");
+  $("download").hidden = recording.state !== "ready";
+  if (recording.key) $("download").href = `/v1/recordings/${recording.key}`;
+  if (recording.message) complain(recording.message);
+  counts(seen);
+  const idle = !seen || !socket;
+  for (const id of ["pause", "snapshot", "record"]) $(id).disabled = idle;
+}
+
+function badge(paused, lost, recording) {
+  $("badge").hidden = !(paused || lost || recording);
+  $("badge").classList.toggle("paused", Boolean(paused) && !lost);
+  text("badge", lost ? "Lost" : paused ? "Paused" : "Recording");
+}
+
+function counts(seen) {
+  const found = seen ? Object.entries(status.counts) : [];
+  const key = JSON.stringify(found);
+  if (counts.key === key && counts.seen === seen) return;
+  Object.assign(counts, { key, seen });
+  $("total").value = seen ? `(${status.total})` : "";
+  $("counts").replaceChildren(...found.map(([name, count]) => {
+    const item = document.createElement("li");
+    item.append(Object.assign(document.createElement("b"), { textContent: count }), ` ${name}`);
+    return item;
+  }));
+  if (!found.length) $("counts").append(Object.assign(document.createElement("li"), { className: "nothing", textContent: seen ? "nothing" : "–" }));
+}
+
+function blank(words) {
+  if (shown) URL.revokeObjectURL(shown.url);
+  shown = null;
+  status = {};
+  $("picture").hidden = true;
+  $("picture").removeAttribute("src");
+  $("empty").hidden = false;
+  text("empty", words);
+  describe();
+}
+
+function complain(words) {
+  $("note").hidden = !words;
+  text("note", words || "");
+}
+
+// Where it comes from
+
+function connect(path) {
+  socket = new Socket(path, {
+    retry: path === "/v1/live",
+    onPicture,
+    onError: complain,
+    onEnd: (reason, again) => {
+      if (again) {
+        status = { ...status, state: "lost", message: reason };
+        if (!shown) text("empty", "The server does not answer. Trying again …");
+        describe();
+      } else if (tab === "camera") {
+        stopCamera();
+        complain(reason);
+      } else {
+        socket = null;
+        blank(NO_SOURCE);
+      }
+    },
+  });
+}
+
+async function startCamera() {
+  complain("");
+  text("empty", "Waiting for the camera …");
+  camera = new Camera((blob) => socket && socket.push(blob));
+  try {
+    await camera.start();
+  } catch (error) {
+    stopCamera();
+    complain(`No camera: ${error.message}`);
+    return;
+  }
+  connect("/v1/camera");
+  const { score_threshold, mask_threshold, opacity, classes, color_by, effect } = controls.values;
+  socket.socket.addEventListener("open", () => socket.send({ do: "change", controls: { score_threshold, mask_threshold, opacity, classes, color_by, effect } }));
+  text("camera-switch", "Stop camera");
+}
+
+function stopCamera() {
+  if (camera) camera.stop();
+  camera = null;
+  leave();
+  text("camera-switch", "Start camera");
+  blank("Your pictures go to this server only, and are not kept.");
+}
+
+function leave() {
+  if (socket) socket.close();
+  socket = null;
+}
+
+function choose(name) {
+  if (tab === name && choose.done) return;
+  choose.done = true;
+  tab = name;
+  for (const button of document.querySelectorAll("[role=tab]")) {
+    button.setAttribute("aria-selected", String(button.dataset.tab === name));
+    button.tabIndex = button.dataset.tab === name ? 0 : -1;
+  }
+  $("stage").hidden = name === "file";
+  $("stage").setAttribute("aria-labelledby", `tab-${name}`);
+  $("files").hidden = name !== "file";
+  document.querySelector(".seen").hidden = name === "file";
+  $("camera-switch").hidden = name !== "camera";
+  complain("");
+  stopCamera();
+  if (name === "live") {
+    blank(model.live ? "Waiting for the first picture …" : NO_SOURCE);
+    if (model.live) connect("/v1/live");
+  }
+}
+
+// What a person does
+
+for (const button of document.querySelectorAll("[role=tab]")) {
+  button.addEventListener("click", () => choose(button.dataset.tab));
+  button.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!step) return;
+    const all = [...document.querySelectorAll("[role=tab]")];
+    const next = all[(all.indexOf(button) + step + all.length) % all.length];
+    next.focus();
+    choose(next.dataset.tab);
+  });
+}
+$("camera-switch").addEventListener("click", () => (camera ? stopCamera() : startCamera()));
+$("pause").addEventListener("click", () => {
+  const on = !status.paused;
+  if (camera) camera.paused = on;
+  socket.send({ do: "pause", on });
+});
+$("record").addEventListener("click", () => {
+  complain("");
+  socket.send({ do: "record", on: (status.recording || {}).state !== "on" });
+});
+$("snapshot").addEventListener("click", () => {
+  const name = `cvmask_${new Date().toISOString().slice(0, 19).replace(/[:T]/g, "-")}.jpg`;
+  Object.assign(document.createElement("a"), { href: shown.url, download: name }).click();
+});
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) return;
+  const id = { p: "pause", s: "snapshot", r: "record" }[event.key];
+  if (id && !$(id).disabled && tab !== "file") $(id).click();
+});
+
+choose(model.live ? "live" : "camera");

@@ -1,0 +1,142 @@
+"""Workers with a network each, and one fair queue before them."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cvmask.detections import Detections
+from cvmask.runtime.model import MaskRCNN, Settings
+from cvmask.serve.metrics import Metrics
+
+
+class QueueFullError(Exception):
+    """Nothing more can wait."""
+
+
+@dataclass
+class _Job:
+    work: Callable[[Worker], Any]
+    answer: Future[Any]
+
+
+class Worker:
+    """A network of its own; only the thread of this worker uses it."""
+
+    def __init__(self, model: MaskRCNN, metrics: Metrics) -> None:
+        self._model, self._metrics = model, metrics
+        self._most = model.settings.max_detections
+
+    def find(self, image: NDArray[np.uint8], settings: Settings, asked_by: str) -> tuple[Detections, float]:
+        """Find objects, at most as many as the model was loaded for; and the seconds it took."""
+        self._model.settings = dataclasses.replace(settings, max_detections=self._most)
+        began = time.perf_counter()
+        found = self._model.detect(image)
+        spent_s = time.perf_counter() - began
+        self._metrics.time(spent_s)
+        self._metrics.count("inferences_total", {"by": asked_by})
+        return found, spent_s
+
+
+class Pool:
+    """Workers, and a queue in which every client has its turn, however much another has put there.
+
+    Parameters
+    ----------
+    model
+        The first worker's; the others get clones.
+    workers
+        How many.
+    depth
+        How many pictures may wait; one client may have half of them, at least one.
+    """
+
+    def __init__(self, model: MaskRCNN, workers: int, depth: int, metrics: Metrics) -> None:
+        self._depth, self._metrics = depth, metrics
+        self._lock = threading.Condition()
+        self._queues: OrderedDict[str, deque[_Job]] = OrderedDict()
+        self._closed = False
+        models = [model, *(model.clone() for _ in range(workers - 1))]
+        self._threads = [
+            threading.Thread(target=self._serve, args=(Worker(one, metrics),), name="cvmask-worker") for one in models
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """How many pictures wait."""
+        with self._lock:
+            return sum(map(len, self._queues.values()))
+
+    @property
+    def open(self) -> bool:
+        """Whether it takes work."""
+        return not self._closed
+
+    def submit(self, client: str, work: Callable[[Worker], Any], limited: bool = True) -> Future[Any]:
+        """Put work into the queue of a client; cancel the answer to take it out again.
+
+        Raises
+        ------
+        QueueFullError
+            If `limited`, and all or this client's places are taken; or the pool is closed.
+        """
+        job = _Job(work, Future())
+        with self._lock:
+            mine = self._queues.get(client, ())
+            full = sum(map(len, self._queues.values())) >= self._depth or len(mine) >= max(1, self._depth // 2)
+            if self._closed or (limited and full):
+                raise QueueFullError
+            self._queues.setdefault(client, deque()).append(job)
+            self._lock.notify()
+        return job.answer
+
+    def wait_s(self) -> float:
+        """Estimate how long new work waits."""
+        return self.waiting * self._metrics.mean_s / len(self._threads)
+
+    def close(self) -> None:
+        """Finish what is being worked on, cancel what waits."""
+        with self._lock:
+            self._closed = True
+            for queue in self._queues.values():
+                for job in queue:
+                    job.answer.cancel()
+            self._queues.clear()
+            self._lock.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _serve(self, worker: Worker) -> None:
+        while True:
+            job = self._next()
+            if job is None:
+                return
+            if not job.answer.set_running_or_notify_cancel():
+                continue
+            try:
+                job.answer.set_result(job.work(worker))
+            except BaseException as error:
+                job.answer.set_exception(error)
+
+    def _next(self) -> _Job | None:
+        with self._lock:
+            self._lock.wait_for(lambda: self._queues or self._closed)
+            if self._closed:
+                return None
+            client, queue = self._queues.popitem(last=False)
+            job = queue.popleft()
+            if queue:
+                # To the end of the line: whoever else waits comes first.
+                self._queues[client] = queue
+            return job

@@ -1,0 +1,123 @@
+"""What the server holds while it runs."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from cvmask.runtime.model import MaskRCNN
+from cvmask.serve.clips import Clips
+from cvmask.serve.controls import Controls
+from cvmask.serve.feed import Feed
+from cvmask.serve.limits import Limits
+from cvmask.serve.metrics import Metrics, resident_bytes
+from cvmask.serve.pool import Pool
+from cvmask.serve.pushed import Pushed
+from cvmask.serve.session import Session
+from cvmask.sources import Source
+
+
+class Service:
+    """The workers, the live picture, browser cameras, clips: made before the server listens, closed after it.
+
+    Parameters
+    ----------
+    model
+        Loaded with a score threshold of 0, so that any can be asked for; the wanted one is in `controls`.
+    open_source
+        Opens what the live page shows; None for nothing.
+    name
+        What the model is called.
+    controls
+        What the page starts with, and what requests get that do not say otherwise.
+    workers
+        How many networks work at the same time.
+
+    Raises
+    ------
+    SourceError
+        If the source cannot be opened the first time.
+    """
+
+    def __init__(
+        self,
+        model: MaskRCNN,
+        open_source: Callable[[], Source] | None,
+        *,
+        name: str = "model",
+        controls: Controls,
+        workers: int = 1,
+        limits: Limits | None = None,
+    ) -> None:
+        self.model, self.name, self.controls, self.workers = model, name, controls, workers
+        self.limits = limits = limits or Limits()
+        self.labels = tuple(model.labels)
+        self.metrics = Metrics()
+        feed = Feed(open_source, limits.lost_s) if open_source is not None else None
+        self.folder = Path(tempfile.mkdtemp(prefix="cvmask-serve-"))
+        self.pool = Pool(model, workers, limits.queue, self.metrics)
+        self.clips = Clips(self.pool, self.folder, self.labels, limits)
+        self._lock = threading.Lock()
+        self._cameras: set[Session] = set()
+        self._made = 0
+        self.ending = False
+        self.live = None if feed is None else self._session(feed, "live")
+        self.metrics.gauges = {
+            "queue_length": lambda: self.pool.waiting,
+            "viewers": lambda: self.live.view.viewers if self.live else 0,
+            "cameras": lambda: len(self._cameras),
+            "resident_memory_bytes": resident_bytes,
+        }
+
+    def open_camera(self) -> tuple[Session, Pushed] | None:
+        """Begin a session for a browser's camera; None if there are too many."""
+        with self._lock:
+            if self.ending or len(self._cameras) >= self.limits.cameras:
+                return None
+            self._made += 1
+            pushed = Pushed(self.limits.pixels)
+            session = self._session(Feed(lambda: pushed, self.limits.lost_s), f"camera:{self._made}")
+            self._cameras.add(session)
+        return session, pushed
+
+    def close_camera(self, session: Session) -> None:
+        """End it, with its recording."""
+        session.close()
+        session.recorder.forget_()
+        with self._lock:
+            self._cameras.discard(session)
+
+    def recording(self, key: str) -> Path | None:
+        """Find the recording of this key, of any session."""
+        with self._lock:
+            sessions = [*self._cameras, *([self.live] if self.live else [])]
+        for session in sessions:
+            if key and session.recorder.key == key and session.recorder.state == "ready":
+                return session.recorder.path
+        return None
+
+    def close(self) -> None:
+        """End everything, and empty the folder."""
+        self.ending = True
+        with self._lock:
+            cameras = list(self._cameras)
+        for session in [*cameras, *([self.live] if self.live else [])]:
+            session.close()
+        self.clips.close()
+        self.pool.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _session(self, feed: Feed, key: str) -> Session:
+        return Session(
+            feed,
+            self.pool,
+            self.metrics,
+            labels=self.labels,
+            controls=self.controls,
+            key=key,
+            folder=self.folder,
+            limits=self.limits,
+        )

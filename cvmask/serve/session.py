@@ -1,0 +1,208 @@
+"""One live picture: the loop, what it shows, and the controls that change it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cvmask.detections import Detections
+from cvmask.errors import CvmaskError
+from cvmask.pipeline import annotate
+from cvmask.runtime.model import Settings
+from cvmask.serve.controls import Controls, paint
+from cvmask.serve.feed import Feed
+from cvmask.serve.limits import Limits
+from cvmask.serve.metrics import Metrics
+from cvmask.serve.pool import Pool, QueueFullError
+from cvmask.serve.recorder import Recorder
+from cvmask.serve.view import View
+from cvmask.sinks import Sink
+from cvmask.sources import Frame
+
+_RATE_OVER_S = 3.0
+
+
+class Session:
+    """Runs `cvmask.annotate` over a feed, in threads, until it is closed.
+
+    Parameters
+    ----------
+    feed
+        Where the frames come from.
+    key
+        Names it in the queue of the pool and, without what follows a colon, in the metrics.
+    folder
+        For recordings.
+
+    Attributes
+    ----------
+    view
+        What is to be seen.
+    recorder
+        Records it.
+    error
+        Why the loop has ended, which it does not by itself; "" while it runs.
+    """
+
+    def __init__(
+        self,
+        feed: Feed,
+        pool: Pool,
+        metrics: Metrics,
+        *,
+        labels: tuple[str, ...],
+        controls: Controls,
+        key: str,
+        folder: Path,
+        limits: Limits,
+    ) -> None:
+        self.feed, self.view, self.labels = feed, View(metrics), labels
+        self.recorder = Recorder(folder, limits.recording_s)
+        self.controls, self.error = controls, ""
+        self._model = _Remembering(self, pool, key)
+        self._metrics, self._key = metrics, key
+        self._shown = Detections.empty((1, 1))
+        self._times_s: deque[float] = deque(maxlen=200)
+        self._frame: Frame | None = None
+        self._image_status: dict[str, Any] = {}
+        feed.on_state = self.tell
+        self._thread = threading.Thread(target=self._run, name="cvmask-session")
+        self.tell()
+        self._thread.start()
+
+    def change(self, fields: Mapping[str, Any]) -> None:
+        """Change controls; ValueError names what is wrong. The next frame shows it, or the one shown."""
+        self.controls = self.controls.changed(fields, self.labels)
+        self.feed.give_again()
+        self.tell()
+
+    def pause(self, on: bool) -> None:
+        """Keep the picture, or go on."""
+        self.feed.pause(on)
+        self.tell()
+
+    def record(self, on: bool) -> None:
+        """Start or stop a recording; may take a moment."""
+        (self.recorder.start if on else self.recorder.stop)()
+        self.tell()
+
+    def close(self) -> None:
+        """End the loop; its threads are gone when this returns."""
+        self.feed.close()
+        self._thread.join()
+        self.recorder.stop()
+
+    def tell(self) -> None:
+        """Tell viewers the state."""
+        self.view.tell(self._status())
+
+    def show(self, image: NDArray[np.uint8], frame: Frame) -> None:
+        """Take a picture from the loop."""
+        if frame is not self._frame:
+            self._times_s.append(time.monotonic())
+            self._metrics.count("frames_total", {"of": self._key.split(":")[0]})
+        self._frame = frame
+        names = Counter(self.labels[i] for i in self._shown.class_id.tolist())
+        age_s = time.monotonic() - frame.taken_at_s if frame.taken_at_s is not None else 0.0
+        self._image_status = {
+            "index": frame.index,
+            "size": [image.shape[1], image.shape[0]],
+            "inference_ms": round(1000 * self._model.spent_s, 1),
+            "age_ms": round(1000 * age_s),
+            "total": len(self._shown),
+            "counts": dict(names.most_common()),
+        }
+        self.view.show(image, self._status())
+
+    def paint(self, image: NDArray[np.uint8], detections: Detections) -> NDArray[np.uint8]:
+        """Make the picture from what was found, as the controls are now."""
+        controls = self.controls
+        self._shown = controls.keep(detections)
+        return paint(image, self._shown, controls, self.labels)
+
+    def _status(self) -> dict[str, Any]:
+        controls = self.controls
+        return {
+            "source": self.feed.name,
+            "state": "failed" if self.error else self.feed.state,
+            "message": self.error or self.feed.message,
+            "paused": self.feed.paused,
+            "fps": self._rate(),
+            "recording": {
+                "state": self.recorder.state,
+                "key": self.recorder.key,
+                "message": self.recorder.message,
+            },
+            "controls": {**vars(controls), "classes": controls.classes and list(controls.classes)},
+            **self._image_status,
+        }
+
+    def _rate(self) -> float:
+        now_s = time.monotonic()
+        recent = [moment for moment in list(self._times_s) if now_s - moment < _RATE_OVER_S]
+        return round((len(recent) - 1) / (recent[-1] - recent[0]), 1) if len(recent) > 1 else 0.0
+
+    def _run(self) -> None:
+        try:
+            outputs = [self.recorder, _Shower(self)]
+            annotate(self.feed, self._model, outputs=outputs, paint=self.paint, track=True).run()
+        except CvmaskError as error:
+            self.error = str(error)
+        except Exception as error:
+            self.error = f"{type(error).__name__}: {error}"
+            self._metrics.count("failed_total")
+        if self.error:
+            self.tell()
+
+
+class _Shower(Sink):
+    """Hands results to the session."""
+
+    name = "live page"
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def write(
+        self, image: NDArray[np.uint8], frame: Frame | None = None, detections: Detections | None = None
+    ) -> None:
+        assert frame is not None
+        self._session.show(image, frame)
+
+    def close(self) -> None:
+        pass
+
+
+class _Remembering:
+    """The model of the loop: asks the pool, but not again for what the last answer covers.
+
+    All classes are found at the threshold of the moment; filtering and drawing come afterwards. So
+    only a lower threshold than that of the last answer needs the network again for the same frame.
+    """
+
+    def __init__(self, session: Session, pool: Pool, key: str) -> None:
+        self._session, self._pool, self._key = session, pool, key
+        self._image: NDArray[np.uint8] | None = None
+        self._found: Detections | None = None
+        self._threshold = 1.0
+        self.spent_s = 0.0
+
+    def detect(self, frame: NDArray[np.uint8]) -> Detections:
+        wanted = self._session.controls.score_threshold
+        if self._found is None or frame is not self._image or wanted < self._threshold:
+            settings = Settings(score_threshold=wanted)
+            kind = self._key.split(":")[0]
+            try:
+                answer = self._pool.submit(self._key, lambda worker: worker.find(frame, settings, kind), limited=False)
+            except QueueFullError:
+                raise CvmaskError("the server is ending") from None
+            self._found, self.spent_s = answer.result()
+            self._image, self._threshold = frame, wanted
+        return self._found

@@ -1,0 +1,95 @@
+"""The newest picture and what is to be said about it, for any number of viewers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cvmask.serve.metrics import Metrics
+
+JPEG_QUALITY = 85
+
+
+class View:
+    """Holds the newest message; it is made once, however many take it.
+
+    A message is a header and a JPEG: 4 bytes with the length of the header (big endian), the header
+    as JSON, the JPEG (no bytes if there is no picture yet).
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._lock = threading.Lock()
+        self._waiting: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
+        self._image: NDArray[np.uint8] | None = None
+        self._jpeg: bytes | None = None
+        self._status: Mapping[str, Any] = {}
+        self._message: bytes | None = None
+        self.version = 0
+
+    @property
+    def viewers(self) -> int:
+        """How many look on."""
+        return len(self._waiting)
+
+    def show(self, image: NDArray[np.uint8], status: Mapping[str, Any]) -> None:
+        """Show another picture, shape (height, width, 3), BGR. From any thread."""
+        with self._lock:
+            self._image, self._jpeg = image, None
+        self.tell(status)
+
+    def tell(self, status: Mapping[str, Any]) -> None:
+        """Say something else about the picture shown. From any thread."""
+        with self._lock:
+            self._status, self._message = status, None
+            self.version += 1
+            waiting = list(self._waiting)
+        if waiting:
+            self.newest()
+        for loop, event in waiting:
+            # The loop may have ended meanwhile, with all who waited.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(event.set)
+
+    def newest(self) -> tuple[int, bytes]:
+        """Give the newest message and its version; encodes the picture if nobody has asked for it yet."""
+        with self._lock:
+            if self._message is None:
+                header = json.dumps(self._status, ensure_ascii=False, separators=(",", ":")).encode()
+                self._message = b"".join([struct.pack(">I", len(header)), header, self._encoded()])
+            return self.version, self._message
+
+    def ready(self) -> tuple[int, bytes] | None:
+        """Give the newest message if it is made already."""
+        with self._lock:
+            return None if self._message is None else (self.version, self._message)
+
+    @contextmanager
+    def viewer(self) -> Iterator[asyncio.Event]:
+        """Look on while the block runs; the event is set when there is something new."""
+        entry = (asyncio.get_running_loop(), asyncio.Event())
+        with self._lock:
+            self._waiting.add(entry)
+        try:
+            yield entry[1]
+        finally:
+            with self._lock:
+                self._waiting.discard(entry)
+
+    def _encoded(self) -> bytes:
+        if self._image is None:
+            return b""
+        if self._jpeg is None:
+            _, buffer = cv2.imencode(".jpg", self._image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+            self._jpeg = buffer.tobytes()
+            self._metrics.count("encodings_total")
+        return self._jpeg

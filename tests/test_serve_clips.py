@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+from serve_helpers import PATIENCE_S, Served, served, until
+
+from cvmask.runtime.model import MaskRCNN
+from cvmask.sinks import read_json_lines
+
+MP4 = {"Content-Type": "video/mp4"}
+
+
+@pytest.fixture(scope="module")
+def server(quick_model: MaskRCNN) -> Iterator[Served]:
+    with served(quick_model, clip_bytes=1_000_000) as running:
+        yield running
+
+
+def finished(server: Served, posted: Any) -> dict[str, Any]:
+    assert posted.status_code == 202, posted.text
+    place = f"/v1/clips/{posted.json()['id']}"
+    until(lambda: server.client.get(place).json()["state"] in ("done", "failed"))
+    status: dict[str, Any] = server.client.get(place).json()
+    return status
+
+
+def test_a_clip_comes_back_annotated(server: Served, clip_mp4: Path, tmp_path: Path) -> None:
+    place = "/v1/clips?score_threshold=0.2&classes=0,1,2,3"
+    posted = server.client.post(place, content=clip_mp4.read_bytes(), headers=MP4)
+    status = finished(server, posted)
+    assert (status["state"], status["frames"], status["length"]) == ("done", 6, 6)
+    (tmp_path / "out.mp4").write_bytes(server.client.get(status["video"]).content)
+    capture = cv2.VideoCapture(str(tmp_path / "out.mp4"))
+    assert sum(capture.grab() for _ in range(20)) == 6
+    capture.release()
+    (tmp_path / "out.jsonl").write_bytes(server.client.get(status["detections"]).content)
+    lines = list(read_json_lines(tmp_path / "out.jsonl"))
+    assert [line["index"] for line, _ in lines] == list(range(6))
+    assert {class_id for _, found in lines for class_id in found.class_id.tolist()} <= {0, 1, 2, 3}
+    place = f"/v1/clips/{status['id']}"
+    assert server.client.delete(place).status_code == 204
+    assert server.client.get(place).status_code == server.client.get(status["video"]).status_code == 404
+    assert not list(server.service.folder.glob(f"{status['id']}*"))
+
+
+PLAY_LISTS = {
+    "hls": b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n/etc/passwd\n#EXT-X-ENDLIST\n",
+    "concat": b"ffconcat version 1.0\nfile /etc/passwd\n",
+    "sdp": b"v=0\no=- 0 0 IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n",
+    "dash": b"<?xml version='1.0'?><MPD></MPD>",
+    "picture": b"\xff\xd8\xff\xe0" + bytes(100),
+    "empty": b"",
+    "short": b"ft",
+}
+
+
+@pytest.mark.parametrize("name", PLAY_LISTS)
+def test_what_could_name_other_files_never_reaches_ffmpeg(server: Served, name: str) -> None:
+    before = list(server.service.folder.iterdir())
+    answer = server.client.post("/v1/clips", content=PLAY_LISTS[name], headers=MP4)
+    assert answer.status_code == 415
+    assert "ffmpeg" in answer.json()["cure"]
+    assert list(server.service.folder.iterdir()) == before
+
+
+def test_a_damaged_clip_fails_and_says_why_without_a_path(server: Served, clip_mp4: Path) -> None:
+    data = clip_mp4.read_bytes()
+    for damaged in (data[: len(data) // 3], data[:8] + bytes(1000)):
+        status = finished(server, server.client.post("/v1/clips", content=damaged, headers=MP4))
+        assert status["state"] == "failed"
+        assert status["message"]
+        assert str(server.service.folder) not in status["message"]
+        assert server.client.get(f"/v1/clips/{status['id']}/video").status_code == 404
+
+
+def test_odd_clips_have_an_answer(server: Served, shared: Path) -> None:
+    states = {}
+    for path in sorted((shared / "data" / "odd_video").iterdir()):
+        data = path.read_bytes()
+        if len(data) > 300_000:
+            continue
+        posted = server.client.post("/v1/clips?score_threshold=0.99", content=data, headers=MP4)
+        states[path.name] = posted.status_code if posted.status_code != 202 else finished(server, posted)["state"]
+    assert states["zero_bytes.mp4"] == states["text.mp4"] == 415
+    assert set(states.values()) <= {415, "done", "failed"}
+
+
+def test_limits_of_clips(server: Served, clip_mp4: Path) -> None:
+    assert server.client.post("/v1/clips", content=bytes(1_000_001), headers=MP4).status_code == 413
+    body = (clip_mp4.read_bytes()[:2000] * 100 for _ in range(20))
+    before = list(server.service.folder.iterdir())
+    assert server.client.post("/v1/clips", content=body, headers=MP4).status_code == 413
+    assert list(server.service.folder.iterdir()) == before, "what came is removed"
+    assert server.client.post("/v1/clips", content=b"x", headers={"Content-Type": "text/plain"}).status_code == 415
+
+
+def test_clips_that_are_too_long_or_too_large_fail(quick_model: MaskRCNN, clip_mp4: Path) -> None:
+    data = clip_mp4.read_bytes()
+    with served(quick_model, clip_frames=3) as server:
+        status = finished(server, server.client.post("/v1/clips", content=data, headers=MP4))
+        assert "more than 3 frames" in status["message"]
+    with served(quick_model, pixels=1000) as server:
+        status = finished(server, server.client.post("/v1/clips", content=data, headers=MP4))
+        assert "the limit is 1000" in status["message"]
+
+
+def test_too_many_clips_are_told_to_come_again_and_old_ones_go(quick_model: MaskRCNN, clip_mp4: Path) -> None:
+    data = clip_mp4.read_bytes()
+    with served(quick_model, clips=2, kept_s=0.0) as server:
+        hold, held = threading.Event(), threading.Event()
+        server.service.pool.submit("test", lambda worker: (held.set(), hold.wait(PATIENCE_S)))
+        until(held.is_set)
+        first, second = (server.client.post("/v1/clips", content=data, headers=MP4) for _ in range(2))
+        third = server.client.post("/v1/clips", content=data, headers=MP4)
+        assert third.status_code == 503
+        assert int(third.headers["retry-after"]) > 0
+        assert server.client.delete(f"/v1/clips/{second.json()['id']}").status_code == 204
+        hold.set()
+        assert finished(server, first)["state"] == "done"
+        fourth = server.client.post("/v1/clips", content=data, headers=MP4)
+        assert server.client.get(f"/v1/clips/{first.json()['id']}").status_code == 404
+        assert finished(server, fourth)["state"] == "done"

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from serve_helpers import Hand, picture, until
+
+from cvmask.errors import SourceError
+from cvmask.serve.feed import Feed
+from cvmask.sources import Frame, open_source
+
+
+@contextmanager
+def taking(feed: Feed) -> Iterator[list[Frame]]:
+    """Take every frame of a feed, in a thread, while the block runs."""
+    taken: list[Frame] = []
+    def take() -> None:
+        for frame in feed:
+            taken.append(frame)
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    try:
+        yield taken
+    finally:
+        feed.close()
+        thread.join()
+
+
+def test_a_video_is_played_over_and_over_at_its_pace(clip_mp4: Path) -> None:
+    began_s = time.monotonic()
+    with taking(Feed(lambda: open_source(clip_mp4))) as taken:
+        until(lambda: len(taken) >= 10)
+    # Six frames at 25 a second: the tenth is due 9/25 s after the first, less the pause between rounds.
+    assert time.monotonic() - began_s > 7 / 25
+    assert [frame.index for frame in taken] == list(range(len(taken)))
+    times = [frame.time_s for frame in taken]
+    assert times == sorted(times)
+    assert all(frame.taken_at_s is not None for frame in taken)
+
+
+def test_where_files_lie_is_not_told(clip_mp4: Path) -> None:
+    feed = Feed(lambda: open_source(clip_mp4))
+    feed.close()
+    assert feed.name == "clip.mp4"
+
+
+def test_a_single_picture_stays_and_is_given_again(work: Path) -> None:
+    cv2.imwrite("a.png", picture())
+    feed = Feed(lambda: open_source("a.png"))
+    with taking(feed) as taken:
+        until(lambda: feed.state == "still" and len(taken) == 1)
+        feed.give_again()
+        until(lambda: len(taken) == 2)
+        assert taken[0] is taken[1]
+
+
+def test_a_folder_goes_round(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cvmask.serve.feed._PICTURE_S", 0.02)
+    for name in "ab":
+        cv2.imwrite(f"{name}.png", picture(ord(name)))
+    with taking(Feed(lambda: open_source("."))) as taken:
+        until(lambda: len(taken) >= 5)
+    assert np.array_equal(taken[0].image, taken[2].image)
+    assert not np.array_equal(taken[0].image, taken[1].image)
+
+
+def test_a_paused_video_goes_on_where_it_was(clip_mp4: Path) -> None:
+    feed = Feed(lambda: open_source(clip_mp4))
+    with taking(feed) as taken:
+        until(lambda: taken)
+        feed.pause(True)
+        time.sleep(0.3)
+        count = len(taken)
+        dropped = feed.dropped
+        time.sleep(0.3)
+        assert len(taken) == count
+        assert feed.dropped - dropped <= 1, "the file is not read on meanwhile"
+        feed.pause(False)
+        until(lambda: len(taken) > count)
+
+
+def test_a_wrong_address_is_an_error_at_once(work: Path) -> None:
+    with pytest.raises(SourceError, match=r"missing\.mp4"):
+        Feed(lambda: open_source("missing.mp4"))
+
+
+def test_silence_is_a_loss_and_a_frame_ends_it() -> None:
+    hand = Hand()
+    feed = Feed(lambda: hand, lost_s=0.1)
+    with taking(feed) as taken:
+        hand.give(picture())
+        until(lambda: len(taken) == 1)
+        until(lambda: feed.state == "lost")
+        assert "nothing came" in feed.message
+        hand.give(picture())
+        until(lambda: (feed.state, feed.message, len(taken)) == ("live", "", 2))
+
+
+def test_what_nobody_expected_ends_the_feed() -> None:
+    class Broken(Hand):
+        def _frames(self) -> Iterator[Frame]:
+            raise ZeroDivisionError
+            yield
+
+    with pytest.raises(ZeroDivisionError):
+        list(Feed(Broken))

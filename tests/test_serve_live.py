@@ -1,0 +1,331 @@
+from __future__ import annotations
+
+import base64
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from serve_helpers import PATIENCE_S, Hand, Served, Viewer, jpeg, picture, served, until
+from websockets.exceptions import ConnectionClosed
+
+from cvmask.errors import SourceError
+from cvmask.runtime.model import MaskRCNN
+
+
+@contextmanager
+def showing(model: MaskRCNN, **limits: Any) -> Iterator[tuple[Served, Hand]]:
+    """Serve a source that gives what the test hands it."""
+    hand = Hand()
+    with served(model, lambda: hand, **limits) as server:
+        yield server, hand
+
+
+@pytest.fixture
+def stage(quick_model: MaskRCNN) -> Iterator[tuple[Served, Hand]]:
+    with showing(quick_model) as both:
+        yield both
+
+
+def at(index: int) -> Any:
+    return lambda status: status.get("index", -1) >= index
+
+
+def test_twenty_viewers_cost_one_inference_and_one_encoding_a_frame(stage: tuple[Served, Hand]) -> None:
+    server, hand = stage
+    with ExitStack() as stack:
+        viewers = [stack.enter_context(Viewer(server.connect("/v1/live"))) for _ in range(20)]
+        until(lambda: server.service.live.view.viewers == 20)
+        for index in range(5):
+            hand.give(picture(index))
+            seen = [viewer.wait(at(index)) for viewer in viewers]
+            assert all(np.array_equal(image, seen[0][1]) for _, image in seen)
+    assert server.count("inferences_total") == 5
+    assert server.count("encodings_total") == 5
+    assert server.count("frames_total") == 5
+
+
+def test_nothing_is_encoded_for_nobody(stage: tuple[Served, Hand]) -> None:
+    server, hand = stage
+    for seed in range(3):
+        hand.give(picture(seed))
+        until(lambda seed=seed: server.count("frames_total") == seed + 1)
+    assert server.count("encodings_total") == 0
+    with Viewer(server.connect("/v1/live")) as viewer:
+        status, image = viewer.next()
+    assert status["index"] == 2
+    assert image is not None
+    assert server.count("encodings_total") == 1
+
+
+def test_only_a_lower_threshold_runs_the_network_again(stage: tuple[Served, Hand]) -> None:
+    server, hand = stage
+    with Viewer(server.connect("/v1/live")) as viewer:
+        hand.give(picture())
+        first, image = viewer.wait(at(0))
+        before = image
+        for controls in (
+            {"opacity": 1.0},
+            {"mask_threshold": 0.7},
+            {"color_by": "instance"},
+            {"classes": [0, 1]},
+            {"effect": "spotlight"},
+            {"classes": None, "effect": "none"},
+            {"score_threshold": 0.99},
+        ):
+            viewer.order(do="change", controls=controls)
+            wanted = {**first["controls"], **controls}
+            status, image = _redrawn(viewer, server, wanted, before)
+            first, before = status, image
+        assert server.count("inferences_total") == 1
+        total = first["total"]
+        viewer.order(do="change", controls={"score_threshold": 0.05})
+        status, _ = viewer.wait(lambda status: status["total"] > total)
+        assert server.count("inferences_total") == 2
+        viewer.order(do="change", controls={"score_threshold": 0.5})
+        viewer.wait(lambda now: now["total"] < status["total"])
+        assert server.count("inferences_total") == 2
+        assert server.count("frames_total") == 1, "the same frame all the time"
+
+
+def _redrawn(viewer: Viewer, server: Served, controls: dict[str, Any], before: Any) -> tuple[dict[str, Any], Any]:
+    while True:
+        status, image = viewer.wait(lambda status: status["controls"] == controls)
+        if not np.array_equal(image, before):
+            return status, image
+
+
+def test_the_status_says_what_is_seen(stage: tuple[Served, Hand], quick_model: MaskRCNN) -> None:
+    server, hand = stage
+    with Viewer(server.connect("/v1/live")) as viewer:
+        assert viewer.next()[1] is None, "no picture yet"
+        hand.give(picture())
+        status, image = viewer.wait(at(0))
+    assert image.shape == (128, 160, 3)
+    assert status["size"] == [160, 128]
+    assert status["state"] == "live"
+    assert sum(status["counts"].values()) == status["total"] > 0
+    assert set(status["counts"]) <= set(quick_model.labels)
+    assert status["inference_ms"] > 0
+    assert status["age_ms"] >= 0
+
+
+def test_pause_keeps_the_picture_and_sliders_still_act(stage: tuple[Served, Hand]) -> None:
+    server, hand = stage
+    with Viewer(server.connect("/v1/live")) as viewer, Viewer(server.connect("/v1/live")) as other:
+        hand.give(picture(1))
+        _, before = viewer.wait(at(0))
+        viewer.order(do="pause", on=True)
+        viewer.wait(lambda status: status["paused"])
+        assert other.wait(lambda status: status["paused"]), "all viewers see it"
+        hand.give(picture(2))
+        hand.give(picture(3))
+        viewer.order(do="change", controls={"opacity": 1.0})
+        status, image = viewer.wait(lambda status: status["controls"]["opacity"] == 1)
+        while np.array_equal(image, before):
+            status, image = viewer.next()
+        assert status["index"] == 0
+        viewer.order(do="pause", on=False)
+        status, _ = viewer.wait(at(1))
+        assert not status["paused"]
+    until(lambda: server.count("frames_total") == 2)
+    assert server.service.live.feed.dropped == 1, "the newest comes first"
+
+
+def test_a_recording_holds_each_frame_once(stage: tuple[Served, Hand], tmp_path: Path) -> None:
+    server, hand = stage
+    with Viewer(server.connect("/v1/live")) as viewer:
+        hand.give(picture(0))
+        viewer.wait(at(0))
+        viewer.order(do="record", on=True)
+        viewer.wait(lambda status: status["recording"]["state"] == "on")
+        for index in range(1, 5):
+            hand.give(picture(index))
+            viewer.wait(at(index))
+            viewer.order(do="change", controls={"opacity": index / 10})
+            viewer.wait(lambda status, index=index: status["controls"]["opacity"] == index / 10)
+        viewer.order(do="record", on=False)
+        status, _ = viewer.wait(lambda status: status["recording"]["state"] == "ready")
+    answer = server.client.get(f"/v1/recordings/{status['recording']['key']}")
+    assert answer.headers["content-type"] == "video/mp4"
+    (tmp_path / "recording.mp4").write_bytes(answer.content)
+    assert count_frames(tmp_path / "recording.mp4") == (4, (160, 128))
+    assert server.client.get("/v1/recordings/other").status_code == 404
+
+
+def count_frames(path: Path) -> tuple[int, tuple[int, int]]:
+    capture = cv2.VideoCapture(str(path))
+    size = (int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)))
+    count = 0
+    while capture.grab():
+        count += 1
+    capture.release()
+    return count, size
+
+
+def test_a_recording_without_a_frame_says_so(stage: tuple[Served, Hand]) -> None:
+    server, _ = stage
+    with Viewer(server.connect("/v1/live")) as viewer:
+        viewer.order(do="record", on=True)
+        viewer.wait(lambda status: status["recording"]["state"] == "on")
+        viewer.order(do="record", on=False)
+        status, _ = viewer.wait(lambda status: status["recording"]["state"] == "off" and status["recording"]["message"])
+    assert "no frame" in status["recording"]["message"]
+
+
+def test_a_viewer_that_does_not_answer_gets_no_more_and_slows_nobody(stage: tuple[Served, Hand]) -> None:
+    server, hand = stage
+    with Viewer(server.connect("/v1/live"), answers=False) as slow, Viewer(server.connect("/v1/live")) as quick:
+        until(lambda: server.service.live.view.viewers == 2)
+        for index in range(8):
+            hand.give(picture(index))
+            quick.wait(at(index))
+        with pytest.raises(TimeoutError):
+            slow.wait(at(7), PATIENCE_S / 20)
+        assert 1 <= slow.messages <= 2
+        slow.order(do="seen")
+        assert slow.next()[0]["index"] == 7, "and then the newest"
+
+
+def test_a_viewer_that_goes_without_a_word_is_forgotten(stage: tuple[Served, Hand]) -> None:
+    server, hand = stage
+    key = base64.b64encode(bytes(16)).decode()
+    head = "GET /v1/live HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    with socket.create_connection(("127.0.0.1", server.port)) as gone:
+        gone.sendall(f"{head}Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode())
+        until(lambda: server.service.live.view.viewers == 1)
+    with Viewer(server.connect("/v1/live")) as viewer:
+        for index in range(3):
+            hand.give(picture(index))
+            viewer.wait(at(index))
+        until(lambda: server.service.live.view.viewers == 1)
+
+
+def test_a_conversation_outlives_the_time_for_the_head_of_a_request(quick_model: MaskRCNN) -> None:
+    with showing(quick_model, head_s=0.1) as (server, hand), Viewer(server.connect("/v1/live")) as viewer:
+        time.sleep(0.3)
+        hand.give(picture())
+        viewer.wait(at(0))
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        {"do": "dance"},
+        {"do": "change", "controls": {"opacity": 7}},
+        {"do": "change", "controls": {"opacity": "much"}},
+        {"do": "change", "controls": {"classes": ["unicorn"]}},
+        {"do": "change", "controls": {"classes": 3}},
+        {"do": "change", "controls": {"effect": "magic"}},
+        {"do": "change", "controls": {"volume": 1}},
+        {"do": "change", "controls": 5},
+        {"do": "pause"},
+    ],
+)
+def test_an_order_that_cannot_be_obeyed_is_answered(stage: tuple[Served, Hand], order: dict[str, Any]) -> None:
+    server, hand = stage
+    with Viewer(server.connect("/v1/live")) as viewer:
+        viewer.order(**order)
+        assert viewer.wait(lambda status: "error" in status)[0]["error"]
+        hand.give(picture())
+        viewer.wait(at(0))
+
+
+def test_noise_does_not_end_a_conversation(stage: tuple[Served, Hand]) -> None:
+    server, hand = stage
+    with Viewer(server.connect("/v1/live")) as viewer:
+        for noise in ("", "{", "[]", "null", b"", b"\xff\xd8"):
+            viewer.push(noise)
+        hand.give(picture())
+        viewer.wait(at(0))
+
+
+def test_a_lost_source_is_told_and_comes_back(quick_model: MaskRCNN) -> None:
+    hands = [Hand(), Hand()]
+    opened: list[Hand] = []
+    refuse = [False]
+
+    def open_source() -> Hand:
+        if refuse[0]:
+            raise SourceError("hand: still away")
+        opened.append(hands[len(opened)])
+        return opened[-1]
+
+    with served(quick_model, open_source) as server, Viewer(server.connect("/v1/live")) as viewer:
+        hands[0].give(picture(0))
+        _, before = viewer.wait(at(0))
+        refuse[0] = True
+        hands[0].break_off("cable pulled")
+        status, image = viewer.wait(lambda status: status["state"] == "lost")
+        assert "cable pulled" in status["message"]
+        assert np.array_equal(image, before), "the last picture stays"
+        status, _ = viewer.wait(lambda status: "still away" in status["message"])
+        refuse[0] = False
+        until(lambda: len(opened) == 2)
+        hands[1].give(picture(1))
+        status, _ = viewer.wait(at(1))
+        assert (status["state"], status["message"]) == ("live", "")
+        assert server.client.get("/readyz").status_code == 200
+
+
+def test_a_camera_of_the_browser_gets_its_own_pictures_back(quick_model: MaskRCNN) -> None:
+    with served(quick_model, cameras=1) as server:
+        with Viewer(server.connect("/v1/camera")) as viewer:
+            with server.connect("/v1/camera") as second, pytest.raises(ConnectionClosed) as closed:
+                second.recv()
+            assert closed.value.rcvd.code == 1013
+            viewer.push(jpeg(picture(1)))
+            status, image = viewer.wait(at(0))
+            assert image.shape == (128, 160, 3)
+            assert status["total"] > 0
+            viewer.push(b"no picture")
+            viewer.push(jpeg(picture(1))[:500])
+            viewer.order(do="change", controls={"effect": "spotlight"})
+            viewer.wait(lambda status: status["controls"]["effect"] == "spotlight")
+            viewer.push(jpeg(picture(2)))
+            viewer.wait(at(1))
+        until(lambda: not server.service._cameras)
+        with Viewer(server.connect("/v1/camera")) as viewer:
+            viewer.push(jpeg(picture(3)))
+            assert viewer.wait(at(0))[0]["controls"]["effect"] == "none", "a session of its own"
+
+
+def test_pictures_of_a_camera_that_come_too_fast_are_dropped(quick_model: MaskRCNN) -> None:
+    with served(quick_model) as server, Viewer(server.connect("/v1/camera")) as viewer:
+        data = jpeg(picture(1))
+        for _ in range(60):
+            viewer.push(data)
+        last = jpeg(picture(2, objects=1))
+        viewer.push(last)
+        time.sleep(0.2)
+        until(lambda: server.service.pool.waiting == 0)
+        viewer.wait(at(0))
+        assert server.count("inferences_total") < 60
+
+
+def test_sockets_need_the_token_and_the_right_origin(quick_model: MaskRCNN) -> None:
+    with served(quick_model, lambda: Hand(), token="right-token-right") as server:
+        for path in ("/v1/live", "/v1/camera"):
+            for headers in ({}, {"Authorization": "Bearer wrong-token-wrong"}, {"Cookie": "cvmask_token=wrong"}):
+                with pytest.raises(Exception, match="403"), server.connect(path, additional_headers=headers):
+                    pass
+            cookie = {"Cookie": "cvmask_token=right-token-right"}
+            elsewhere = "http://elsewhere.example"
+            with pytest.raises(Exception, match="403"):  # noqa: SIM117
+                with server.connect(path, additional_headers=cookie, origin=elsewhere):
+                    pass
+            with server.connect(path, additional_headers=cookie, origin=server.url):
+                pass
+
+
+def test_without_a_source_the_live_picture_says_so(quick_model: MaskRCNN) -> None:
+    with served(quick_model) as server, server.connect("/v1/live") as connection:
+        with pytest.raises(ConnectionClosed) as closed:
+            connection.recv()
+        assert closed.value.rcvd.code == 1000
+        assert "no source" in closed.value.rcvd.reason

@@ -1,0 +1,361 @@
+"""The page in a real browser, with its fake camera. Each test fails if the console says anything."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from serve_helpers import Hand, Served, jpeg, picture, served, until
+
+from cvmask.errors import SourceError
+from cvmask.runtime.model import MaskRCNN
+
+playwright = pytest.importorskip("playwright.sync_api", reason="needs cvmask[serve-test]")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (on Debian: apt install chromium)")
+SWITCHES = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync"),
+    *("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"),
+)
+PATIENCE_MS = 30_000
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as engine:
+        browser = engine.chromium.launch(executable_path=CHROMIUM, args=list(SWITCHES))
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def opened(browser: Any, server: Served, **options: Any) -> Iterator[Any]:
+    """Open the page; at the end the console must be empty, and nothing may have come from elsewhere."""
+    options = {"viewport": {"width": 1000, "height": 900}, "accept_downloads": True, **options}
+    context = browser.new_context(**options)
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    said: list[str] = []
+    asked: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(server.url)
+    try:
+        yield page
+    finally:
+        context.close()
+    # Chromium itself says when a request was refused; the page says it in its own words.
+    assert [line for line in said if "the server responded with a status of 422" not in line] == []
+    assert [url for url in asked if not url.startswith((server.url, "blob:"))] == []
+
+
+@pytest.fixture(scope="module")
+def stage(quick_model: MaskRCNN) -> Iterator[tuple[Served, Hand]]:
+    hand = Hand()
+    with served(quick_model, lambda: hand) as server:
+        yield server, hand
+
+
+@pytest.fixture
+def page(browser: Any, stage: tuple[Served, Hand]) -> Iterator[Any]:
+    """Give the live page, with a first picture on it and the controls at their first values."""
+    server, hand = stage
+    server.service.live.change(
+        {"score_threshold": 0.5, "mask_threshold": 0.3, "opacity": 0.45, "classes": None, "effect": "none"}
+    )
+    server.service.live.pause(False)
+    hand.give(picture())
+    with opened(browser, server) as page:
+        page.wait_for_selector("#picture:not([hidden])")
+        yield page
+
+
+def shown(page: Any) -> str:
+    """Give the pixels on the screen; that they may be looked at only so is the policy's doing."""
+    return str(
+        page.evaluate(
+            """() => {
+                const canvas = document.createElement("canvas");
+                [canvas.width, canvas.height] = [picture.naturalWidth, picture.naturalHeight];
+                canvas.getContext("2d").drawImage(picture, 0, 0);
+                return canvas.toDataURL();
+            }"""
+        )
+    )
+
+
+def slide(page: Any, name: str, value: float) -> None:
+    page.locator(f"#{name}").evaluate(
+        "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input', {bubbles: true})) }", value
+    )
+
+
+def wait_for_controls(server: Served, **values: Any) -> None:
+    until(lambda: {**vars(server.service.live.controls), **values} == vars(server.service.live.controls))
+
+
+def test_the_live_picture_and_what_is_seen(page: Any, stage: tuple[Served, Hand]) -> None:
+    server, hand = stage
+    for seed in (3, 5):
+        hand.give(picture(seed))
+    status = server.service.live._status
+    until(lambda: page.inner_text("#total") == f"({status()['total']})")
+    for name, count in status()["counts"].items():
+        assert f"{count} {name}" in page.inner_text("#counts").replace("\n", " ")
+    assert page.inner_text("#size") == "160×128"
+    assert page.inner_text("#inference").endswith(" ms")
+    assert page.inner_text("#age").endswith(" ms")
+    assert "hand" in page.inner_text("#state")
+    assert "shapes" in page.inner_text("#model")
+
+
+def test_every_control_reaches_the_next_picture(page: Any, stage: tuple[Served, Hand]) -> None:
+    server, _ = stage
+    inferences = server.count("inferences_total")
+    before = shown(page)
+    slide(page, "opacity", 0.9)
+    wait_for_controls(server, opacity=0.9)
+    until(lambda: shown(page) != before)
+    assert page.inner_text('output[for="opacity"]') == "0.90"
+    slide(page, "mask_threshold", 0.6)
+    wait_for_controls(server, mask_threshold=0.6)
+    page.get_by_label("object", exact=True).check()
+    wait_for_controls(server, color_by="instance")
+    page.get_by_label("class", exact=True).check()
+    wait_for_controls(server, color_by="class")
+    for effect in page.locator("#effect option").all_inner_texts()[::-1]:
+        before = shown(page)
+        page.get_by_label("Effect").select_option(label=effect)
+        wait_for_controls(server, effect=effect.replace(" ", "-"))
+        until(lambda before=before: shown(page) != before)
+    page.locator("#classes-box summary").click()
+    page.get_by_role("button", name="None").click()
+    wait_for_controls(server, classes=())
+    until(lambda: page.inner_text("#total") == "(0)")
+    page.get_by_label("star").check()
+    wait_for_controls(server, classes=(3,))
+    page.get_by_role("button", name="All").click()
+    wait_for_controls(server, classes=None)
+    slide(page, "score_threshold", 0.9)
+    wait_for_controls(server, score_threshold=0.9)
+    assert server.count("inferences_total") == inferences, "all of that without the network"
+    slide(page, "score_threshold", 0.02)
+    until(lambda: server.count("inferences_total") == inferences + 1)
+
+
+def test_other_viewers_sliders_follow(page: Any, browser: Any, stage: tuple[Served, Hand]) -> None:
+    server, _ = stage
+    with opened(browser, server) as other:
+        other.wait_for_selector("#picture:not([hidden])")
+        slide(page, "opacity", 0.7)
+        until(lambda: other.locator("#opacity").input_value() == "0.7")
+
+
+def test_pause_snapshot_and_go_on(page: Any, stage: tuple[Served, Hand], tmp_path: Path) -> None:
+    server, hand = stage
+    page.get_by_role("button", name="Pause").click()
+    page.wait_for_selector("#badge:not([hidden])")
+    assert page.inner_text("#badge") == "Paused"
+    before = shown(page)
+    hand.give(picture(9))
+    with page.expect_download() as download:
+        page.keyboard.press("s")
+    assert download.value.suggested_filename.endswith(".jpg")
+    download.value.save_as(tmp_path / "snapshot.jpg")
+    assert server.service.live.view.newest()[1].endswith((tmp_path / "snapshot.jpg").read_bytes())
+    assert shown(page) == before
+    page.keyboard.press("p")
+    until(lambda: shown(page) != before)
+    assert page.get_by_role("button", name="Pause").get_attribute("aria-pressed") == "false"
+
+
+def test_record_stop_and_download(page: Any, stage: tuple[Served, Hand], tmp_path: Path) -> None:
+    server, hand = stage
+    page.get_by_role("button", name="Record", exact=True).click()
+    until(lambda: page.inner_text("#badge") == "Recording")
+    frames = server.count("frames_total")
+    for index in range(3):
+        hand.give(picture(index))
+        until(lambda index=index: server.count("frames_total") == frames + index + 1)
+    page.get_by_role("button", name="Stop recording").click()
+    page.wait_for_selector("#download:not([hidden])")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download recording").click()
+    assert download.value.suggested_filename == "recording.mp4"
+    download.value.save_as(tmp_path / "recording.mp4")
+    capture = cv2.VideoCapture(str(tmp_path / "recording.mp4"))
+    assert sum(capture.grab() for _ in range(10)) == 3
+    capture.release()
+
+
+def test_pictures_and_clips_come_back_annotated(page: Any, clip_mp4: Path, tmp_path: Path) -> None:
+    (tmp_path / "scene.jpg").write_bytes(jpeg(picture()))
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    page.get_by_role("tab", name="File").click()
+    page.set_input_files("#choose", [tmp_path / "scene.jpg", clip_mp4, tmp_path / "broken.jpg"])
+    page.wait_for_selector('#results li:has-text("scene.jpg")[data-state="done"]')
+    page.wait_for_selector('#results li:has-text("clip.mp4")[data-state="done"]')
+    page.wait_for_selector('#results li:has-text("broken.jpg")[data-state="failed"]')
+    assert "damaged" in page.inner_text('#results li:has-text("broken.jpg")')
+
+    def download(card: str, link: str, name: str) -> Path:
+        with page.expect_download() as waiting:
+            page.locator(f'#results li:has-text("{card}")').get_by_role("link", name=link, exact=True).click()
+        assert waiting.value.suggested_filename == name
+        waiting.value.save_as(tmp_path / name)
+        return tmp_path / name
+
+    found = json.loads(download("scene.jpg", "Download JSON", "scene.json").read_text())
+    assert found["detections"]
+    assert cv2.imread(str(download("scene.jpg", "Download Picture", "scene_annotated.png"))).shape == (128, 160, 3)
+    capture = cv2.VideoCapture(str(download("clip.mp4", "Download Video", "clip_annotated.mp4")))
+    assert sum(capture.grab() for _ in range(20)) == 6
+    capture.release()
+    assert len(download("clip.mp4", "Download JSON lines", "clip.jsonl").read_text().splitlines()) == 6
+    for name in ("scene.jpg", "clip.mp4", "broken.jpg"):
+        page.get_by_role("button", name=f"Remove {name}").click()
+    assert page.locator("#results li").count() == 0
+
+
+def test_a_dropped_file_is_taken_wherever_it_falls(page: Any) -> None:
+    page.evaluate(
+        """bytes => {
+            const files = new DataTransfer();
+            files.items.add(new File([new Uint8Array(bytes)], "dropped.jpg", { type: "image/jpeg" }));
+            document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: files, bubbles: true }));
+        }""",
+        list(jpeg(picture())),
+    )
+    page.wait_for_selector('#results li:has-text("dropped.jpg")[data-state="done"]')
+
+
+def test_the_camera_of_the_browser(browser: Any, quick_model: MaskRCNN) -> None:
+    with served(quick_model) as server, opened(browser, server, permissions=["camera"]) as page:
+        assert page.get_by_role("tab", name="My camera").get_attribute("aria-selected") == "true"
+        page.get_by_role("button", name="Start camera").click()
+        page.wait_for_selector("#picture:not([hidden])")
+        first = server.count("frames_total")
+        until(lambda: server.count("frames_total") >= first + 3)
+        (session,) = server.service._cameras
+        page.get_by_label("Effect").select_option("spotlight")
+        until(lambda: session.controls.effect == "spotlight")
+        page.get_by_role("button", name="Pause").click()
+        page.wait_for_selector("#badge:not([hidden])")
+        page.get_by_role("button", name="Go on").click()
+        page.get_by_role("button", name="Record", exact=True).click()
+        until(lambda: session.recorder._count >= 2)
+        page.get_by_role("button", name="Stop recording").click()
+        page.wait_for_selector("#download:not([hidden])")
+        assert len(server.client.get(page.get_attribute("#download", "href")).content) > 1000
+        page.get_by_role("button", name="Stop camera").click()
+        page.wait_for_selector("#empty:not([hidden])")
+        until(lambda: not server.service._cameras)
+
+
+def test_a_lost_source_is_said_and_comes_back(browser: Any, quick_model: MaskRCNN) -> None:
+    hands = [Hand(), Hand()]
+    opened_hands: list[Hand] = []
+    away = [False]
+
+    def open_source() -> Hand:
+        if away[0]:
+            raise SourceError("hand: still away")
+        opened_hands.append(hands[len(opened_hands)])
+        return opened_hands[-1]
+
+    with served(quick_model, open_source) as server, opened(browser, server) as page:
+        hands[0].give(picture(1))
+        page.wait_for_selector("#picture:not([hidden])")
+        away[0] = True
+        hands[0].break_off("cable pulled")
+        until(lambda: "Source lost" in page.inner_text("#state"))
+        assert page.inner_text("#badge") == "Lost"
+        assert page.is_visible("#picture"), "the last picture stays"
+        away[0] = False
+        until(lambda: len(opened_hands) == 2)
+        hands[1].give(picture(2))
+        page.wait_for_selector("#badge", state="hidden")
+        assert "Live" in page.inner_text("#state")
+
+
+@pytest.mark.parametrize("width", [360, 768, 1440])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_every_screen_and_is_readable(
+    browser: Any, stage: tuple[Served, Hand], width: int, scheme: str
+) -> None:
+    server, hand = stage
+    hand.give(picture())
+    size = {"width": width, "height": 800}
+    with opened(browser, server, viewport=size, color_scheme=scheme) as page:
+        page.wait_for_selector("#picture:not([hidden])")
+        for tab in ("Live", "My camera", "File"):
+            page.get_by_role("tab", name=tab).click()
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.get_by_role("tab", name="Live").click()
+        page.wait_for_selector("#picture:not([hidden])")
+        assert page.evaluate(_CONTRAST) >= 4.5
+        for box in page.evaluate(_TARGETS):
+            assert min(box["width"], box["height"]) >= 18, box
+
+
+# The least contrast of any text with what is behind it, as WCAG counts it.
+_CONTRAST = """() => {
+    const light = text => { const c = text.match(/[\\d.]+/g).slice(0, 3).map(v => v / 255)
+        .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * c[0] + 0.7152 * c[1] + 0.0722 * c[2]; };
+    const behind = one => { for (let at = one; at; at = at.parentElement) {
+        const color = getComputedStyle(at).backgroundColor; if (!/, 0\\)$/.test(color)) return color; } };
+    let least = 99;
+    for (const one of document.querySelectorAll("h1, h2, p, dt, dd, button, label, output, li, select")) {
+        if (!one.innerText.trim() || one.closest(".screen") || one.disabled || !one.offsetParent) continue;
+        const [a, b] = [getComputedStyle(one).color, behind(one)].map(light).sort((x, y) => y - x);
+        least = Math.min(least, (a + 0.05) / (b + 0.05));
+    }
+    return least;
+}"""
+_TARGETS = """() => [...document.querySelectorAll("button, input, select, summary")].filter(one => one.offsetParent)
+    .map(one => ({ id: one.id, width: one.offsetWidth, height: one.offsetHeight }))"""
+
+
+def test_everything_has_a_name_and_can_be_reached_with_the_keyboard(page: Any) -> None:
+    nameless = page.evaluate(
+        """() => [...document.querySelectorAll("button, input, select, a[href], img")].filter(one =>
+            !(one.textContent || one.alt || one.getAttribute("aria-label") || (one.labels || []).length)).length"""
+    )
+    assert nameless == 0
+    page.locator("#classes-box summary").click()
+    reached = set()
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.id || document.activeElement.name || ''"))
+    wanted = {"tab-live", "pause", "snapshot", "record", "score_threshold", "mask_threshold", "opacity", "effect"}
+    assert wanted | {"color_by", "all", "none"} <= reached
+    page.focus("#tab-live")
+    page.keyboard.press("ArrowRight")
+    assert page.get_by_role("tab", name="My camera").get_attribute("aria-selected") == "true"
+    assert page.get_attribute("#state", "aria-live") == "polite"
+
+
+def test_a_token_in_the_address_opens_the_page(browser: Any, quick_model: MaskRCNN) -> None:
+    with served(quick_model, lambda: _given(picture()), token="right-token-right") as server:
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(f"{server.url}/?token=right-token-right")
+        page.wait_for_selector("#picture:not([hidden])")
+        assert "token" not in page.url
+        context.close()
+
+
+def _given(image: Any) -> Hand:
+    hand = Hand()
+    hand.give(np.asarray(image))
+    return hand
