@@ -19,6 +19,8 @@ from cvmask.runtime.quiet import quiet
 WARM_UP_WH = (64, 64)
 # Away from the CPU every new count of boxes compiles kernels: these are all that are used.
 ROW_COUNTS = (1, 2, 4, 8, 16, 32, 64, 100)
+# On the CPU many boxes go so many at a time: a tenth faster than 100 at once, in a tenth of the memory.
+ROWS_AT_A_TIME = 10
 
 
 class Pair:
@@ -62,10 +64,14 @@ class Pair:
         count = rows.shape[2]
         if not count:
             return np.zeros((0, *self.mask_shape), np.float32)
-        if not self._on_cpu:
-            rows = padded(rows)
-        inputs = {self.parts.features: features, self.parts.detections: rows}
-        return self._run(self.mask_head, inputs, (*features.shape, rows.shape[2]))[0][:count]
+        rows = rows if self._on_cpu else padded(rows)
+        step = ROWS_AT_A_TIME if self._on_cpu else rows.shape[2]
+        parts = [self._head(features, rows[:, :, i : i + step]) for i in range(0, rows.shape[2], step)]
+        return (parts[0] if len(parts) == 1 else np.concatenate(parts))[:count]
+
+    def _head(self, features: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        inputs = {self.parts.features: features, self.parts.detections: np.ascontiguousarray(rows)}
+        return self._run(self.mask_head, inputs, (*features.shape, rows.shape[2]))[0]
 
     def warm_up(self, size_wh: tuple[int, int] = WARM_UP_WH, boxes: int = 1) -> None:
         """Run both networks once, on a black picture and boxes that cover it."""

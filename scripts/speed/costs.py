@@ -37,7 +37,9 @@ _OURS = {
 }
 _WHOLE = {
     "prepare": f"cv2.setNumThreads(int(sys.argv[3])); {_BLOB}",
-    "load": "net = cv2.dnn.readNetFromTensorflow(sys.argv[1], sys.argv[2])",
+    # OpenCV 5's new engine gives other outputs than those asked for.
+    "load": "net = cv2.dnn.readNetFromTensorflow(sys.argv[1], sys.argv[2], "
+    "**({'engine': cv2.dnn.ENGINE_CLASSIC} if hasattr(cv2.dnn, 'ENGINE_CLASSIC') else {}))",
     "run": "net.setInput(blob); net.forward(['detection_out_final', 'detection_masks'])",
 }
 

@@ -171,12 +171,10 @@ def main() -> None:
 
 
 def copies(blob: np.ndarray, features: np.ndarray, rounds: int) -> None:
-    """What the copies of the blob and of the features cost, at most."""
-    report(
-        "copies",
-        {"the blob": lambda: [blob.copy()], "the features, out and in": lambda: [features.copy(), features.copy()]},
-        rounds,
-    )
+    """What the copies of the blob, into the net, and of the features, out and in, cost at most."""
+    runs: dict[str, Run] = {"the blob": lambda: [blob.copy()], "the features": lambda: [features.copy(), features.copy()]}
+    for name, times in race(runs, rounds)[0].items():
+        print(f"| copies | {name} | {statistics.median(times):.1f} | | |", flush=True)
 
 
 def in_flight(buffer: np.ndarray, parts: Any, blob: np.ndarray, kept: np.ndarray, rounds: int) -> None:
