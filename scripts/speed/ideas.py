@@ -172,7 +172,10 @@ def main() -> None:
 
 def copies(blob: np.ndarray, features: np.ndarray, rounds: int) -> None:
     """What the copies of the blob, into the net, and of the features, out and in, cost at most."""
-    runs: dict[str, Run] = {"the blob": lambda: [blob.copy()], "the features": lambda: [features.copy(), features.copy()]}
+    runs: dict[str, Run] = {
+        "the blob": lambda: [blob.copy()],
+        "the features": lambda: [features.copy(), features.copy()],
+    }
     for name, times in race(runs, rounds)[0].items():
         print(f"| copies | {name} | {statistics.median(times):.1f} | | |", flush=True)
 
