@@ -60,7 +60,7 @@ def ray_here() -> Iterator[str]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     context = ray.init(
         "local", num_cpus=2, include_dashboard=False, object_store_memory=256 << 20, log_to_driver=False,
-        logging_level="FATAL",
+        logging_level="FATAL", _node_ip_address="127.0.0.1",
     )  # fmt: skip
     try:
         yield context.address_info["gcs_address"]

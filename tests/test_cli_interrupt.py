@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -16,6 +17,7 @@ import pytest
 from conftest import ROOT
 
 from cvmask import scenes
+from cvmask.cli.signals import raise_if_interrupted, terminated_as_interrupted
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 
@@ -94,3 +96,14 @@ def test_an_interrupted_folder_finishes_the_files_that_hold_many_pictures(folder
     assert [image["file_name"] for image in images] == ["s0.png", "s1.png"]
     with open("out/detections.csv", encoding="utf-8") as file:
         assert {row["name"] for row in csv.DictReader(file)} <= {"s0.png", "s1.png"}
+
+
+def test_an_interrupt_that_a_library_swallowed_is_not_lost() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with terminated_as_interrupted():
+        raise_if_interrupted()
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            raise_if_interrupted()
+    assert signal.getsignal(signal.SIGINT) is before

@@ -46,7 +46,8 @@ def connected(address: str | None, cpus: int | None) -> Iterator[str]:
         options: dict[str, Any] = {"address": address}
         if address is None:
             # Left out, the address may come from the environment.
-            options = {"address": "local", "num_cpus": cpus or usable_cpus(), "object_store_memory": _STORE_BYTES}
+            options = {"address": "local", "num_cpus": cpus or usable_cpus(), "object_store_memory": _STORE_BYTES,
+                       "_node_ip_address": "127.0.0.1"}  # fmt: skip
         if not debug:
             options.update(log_to_driver=False, logging_level=logging.FATAL)
         try:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cvmask import archive
 from cvmask.archive.extra import need_ray
 from cvmask.cli import options
 from cvmask.cli.batch_progress import BatchProgress
+from cvmask.cli.signals import raise_if_interrupted
+
+if TYPE_CHECKING:
+    from cvmask.archive.progress import Progress
 
 EPILOG = """\
 examples:
@@ -54,7 +58,12 @@ def run(args: argparse.Namespace) -> int:
     """Run the verb and give its exit code: 1 if every input failed, 3 if some did."""
     need_ray()
     model = options.load_model(args)
-    with BatchProgress() as progress:
+    with BatchProgress() as bar:
+
+        def on_progress(progress: Progress) -> None:
+            raise_if_interrupted()
+            bar.show(progress)
+
         summary = archive.batch(
             args.sources,
             args.output,
@@ -68,10 +77,10 @@ def run(args: argparse.Namespace) -> int:
             max_failures=args.max_failures,
             part_frames=args.part_frames,
             image_column=args.image_column,
-            on_progress=progress.show,
+            on_progress=on_progress,
         )
     print(f"{summary['frames']} frames, {summary['objects']} objects, {summary['failed']} failed -> {args.output}")
-    print(_about_last_run(summary["last_run"]) if progress.shown else "nothing was left to do")
+    print(_about_last_run(summary["last_run"]) if bar.shown else "nothing was left to do")
     for reason, count in sorted(summary["reasons"].items(), key=lambda one: -one[1]):
         print(f"cvmask: {count} failed: {reason}", file=sys.stderr)
     return 0 if not summary["failed"] else (3 if summary["frames"] else 1)

@@ -7,19 +7,33 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+_came = threading.Event()
+
 
 @contextmanager
 def terminated_as_interrupted() -> Iterator[None]:
-    """Raise KeyboardInterrupt on SIGTERM while the block runs, in the main thread."""
+    """Raise KeyboardInterrupt on SIGTERM, as on SIGINT, while the block runs, in the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    _came.clear()
+    numbers = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        numbers.append(signal.SIGINT)
+    before = {number: signal.signal(number, _interrupt) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def raise_if_interrupted() -> None:
+    """Raise the KeyboardInterrupt that a library swallowed: one that came in a callback or a destructor is lost."""
+    if _came.is_set():
+        raise KeyboardInterrupt
 
 
 def _interrupt(number: int, frame: object) -> None:
+    _came.set()
     raise KeyboardInterrupt
