@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -28,6 +30,24 @@ def test_damage_that_only_a_decoder_sees_is_told_with_the_name_of_the_picture(
     assert damaged.startswith(f"cvmask: warning: {Path('in', 'b.jpg')}: Corrupt JPEG data")
     assert refused.startswith(f"cvmask: {Path('in', 'c.png')}: this PNG is damaged")
     assert sorted(os.listdir("out")) == ["a.jpg", "b.jpg"]
+
+
+def test_a_colour_profile_that_does_not_fit_is_no_warning(
+    work: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = cv2.imencode(".png", np.zeros((8, 8), np.uint8))[1].tobytes()
+    # An RGB profile in a grey picture: a signature and a colour space are all that libpng looks at.
+    profile = struct.pack(">I8x4s4s4s", 132, b"mntr", b"RGB ", b"XYZ ").ljust(36, b"\0") + b"acsp" + bytes(92)
+    data = b"ICC Profile\0\0" + zlib.compress(profile)
+    chunk = struct.pack(">I", len(data)) + b"iCCP" + data + struct.pack(">I", zlib.crc32(b"iCCP" + data))
+    (work / "grey.png").write_bytes(picture[:33] + chunk + picture[33:])
+    with Heard() as heard:
+        cv2.imread("grey.png")
+        said = heard.take()
+    if not said:
+        pytest.skip("this OpenCV's libpng says nothing about profiles")
+    assert main(["predict", "-m", "shapes", "--size", "64", "grey.png", "-o", "out/"]) == 0
+    assert capfd.readouterr().err == ""
 
 
 def test_heard_gives_lines_and_lets_stderr_go_on(capfd: pytest.CaptureFixture[str]) -> None:

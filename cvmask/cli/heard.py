@@ -14,6 +14,9 @@ from cvmask.cli.frame_progress import FrameProgress
 from cvmask.errors import SourceError
 from cvmask.sources import Frame, Images
 
+# Of colour profiles, which no part of the work looks at.
+_NOISE = "libpng warning: iCCP:"
+
 
 def read_and_tell(paths: Sequence[str], failures: list[str], progress: FrameProgress) -> Iterator[Frame]:
     """Read pictures; what is wrong with one is told with its name, and added to `failures` if there is none."""
@@ -33,7 +36,7 @@ def read_and_tell(paths: Sequence[str], failures: list[str], progress: FrameProg
         if frame is None:
             return
         # What is known here already is said better than by a decoder.
-        for warning in frame.warnings or heard.take():
+        for warning in frame.warnings or (line for line in heard.take() if not line.startswith(_NOISE)):
             progress.say(f"cvmask: warning: {frame.name}: {warning}", error=True)
         yield frame
 
