@@ -16,7 +16,7 @@ from cvmask.graph.text import print_text
 from cvmask.graph.wire import read_graph
 
 NAMES = ["tiny_plain", "tiny_resnet101", "tiny_inception_resnet"]
-VARIANTS = ["tiny_sigmoid", "tiny_combined", "tiny_loops"]
+VARIANTS = ["tiny_sigmoid", "tiny_combined", "tiny_loops", "tiny_lowered"]
 DEEP = ["deep_resnet50", "deep_resnet101", "deep_inception_resnet"]
 
 
@@ -108,6 +108,16 @@ def test_facts_of_what_a_config_may_choose():
     assert (combined.classes, combined.class_agnostic_masks) == (3, False)
     for facts in (sigmoid, combined):
         assert (facts.max_detections, facts.second_stage.iou_threshold) == (10, pytest.approx(0.6))
+
+
+def test_loops_of_tensorflow_2_and_what_freezing_makes_of_them():
+    loops, low = (read_graph(own_model(name)) for name in ("tiny_loops", "tiny_lowered"))
+    assert sum(not node.in_file for node in loops) > 200
+    assert all(node.in_file for node in low)
+    for graph in (loops, low):
+        assert {"TensorListStack", "TensorListSetItem"} <= {node.op for node in graph}
+        resizer = convert_with_facts(graph)[1].resizer
+        assert (resizer.kind, resizer.min_dimension, resizer.max_dimension) == ("keep_aspect_ratio", 96, 128)
 
 
 def test_facts_of_the_small_models():
