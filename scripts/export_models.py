@@ -20,7 +20,8 @@ from object_detection import exporter
 from object_detection.builders import model_builder
 from object_detection.protos import pipeline_pb2
 
-BACKBONES = ("inception_v2", "resnet50", "resnet101", "inception_resnet_v2")
+# How far the weights of the last classifier spread, so that no score is 1: features differ in size.
+SPREADS = {"inception_v2": 0.25, "resnet50": 0.25, "resnet101": 0.25, "inception_resnet_v2": 0.01}
 
 
 def config_of(path, backbone):
@@ -36,7 +37,7 @@ def config_of(path, backbone):
     return config
 
 
-def seeded(name, shape):
+def seeded(name, shape, spread):
     """Weights under which neither features nor scores leave their usual range."""
     rng, leaf = np.random.default_rng(zlib.crc32(name.encode())), name.rpartition("/")[2]
     if leaf == "gamma":
@@ -48,14 +49,15 @@ def seeded(name, shape):
         return np.zeros(shape)
     if leaf == "depthwise_weights":
         return rng.normal(0, 0.2, shape)
-    for part, spread in (("SecondStageBoxPredictor/Class", 0.25), ("SecondStageBoxPredictor/BoxEnc", 0.02),
-                         ("FirstStageBoxPredictor/BoxEnc", 0.01)):  # fmt: skip
+    for part, own in (("SecondStageBoxPredictor/Class", spread), ("SecondStageBoxPredictor/BoxEnc", 0.02),
+                      ("FirstStageBoxPredictor/BoxEnc", 0.01)):  # fmt: skip
         if name.startswith(part):
-            return rng.normal(0, spread, shape)
+            return rng.normal(0, own, shape)
     return rng.normal(0, np.sqrt((1 if "Predictor" in name else 2) / np.prod(shape[:-1])), shape)
 
 
 def write_checkpoint(config, prefix):
+    spread = SPREADS[config.model.faster_rcnn.feature_extractor.type.replace("faster_rcnn_", "")]
     with tf.Graph().as_default():
         model = model_builder.build(config.model, is_training=False)
         image, sizes = model.preprocess(tf.cast(tf.placeholder(tf.uint8, [None, None, None, 3]), tf.float32))
@@ -64,7 +66,7 @@ def write_checkpoint(config, prefix):
         variables = [v for v in tf.global_variables() if v.dtype.base_dtype == tf.float32]
         with tf.Session() as session:
             session.run(tf.global_variables_initializer())
-            values = {v.initializer.inputs[1]: seeded(v.op.name, v.shape.as_list()) for v in variables}
+            values = {v.initializer.inputs[1]: seeded(v.op.name, v.shape.as_list(), spread) for v in variables}
             session.run([v.initializer for v in variables], values)
             tf.train.Saver().save(session, prefix)
 
@@ -75,7 +77,7 @@ def main():
     )
     parser.add_argument("config")
     parser.add_argument("out")
-    parser.add_argument("--backbone", choices=BACKBONES, help="instead of the config's")
+    parser.add_argument("--backbone", choices=sorted(SPREADS), help="instead of the config's")
     parser.add_argument("--control-flow-v2", action="store_true", help="loops and branches of TensorFlow 2")
     args = parser.parse_args()
     if args.control_flow_v2:
