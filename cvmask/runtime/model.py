@@ -65,6 +65,19 @@ class MaskRCNN:
     Two networks share one binary graph: the detector finds boxes, the mask head then runs on just
     those that are left. The result is that of the whole graph, bit for bit.
 
+    Attributes
+    ----------
+    labels
+        One name for each class.
+    target
+        What was asked for and what runs.
+    settings, resizer
+        As below; both may be replaced between two frames.
+    notes
+        What is worth saying about its files.
+    graph_bytes
+        How large the binary graph is.
+
     Parameters
     ----------
     graph
@@ -117,6 +130,7 @@ class MaskRCNN:
         self.notes = tuple(notes)
 
         data = self._read()
+        self.graph_bytes = data.size
 
         def make(name: str) -> Pair:
             return Pair(data, text, name, origin)
