@@ -148,6 +148,12 @@ def test_long_names_do_not_multiply():
         parse_graph(b.bytes())
 
 
+def test_a_number_of_any_length_is_read():
+    body = Builder()
+    body.node("NoOp", "nothing")
+    assert parse_graph(looping(body, out=f"nothing:y:{'9' * 5000}").bytes())["loop"].inputs == ["loop/nothing:0"]
+
+
 def test_calls_that_do_not_fit_are_named():
     empty = Builder()
     with pytest.raises(ModelError, match="loop: 'body' takes 1 inputs, got 2"):

@@ -20,7 +20,8 @@ _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 _MAX_DEPTH = 20
 # Nodes and inputs that bodies may come to, beside twice what the file holds: an export calls each body once.
 _MAX_EXTRA = 20_000
-_MAX_NAME = 2000
+_MAX_NAME = 1000
+_MAX_DIGITS = 9
 # What the outputs of an op are called, where there is more than one: a function's inputs say it by name.
 _OUTPUTS = {
     "CombinedNonMaxSuppression": ("nmsed_boxes", "nmsed_scores", "nmsed_classes", "valid_detections"),
@@ -125,7 +126,8 @@ class _Inliner:
             name, _, output = text.partition(":")
             if name not in names:
                 raise ModelError(f"{function.name}: no node or argument is named {name!r}")
-            return f"{names[name]}:{_number(ops[name], output)}"
+            known[text] = f"{names[name]}:{_number(ops[name], output)}"
+            return known[text]
 
         for inner in function.nodes:
             inputs = [outside(text) for text in inner.inputs if not text.startswith("^")]
@@ -147,7 +149,7 @@ def _number(op: str, output: str) -> int:
     """The number of an output: 3 of `output:3`; 1 of `indices:0` of a TopKV2."""
     name, _, number = output.partition(":")
     first = _OUTPUTS[op].index(name) if name in _OUTPUTS.get(op, ()) else 0
-    return first + (int(number) if number.isdecimal() else 0)
+    return first + (int(number) if number.isdecimal() and len(number) <= _MAX_DIGITS else 0)
 
 
 def _function_name(data: bytes) -> str:
