@@ -39,6 +39,9 @@ class Feed(Source):
         Why it is lost; "" while it is not.
     paused
         Whether the frame shown stays; see `pause`.
+    wanted
+        Whether anybody wants frames now. While nobody does the source is read on, so that a loss is
+        noticed and the newest frame is at hand, but nothing is given.
     dropped
         How many frames were passed over for newer ones.
     """
@@ -54,6 +57,7 @@ class Feed(Source):
         self.name = self._inner.name if self._inner.live else os.path.basename(self._inner.name)
         self.state, self.message, self.paused, self.dropped = LIVE, "", False, 0
         self.on_state: Callable[[], None] = lambda: None
+        self.wanted: Callable[[], bool] = lambda: True
         self._lost_s = lost_s
         self._changed = threading.Condition()
         self._slot: Frame | None = None
@@ -75,6 +79,12 @@ class Feed(Source):
         with self._changed:
             self._again = True
             self._changed.notify_all()
+
+    def wake(self) -> bool:
+        """Ask again whether frames are wanted; whether one waits that is newer than the one shown."""
+        with self._changed:
+            self._changed.notify_all()
+            return self._slot is not None and not self._is_paused()
 
     def close(self) -> None:
         """End it; its thread is gone when this returns."""
@@ -99,7 +109,7 @@ class Feed(Source):
                     self._look_whether_lost()
                 if self._closed:
                     break
-                frame, fresh = self._held, self._slot is not None and not self._is_paused()
+                frame, fresh = self._held, self._is_fresh()
                 if fresh:
                     frame, self._slot = self._slot, None
                 self._again = False
@@ -117,9 +127,11 @@ class Feed(Source):
         # The first frame comes even so: there would be nothing to look at.
         return self.paused and self._held is not None
 
+    def _is_fresh(self) -> bool:
+        return self._slot is not None and not self._is_paused() and self.wanted()
+
     def _ready(self) -> bool:
-        fresh = self._slot is not None and not self._is_paused()
-        return self._closed or fresh or (self._again and self._held is not None)
+        return self._closed or self._is_fresh() or (self._again and self._held is not None)
 
     def _look_whether_lost(self) -> None:
         if self.state == LIVE and not self.paused and time.monotonic() - self._came_s > self._lost_s:
