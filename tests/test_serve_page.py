@@ -197,15 +197,19 @@ def test_record_stop_and_download(page: Any, stage: tuple[Served, Hand], tmp_pat
     capture.release()
 
 
-def test_pictures_and_clips_come_back_annotated(page: Any, clip_mp4: Path, tmp_path: Path) -> None:
+def test_pictures_and_clips_come_back_annotated(
+    page: Any, stage: tuple[Served, Hand], clip_mp4: Path, tmp_path: Path
+) -> None:
     (tmp_path / "scene.jpg").write_bytes(jpeg(picture()))
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
     page.get_by_role("tab", name="File").click()
+    pictures = stage[0].inferences("api")
     page.set_input_files("#choose", [tmp_path / "scene.jpg", clip_mp4, tmp_path / "broken.jpg"])
     page.wait_for_selector('#results li:has-text("scene.jpg")[data-state="done"]')
     page.wait_for_selector('#results li:has-text("clip.mp4")[data-state="done"]')
     page.wait_for_selector('#results li:has-text("broken.jpg")[data-state="failed"]')
     assert "damaged" in page.inner_text('#results li:has-text("broken.jpg")')
+    assert stage[0].inferences("api") == pictures + 1, "once, for the picture and the JSON"
 
     def download(card: str, link: str, name: str) -> Path:
         with page.expect_download() as waiting:

@@ -3,6 +3,7 @@
 const $ = (id) => document.getElementById(id);
 const POLL_MS = 400;
 
+// Gives a Blob, or the FormData of an answer in several parts.
 function request(method, url, { body = null, type, accept, progress } = {}) {
   return new Promise((done, fail) => {
     const xhr = new XMLHttpRequest();
@@ -13,6 +14,11 @@ function request(method, url, { body = null, type, accept, progress } = {}) {
     if (progress) xhr.upload.onprogress = (event) => progress(event.loaded / event.total);
     xhr.onerror = () => fail(new Error("The server does not answer, or has refused the file."));
     xhr.onload = async () => {
+      const kind = xhr.getResponseHeader("Content-Type") || "";
+      if (xhr.status < 300 && kind.startsWith("multipart/")) {
+        new Response(xhr.response, { headers: { "Content-Type": kind } }).formData().then(done, fail);
+        return;
+      }
       if (xhr.status < 300) { done(xhr.response); return; }
       const text = await xhr.response.text();
       try {
@@ -62,10 +68,9 @@ export class Files {
 
   async picture(file, card, query) {
     const type = file.type || "application/octet-stream";
-    const send = (accept, progress) => request("POST", `/v1/detect?${query}`, { body: file, type, accept, progress });
-    const found = await send("application/json", (share) => card.progress(share / 2, "sending"));
-    card.progress(0.6, "drawing");
-    const picture = await send("image/png");
+    const progress = (share) => card.progress(share / 2, share < 1 ? "sending" : "working");
+    const parts = await request("POST", `/v1/detect?${query}`, { body: file, type, accept: "multipart/form-data", progress });
+    const [found, picture] = [new Blob([parts.get("json")], { type: "application/json" }), parts.get("picture")];
     const { detections, inference_ms: time, warnings } = await json(found);
     card.picture(picture);
     card.done(`${detections.length} found, ${Math.round(time)} ms${warnings.map((line) => `; ${line}`).join("")}`);
