@@ -138,7 +138,8 @@ def choose_media_type(accept: str) -> str:
         if offered in (JSON, JPEG, PNG, BOTH) and q > best_q:
             best, best_q = offered, q
     if not best:
-        raise Problem(406, f"Accept: {accept[:100]} names nothing that there is", f"accept {JSON}, {JPEG}, {PNG} or {BOTH}")
+        cure = f"accept {JSON}, {JPEG}, {PNG} or {BOTH}"
+        raise Problem(406, f"Accept: {accept[:100]} names nothing that there is", cure)
     return best
 
 
