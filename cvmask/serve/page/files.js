@@ -85,7 +85,7 @@ export class Files {
     card.onRemove = () => request("DELETE", `/v1/clips/${state.id}`).catch(() => {});
     while (state.state === "waiting" || state.state === "working") {
       const share = state.length ? state.frames / state.length : 0;
-      card.progress(0.2 + 0.8 * Math.min(1, share), `${state.frames} of ${state.length ?? "?"} frames`);
+      card.progress(0.2 + 0.8 * Math.min(1, share), state.state, `${state.frames} of ${state.length ?? "?"} frames`);
       await new Promise((done) => setTimeout(done, POLL_MS));
       if (card.removed) return;
       state = await json(await request("GET", `/v1/clips/${state.id}`));
@@ -106,18 +106,21 @@ class Card {
     this.bar.setAttribute("aria-label", `Progress of ${file.name}`);
     this.text = Object.assign(document.createElement("p"), { className: "quiet", textContent: "waiting" });
     this.text.setAttribute("role", "status");
+    // Beside what is read out: it changes all the time.
+    this.numbers = Object.assign(document.createElement("p"), { className: "quiet" });
     this.links = Object.assign(document.createElement("div"), { className: "actions" });
     const remove = Object.assign(document.createElement("button"), { textContent: "Remove" });
     remove.setAttribute("aria-label", `Remove ${file.name}`);
     remove.addEventListener("click", () => this.remove());
     this.links.append(remove);
-    this.item.append(title, this.bar, this.text, this.links);
+    this.item.append(title, this.bar, this.text, this.numbers, this.links);
     this.onRemove = () => {};
   }
 
-  progress(share, text) {
+  progress(share, text, numbers = "") {
     this.bar.value = share;
-    this.text.textContent = text;
+    if (this.text.textContent !== text) this.text.textContent = text;
+    this.numbers.textContent = numbers;
   }
 
   picture(blob) {
@@ -127,6 +130,7 @@ class Card {
 
   done(text) {
     this.bar.remove();
+    this.numbers.remove();
     this.text.textContent = text;
     this.item.dataset.state = "done";
   }
@@ -146,5 +150,6 @@ class Card {
     this.removed = true;
     this.onRemove();
     this.item.remove();
+    $("choose").focus();
   }
 }
