@@ -15,6 +15,7 @@ from cvmask import __version__
 from cvmask.cli import batch, benchmark, demo, doctor, edit, models, predict, render, serve
 from cvmask.cli.options import UsageError
 from cvmask.cli.signals import terminated_as_interrupted
+from cvmask.cli.standard import open_closed_streams
 from cvmask.errors import CvmaskError
 from cvmask.interrupt import INTERRUPTED, raise_as_usual
 from cvmask.runtime.net import reason
@@ -62,6 +63,7 @@ def version_text() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and give its exit code."""
+    open_closed_streams()
     args = build_parser().parse_args(argv)
     verb = next(v for v in VERBS if v.__name__.rsplit(".", 1)[-1] == args.verb)
     try:

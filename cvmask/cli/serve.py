@@ -14,7 +14,8 @@ import cv2
 
 from cvmask.cli import options
 from cvmask.cli.options import UsageError
-from cvmask.cli.stream_options import add_stream_options, source_options
+from cvmask.cli.standard import opencv_silent
+from cvmask.cli.stream_options import add_stream_options, check_part, source_options
 from cvmask.errors import CvmaskError
 from cvmask.sources import Source, open_source
 
@@ -60,6 +61,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Run the verb and give its exit code."""
     token = _token(args)
+    check_part(args)
     _check_extra()
     from cvmask.serve import server
     from cvmask.serve.app import make_app
@@ -83,7 +85,8 @@ def run(args: argparse.Namespace) -> int:
             hosts = None if token else {"localhost", "127.0.0.1", "::1", args.host.lower(), *map(str.lower, args.name)}
             running = server.make_server(make_app(service, token=token, hosts=hosts), service.limits)
             print(f"cvmask: {address(args.host, socket.getsockname()[1], token)}", flush=True)
-            running.run(sockets=[socket])
+            with opencv_silent():
+                running.run(sockets=[socket])
         finally:
             service.close()
     print("cvmask: stopped", file=sys.stderr)

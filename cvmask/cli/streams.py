@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from cvmask.cli.place import DEFAULT_FOLDER, Place
+from cvmask.cli.standard import opencv_silent
 from cvmask.cli.stream_options import source_options
 from cvmask.cli.stream_progress import StreamProgress
 from cvmask.errors import SinkError
@@ -39,7 +40,7 @@ def run_stream(place: str, args: argparse.Namespace, model: MaskRCNN, paint: Pai
     keeper
         Takes each result besides the outputs that are named here.
     """
-    with StreamProgress() as progress, ExitStack() as stack:
+    with StreamProgress() as progress, opencv_silent(), ExitStack() as stack:
         source = stack.enter_context(open_source(place, on_message=progress.warn, **source_options(args)))
         outputs = _outputs(source, place, args)
         sinks: list[Sink | str] = list(outputs)
