@@ -216,3 +216,10 @@ def test_a_file_that_is_no_video_is_one_line(capfd: pytest.CaptureFixture[str]) 
 def test_render_says_that_the_video_comes_first(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["render", "out.jsonl", "in.mp4", "-o", "again.mp4"]) == 2
     assert "the video comes first" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_made_is_one_failed_video(capsys: pytest.CaptureFixture[str]) -> None:
+    write_clip("clip.avi")
+    Path("file").write_bytes(b"")
+    assert main(["predict", "clip.avi", "-o", "file/deep/out.mp4"]) == 1
+    assert capsys.readouterr().err == "cvmask: file/deep cannot be made: Not a directory\n"

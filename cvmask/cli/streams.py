@@ -47,7 +47,7 @@ def run_stream(place: str, args: argparse.Namespace, model: MaskRCNN, paint: Pai
         if args.show:
             sinks += _window(progress)
         for output in outputs:
-            Path(output).parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(Path(output).parent)
         opened = [keeper, *(_open(sink, source, model, progress) for sink in sinks)]
         run = annotate(
             source, model, outputs=opened, paint=paint, track=args.track, workers=args.workers
@@ -59,6 +59,13 @@ def run_stream(place: str, args: argparse.Namespace, model: MaskRCNN, paint: Pai
                 progress.advance(counts)
         finally:
             progress.end(run.summary, outputs)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SinkError(f"{folder} cannot be made: {error.strerror}") from None
 
 
 def _outputs(source: Source, place: str, args: argparse.Namespace) -> list[str]:
