@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     if token is None and not server.is_loopback(args.host):
         token = secrets.token_urlsafe(24)
     # What is wrong with the address is said before a large model is loaded.
-    with server.listen(args.host, args.port) as socket:
+    with server.listen(args.host, args.port) as socket, opencv_silent():
         wanted = args.score_threshold
         args.score_threshold = 0.0
         model = options.load_model(args)
@@ -85,8 +85,7 @@ def run(args: argparse.Namespace) -> int:
             hosts = None if token else {"localhost", "127.0.0.1", "::1", args.host.lower(), *map(str.lower, args.name)}
             running = server.make_server(make_app(service, token=token, hosts=hosts), service.limits)
             print(f"cvmask: {address(args.host, socket.getsockname()[1], token)}", flush=True)
-            with opencv_silent():
-                running.run(sockets=[socket])
+            running.run(sockets=[socket])
         finally:
             service.close()
     print("cvmask: stopped", file=sys.stderr)
