@@ -80,10 +80,10 @@ class Feed(Source):
             self._again = True
             self._changed.notify_all()
 
-    def wake(self) -> bool:
-        """Ask again whether frames are wanted; whether one waits that is newer than the one shown."""
+    @property
+    def behind(self) -> bool:
+        """Whether a frame waits that is newer than the one shown."""
         with self._changed:
-            self._changed.notify_all()
             return self._slot is not None and not self._is_paused()
 
     def close(self) -> None:
@@ -104,12 +104,13 @@ class Feed(Source):
         index, first_s = 0, time.monotonic()
         while True:
             with self._changed:
-                while not self._ready():
+                # Looked at once: whoever wants the frame may go the next moment.
+                while not ((fresh := self._is_fresh()) or self._closed or self._is_again()):
                     self._changed.wait(0.5)
                     self._look_whether_lost()
                 if self._closed:
                     break
-                frame, fresh = self._held, self._is_fresh()
+                frame = self._held
                 if fresh:
                     frame, self._slot = self._slot, None
                 self._again = False
@@ -130,8 +131,8 @@ class Feed(Source):
     def _is_fresh(self) -> bool:
         return self._slot is not None and not self._is_paused() and self.wanted()
 
-    def _ready(self) -> bool:
-        return self._closed or self._is_fresh() or (self._again and self._held is not None)
+    def _is_again(self) -> bool:
+        return self._again and self._held is not None
 
     def _look_whether_lost(self) -> None:
         if self.state == LIVE and not self.paused and time.monotonic() - self._came_s > self._lost_s:

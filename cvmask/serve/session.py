@@ -75,7 +75,7 @@ class Session:
         self._frame: Frame | None = None
         self._image_status: dict[str, Any] = {}
         feed.on_state, feed.wanted = self.tell, self._is_wanted
-        self.view.on_first = self._wake
+        self.view.on_first = self._clear_old
         self._thread = threading.Thread(target=self._run, name="cvmask-session")
         self.tell()
         self._thread.start()
@@ -133,9 +133,9 @@ class Session:
     def _is_wanted(self) -> bool:
         return self.view.viewers > 0 or self.recorder.state == ON
 
-    def _wake(self) -> None:
-        if self.feed.wake():
-            # The picture held may be hours old: whoever comes waits for the newest.
+    def _clear_old(self) -> None:
+        # After a rest the picture may be hours old: whoever comes waits for the newest.
+        if not self._is_wanted() and self.feed.behind:
             self._image_status = {}
             self.view.clear(self._status())
 

@@ -28,7 +28,7 @@ class View:
     Attributes
     ----------
     on_first
-        Called when somebody looks on and nobody did before.
+        Called when somebody is about to look on and nobody does.
     """
 
     def __init__(self, metrics: Metrics) -> None:
@@ -89,12 +89,11 @@ class View:
     def viewer(self) -> Iterator[asyncio.Event]:
         """Look on while the block runs; the event is set when there is something new."""
         entry = (asyncio.get_running_loop(), asyncio.Event())
+        if not self._waiting:
+            self.on_first()
         with self._lock:
-            first = not self._waiting
             self._waiting.add(entry)
         try:
-            if first:
-                self.on_first()
             yield entry[1]
         finally:
             with self._lock:
