@@ -56,6 +56,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     options.add_model_options(parser)
     add_stream_options(parser, track=False)
+    # Requests and pages share them; nothing here is a long video, for which the loop chooses.
+    parser.set_defaults(workers=1)
 
 
 def run(args: argparse.Namespace) -> int:
