@@ -6,6 +6,8 @@ import argparse
 from fractions import Fraction
 from typing import Any
 
+from cvmask.cli.options import UsageError
+
 
 def add_stream_options(parser: argparse.ArgumentParser, track: bool = True) -> None:
     """Add the flags, --track only where `track`."""
@@ -29,6 +31,12 @@ def add_stream_options(parser: argparse.ArgumentParser, track: bool = True) -> N
                        help="raw BGR frames of this size on standard input (default: JPEGs)")  # fmt: skip
     group.add_argument("--rate", type=_rate, metavar="R",
                        help="frames a second on standard input: 25, 30000/1001")  # fmt: skip
+
+
+def check_part(args: argparse.Namespace) -> None:
+    """Raise UsageError for a part of a video that is empty."""
+    if args.end is not None and args.end <= args.start:
+        raise UsageError(f"--end must come after --start, got {args.start:g} s to {args.end:g} s")
 
 
 def source_options(args: argparse.Namespace) -> dict[str, Any]:
