@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
@@ -261,6 +262,77 @@ def test_stopped_driver_goes_on(
     output = capsys.readouterr()
     assert output.out.startswith("60 frames, ")
     assert all(line.startswith("cvmask: ") for line in output.err.splitlines())
+
+
+@pytest.fixture
+def client_address(ray_here: str, work: Path) -> Iterator[str]:
+    """Run a server for Ray's client beside the Ray of these tests, and give its address."""
+    pytest.importorskip("grpc", reason="needs grpcio: pip install 'ray[client]'")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    where = ["--host=127.0.0.1", f"--port={port}", "--mode=specific-server", f"--address={ray_here}"]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "ray.util.client.server", *where], stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    try:
+        yield f"ray://127.0.0.1:{port}"
+    finally:
+        server.kill()
+        server.wait()
+
+
+TWICE = """
+import sys
+import ray
+from cvmask.cli.main import main
+ray.init(sys.argv[1], log_to_driver=False, logging_level="FATAL")
+print(*[main([*sys.argv[2:], "-o", out]) for out in ("out", "full")], file=sys.stderr)
+"""
+
+
+def test_client_of_ray_does_the_same(ray_here: str, client_address: str, work: Path, model: MaskRCNN) -> None:
+    write_scenes(work / "in", 5)
+    Path("in/bad.jpg").write_bytes(b"no picture")
+    Path("full").mkdir()
+    Path("full/other.txt").touch()
+    wait_for_port(client_address)
+    argv = ["batch", "in", "-m", "shapes", "--size", "128x96", "--part-frames", "2"]
+    command = [sys.executable, "-W", "ignore", "-c", TWICE, client_address, *argv]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    assert done.stdout.startswith("5 frames, ")
+    *told, failed, codes = done.stderr.splitlines()
+    assert all(line.startswith("cvmask: ") for line in told)
+    assert failed == f"cvmask: error: {work / 'full'} is not empty and holds no batch: give a new folder with -o"
+    assert codes == "3 1"
+    expected = {(str(path), "", 0): expected_of(model, cv2.imread(str(path))) for path in (work / "in").glob("*.png")}
+    assert_same(by_frame([row for row in rows_of("out") if not row["error"]]), expected)
+
+
+def wait_for_port(address: str, most_s: float = 60) -> None:
+    end = time.monotonic() + most_s
+    host, port = address.replace("ray://", "").split(":")
+    while True:
+        try:
+            socket.create_connection((host, int(port)), 1).close()
+            return
+        except OSError:
+            assert time.monotonic() < end, f"nothing listens at {address}"
+            time.sleep(0.1)
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_address_without_a_ray_is_one_line(scheme: str) -> None:
+    pytest.importorskip("ray", reason=NO_RAY)
+    from cvmask.archive.cluster import check_reachable
+
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        address = f"{scheme}127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(CvmaskError, match=rf"^no Ray at {address}: .*refused.*: `ray start --head`"):
+            check_reachable(address)
 
 
 def wait_for_parts(driver: subprocess.Popen[str], count: int, most_s: float = 120) -> None:

@@ -16,9 +16,9 @@ import pyarrow as pa
 import ray
 from numpy.typing import NDArray
 
-from cvmask import __version__
 from cvmask.archive.annotated import Clip, clip_place, write_picture
 from cvmask.archive.chunks import Chunk, read_picture
+from cvmask.archive.cluster import same_version
 from cvmask.archive.deaths import Deaths
 from cvmask.archive.fetching import local_file
 from cvmask.archive.parts import FOLDER, part_name
@@ -28,7 +28,7 @@ from cvmask.archive.stretches import read_stretch, read_whole
 from cvmask.archive.units import PICTURES, VIDEO, Unit
 from cvmask.detections import Detections
 from cvmask.draw import draw
-from cvmask.errors import CvmaskError, ModelError, SourceError
+from cvmask.errors import ModelError, SourceError
 from cvmask.runtime.model import MaskRCNN
 from cvmask.runtime.net import reason
 from cvmask.sources.base import Frame
@@ -100,8 +100,7 @@ class Worker:
     """
 
     def __init__(self, job: Job, model: Any, units: Any) -> None:
-        if job.version != __version__:
-            raise CvmaskError(f"a worker has cvmask {__version__}, the batch was started with {job.version}")
+        same_version(job.version)
         cv2.setNumThreads(job.threads)
         self._job = job
         self._model: MaskRCNN = ray.get(model)
