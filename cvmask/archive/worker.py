@@ -40,7 +40,6 @@ PART = pa.schema(
     [
         ("unit", pa.int64()),
         ("last", pa.bool_()),
-        ("process", pa.int64()),
         ("frames", pa.int64()),
         ("objects", pa.int64()),
         ("failed", pa.int64()),
@@ -210,14 +209,14 @@ class Worker:
     def _write(self, rows: Rows, unit: int, number: int, last: bool, clip: Clip | None = None) -> dict[str, Any]:
         """Write a part, its clip first: where the part is, everything that belongs to it is."""
         name = part_name(unit, number, last)
-        times: dict[str, Any] = {}
+        notes: dict[str, Any] = {"process": os.getpid()}
         if clip is not None:
             clip.finish(clip_place(self._job.output, name))
-            times = {"first_s": clip.first_s}
-        write_bytes(self._job.output / FOLDER / name, rows.to_parquet(**times))
+            notes["first_s"] = clip.first_s
+        write_bytes(self._job.output / FOLDER / name, rows.to_parquet(**notes))
         counts = asdict(rows.counts)
         counts["reasons"] = json.dumps(counts["reasons"])
-        return {"unit": unit, "last": last, "process": os.getpid(), **counts}
+        return {"unit": unit, "last": last, **counts}
 
 
 @contextmanager
