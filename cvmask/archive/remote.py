@@ -53,7 +53,7 @@ def run_in_cluster(sources: Sequence[str], output: Place, model: MaskRCNN, optio
 
 def _looks(driver: Any, done: Any) -> Iterator[Progress]:
     """Give how far the batch is, now and then until it ends, one way or the other."""
-    ready = []
+    ready: list[Any] = []
     with one_line_errors():
         while not ready:
             ready, _ = ray.wait([done], timeout=_LOOK_S)
