@@ -246,6 +246,13 @@ def test_finished_parts_need_every_chunk(work: Path) -> None:
     assert finished.chunks(3) == {0, 1}
 
 
+def test_parts_of_a_very_long_video_are_in_order(work: Path) -> None:
+    for number in (10000, 9999):
+        write_bytes(place_of("out") / "parts" / parts.part_name(0, number, False), b"")
+    names = [place.path.rsplit("/", 1)[-1] for place in parts.Finished(place_of("out")).of(0)]
+    assert names == ["part-000000-9999.parquet", "part-000000-10000.parquet"]
+
+
 def test_annotated_picture_stays_in_its_folder(work: Path) -> None:
     write_picture(place_of("out"), "s.tar/../../../x.png", np.zeros((2, 2, 3), np.uint8))
     write_picture(place_of("out"), "s.tar/00000001", np.zeros((2, 2, 3), np.uint8))
