@@ -106,35 +106,43 @@ def place_plates(
     -------
     Left and top of each plate.
     """
-    taken = np.zeros((0, 4), dtype=np.int64)
-    corners = []
-    for plate, box in zip(plates, boxes_ltrb.tolist()):
-        choices = _choices(plate, box, frame_size)
-        hidden = _overlap(choices, np.array([box])) / ((box[2] - box[0]) * (box[3] - box[1]))
-        cost = _overlap(choices, taken) / plate.ink.size + (hidden - MOST_HIDDEN).clip(0)
-        best = choices[int(cost.argmin())]
-        taken = np.concatenate([taken, best[None]])
-        corners.append((int(best[0]), int(best[1])))
-    return corners
+    sizes_wh = np.array([plate.size_wh for plate in plates], dtype=np.int64).reshape(-1, 2)
+    boxes = boxes_ltrb.astype(np.int64)
+    choices, possible = _choices(sizes_wh, boxes, frame_size)
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    hidden = _overlap(choices, boxes[:, None]) / area[:, None]
+    costs = np.where(possible, np.maximum(hidden - MOST_HIDDEN, 0), np.inf)
+    taken = np.zeros((len(plates), 4), dtype=np.int64)
+    for row, (places, cost) in enumerate(zip(choices, costs)):
+        covered = _overlap(places[:, None], taken[None, :row]).sum(axis=1) / plates[row].ink.size
+        taken[row] = places[(cost + covered).argmin()]
+    return [(left, top) for left, top, _, _ in taken.tolist()]
 
 
-def _choices(plate: Plate, box: list[int], frame_size: tuple[int, int]) -> NDArray[np.int64]:
-    left, top, right, bottom = box
-    width, height = plate.size_wh
-    above, low, flush_right = top - height, bottom - height, right - width
-    places = [(left, above), (left, top), (left, bottom), (flush_right, above), (flush_right, top)]
-    places += [(flush_right, bottom), (left, low)]
-    room = frame_size[0] - height
-    inside = [(x, y) for x, y in places if 0 <= y <= room] or [(left, min(max(0, above), room))]
-    xy = np.array(inside, dtype=np.int64)
-    xy[:, 0] = xy[:, 0].clip(0, frame_size[1] - width)
-    return np.concatenate([xy, xy + np.array([width, height])], axis=1)
+def _choices(
+    sizes_wh: NDArray[np.int64], boxes: NDArray[np.int64], frame_size: tuple[int, int]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Where each plate could be: (n, 8, 4) as left, top, right, bottom, and (n, 8) whether that is in the picture.
+
+    The last one is for plates that have no other.
+    """
+    left, top, right, bottom = boxes.T
+    width, height = sizes_wh.T
+    above, low, flush_right, room = top - height, bottom - height, right - width, frame_size[0] - height
+    x = np.stack([left, left, left, flush_right, flush_right, flush_right, left, left], axis=1)
+    forced = np.minimum(np.maximum(above, 0), room)
+    y = np.stack([above, top, bottom, above, top, bottom, low, forced], axis=1)
+    possible = (y >= 0) & (y <= room[:, None])
+    possible[:, -1] = ~possible[:, :-1].any(axis=1)
+    x = np.maximum(np.minimum(x, frame_size[1] - width[:, None]), 0)
+    return np.stack([x, y, x + width[:, None], y + height[:, None]], axis=2), possible
 
 
-def _overlap(choices: NDArray[np.int64], taken: NDArray[np.int64]) -> NDArray[np.int64]:
-    start = np.maximum(choices[:, None, :2], taken[None, :, :2])
-    end = np.minimum(choices[:, None, 2:], taken[None, :, 2:])
-    shared: NDArray[np.int64] = (end - start).clip(0).prod(axis=2).sum(axis=1)
+def _overlap(some: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The area that boxes share; shapes (..., 4) that broadcast."""
+    width = np.minimum(some[..., 2], others[..., 2]) - np.maximum(some[..., 0], others[..., 0])
+    height = np.minimum(some[..., 3], others[..., 3]) - np.maximum(some[..., 1], others[..., 1])
+    shared: NDArray[np.int64] = np.maximum(width, 0) * np.maximum(height, 0)
     return shared
 
 

@@ -9,13 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Union, cast
 
-import numpy as np
-
 from cvmask import bundled, zoo
 from cvmask.errors import ModelError
 from cvmask.graph import patch
 from cvmask.graph.check import check, label_problems
 from cvmask.graph.facts import GraphFacts
+from cvmask.graph.files import GraphFile
 from cvmask.graph.folder import ModelFiles, model_files
 from cvmask.graph.kinds import identify
 from cvmask.label_map import read_label_map
@@ -83,6 +82,7 @@ def load(
     settings = Settings(score_threshold, mask_threshold, None, max_detections)
     parse_size(size, Resizer())
     files = model_files(zoo.resolve(model), graph)
+    frozen = GraphFile(files.graph)
     report = check(files)
     report.raise_problem()
     assert report.text is not None
@@ -94,7 +94,7 @@ def load(
     if proposals is not None:
         text = patch.set_proposals(text, proposals)
     return MaskRCNN(
-        np.fromfile(files.graph, np.uint8),
+        frozen,
         text,
         names,
         parse_size(size, _resizer(report.facts)),

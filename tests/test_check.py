@@ -14,7 +14,7 @@ from cvmask.graph.config import disagreements, read_config
 from cvmask.graph.describe import describe
 from cvmask.graph.folder import ModelFiles, model_files
 from cvmask.graph.kinds import identify
-from cvmask.graph.text import parse_text, read_text
+from cvmask.graph.text import parse_text, print_text, read_text
 from cvmask.graph.wire import read_graph
 
 
@@ -193,28 +193,37 @@ def test_config_disagreements_are_sentences(tmp_path):
         read_config(other)
 
 
-def test_cache_gives_what_was_converted(tmp_path, monkeypatch):
+def test_cache_gives_what_was_converted_without_reading_the_graph_again(tmp_path, monkeypatch):
     monkeypatch.setenv("CVMASK_HOME", str(tmp_path / "home"))
     model = tmp_path / "model.pb"
     shutil.copy(skeleton("mask_rcnn_inception_v2"), model)
-    graph, facts = cache.converted(model)
-    place = tmp_path / "model.cvmask.pbtxt"
-    assert place.is_file()
+    key = cache.fingerprint(model)
+    assert cache.find(model, key) is None
+    graph, facts = check.convert_with_facts(read_graph(model))
+    text = cache.keep(model, key, graph, facts)
+    assert (tmp_path / "model.cvmask.pbtxt").is_file()
     assert not (tmp_path / "home").exists()
-    monkeypatch.setattr(cache, "convert_with_facts", lambda _: pytest.fail("the cache was not used"))
-    again, facts_again = cache.converted(model)
-    assert facts_again == facts
-    assert [n.name for n in again] == [n.name for n in graph]
+    monkeypatch.setattr(check, "read_graph", lambda _: pytest.fail("the cache was not used"))
+    report = check.check(model_files(model))
+    assert report.facts == facts
+    assert print_text(report.text) == print_text(text)
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_cache_is_not_made_of_a_graph_with_a_problem(tmp_path, monkeypatch):
+    monkeypatch.setenv("CVMASK_HOME", str(tmp_path / "home"))
+    shutil.copy(skeleton("mask_rcnn_inception_v2"), tmp_path / "model.pb")  # its weights were taken out
+    for _ in range(2):
+        assert "weights were stripped" in check.check(model_files(tmp_path / "model.pb")).problems[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["model.pb"]
 
 
 def test_cache_of_another_graph_or_damaged_is_not_used(tmp_path, monkeypatch):
     monkeypatch.setenv("CVMASK_HOME", str(tmp_path / "home"))
     model, place = tmp_path / "model.pb", tmp_path / "model.cvmask.pbtxt"
     model.write_bytes(graph_bytes())
-    place.write_text(f"# cvmask {cache._VERSION} {'0' * 40}\n# {{}}\nnode {{ }}\n")
-    with pytest.raises(ModelError, match="not an Object Detection API Mask R-CNN"):
-        cache.converted(model)
-    place.write_bytes(f"# cvmask {cache._VERSION} {cache.fingerprint(model)}\n# {{}}\n\xff{{".encode("latin1"))
-    with pytest.raises(ModelError, match="not an Object Detection API Mask R-CNN"):
-        cache.converted(model)
+    key = cache.fingerprint(model)
+    for kept in (f"{'0' * 40}\n# {{}}\nnode {{ }}\n", f"{key}\n# {{}}\n\xff{{"):
+        place.write_bytes(f"# cvmask {cache._VERSION} {kept}".encode("latin1"))
+        assert cache.find(model, key) is None
+        assert "not an Object Detection API Mask R-CNN" in check.check(model_files(model)).problems[0]

@@ -32,7 +32,8 @@ class Model:
     labels = tuple(f"thing{index}" for index in range(90))
     settings = Settings()
     notes: tuple[str, ...] = ()
-    target = SimpleNamespace(reason="", warning="")
+    target = SimpleNamespace(effective="cpu", reason="", warning="")
+    graph_bytes = 1
 
     def detect(self, frame: np.ndarray) -> Detections:
         return random_detections(np.random.default_rng(1), 2, (frame.shape[0], frame.shape[1]))

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import functools
 import pickle
+import shutil
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 
 import cvmask
 from cvmask import bundled, scenes
+from cvmask.errors import ModelError
 from cvmask.graph import patch
 from cvmask.graph.split import split
 from cvmask.graph.text import parse_text, print_text, read_text
@@ -199,3 +202,18 @@ def test_error_of_opencv_becomes_one_line_without_its_source_files() -> None:
         Net(binary(), 'node { name: "a" op: "Relu" input: "nowhere" }', ["a"], "mine").forward({})
     assert ".cpp" not in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_model_file_is_let_go_and_must_not_change(tmp_path: Path) -> None:
+    path = tmp_path / "model.pb"
+    shutil.copy(FOLDER / "frozen_inference_graph.pb", path)
+    model = cvmask.load(path)
+    copy = pickle.loads(pickle.dumps(model))
+    assert model.clone().fingerprint() == copy.fingerprint() == model.fingerprint()
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ModelError, match=r"model.pb: the file has changed since the model was loaded: load it again"):
+        model.clone()
+    path.unlink()
+    assert len(copy.clone().labels) == 8
+    with pytest.raises(ModelError, match=r"model.pb: cannot be read"):
+        model.clone()

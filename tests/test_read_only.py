@@ -11,11 +11,11 @@ from cvmask import bundled
 
 LOAD = """
 import cvmask
-from cvmask.graph import cache
+from cvmask.graph import check
 if {again}:
     def convert_with_facts(graph):
         raise AssertionError("the cached text was not used")
-    cache.convert_with_facts = convert_with_facts
+    check.convert_with_facts = convert_with_facts
 model = cvmask.load({folder!r})
 print(len(model.labels), model.resizer)
 """

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cvmask.runtime.resize import Resizer, Size, parse_size, resample, to_blob
+from cvmask.runtime import resize
+from cvmask.runtime.resize import Resizer, Size, parse_size, to_blob
 
 ZOO = Resizer("keep_aspect_ratio", 800, 1365)
 
@@ -62,6 +63,12 @@ def legacy(frame: NDArray[np.uint8], width: int, height: int) -> NDArray[np.floa
     return upper + (lower - upper) * dy
 
 
+def resample(frame: NDArray[np.uint8], size_wh: tuple[int, int], sampling: str) -> NDArray[np.float32]:
+    """What the network sees, as a picture again: (h, w, 3), BGR."""
+    planes = to_blob(frame, Resizer("fixed", fixed_wh=size_wh, sampling=sampling))[0]
+    return np.ascontiguousarray(planes.transpose(1, 2, 0)[:, :, ::-1])
+
+
 def test_resample_takes_pixels_from_where_tensorflow_does() -> None:
     frame = np.random.default_rng(0).integers(0, 256, (61, 97, 3), dtype=np.uint8)
     for width, height in ((160, 101), (50, 40), (97, 61)):
@@ -70,6 +77,17 @@ def test_resample_takes_pixels_from_where_tensorflow_does() -> None:
         limit = 0.01 if int(cv2.__version__.split(".")[0]) >= 5 else 12
         assert difference.max() < limit
         assert difference.mean() < limit / 8
+
+
+@pytest.mark.parametrize("sampling", ["legacy", "align_corners"])
+@pytest.mark.parametrize("size_wh", [(31, 33), (200, 97), (400, 500), (1, 1), (96, 65)])
+def test_resample_in_bands_is_resample_at_once(
+    size_wh: tuple[int, int], sampling: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = np.random.default_rng(0).integers(0, 256, (211, 97, 3), dtype=np.uint8)
+    bands = resample(frame, size_wh, sampling)
+    monkeypatch.setattr(resize, "_BAND", 1 << 20)
+    assert np.abs(bands - resample(frame, size_wh, sampling)).max() < 0.01  # levels of 255
 
 
 def test_resample_half_pixel_is_cv2_resize() -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from cvmask import scenes
 from cvmask.cli import options
+from cvmask.cli.workers import threads_shared_by
 from cvmask.draw import draw
 from cvmask.runtime.model import MaskRCNN
 from cvmask.sources.images import read_image
@@ -101,9 +102,7 @@ def time_stages(model: MaskRCNN, frame: NDArray[np.uint8], runs: int) -> tuple[d
 def time_workers(model: MaskRCNN, frame: NDArray[np.uint8], count: int, runs: int) -> float:
     """Frames a second that `count` clones find objects in, each in a thread; they share the CPUs."""
     models = [model, *(model.clone() for _ in range(count - 1))]
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(max(1, threads // count))
-    try:
+    with threads_shared_by(count):
         for one in models:
             one.detect(frame)
         began = time.perf_counter()
@@ -113,8 +112,6 @@ def time_workers(model: MaskRCNN, frame: NDArray[np.uint8], count: int, runs: in
         for thread in crew:
             thread.join()
         return count * runs / (time.perf_counter() - began)
-    finally:
-        cv2.setNumThreads(threads)
 
 
 def usual_counts(cpus: int) -> list[int]:

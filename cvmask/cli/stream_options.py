@@ -18,8 +18,9 @@ def add_stream_options(parser: argparse.ArgumentParser, track: bool = True) -> N
     group.add_argument("--stride", type=positive, default=1, metavar="N", help="every N-th frame only (videos)")
     if track:
         group.add_argument("--track", action="store_true", help="give each object a number that it keeps")
-    group.add_argument("--workers", type=positive, default=1, metavar="N",
-                       help="so many models on consecutive frames at the same time (default: 1)")  # fmt: skip
+    group.add_argument("--workers", type=positive, metavar="N",
+                       help="so many models on consecutive frames at the same time (default: for a long video "
+                            "as many as OpenCV has threads, up to 4, if memory lasts; else 1)")  # fmt: skip
     group.add_argument("--every-frame", action="store_true",
                        help="of cameras and streams every frame, however late (default: the newest)")  # fmt: skip
     group.add_argument("--retries", type=positive, default=10, metavar="N",

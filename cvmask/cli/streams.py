@@ -11,6 +11,7 @@ from pathlib import Path
 from cvmask.cli.place import DEFAULT_FOLDER, Place
 from cvmask.cli.stream_options import source_options
 from cvmask.cli.stream_progress import StreamProgress
+from cvmask.cli.workers import threads_shared_by, usual_workers
 from cvmask.errors import SinkError
 from cvmask.pipeline import annotate
 from cvmask.run import Paint
@@ -48,9 +49,9 @@ def run_stream(place: str, args: argparse.Namespace, model: MaskRCNN, paint: Pai
         for output in outputs:
             Path(output).parent.mkdir(parents=True, exist_ok=True)
         opened = [keeper, *(_open(sink, source, model, progress) for sink in sinks)]
-        run = annotate(
-            source, model, outputs=opened, paint=paint, track=args.track, workers=args.workers
-        )
+        workers = args.workers or usual_workers(source, model)
+        stack.enter_context(threads_shared_by(workers))
+        run = annotate(source, model, outputs=opened, paint=paint, track=args.track, workers=workers)
         progress.begin(source.name, source.length)
         try:
             for result in run:

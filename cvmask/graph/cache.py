@@ -13,47 +13,40 @@ from typing import Any
 
 from cvmask.errors import CvmaskError, ModelError, SinkError
 from cvmask.files import write_whole
-from cvmask.graph.convert import convert_with_facts
 from cvmask.graph.facts import Anchors, GraphFacts, ResizerFacts, Suppression
 from cvmask.graph.files import open_regular
 from cvmask.graph.folder import CACHED
 from cvmask.graph.nodes import Graph
 from cvmask.graph.text import parse_text, print_text
-from cvmask.graph.wire import read_graph
 from cvmask.home import cache_home
 
-_VERSION = 2  # of what convert makes: a higher number leaves older files unused
+_VERSION = 3  # of what convert makes: a higher number leaves older files unused
 _CHUNK = 1 << 22
 _MAX_BYTES = 64 << 20  # a text graph has no weights
 
 
-def converted(path: str | os.PathLike[str]) -> tuple[Graph, GraphFacts]:
-    """The text graph and the facts of a frozen graph, converted or from the cache.
+def find(path: str | os.PathLike[str], key: str) -> tuple[Graph, GraphFacts] | None:
+    """The text graph and the facts that are kept for the frozen graph at `path`; None where there are none.
 
-    The cache is keyed by a hash of the whole file. Where it cannot be written, nothing is said.
-
-    Raises
-    ------
-    ModelError
-        If the graph cannot be read or converted.
+    `key` is the graph's `fingerprint`.
     """
+    found = (_load(place, key) for place in _places(Path(path), key))
+    return next((known for known in found if known is not None), None)
+
+
+def keep(path: str | os.PathLike[str], key: str, graph: Graph, facts: GraphFacts) -> Graph:
+    """Keep what was converted, and give the text graph as `find` will; nothing is said where it cannot be kept."""
     path = Path(path)
-    key = fingerprint(path)
-    for place in _places(path, key):
-        found = _load(place, key)
-        if found is not None:
-            return found
-    graph, facts = convert_with_facts(read_graph(path))
     text = _header(key, facts) + print_text(graph)
     for place in _places(path, key):
         with contextlib.suppress(SinkError):
             write_whole(place, text.encode("utf-8", "surrogateescape"))
             break
-    return parse_text(text, path.name), facts
+    return parse_text(text, path.name)
 
 
 def fingerprint(path: str | os.PathLike[str]) -> str:
-    """A hash of all bytes of a file: 160 bits in hexadecimal."""
+    """A hash of all bytes of a file: 160 bits in hexadecimal. ModelError if it cannot be read."""
     digest = hashlib.blake2b(digest_size=20)
     with open_regular(path) as file:
         while True:

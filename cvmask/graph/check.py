@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from cvmask.errors import ModelError
-from cvmask.graph.cache import converted
+from cvmask.graph import cache
 from cvmask.graph.config import disagreements, read_config
 from cvmask.graph.constants import stripped
+from cvmask.graph.convert import convert_with_facts
 from cvmask.graph.describe import describe
 from cvmask.graph.facts import GraphFacts
 from cvmask.graph.folder import ModelFiles
@@ -67,19 +68,34 @@ class _Look:
         self.problems: list[str] = []
         self.notes: list[str] = []
         self._kinds_fit = self._try(_check_kinds, files) is not None
-        self.frozen = self._try(read_graph, files.graph) if self._kinds_fit else None
-        if self.frozen is not None:
+        self.frozen: Graph | None = None
+        if self._kinds_fit:
             self.problems += self._try(memory_problems, files.graph) or []
-            self.problems += self._try(weight_problems, self.frozen) or []
 
     def converted(self) -> tuple[Graph | None, GraphFacts | None]:
         """The text graph that is made from the frozen graph, and the facts; those alone where it cannot be."""
-        if self.frozen is None:
+        key = self._try(cache.fingerprint, self.files.graph) if self._kinds_fit else None
+        known = cache.find(self.files.graph, key) if key else None
+        if known is not None:  # only what was read and found to be sound is kept
+            return known
+        self._read()
+        if key is None or self.frozen is None:
             return None, None
-        return self._try(converted, self.files.graph) or (None, self._facts([]))
+        return self._try(self._convert, self.frozen, key) or (None, self._facts([]))
+
+    def _convert(self, frozen: Graph, key: str) -> tuple[Graph, GraphFacts]:
+        text, facts = convert_with_facts(frozen)
+        return (text if self.problems else cache.keep(self.files.graph, key, text, facts)), facts
+
+    def _read(self) -> None:
+        if self._kinds_fit:
+            self.frozen = self._try(read_graph, self.files.graph)
+        if self.frozen is not None:
+            self.problems += self._try(weight_problems, self.frozen) or []
 
     def own_text(self) -> tuple[Graph | None, GraphFacts | None]:
         """The text graph that came with the model, held against its frozen graph, and the facts."""
+        self._read()
         found: list[str] = []
         facts = self._facts(found)
         text = self._try(read_text, self.files.text) if self._kinds_fit else None

@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cvmask.errors import ModelError
 
 
@@ -32,6 +35,34 @@ def open_regular(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         raise ModelError(f"{path}: cannot be read: {reason}") from None
     with file:
         yield file
+
+
+class GraphFile:
+    """A frozen graph on disk, which takes memory only while it is read, and may not change between two readings.
+
+    Raises
+    ------
+    ModelError
+        If it is no file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = path
+        with open_regular(path) as file:
+            self._state = _state(file)
+
+    def read(self) -> NDArray[np.uint8]:
+        """All bytes, shape (n,). ModelError if it cannot be read, or is another file than it was."""
+        with open_regular(self.path) as file:
+            data = np.fromfile(file, np.uint8)
+            if _state(file) != self._state or data.size != os.fstat(file.fileno()).st_size:
+                raise ModelError(f"{self.path}: the file has changed since the model was loaded: load it again")
+        return data
+
+
+def _state(file: BinaryIO) -> tuple[int, ...]:
+    status = os.fstat(file.fileno())
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _kind(mode: int) -> str:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from cvmask.detections import Detections
 from cvmask.errors import ModelError
 from cvmask.frames import check_frame
+from cvmask.graph.files import GraphFile
 from cvmask.graph.nodes import Graph
 from cvmask.runtime import targets
 from cvmask.runtime.auto import fastest_pair, open_pair
@@ -64,10 +65,24 @@ class MaskRCNN:
     Two networks share one binary graph: the detector finds boxes, the mask head then runs on just
     those that are left. The result is that of the whole graph, bit for bit.
 
+    Attributes
+    ----------
+    labels
+        One name for each class.
+    target
+        What was asked for and what runs.
+    settings, resizer
+        As below; both may be replaced between two frames.
+    notes
+        What is worth saying about its files.
+    graph_bytes
+        How large the binary graph is.
+
     Parameters
     ----------
     graph
-        The bytes of the binary GraphDef, shape (n,).
+        The bytes of the binary GraphDef, shape (n,), or its file, which is read again where bytes are needed
+        again: for a clone, a copy in another process, the fingerprint.
     text
         Its text graph.
     labels
@@ -95,7 +110,7 @@ class MaskRCNN:
 
     def __init__(
         self,
-        graph: NDArray[np.uint8],
+        graph: NDArray[np.uint8] | GraphFile,
         text: Graph,
         labels: Sequence[str] | None,
         resizer: Resizer,
@@ -106,18 +121,22 @@ class MaskRCNN:
         notes: Sequence[str] = (),
     ) -> None:
         targets.check_name(target)
-        self._arguments = (graph, text, labels, resizer, settings, target, strict_target, origin, notes)
+        self._graph = graph
+        self._arguments = (text, labels, resizer, settings, target, strict_target, origin, notes)
         self.origin = origin
         self._lock = threading.Lock()
         self.resizer = resizer
         self.settings = settings
         self.notes = tuple(notes)
 
+        data = self._read()
+        self.graph_bytes = data.size
+
         def make(name: str) -> Pair:
-            return Pair(graph, text, name, origin)
+            return Pair(data, text, name, origin)
 
         if target == "auto":
-            self._pair, self.target = fastest_pair(make, graph, resizer.target_wh(USUAL_WH))
+            self._pair, self.target = fastest_pair(make, data, resizer.target_wh(USUAL_WH))
         else:
             self._pair, self.target = open_pair(make, target, strict_target)
         self.labels = _checked_labels(labels, int(self._pair.mask_shape[0]), origin)
@@ -155,19 +174,22 @@ class MaskRCNN:
         return self._detect(frame, note), spent_ms
 
     def clone(self) -> MaskRCNN:
-        """Make the same model with networks of its own, for work in parallel; the graph is shared."""
-        return MaskRCNN(*self._arguments)
+        """Make the same model with networks of its own, for work in parallel."""
+        return MaskRCNN(self._graph, *self._arguments)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A copy in another process loads its networks there.
-        return MaskRCNN, self._arguments
+        # A copy in another process, perhaps on another machine, loads its networks there.
+        return MaskRCNN, (self._read(), *self._arguments)
 
     def fingerprint(self) -> str:
         """Give a SHA-256 of the graph, its text and the labels: models with the same one find the same."""
-        sums = hashlib.sha256(self._arguments[0].data)
+        sums = hashlib.sha256(self._read().data)
         texts = (self._pair.parts.detector_text, self._pair.parts.mask_head_text, *self.labels)
         sums.update("\n".join(texts).encode())
         return sums.hexdigest()
+
+    def _read(self) -> NDArray[np.uint8]:
+        return self._graph.read() if isinstance(self._graph, GraphFile) else self._graph
 
     def _blob(self, frame: NDArray[np.uint8]) -> NDArray[np.float32]:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import cast
 
@@ -48,9 +49,11 @@ class Pair:
         self._seen: set[tuple[int, ...]] = set()
         self.mask_shape: tuple[int, ...] = ()  # of one object's masks, known once it has run
         self.parts = parts = split(clip_apart(text) if target.startswith("opencl") else text)
-        with nullcontext() if self._on_cpu else quiet():
+        with nullcontext() if self._on_cpu else quiet(), ThreadPoolExecutor(1) as other:
+            # Reading the graph is most of loading, and takes one core.
+            mask_head = other.submit(Net, graph, parts.mask_head_text, [parts.masks], origin)
             self.detector = Net(graph, parts.detector_text, [parts.detections, parts.features], origin)
-            self.mask_head = Net(graph, parts.mask_head_text, [parts.masks], origin)
+            self.mask_head = mask_head.result()
             for net in (self.detector, self.mask_head):
                 targets.prefer(net, target)
 
