@@ -1,6 +1,5 @@
-"""What a batch costs: two workers against one, overhead against a bare loop, many pictures, memory.
+"""What a batch costs: overhead against a bare loop, many pictures, memory; measure_scaling has the workers.
 
-ratio      two single-thread workers against one, frames a second while both work
 overhead   one worker of a batch against a bare loop of one thread, seconds a frame
 pictures   a run over many small pictures, with the memory of the workers at ten moments of it
 estimate   a million pictures and a thousand hours on 8, 64 and 512 cores, from --seconds-a-frame
@@ -13,10 +12,13 @@ import json
 import os
 import tempfile
 import time
+from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import cv2
+import pyarrow.parquet as pq
 
 import cvmask
 from cvmask import scenes
@@ -28,28 +30,17 @@ PART_FRAMES = 2
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("ratio", "overhead", "pictures", "estimate"))
+    parser.add_argument("what", choices=("overhead", "pictures", "estimate"))
     parser.add_argument("-m", "--model", default="shapes", help="a .pb, for the full-size graph (default: shapes)")
     parser.add_argument("--frames", type=int, default=40, help="pictures of each run (default: 40)")
     parser.add_argument("--size", default="800x600", help="of the pictures, WxH (default: 800x600)")
-    parser.add_argument("--rounds", type=int, default=3, help="of ratio and overhead; the best counts (default: 3)")
+    parser.add_argument("--rounds", type=int, default=3, help="of overhead; the best counts (default: 3)")
     parser.add_argument("--seconds-a-frame", type=float, default=1.0, help="for estimate: detect_s / frames")
     parser.add_argument("--efficiency", type=float, default=0.9, help="for estimate: the ratio, divided by 2")
     args = parser.parse_args()
     began = time.monotonic()
-    {"ratio": ratio, "overhead": overhead, "pictures": pictures, "estimate": estimate}[args.what](args)
+    {"overhead": overhead, "pictures": pictures, "estimate": estimate}[args.what](args)
     print(f"\nin {time.monotonic() - began:.0f} s")
-
-
-def ratio(args: argparse.Namespace) -> None:
-    with tempfile.TemporaryDirectory(prefix="cvmask-measure-") as folder:
-        work = archive(Path(folder), args)
-        model = cvmask.load(args.model)
-        best = {workers: max(rate_of(work, model, workers, n) for n in range(args.rounds)) for workers in (1, 2)}
-    print("| workers of one thread | frames a second |\n|---|---|")
-    for workers, rate in best.items():
-        print(f"| {workers} | {rate:.3f} |")
-    print(f"| ratio | {best[2] / best[1]:.2f} |")
 
 
 def overhead(args: argparse.Namespace) -> None:
@@ -102,14 +93,18 @@ def archive(work: Path, args: argparse.Namespace) -> Path:
     return work
 
 
-def rate_of(work: Path, model: MaskRCNN, workers: int, number: int) -> float:
-    """Frames a second of a batch while all workers work: from the times at which they wrote their parts."""
+def rate_of(work: Path, model: MaskRCNN, workers: int, number: int, **options: Any) -> float:
+    """Frames a second of a batch while its workers work: the sum of what each does from part to part.
+
+    The first part of a worker may have begun at any time, and at the end not all have work: neither counts.
+    """
     out = work / f"out-{workers}-{number}"
-    cvmask.batch(work / "in", out, model, workers=workers, part_frames=PART_FRAMES)
-    written_s = sorted(path.stat().st_mtime_ns / 1e9 for path in (out / "parts").iterdir())
-    # The first parts, one a worker, were begun at different times; at the end not all have work.
-    whole = written_s[workers - 1 : len(written_s) - workers + 1]
-    return (len(whole) - 1) * PART_FRAMES / (whole[-1] - whole[0])
+    cvmask.batch(work / "in", out, model, workers=workers, part_frames=PART_FRAMES, **options)
+    written_s: dict[int, list[float]] = defaultdict(list)
+    for path in (out / "parts").iterdir():
+        note = json.loads(pq.read_schema(path).metadata[b"cvmask"])
+        written_s[note["process"]].append(path.stat().st_mtime_ns / 1e9)
+    return sum((len(times) - 1) * PART_FRAMES / (max(times) - min(times)) for times in written_s.values())
 
 
 def bare_loop(folder: Path, model: MaskRCNN) -> float:
@@ -122,13 +117,21 @@ def bare_loop(folder: Path, model: MaskRCNN) -> float:
     return (time.perf_counter() - began) / len(paths)
 
 
+def family_of(pid: int) -> list[int]:
+    """Find a process and everything that it started."""
+    family = [pid]
+    for one in family:
+        for task in Path(f"/proc/{one}/task").glob("*/children"):
+            with suppress(OSError):
+                family += [int(child) for child in task.read_text().split()]
+    return family
+
+
 def memory_mb() -> tuple[float, float]:
     """Memory of the largest worker, and of this program with all that it started (shared pages counted once)."""
-    family, sizes, workers = [os.getpid()], [], [0.0]
-    for one in family:
+    sizes, workers = [], [0.0]
+    for one in family_of(os.getpid()):
         try:
-            for task in Path(f"/proc/{one}/task").glob("*/children"):
-                family += [int(child) for child in task.read_text().split()]
             pss = sum(
                 int(line.split()[1])
                 for line in Path(f"/proc/{one}/smaps_rollup").read_text().splitlines()

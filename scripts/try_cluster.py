@@ -1,4 +1,8 @@
-"""A batch on three Ray nodes on loopback of which one is killed midway: nothing may be lost or doubled."""
+"""A batch on three Ray nodes of which one is lost midway: no frame may be lost or doubled.
+
+The nodes are processes on loopback, and one is killed; with --cut each has a network namespace of its own, and
+one is cut off: its workers go on writing while others do the same work again. That takes Linux and root.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import own_network
 import pyarrow.parquet as pq
 
 import cvmask
@@ -28,34 +33,41 @@ RAY = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-c
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=600)
     parser.add_argument("--frames", type=int, default=600, help="of one video")
     parser.add_argument("--keep", action="store_true", help="kill nothing, for comparison")
+    parser.add_argument("--cut", action="store_true", help="cut a node off its network instead of killing it")
     parser.add_argument("--verbose", action="store_true", help="tell of every part")
     args = parser.parse_args()
+    if args.cut:
+        own_network.enter()
     # Else the head takes a token that an earlier Ray left in the home folder, and asks everyone for it.
     os.environ["RAY_AUTH_MODE"] = "disabled"
     with tempfile.TemporaryDirectory(prefix="cvmask-cluster-") as folder, ExitStack() as undo:
         work = Path(folder)
         expected = make_archive(work / "in", args.pictures, args.frames)
-        port = free_port()
-        nodes = [start_node(undo, work, port, number) for number in range(NODES)]
+        host = own_network.address(0) if args.cut else "127.0.0.1"
+        head = f"{host}:{free_port(host)}"
+        nodes = [start_node(undo, work, head, number, args.cut) for number in range(NODES)]
         began = time.monotonic()
-        killed_at: list[float] = []
+        lost_at: list[float] = []
 
         def look(progress: Any) -> None:
             if args.verbose:
                 print(f"{time.monotonic() - began:.0f} s: {progress.done} of {progress.total} units", flush=True)
-            if not args.keep and not killed_at and progress.done > progress.total // 3:
-                kill_tree(nodes[-1].pid)
-                killed_at.append(time.monotonic() - began)
+            if not args.keep and not lost_at and progress.done > progress.total // 3:
+                own_network.cut_off(NODES - 1) if args.cut else kill_tree(nodes[-1].pid)
+                lost_at.append(time.monotonic() - began)
 
         summary = cvmask.batch(
             work / "in", work / "out", cvmask.load("shapes", size="160x120"),
-            address=f"127.0.0.1:{port}", part_frames=16, on_progress=look,
+            address=head, part_frames=16, on_progress=look,
         )  # fmt: skip
-        report(work / "out", expected, summary, killed_at, time.monotonic() - began)
+        seconds = time.monotonic() - began
+        if args.cut and lost_at:
+            print(f"on the node that was cut off then ran: {', '.join(workers_below(nodes[-1].pid)) or 'nothing'}")
+        report(work / "out", expected, summary, lost_at, seconds)
 
 
 def make_archive(folder: Path, pictures: int, frames: int) -> set[tuple[str, int]]:
@@ -72,11 +84,17 @@ def make_archive(folder: Path, pictures: int, frames: int) -> set[tuple[str, int
     return stills | {(str(folder / "clip.mp4"), index) for index in range(frames)}
 
 
-def start_node(undo: ExitStack, work: Path, port: int, number: int) -> subprocess.Popen[bytes]:
+def start_node(undo: ExitStack, work: Path, head: str, number: int, apart: bool) -> subprocess.Popen[bytes]:
     """Start one node; the first is the head, where this program is."""
-    where = ["--head", f"--port={port}", "--include-dashboard=false"] if not number else [f"--address=127.0.0.1:{port}"]
+    port = head.rpartition(":")[2]
+    where = [f"--address={head}"] if number else ["--head", f"--port={port}", "--include-dashboard=false"]
+    if apart:
+        where.append(f"--node-ip-address={own_network.address(number)}")
     with open(work / f"node{number}.log", "wb") as log:
-        node = subprocess.Popen([*RAY, *where], stdout=log, stderr=log)
+        if apart and number:
+            node = own_network.start(number, [*RAY, *where], log.fileno())
+        else:
+            node = subprocess.Popen([*RAY, *where], stdout=log, stderr=log)
     undo.callback(node.wait)
     undo.callback(kill_tree, node.pid)
     wait_for_start(work / f"node{number}.log", node)
@@ -92,19 +110,30 @@ def wait_for_start(log: Path, node: subprocess.Popen[bytes], most_s: float = 90)
         time.sleep(0.2)
 
 
-def free_port() -> int:
+def free_port(host: str) -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((host, 0))
         return int(probe.getsockname()[1])
 
 
-def kill_tree(pid: int) -> None:
-    """Kill a process and everything that it started, at once and without warning."""
+def family_of(pid: int) -> list[int]:
+    """Find a process and everything that it started."""
     family = [pid]
     for one in family:
         for task in Path(f"/proc/{one}/task").glob("*/children"):
             family += [int(child) for child in task.read_text().split()]
-    for one in family:
+    return family
+
+
+def workers_below(pid: int) -> list[str]:
+    """Name the workers among the processes that one has started."""
+    titles = [Path(f"/proc/{one}/cmdline").read_bytes().split(b"\0")[0].decode() for one in family_of(pid)]
+    return [title for title in titles if title.startswith("ray::MapWorker")]
+
+
+def kill_tree(pid: int) -> None:
+    """Kill a process and everything that it started, at once and without warning."""
+    for one in family_of(pid):
         try:
             os.kill(one, signal.SIGKILL)
         except ProcessLookupError:
@@ -112,16 +141,17 @@ def kill_tree(pid: int) -> None:
 
 
 def report(
-    out: Path, expected: set[tuple[str, int]], summary: dict[str, Any], killed_at: list[float], seconds: float
+    out: Path, expected: set[tuple[str, int]], summary: dict[str, Any], lost_at: list[float], seconds: float
 ) -> None:
+    """Print what came of it; exit code 1 if a frame is lost, doubled or none of the archive's."""
     rows = pq.read_table(out / "parts", columns=["source", "frame", "object"]).to_pylist()
     found = Counter((row["source"], row["frame"]) for row in rows if row["object"] in (None, 0))
     doubled = sum(count - 1 for count in found.values())
     lost = len(expected - found.keys())
-    print("| nodes | killed after s | frames wanted | found | lost | doubled | failed | s |")
+    print("| nodes | one gone after s | frames wanted | found | lost | doubled | failed | s |")
     print("|---|---|---|---|---|---|---|---|")
-    killed = f"{killed_at[0]:.0f}" if killed_at else "none"
-    cells = NODES, killed, len(expected), len(found), lost, doubled, summary["failed"], f"{seconds:.0f}"
+    gone = f"{lost_at[0]:.0f}" if lost_at else "none"
+    cells = NODES, gone, len(expected), len(found), lost, doubled, summary["failed"], f"{seconds:.0f}"
     print("| " + " | ".join(map(str, cells)) + " |")
     if lost or doubled or found.keys() - expected or not (out / "_SUCCESS").exists():
         sys.exit(json.dumps(summary))

@@ -7,12 +7,13 @@ import select
 import socket
 import ssl
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from background import running
 
 _HOP_BY_HOP = ("connection", "proxy-connection", "proxy-authorization", "keep-alive")
 _CHUNK = 1 << 14
@@ -106,14 +107,8 @@ class Proxy(ThreadingHTTPServer):
 
 @contextmanager
 def proxying() -> Iterator[Proxy]:
-    with Proxy() as proxy:
-        thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        thread.start()
-        try:
-            yield proxy
-        finally:
-            proxy.shutdown()
-            thread.join()
+    with Proxy() as proxy, running(proxy):
+        yield proxy
 
 
 def make_certificate(folder: Path) -> tuple[Path, Path]:

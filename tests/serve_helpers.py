@@ -46,6 +46,18 @@ class Served:
     def count(self, name: str) -> int:
         return int(self.service.metrics.total(name))
 
+    def inferences(self, by: str) -> int:
+        lines = self.service.metrics.text().splitlines()
+        start = f'cvmask_inferences_total{{by="{by}"}} '
+        return next((int(line.removeprefix(start)) for line in lines if line.startswith(start)), 0)
+
+    def hold(self) -> threading.Event:
+        """Keep a worker busy until the event is set."""
+        release, held = threading.Event(), threading.Event()
+        self.service.pool.submit("test", lambda worker: (held.set(), release.wait(PATIENCE_S)))
+        until(held.is_set)
+        return release
+
     def connect(self, path: str, **options: Any) -> Any:
         """Give a context manager: a WebSocket while the block runs."""
         address = f"ws://127.0.0.1:{self.port}{path}"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -112,6 +115,41 @@ def test_a_filesystem_of_fsspec(work: Path) -> None:
     assert read_bytes(items[0].place) == b"abc"
 
 
+FETCH = """
+import sys
+from cvmask.archive.fetching import local_file
+from cvmask.archive.places import place_of
+print(local_file(place_of(sys.argv[1]), sys.argv[2]))
+"""
+
+
+def test_fetched_file_outlives_other_processes_and_newer_files(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("fsspec", reason="needs fsspec: pip install 'cvmask[ray]'")
+    monkeypatch.setenv("TMPDIR", str(work))
+    with zipfile.ZipFile("a.zip", "w") as archive:
+        for number in range(7):
+            archive.writestr(f"{number}.mp4", b"%d" % number)
+    holder = (
+        "import time\n" + FETCH + "sys.stdout.flush(); sys.stdin.readline()\n"
+        "print(open(local_file(place_of(sys.argv[1]), sys.argv[2])).read())\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+    addresses = [f"zip://{number}.mp4::{work}/a.zip" for number in range(7)]
+    with subprocess.Popen(
+        [sys.executable, "-c", holder, addresses[0], "run"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env=environment,
+    ) as first:  # fmt: skip
+        assert first.stdout is not None
+        path = Path(first.stdout.readline().strip())
+        many = FETCH + "for one in sys.argv[3:]: print(local_file(place_of(one), sys.argv[2]))\n"
+        other = [sys.executable, "-c", many, addresses[0], "run", *addresses[1:]]
+        assert len(subprocess.check_output(other, env=environment).split()) == 7
+        assert path.read_bytes() == b"0"
+        assert sum(file.is_file() for file in path.parent.parent.glob("*.mp4")) == 4
+        assert first.communicate("\n")[0] == "0\n"
+    assert not list(work.glob("cvmask-batch-*"))
+
+
 def test_units_survive_writing(tree: Path) -> None:
     items = finding.find_items(["in"])
     units = [Unit(0, PICTURES, tuple(items[:3])), Unit(1, VIDEO, (items[3],), Stretch(12, 24, 480.5, None, 0.0))]
@@ -206,6 +244,13 @@ def test_finished_parts_need_every_chunk(work: Path) -> None:
     finished = parts.Finished(place_of("out"))
     assert parts.missing(range(5), finished) == [1, 2, 4]
     assert finished.chunks(3) == {0, 1}
+
+
+def test_parts_of_a_very_long_video_are_in_order(work: Path) -> None:
+    for number in (10000, 9999):
+        write_bytes(place_of("out") / "parts" / parts.part_name(0, number, False), b"")
+    names = [place.path.rsplit("/", 1)[-1] for place in parts.Finished(place_of("out")).of(0)]
+    assert names == ["part-000000-9999.parquet", "part-000000-10000.parquet"]
 
 
 def test_annotated_picture_stays_in_its_folder(work: Path) -> None:

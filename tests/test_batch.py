@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -263,6 +265,77 @@ def test_stopped_driver_goes_on(
     assert all(line.startswith("cvmask: ") for line in output.err.splitlines())
 
 
+@pytest.fixture
+def client_address(ray_here: str, work: Path) -> Iterator[str]:
+    """Run a server for Ray's client beside the Ray of these tests, and give its address."""
+    pytest.importorskip("grpc", reason="needs grpcio: pip install 'ray[client]'")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    where = ["--host=127.0.0.1", f"--port={port}", "--mode=specific-server", f"--address={ray_here}"]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "ray.util.client.server", *where], stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    try:
+        yield f"ray://127.0.0.1:{port}"
+    finally:
+        server.kill()
+        server.wait()
+
+
+TWICE = """
+import sys
+import ray
+from cvmask.cli.main import main
+ray.init(sys.argv[1], log_to_driver=False, logging_level="FATAL")
+print(*[main([*sys.argv[2:], "-o", out]) for out in ("out", "full")], file=sys.stderr)
+"""
+
+
+def test_client_of_ray_does_the_same(ray_here: str, client_address: str, work: Path, model: MaskRCNN) -> None:
+    write_scenes(work / "in", 5)
+    Path("in/bad.jpg").write_bytes(b"no picture")
+    Path("full").mkdir()
+    Path("full/other.txt").touch()
+    wait_for_port(client_address)
+    argv = ["batch", "in", "-m", "shapes", "--size", "128x96", "--part-frames", "2"]
+    command = [sys.executable, "-W", "ignore", "-c", TWICE, client_address, *argv]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    assert done.stdout.startswith("5 frames, ")
+    *told, failed, codes = done.stderr.splitlines()
+    assert all(line.startswith("cvmask: ") for line in told)
+    assert failed == f"cvmask: error: {work / 'full'} is not empty and holds no batch: give a new folder with -o"
+    assert codes == "3 1"
+    expected = {(str(path), "", 0): expected_of(model, cv2.imread(str(path))) for path in (work / "in").glob("*.png")}
+    assert_same(by_frame([row for row in rows_of("out") if not row["error"]]), expected)
+
+
+def wait_for_port(address: str, most_s: float = 60) -> None:
+    end = time.monotonic() + most_s
+    host, port = address.replace("ray://", "").split(":")
+    while True:
+        try:
+            socket.create_connection((host, int(port)), 1).close()
+            return
+        except OSError:
+            assert time.monotonic() < end, f"nothing listens at {address}"
+            time.sleep(0.1)
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_address_without_a_ray_is_one_line(scheme: str) -> None:
+    pytest.importorskip("ray", reason=NO_RAY)
+    from cvmask.archive.cluster import check_reachable
+
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        address = f"{scheme}127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(CvmaskError, match=rf"^no Ray at {address}: .*refused.*: `ray start --head`"):
+            check_reachable(address)
+
+
 def wait_for_parts(driver: subprocess.Popen[str], count: int, most_s: float = 120) -> None:
     end = time.monotonic() + most_s
     while len(list(Path("out/parts").glob("part*"))) < count and driver.poll() is None:
@@ -270,39 +343,68 @@ def wait_for_parts(driver: subprocess.Popen[str], count: int, most_s: float = 12
         time.sleep(0.02)
 
 
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Run an S3 server on loopback with an empty bucket; give the options to reach it."""
+GCS = """
+import time
+from gcp_storage_emulator.server import create_server
+server = create_server("127.0.0.1", 0, in_memory=True, default_bucket="archive")
+server.start()
+print(server._api._httpd.server_address[1], flush=True)
+time.sleep(600)
+"""
+
+
+@contextmanager
+def s3_bucket() -> Iterator[str]:
     server = pytest.importorskip("moto.server", reason="needs moto[server]").ThreadedMotoServer("127.0.0.1", port=0)
     fs = pytest.importorskip("pyarrow.fs")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     server.start()
     try:
         host, port = server.get_host_and_port()
         options = f"scheme=http&endpoint_override={host}:{port}&region=us-east-1&allow_bucket_creation=true"
         fs.FileSystem.from_uri(f"s3://archive?{options}")[0].create_dir("archive")
-        yield f"key:secret@archive?{options}"
+        yield f"s3://key:secret@archive?{options}"
     finally:
         server.stop()
 
 
-def test_s3_in_and_out(ray_here: str, work: Path, model: MaskRCNN, bucket: str) -> None:
+@contextmanager
+def gcs_bucket() -> Iterator[str]:
+    pytest.importorskip("gcp_storage_emulator", reason="needs gcp-storage-emulator")
+    # In a process of its own: PyArrow keeps the interpreter to itself while it reads.
+    with subprocess.Popen([sys.executable, "-c", GCS], stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            yield f"gs://anonymous@archive?scheme=http&endpoint_override=127.0.0.1:{int(server.stdout.readline())}"
+        finally:
+            server.kill()
+
+
+@pytest.fixture(params=[s3_bucket, gcs_bucket], ids=["s3", "gs"])
+def bucket(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Run a server on loopback with an empty bucket; give its address with the options to reach it."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    with request.param() as address:
+        yield address
+
+
+def test_object_store_in_and_out(ray_here: str, work: Path, model: MaskRCNN, bucket: str) -> None:
     from cvmask.archive.places import list_files, place_of, read_bytes, write_bytes
 
     key, options = bucket.split("?")
+    shown = f"{key.split('://')[0]}://archive"
     write_scenes(work / "in", 3)
     write_clip(work / "clip.mp4", 24)
     expected = {}
     for path in (work / "in").iterdir():
-        write_bytes(place_of(f"s3://{key}/in/{path.name}?{options}"), path.read_bytes())
-        expected[f"s3://archive/in/{path.name}", "", 0] = expected_of(model, cv2.imread(str(path)))
-    write_bytes(place_of(f"s3://{key}/in/clip.mp4?{options}"), Path("clip.mp4").read_bytes())
+        write_bytes(place_of(f"{key}/in/{path.name}?{options}"), path.read_bytes())
+        expected[f"{shown}/in/{path.name}", "", 0] = expected_of(model, cv2.imread(str(path)))
+    write_bytes(place_of(f"{key}/in/clip.mp4?{options}"), Path("clip.mp4").read_bytes())
     with cvmask.open_source("clip.mp4") as clip:
         for frame in clip:
-            expected["s3://archive/in/clip.mp4", "", frame.index] = expected_of(model, frame.image)
-    out = f"s3://{key}/out?{options}"
-    summary = cvmask.batch(f"s3://{key}/in?{options}", out, model, part_frames=4)
+            expected[f"{shown}/in/clip.mp4", "", frame.index] = expected_of(model, frame.image)
+    out = f"{key}/out?{options}"
+    summary = cvmask.batch(f"{key}/in?{options}", out, model, part_frames=4)
     assert summary["frames"] == 27
     names = {path for path, _ in list_files(place_of(out))}
     assert {"archive/out/_SUCCESS", "archive/out/_summary.json"} < names

@@ -53,7 +53,6 @@ def test_help_has_examples(argv: list[str], capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "required"),
         (["fly"], "invalid choice"),
         (["predict"], "required"),
         (["predict", "x.png", "--save", "coco,doc"], "coco, labelme, yolo, png, png-instances, png-classes"),
@@ -68,7 +67,14 @@ def test_wrong_usage_is_code_2(argv: list[str], message: str, capsys: pytest.Cap
     with pytest.raises(SystemExit) as stop:
         main(argv)
     assert stop.value.code == 2
-    assert message in capsys.readouterr().err
+    (said,) = capsys.readouterr().err.splitlines()
+    assert message in said
+    assert said.endswith("predict --help`)" if argv[0] == "predict" else "cvmask --help`)")
+
+
+def test_nothing_at_all_is_the_help_and_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "examples:\n  cvmask demo" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,7 @@ def test_edit_wrong_usage_is_code_2(
     [
         (["--effect", "pixelate-objects", "--feather", "3"], 2, "no soft edge"),
         (["--effect", "replace-background", "missing.png"], 1, "missing.png"),
+        (["--effect", "replace-background", "#00ff0"], 2, "six hexadecimal digits"),
         (["--effect", "remove-background", "-o", "out.jpg"], 2, "end the name in .png"),
     ],
 )

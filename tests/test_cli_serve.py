@@ -116,3 +116,16 @@ def test_a_missing_extra_is_one_line(capsys: pytest.CaptureFixture[str]) -> None
     assert code == 1
     assert "pip install 'cvmask[serve]'" in said
     assert said.count("\n") == 1
+
+
+@with_extra
+def test_a_camera_that_is_not_there_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "-m", "shapes", "--port", "0", "93"]) == 1
+    (said,) = capfd.readouterr().err.splitlines()
+    assert "camera 93" in said
+
+
+@with_extra
+def test_an_empty_part_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "-m", "shapes", "clip.mp4", "--start", "5", "--end", "3"]) == 2
+    assert "--end must come after --start" in capsys.readouterr().err

@@ -102,15 +102,16 @@ def test_an_output_that_is_not_written_is_wrong_usage(capsys: pytest.CaptureFixt
     assert main(["predict", "in.avi", "gone.avi", "-o", "out.mp4"]) == 2
     assert main(["render", "in.avi", "x.jsonl", "-o", "out.xyz"]) == 2
     gif, several, xyz = capsys.readouterr().err.splitlines()
-    assert "out.gif: of a video needed one of .mp4 .m4v .mov .mkv .avi .webm .jsonl .png" in gif
+    assert "out.gif: of a video needed one of .mp4 .m4v .mov .mkv .avi .webm .jsonl, or" in gif
     assert gif.endswith("got .gif")
     assert "out.mp4 is one file for 2 sources" in several
     assert xyz.endswith("got .xyz")
 
 
-def test_missing_camera_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_camera_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", "93"]) == 1
-    assert "camera 93: /dev/video93 does not exist" in capsys.readouterr().err
+    (said,) = capfd.readouterr().err.splitlines()
+    assert "camera 93: /dev/video93 does not exist" in said
 
 
 def test_show_without_a_display_is_one_line_and_the_run_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
@@ -188,3 +189,46 @@ def test_predict_lists_its_stream_flags(capsys: pytest.CaptureFixture[str]) -> N
     for flag in ("--start", "--end", "--stride", "--track", "--workers", "--every-frame", "--raw-size"):
         assert flag in text
     assert predict.EPILOG.splitlines()[1].strip() in text
+
+
+def test_an_empty_part_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    write_clip("clip.avi")
+    assert main(["predict", "clip.avi", "--start", "5", "--end", "3"]) == 2
+    assert "--end must come after --start, got 5 s to 3 s" in capsys.readouterr().err
+
+
+def test_what_was_not_written_is_not_named(capsys: pytest.CaptureFixture[str]) -> None:
+    write_clip("clip.avi")
+    assert main(["predict", "clip.avi", "-o", "out.mp4", "--start", "50"]) == 1
+    said = capsys.readouterr()
+    assert "ends before the start" in said.err
+    assert "out.mp4" not in said.out
+    assert not Path("out.mp4").exists()
+
+
+def test_a_file_that_is_no_video_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+    Path("notes.txt").write_text("text")
+    assert main(["predict", "notes.txt"]) == 1
+    said = capfd.readouterr().err.splitlines()
+    assert len(said) == 1, said
+    assert "no video that OpenCV can open" in said[0]
+
+
+def test_render_says_that_the_video_comes_first(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["render", "out.jsonl", "in.mp4", "-o", "again.mp4"]) == 2
+    assert "the video comes first" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_made_is_one_failed_video(capsys: pytest.CaptureFixture[str]) -> None:
+    write_clip("clip.avi")
+    Path("file").write_bytes(b"")
+    assert main(["predict", "clip.avi", "-o", "file/deep/out.mp4"]) == 1
+    assert capsys.readouterr().err == "cvmask: file/deep cannot be made: Not a directory\n"
+
+
+@pytest.mark.parametrize("output", ["out.png", "out.JPG"])
+def test_one_picture_is_no_place_for_a_video(output: str, capsys: pytest.CaptureFixture[str]) -> None:
+    write_clip("in.avi")
+    assert main(["predict", "in.avi", "-o", output]) == 2
+    assert f"{output}: of a video needed one of .mp4" in capsys.readouterr().err
+    assert not Path(output).exists()

@@ -111,3 +111,20 @@ def test_what_nobody_expected_ends_the_feed() -> None:
 
     with pytest.raises(ZeroDivisionError):
         list(Feed(Broken))
+
+
+def test_a_wish_that_ends_at_once_gives_a_frame_or_none() -> None:
+    hand = Hand()
+    feed = Feed(lambda: hand)
+    wishes = iter([False, True])
+    feed.wanted = lambda: next(wishes, False)
+    with taking(feed) as taken:
+        hand.give(picture())
+        until(lambda: len(taken) == 1)
+        hand.give(picture(2))
+        hand.give(picture(3))
+        until(lambda: feed.dropped == 1)
+        assert len(taken) == 1
+        feed.wanted = lambda: True
+        until(lambda: len(taken) == 2)
+    assert np.array_equal(taken[1].image, picture(3)), "the newest"

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import json
 import socket
 import struct
-import threading
 import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from email import message_from_bytes
+from email.policy import HTTP
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +110,23 @@ def test_accept_gives_the_annotated_picture(server: Served, quick_model: MaskRCN
         "/v1/detect?effect=remove-background", content=png(image), headers={**PNG, "Accept": "image/png"}
     )
     assert cv2.imdecode(np.frombuffer(cut.content, np.uint8), cv2.IMREAD_UNCHANGED).shape[2] == 4
+
+
+def test_picture_and_json_come_in_one_answer_of_one_inference(quick_model: MaskRCNN) -> None:
+    data = png(picture())
+    with served(quick_model) as server:
+        answer = server.client.post("/v1/detect", content=data, headers={**PNG, "Accept": "multipart/form-data"})
+        assert server.count("inferences_total") == 1
+        alone = server.client.post("/v1/detect", content=data, headers={**PNG, "Accept": "image/png"}).content
+        fields = server.client.post("/v1/detect", content=data, headers=PNG).json()
+    head = f"Content-Type: {answer.headers['content-type']}\r\n\r\n".encode()
+    parts = {
+        part.get_param("name", header="content-disposition"): part.get_payload(decode=True)
+        for part in message_from_bytes(head + answer.content, policy=HTTP).iter_parts()
+    }
+    assert set(parts) == {"json", "picture"}
+    assert parts["picture"] == alone
+    assert json.loads(parts["json"])["detections"] == fields["detections"] != []
 
 
 @pytest.mark.parametrize(
@@ -266,9 +285,7 @@ def test_a_token_is_asked_for_everywhere(quick_model: MaskRCNN) -> None:
 
 def test_a_full_queue_says_when_to_try_again(quick_model: MaskRCNN) -> None:
     with served(quick_model, queue=2) as server:
-        hold, held = threading.Event(), threading.Event()
-        server.service.pool.submit("test", lambda worker: (held.set(), hold.wait(PATIENCE_S)))
-        until(held.is_set)
+        release = server.hold()
         with ThreadPoolExecutor(1) as threads:
             data = png(picture())
             waiting = threads.submit(server.client.post, "/v1/detect", content=data, headers=PNG)
@@ -279,33 +296,29 @@ def test_a_full_queue_says_when_to_try_again(quick_model: MaskRCNN) -> None:
             assert int(refused.headers["retry-after"]) >= 1
             other = server.service.pool.submit("other", lambda worker: 1)
             check_problem(server.client.get("/readyz"), 503)
-            hold.set()
+            release.set()
             assert waiting.result().status_code == 200
             assert other.result(PATIENCE_S) == 1
 
 
 def test_what_takes_too_long_or_is_not_waited_for_leaves_the_queue(quick_model: MaskRCNN) -> None:
     with served(quick_model, work_s=0.3) as server:
-        hold, held = threading.Event(), threading.Event()
-        server.service.pool.submit("test", lambda worker: (held.set(), hold.wait(PATIENCE_S)))
-        until(held.is_set)
+        release = server.hold()
         check_problem(server.client.post("/v1/detect", content=png(picture()), headers=PNG), 504)
-        hold.set()
+        release.set()
         until(lambda: server.service.pool.waiting == 0)
         assert server.count("inferences_total") == 0
 
 
 def test_a_client_that_goes_away_costs_no_inference(quick_model: MaskRCNN) -> None:
     with served(quick_model) as server:
-        hold, held = threading.Event(), threading.Event()
-        server.service.pool.submit("test", lambda worker: (held.set(), hold.wait(PATIENCE_S)))
-        until(held.is_set)
+        release = server.hold()
         data = png(picture())
         with socket.create_connection(("127.0.0.1", server.port)) as client:
             client.sendall(HEAD % len(data) + data)
             until(lambda: server.service.pool.waiting == 1)
         time.sleep(0.3)
-        hold.set()
+        release.set()
         until(lambda: server.service.pool.waiting == 0)
         assert server.client.post("/v1/detect", content=data, headers=PNG).status_code == 200
         assert server.count("inferences_total") == 1
@@ -337,15 +350,13 @@ def _rest(client: socket.socket) -> bytes:
 
 def test_too_many_connections_are_told_to_come_again(quick_model: MaskRCNN) -> None:
     with served(quick_model, connections=2) as server:
-        hold, held = threading.Event(), threading.Event()
-        server.service.pool.submit("test", lambda worker: (held.set(), hold.wait(PATIENCE_S)))
-        until(held.is_set)
+        release = server.hold()
         with ThreadPoolExecutor(2) as threads:
             data = png(picture())
             waiting = [threads.submit(server.client.post, "/v1/detect", content=data, headers=PNG) for _ in range(2)]
             until(lambda: server.service.pool.waiting == 2)
             check_problem(server.client.get("/v1/model"), 503)
-            hold.set()
+            release.set()
             assert [one.result().status_code for one in waiting] == [200, 200]
 
 
@@ -370,16 +381,14 @@ def test_settings_of_one_request_do_not_reach_the_next(server: Served) -> None:
 
 def test_all_pictures_together_are_limited(quick_model: MaskRCNN) -> None:
     with served(quick_model, held_bytes=100_000) as server:
-        hold, held = threading.Event(), threading.Event()
-        server.service.pool.submit("test", lambda worker: (held.set(), hold.wait(PATIENCE_S)))
-        until(held.is_set)
+        release = server.hold()
         data = png(picture())
         data += bytes(60_000 - len(data))
         with ThreadPoolExecutor(1) as threads:
             waiting = threads.submit(server.client.post, "/v1/detect", content=data, headers=PNG)
             until(lambda: server.service.pool.waiting == 1)
             check_problem(server.client.post("/v1/detect", content=data, headers=PNG), 503)
-            hold.set()
+            release.set()
             assert waiting.result().status_code == 200
         assert server.client.post("/v1/detect", content=data, headers=PNG).status_code == 200
 

@@ -50,17 +50,55 @@ def test_twenty_viewers_cost_one_inference_and_one_encoding_a_frame(stage: tuple
     assert server.count("frames_total") == 5
 
 
-def test_nothing_is_encoded_for_nobody(stage: tuple[Served, Hand]) -> None:
+def test_nothing_is_found_for_nobody_and_who_comes_gets_the_newest(stage: tuple[Served, Hand]) -> None:
     server, hand = stage
-    for seed in range(3):
+    feed = server.service.live.feed
+    for seed in range(4):
         hand.give(picture(seed))
-        until(lambda seed=seed: server.count("frames_total") == seed + 1)
-    assert server.count("encodings_total") == 0
+        until(lambda seed=seed: feed.dropped == seed)
+    assert server.client.get("/readyz").status_code == 200
+    assert server.count("inferences_total") == server.count("frames_total") == 0
+    with Viewer(server.connect("/v1/live")) as viewer:
+        _, first = viewer.wait(at(0))
+    assert server.count("inferences_total") == server.count("encodings_total") == 1
+    until(lambda: server.service.live.view.viewers == 0)
     with Viewer(server.connect("/v1/live")) as viewer:
         status, image = viewer.next()
-    assert status["index"] == 2
-    assert image is not None
+        assert status["index"] == 0, "nothing newer has come: the picture stays"
+        assert np.array_equal(image, first)
+    until(lambda: server.service.live.view.viewers == 0)
+    for seed in (7, 8):
+        hand.give(picture(seed))
+    until(lambda: feed.dropped == 4)
+    assert server.count("inferences_total") == 1
+    with Viewer(server.connect("/v1/live")) as viewer:
+        status, image = viewer.next()
+        assert "index" not in status, "the old one is not passed off as new"
+        assert image is None
+        _, image = viewer.wait(at(1))
+    assert not np.array_equal(image, first)
+    assert server.count("inferences_total") == server.count("frames_total") == 2
+
+
+def test_a_recording_goes_on_when_nobody_looks(stage: tuple[Served, Hand], tmp_path: Path) -> None:
+    server, hand = stage
+    with Viewer(server.connect("/v1/live")) as viewer:
+        hand.give(picture(0))
+        viewer.wait(at(0))
+        viewer.order(do="record", on=True)
+        viewer.wait(lambda status: status["recording"]["state"] == "on")
+    until(lambda: server.service.live.view.viewers == 0)
+    for index in range(1, 5):
+        hand.give(picture(index))
+        until(lambda index=index: server.count("frames_total") == index + 1)
     assert server.count("encodings_total") == 1
+    server.service.live.record(False)
+    hand.give(picture(5))
+    (tmp_path / "recording.mp4").write_bytes(server.service.live.recorder.path.read_bytes())
+    assert count_frames(tmp_path / "recording.mp4") == (4, (160, 128))
+    hand.give(picture(6))
+    until(lambda: server.service.live.feed.dropped == 1)
+    assert server.count("inferences_total") == 5
 
 
 def test_only_a_lower_threshold_runs_the_network_again(stage: tuple[Served, Hand]) -> None:

@@ -175,7 +175,7 @@ def test_pause_snapshot_and_go_on(page: Any, stage: tuple[Served, Hand], tmp_pat
     assert shown(page) == before
     page.keyboard.press("p")
     until(lambda: shown(page) != before)
-    assert page.get_by_role("button", name="Pause").get_attribute("aria-pressed") == "false"
+    assert page.get_by_role("button", name="Pause").is_visible()
 
 
 def test_record_stop_and_download(page: Any, stage: tuple[Served, Hand], tmp_path: Path) -> None:
@@ -197,15 +197,19 @@ def test_record_stop_and_download(page: Any, stage: tuple[Served, Hand], tmp_pat
     capture.release()
 
 
-def test_pictures_and_clips_come_back_annotated(page: Any, clip_mp4: Path, tmp_path: Path) -> None:
+def test_pictures_and_clips_come_back_annotated(
+    page: Any, stage: tuple[Served, Hand], clip_mp4: Path, tmp_path: Path
+) -> None:
     (tmp_path / "scene.jpg").write_bytes(jpeg(picture()))
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
     page.get_by_role("tab", name="File").click()
+    pictures = stage[0].inferences("api")
     page.set_input_files("#choose", [tmp_path / "scene.jpg", clip_mp4, tmp_path / "broken.jpg"])
     page.wait_for_selector('#results li:has-text("scene.jpg")[data-state="done"]')
     page.wait_for_selector('#results li:has-text("clip.mp4")[data-state="done"]')
     page.wait_for_selector('#results li:has-text("broken.jpg")[data-state="failed"]')
     assert "damaged" in page.inner_text('#results li:has-text("broken.jpg")')
+    assert stage[0].inferences("api") == pictures + 1, "once, for the picture and the JSON"
 
     def download(card: str, link: str, name: str) -> Path:
         with page.expect_download() as waiting:
@@ -343,6 +347,31 @@ def test_everything_has_a_name_and_can_be_reached_with_the_keyboard(page: Any) -
     page.keyboard.press("ArrowRight")
     assert page.get_by_role("tab", name="My camera").get_attribute("aria-selected") == "true"
     assert page.get_attribute("#state", "aria-live") == "polite"
+
+
+def test_controls_stay_in_their_place_whatever_is_seen(page: Any, stage: tuple[Served, Hand]) -> None:
+    server, hand = stage
+    places = []
+    for objects in (0, 6, 1):
+        frames = server.count("frames_total")
+        hand.give(picture(4, objects) if objects else np.full((128, 160, 3), 90, np.uint8))
+        until(lambda frames=frames: server.count("frames_total") > frames)
+        total = len(server.service.live._shown)
+        assert total >= objects // 2
+        until(lambda total=total: page.inner_text("#total") == f"({total})")
+        names = [line.split(" ", 1)[1] for line in page.locator("#counts li:not(.nothing)").all_inner_texts()]
+        assert names == sorted(names, key=server.service.labels.index)
+        watched = ("record", "score_threshold", "classes-box")
+        places.append([page.locator(f"#{name}").bounding_box() for name in watched])
+    assert places[0] == places[1] == places[2]
+
+
+def test_nothing_that_changes_with_every_frame_is_read_out(page: Any, stage: tuple[Served, Hand]) -> None:
+    spoken = page.evaluate(
+        """() => [...document.querySelectorAll("output, [role=status], [role=alert], [aria-live]")].filter(one =>
+            one.getAttribute("aria-live") !== "off").map(one => one.id)"""
+    )
+    assert spoken == ["state", "note"]
 
 
 def test_a_token_in_the_address_opens_the_page(browser: Any, quick_model: MaskRCNN) -> None:

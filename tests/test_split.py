@@ -79,7 +79,12 @@ def test_patches_change_one_attribute_of_one_node():
 
 @pytest.mark.parametrize(
     ("function", "value"),
-    [(patch.set_proposals, 0), (patch.set_score_floor, 1.5), (patch.set_max_detections, -1)],
+    [
+        (patch.set_proposals, 0),
+        (patch.set_proposals, 999_999),
+        (patch.set_score_floor, 1.5),
+        (patch.set_max_detections, -1),
+    ],
 )
 def test_patches_refuse_values_without_meaning(function, value):
     with pytest.raises(ModelError, match="needed"):

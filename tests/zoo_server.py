@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
+from background import running
 
 from cvmask.zoo import fetch
 from cvmask.zoo.table import CONFIG_FILE, GRAPH_FILE, get
@@ -76,13 +77,8 @@ def serving(
 ) -> Iterator[Server]:
     with Server(files) as server:
         prepare(server)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        thread.start()
-        try:
+        with running(server):
             yield server
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 def etag(content: bytes) -> str:

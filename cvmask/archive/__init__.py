@@ -84,7 +84,9 @@ def batch(
                       part_frames, image_column, on_progress)  # fmt: skip
     need_ray()
     from cvmask.archive.places import place_of
+    from cvmask.archive.remote import is_client, run_in_cluster
     from cvmask.archive.run import run
 
     named = [sources] if isinstance(sources, (str, os.PathLike)) else sources
-    return run([os.fspath(source) for source in named], place_of(output), model, options)
+    runner = run_in_cluster if is_client(address) else run
+    return runner([os.fspath(source) for source in named], place_of(output), model, options)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
+import re
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 import ray
+from ray.exceptions import RayError
 
+from cvmask import __version__, errors
 from cvmask.errors import CvmaskError
 from cvmask.runtime.quiet import quiet
 
 _STORE_BYTES = 1 << 30
+_REACH_S = 10.0
 
 
 @contextmanager
@@ -39,6 +46,7 @@ def connected(address: str | None, cpus: int | None) -> Iterator[str]:
     if ray.is_initialized():
         yield ""
         return
+    check_reachable(address)
     debug = os.environ.get("CVMASK_DEBUG") == "1"
     with ExitStack() as undo:
         if not debug:
@@ -60,6 +68,26 @@ def connected(address: str | None, cpus: int | None) -> Iterator[str]:
         yield f"http://{link}" if link and "://" not in link else link
 
 
+def check_reachable(address: str | None) -> None:
+    """CvmaskError if nothing listens at an address, for which Ray itself would wait for minutes."""
+    if address is None:
+        return
+    found = address
+    if address == "auto":
+        with suppress(AttributeError, TypeError, ConnectionError):
+            services = importlib.import_module("ray._private.services")
+            found = services.get_ray_address_from_environment("auto", None) or address
+    try:
+        parts = urlsplit(found if "://" in found else f"ray://{found}")
+        if parts.hostname and parts.port:
+            socket.create_connection((parts.hostname, parts.port), _REACH_S).close()
+    except (OSError, ValueError) as error:
+        shown = address if found == address else f"{address} ({found})"
+        raise CvmaskError(
+            f"no Ray at {shown}: {getattr(error, 'strerror', None) or error}: `ray start --head` there begins one"
+        ) from None
+
+
 def _why_not(address: str | None, error: BaseException) -> str:
     """Say in one line why there is no Ray."""
     text = " ".join(str(error).split())[:200]
@@ -67,7 +95,27 @@ def _why_not(address: str | None, error: BaseException) -> str:
         return f"Ray does not start here: {text}"
     if "AuthenticationError" in str(error.__cause__):
         return f"the Ray at {address} wants a token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
-    return f"no Ray at {address}: {text}"
+    cure = " (does it want a token? RAY_AUTH_MODE=token RAY_AUTH_TOKEN=...)" if "connection timeout" in text else ""
+    return f"no Ray at {address}: {text}{cure}"
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Raise what failed in a process of Ray as it was raised there, and what Ray itself says as one line."""
+    try:
+        yield
+    except (RayError, RuntimeError) as error:
+        # Of an exception in another process only the text arrives for certain.
+        own = re.search(r"^cvmask\.errors\.(\w+): (.+)$", str(error), re.MULTILINE)
+        if own:
+            raise getattr(errors, own[1], CvmaskError)(own[2]) from None
+        raise CvmaskError(f"Ray gave up: {' '.join(str(error).split())[-300:]}") from error
+
+
+def same_version(version: str) -> None:
+    """CvmaskError in a process of Ray whose cvmask is not that of the one that began the batch."""
+    if version != __version__:
+        raise CvmaskError(f"a worker has cvmask {__version__}, the batch was started with {version}")
 
 
 def usable_cpus() -> int:

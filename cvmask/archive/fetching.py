@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,10 +19,11 @@ from cvmask.zoo.lock import locked
 
 _KEPT = 4  # the newest so many stay: the workers of a machine go through a video together
 _CHUNK_BYTES = 8 << 20
+_USERS = "users.lock"
 
 
 def local_file(place: Place, run: str) -> str:
-    """Give a path on this machine for a file; it may be removed once four others were asked for.
+    """Give a path on this machine for a file; it stays until this process asks for another one, or ends.
 
     Raises
     ------
@@ -30,20 +32,40 @@ def local_file(place: Place, run: str) -> str:
     """
     if place.root == LOCAL:
         return place.path
-    folder = Path(tempfile.gettempdir()) / f"cvmask-batch-{run}"
-    folder.mkdir(parents=True, exist_ok=True)
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    name = hashlib.sha256(repr(place).encode()).hexdigest()[:16]
-    path = folder / (name + Path(place.path).suffix)
+    folder, mine = _folders(run)
+    name = hashlib.sha256(repr(place).encode()).hexdigest()[:16] + Path(place.path).suffix
+    path = folder / name
+    for old in mine.iterdir():
+        old.unlink()
     with locked(folder / f"{name}.lock", _wait):
         if not path.exists():
             _copy(place, path)
         os.utime(path)
-    others = [one for one in folder.iterdir() if one.suffix not in (".lock", ".part")]
+        # Others may remove the copy, when they have fetched enough newer ones, but not this name of it.
+        os.link(path, mine / name)
+    others = [one for one in folder.iterdir() if one.is_file() and one.suffix not in (".lock", ".part")]
     for old in sorted(others, key=_age)[_KEPT:]:
         with suppress(OSError):
             old.unlink()
-    return str(path)
+    return str(mine / name)
+
+
+@cache
+def _folders(run: str) -> tuple[Path, Path]:
+    """Make the folder of a run on this machine, and that of this process in it; whoever ends last removes them."""
+    folder = Path(tempfile.gettempdir()) / f"cvmask-batch-{run}"
+    mine = folder / f"of-{os.getpid()}"
+    with locked(folder / _USERS, _wait):
+        mine.mkdir(parents=True, exist_ok=True)
+    atexit.register(_leave, folder, mine)
+    return folder, mine
+
+
+def _leave(folder: Path, mine: Path) -> None:
+    with locked(folder / _USERS, _wait):
+        shutil.rmtree(mine, ignore_errors=True)
+        if not list(folder.glob("of-*")):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _copy(place: Place, path: Path) -> None:

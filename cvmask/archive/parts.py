@@ -27,32 +27,30 @@ class Finished:
     """Which parts are there, by unit and chunk."""
 
     def __init__(self, output: Place) -> None:
-        self._chunks: dict[int, set[int]] = defaultdict(set)
         self._ends: dict[int, int] = {}
-        self._places: dict[int, list[Place]] = defaultdict(list)
+        self._places: dict[int, dict[int, Place]] = defaultdict(dict)
         folder = output / FOLDER
         for path, _ in list_files(folder):
             name = _NAME.fullmatch(path.rsplit("/", 1)[-1])
             if name is None:
                 continue
             unit, chunk = int(name[1]), int(name[2])
-            self._places[unit].append(Place(output.root, path))
-            self._chunks[unit].add(chunk)
+            self._places[unit][chunk] = Place(output.root, path)
             if name[3]:
                 self._ends[unit] = chunk
 
     def chunks(self, unit: int) -> frozenset[int]:
         """Which chunks of a unit are there."""
-        return frozenset(self._chunks.get(unit, ()))
+        return frozenset(self._places.get(unit, ()))
 
     def has_all(self, unit: int) -> bool:
         """Whether nothing is left to do of a unit."""
         end = self._ends.get(unit)
-        return end is not None and self._chunks[unit] == set(range(end + 1))
+        return end is not None and self._places[unit].keys() == set(range(end + 1))
 
     def of(self, unit: int) -> list[Place]:
-        """Give the parts of a unit, in order."""
-        return self._places[unit]
+        """Give the parts of a unit, in order of their numbers."""
+        return [place for _, place in sorted(self._places.get(unit, {}).items())]
 
     def __len__(self) -> int:
         return sum(map(len, self._places.values()))
@@ -60,7 +58,7 @@ class Finished:
     def counts(self) -> Counts:
         """Sum up what the parts hold, from their footers."""
         total = Counts()
-        places = [place for unit in self._places.values() for place in unit]
+        places = [place for unit in self._places.values() for place in unit.values()]
         with ThreadPoolExecutor(_READERS) as pool:
             for counts in pool.map(_counts_of, places):
                 total.add(counts)

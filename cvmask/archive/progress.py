@@ -27,6 +27,8 @@ class Progress:
         Of this run.
     failed, reasons
         Inputs that failed in this run and earlier ones, and how many for which reason.
+    elapsed_s
+        Seconds from when the workers were asked for to the last part.
     """
 
     dashboard: str = ""
@@ -36,6 +38,7 @@ class Progress:
     objects: int = 0
     failed: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
+    elapsed_s: float = 0.0
     _before: int = 0
     _began: float = field(default_factory=time.monotonic)
 
@@ -54,11 +57,7 @@ class Progress:
         self.failed += part["failed"]
         self.reasons.update(json.loads(part["reasons"]))
         self.done += part["last"]
-
-    @property
-    def elapsed_s(self) -> float:
-        """Seconds since the workers were asked for."""
-        return time.monotonic() - self._began
+        self.elapsed_s = time.monotonic() - self._began
 
     @property
     def frames_per_second(self) -> float:

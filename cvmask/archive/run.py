@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -13,12 +12,11 @@ from typing import Any
 
 import ray
 from ray.data import ActorPoolStrategy, DataContext
-from ray.exceptions import RayError
 
-from cvmask import __version__, errors
+from cvmask import __version__
 from cvmask.archive import command as commands
 from cvmask.archive.annotated import need_av
-from cvmask.archive.cluster import connected
+from cvmask.archive.cluster import connected, one_line_errors
 from cvmask.archive.deaths import FOLDER as DEATHS
 from cvmask.archive.finding import find_items
 from cvmask.archive.joining import join_videos
@@ -191,12 +189,6 @@ def _own_context() -> Iterator[None]:
 
 
 def _results(parts: Any) -> Iterator[dict[str, Any]]:
-    """Give what workers tell of each part; an error of theirs as it was raised there."""
-    try:
+    """Give what workers tell of each part."""
+    with one_line_errors():
         yield from parts.iter_rows()
-    except (RayError, RuntimeError) as error:
-        # Of an exception in a worker only the text arrives for certain.
-        own = re.search(r"^cvmask\.errors\.(\w+): (.+)$", str(error), re.MULTILINE)
-        if own:
-            raise getattr(errors, own[1], CvmaskError)(own[2]) from None
-        raise CvmaskError(f"Ray gave up: {' '.join(str(error).split())[-300:]}") from error

@@ -16,9 +16,9 @@ import pyarrow as pa
 import ray
 from numpy.typing import NDArray
 
-from cvmask import __version__
 from cvmask.archive.annotated import Clip, clip_place, write_picture
 from cvmask.archive.chunks import Chunk, read_picture
+from cvmask.archive.cluster import same_version
 from cvmask.archive.deaths import Deaths
 from cvmask.archive.fetching import local_file
 from cvmask.archive.parts import FOLDER, part_name
@@ -28,7 +28,7 @@ from cvmask.archive.stretches import read_stretch, read_whole
 from cvmask.archive.units import PICTURES, VIDEO, Unit
 from cvmask.detections import Detections
 from cvmask.draw import draw
-from cvmask.errors import CvmaskError, ModelError, SourceError
+from cvmask.errors import ModelError, SourceError
 from cvmask.runtime.model import MaskRCNN
 from cvmask.runtime.net import reason
 from cvmask.sources.base import Frame
@@ -40,7 +40,6 @@ PART = pa.schema(
     [
         ("unit", pa.int64()),
         ("last", pa.bool_()),
-        ("process", pa.int64()),
         ("frames", pa.int64()),
         ("objects", pa.int64()),
         ("failed", pa.int64()),
@@ -100,8 +99,7 @@ class Worker:
     """
 
     def __init__(self, job: Job, model: Any, units: Any) -> None:
-        if job.version != __version__:
-            raise CvmaskError(f"a worker has cvmask {__version__}, the batch was started with {job.version}")
+        same_version(job.version)
         cv2.setNumThreads(job.threads)
         self._job = job
         self._model: MaskRCNN = ray.get(model)
@@ -211,14 +209,14 @@ class Worker:
     def _write(self, rows: Rows, unit: int, number: int, last: bool, clip: Clip | None = None) -> dict[str, Any]:
         """Write a part, its clip first: where the part is, everything that belongs to it is."""
         name = part_name(unit, number, last)
-        times: dict[str, Any] = {}
+        notes: dict[str, Any] = {"process": os.getpid()}
         if clip is not None:
             clip.finish(clip_place(self._job.output, name))
-            times = {"first_s": clip.first_s}
-        write_bytes(self._job.output / FOLDER / name, rows.to_parquet(**times))
+            notes["first_s"] = clip.first_s
+        write_bytes(self._job.output / FOLDER / name, rows.to_parquet(**notes))
         counts = asdict(rows.counts)
         counts["reasons"] = json.dumps(counts["reasons"])
-        return {"unit": unit, "last": last, "process": os.getpid(), **counts}
+        return {"unit": unit, "last": last, **counts}
 
 
 @contextmanager

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from cvmask import archive
 from cvmask.archive.extra import need_ray
+from cvmask.archive.options import Options
 from cvmask.cli import options
 from cvmask.cli.batch_progress import BatchProgress
 from cvmask.cli.signals import raise_if_interrupted
@@ -15,6 +17,8 @@ from cvmask.cli.signals import raise_if_interrupted
 if TYPE_CHECKING:
     from cvmask.archive.progress import Progress
 
+# Each setting of a batch is a flag of the same name.
+_SETTINGS = [field.name for field in fields(Options) if field.name != "on_progress"]
 EPILOG = """\
 examples:
   cvmask batch photos/ films/ -o found
@@ -46,7 +50,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     group.add_argument("--threads", type=options.positive, default=1, metavar="N", help="of each worker (default: 1)")
     group.add_argument("--part-frames", type=options.positive, default=64, metavar="N",
                        help="frames of a part: what a crash costs at most, for each worker (default: 64)")  # fmt: skip
-    group.add_argument("--max-failures", type=_count, metavar="N", help="stop after more failures (default: never)")
+    group.add_argument("--max-failures", type=options.whole, metavar="N",
+                       help="stop after more failures (default: never)")  # fmt: skip
     group.add_argument("--stride", type=options.positive, default=1, metavar="N", help="every N-th frame of videos")
     group.add_argument("--image-column", metavar="NAME", help="of Parquet files: the column of picture bytes")
     group.add_argument("--soft-masks", action="store_true", help="keep the soft masks in the table too")
@@ -64,21 +69,8 @@ def run(args: argparse.Namespace) -> int:
             raise_if_interrupted()
             bar.show(progress)
 
-        summary = archive.batch(
-            args.sources,
-            args.output,
-            model,
-            address=args.address,
-            workers=args.workers,
-            threads=args.threads,
-            soft_masks=args.soft_masks,
-            annotated=args.annotated,
-            stride=args.stride,
-            max_failures=args.max_failures,
-            part_frames=args.part_frames,
-            image_column=args.image_column,
-            on_progress=on_progress,
-        )
+        settings = {name: getattr(args, name) for name in _SETTINGS}
+        summary = archive.batch(args.sources, args.output, model, on_progress=on_progress, **settings)
     print(f"{summary['frames']} frames, {summary['objects']} objects, {summary['failed']} failed -> {args.output}")
     print(_about_last_run(summary["last_run"]) if bar.shown else "nothing was left to do")
     for reason, count in sorted(summary["reasons"].items(), key=lambda one: -one[1]):
@@ -89,9 +81,3 @@ def run(args: argparse.Namespace) -> int:
 def _about_last_run(last: dict[str, Any]) -> str:
     rate = f"{last['frames_per_second']:.1f} a second with {last['workers']} workers"
     return f"this run: {last['frames']} frames in {last['elapsed_s']:.1f} s, {rate}"
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"needed a whole number from 0 up, got {text!r}")
-    return int(text)

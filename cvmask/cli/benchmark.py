@@ -44,7 +44,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("picture", nargs="?", metavar="PICTURE",
                         help="what to look at: time depends on the objects (default: a made scene)")  # fmt: skip
-    parser.add_argument("--runs", type=_count, default=10, metavar="N",
+    parser.add_argument("--runs", type=options.positive, default=10, metavar="N",
                         help="frames of which the median is given (default: 10)")  # fmt: skip
     parser.add_argument("--workers", type=_counts, metavar="N,N", help="(default: 1,2,4 ... up to the CPUs)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -162,11 +162,5 @@ def _detect_often(model: MaskRCNN, frame: NDArray[np.uint8], runs: int) -> None:
         model.detect(frame)
 
 
-def _count(text: str) -> int:
-    if not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"needed a whole number from 1 up, got {text!r}")
-    return int(text)
-
-
 def _counts(text: str) -> list[int]:
-    return [_count(part) for part in text.split(",")]
+    return [options.positive(part) for part in text.split(",")]

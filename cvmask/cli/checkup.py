@@ -29,7 +29,14 @@ from cvmask.sinks.encoders import CODECS, OpenCVEncoder
 OK, NOTE, PROBLEM = "ok", "note", "problem"
 OLDEST, TOO_NEW = (4, 8), (5, 1)
 WHEELS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
-EXTRAS = {"progress": ("tqdm",), "av": ("av",), "supervision": ("supervision",)}
+# What each of them imports.
+EXTRAS = {
+    "progress": ("tqdm",),
+    "av": ("av",),
+    "serve": ("fastapi", "uvicorn", "websockets", "python_multipart"),
+    "ray": ("ray", "pyarrow"),
+    "supervision": ("supervision",),
+}
 
 
 @dataclass(frozen=True)
@@ -142,7 +149,7 @@ def check_extras() -> Iterator[Finding]:
     """Optional packages, and whether the cache folder can be written."""
     for extra, modules in EXTRAS.items():
         here = all(importlib.util.find_spec(module) for module in modules)
-        cure = "" if here else f"pip install {' '.join(modules)}"
+        cure = "" if here else f"pip install 'cvmask[{extra}]'"
         yield Finding(f"extra {extra}", OK if here else NOTE, "installed" if here else "not installed", cure)
     home = cache_home()
     folder = next(place for place in (home, *home.parents) if place.exists())

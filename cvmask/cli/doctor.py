@@ -16,6 +16,7 @@ from cvmask.cli.checkup import CHECKS, PROBLEM, Finding
 from cvmask.errors import CvmaskError
 from cvmask.home import cache_home
 
+WIDTH = 27
 EPILOG = """\
 Ends with 0 where nothing is wrong and 1 where something is. Runs the bundled model on every target:
 on a machine with OpenCL the first time takes a while.
@@ -58,8 +59,8 @@ def examine() -> Iterator[Finding]:
 def line(finding: Finding) -> str:
     """The finding for people."""
     sign = {"ok": "ok   ", "note": "note ", "problem": "WRONG"}[finding.state]
-    cure = f"\n      {'':27}-> {finding.cure}" if finding.cure else ""
-    return f"{sign} {finding.topic:27}{finding.text}{cure}"
+    cure = f"\n      {'':{WIDTH}} -> {finding.cure}" if finding.cure else ""
+    return f"{sign} {finding.topic:{WIDTH}} {finding.text}{cure}"
 
 
 def without_paths(text: str) -> str:

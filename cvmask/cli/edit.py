@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from functools import partial
 from typing import Any, Callable
@@ -124,6 +125,8 @@ def _background(text: str) -> NDArray[np.uint8] | tuple[int, int, int]:
     if re.fullmatch("#[0-9a-fA-F]{6}", text):
         red, green, blue = bytes.fromhex(text[1:])
         return blue, green, red
+    if text.startswith("#") and not os.path.exists(text):
+        raise UsageError(f"{text}: a colour is # and six hexadecimal digits, as #00ff00")
     return read_image(text)[0]
 
 

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from types import ModuleType
+from typing import NoReturn
 
 import cv2
 
@@ -15,6 +16,7 @@ from cvmask import __version__
 from cvmask.cli import batch, benchmark, demo, doctor, edit, models, predict, render, serve
 from cvmask.cli.options import UsageError
 from cvmask.cli.signals import terminated_as_interrupted
+from cvmask.cli.standard import open_closed_streams
 from cvmask.errors import CvmaskError
 from cvmask.interrupt import INTERRUPTED, raise_as_usual
 from cvmask.runtime.net import reason
@@ -38,9 +40,17 @@ exit codes: 0 done, 1 failed, 2 wrong usage, 3 some inputs failed, 130 interrupt
 """
 
 
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line: the flags of some verbs would push it off the screen."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with code 2."""
+        self.exit(WRONG_USAGE, f"{self.prog}: error: {message} (see `{self.prog} --help`)\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Make the parser of the whole command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="cvmask",
         description="Mask R-CNN instance segmentation with nothing but OpenCV and NumPy.",
         epilog=EXAMPLES,
@@ -62,7 +72,12 @@ def version_text() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and give its exit code."""
-    args = build_parser().parse_args(argv)
+    open_closed_streams()
+    parser = build_parser()
+    if not (sys.argv[1:] if argv is None else argv):
+        parser.print_help(sys.stderr)
+        return WRONG_USAGE
+    args = parser.parse_args(argv)
     verb = next(v for v in VERBS if v.__name__.rsplit(".", 1)[-1] == args.verb)
     try:
         raise_as_usual()

@@ -127,6 +127,11 @@ def share(text: str) -> float:
 
 def positive(text: str) -> int:
     """Read a whole number from 1 up."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"needed a whole number from 1 up, got {text!r}")
+    return whole(text, 1)
+
+
+def whole(text: str, least: int = 0) -> int:
+    """Read a whole number from `least` up."""
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"needed a whole number from {least} up, got {text!r}")
     return int(text)

@@ -67,7 +67,9 @@ def check_place(place: Place, sources: int, stream: bool, alpha: bool = False) -
         return
     if sources > 1:
         raise UsageError(f"{path} is one file for {sources} sources: give a folder")
-    suffixes = STREAM_SUFFIXES if stream else PICTURE_SUFFIXES
+    # One picture would hold the first frame of many.
+    videos = tuple(ending for ending in STREAM_SUFFIXES if ending not in PICTURE_SUFFIXES)
+    suffixes = videos if stream else PICTURE_SUFFIXES
     if suffix not in suffixes:
         known, what = " ".join(suffixes), "video" if stream else "picture"
         raise UsageError(f"{path}: of a {what} needed one of {known}, or a folder with / at its end, got {path.suffix}")

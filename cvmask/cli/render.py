@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from contextlib import ExitStack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.cli import options
+from cvmask.cli.options import UsageError
 from cvmask.cli.place import check_place, place_of
+from cvmask.cli.standard import opencv_silent
 from cvmask.cli.stream_progress import StreamProgress
 from cvmask.detections import Detections
 from cvmask.palette import read_labels
@@ -47,12 +50,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb and give its exit code."""
+    if args.source.endswith(".jsonl"):
+        raise UsageError(f"{args.source}: the video comes first, then the .jsonl file")
     check_place(place_of(args.output), sources=1, stream=True)
     style = options.drawing_style(args, args.mask_threshold)
     if args.labels is not None:
         style["labels"] = read_labels(args.labels)
     classes = None if args.classes is None else [name for name in args.classes.split(",") if name.strip()]
-    with StreamProgress() as progress, open_source(args.source, on_message=progress.warn) as source:
+    with StreamProgress() as progress, opencv_silent(), ExitStack() as stack:
+        source = stack.enter_context(open_source(args.source, on_message=progress.warn))
         progress.begin(source.name, source.length)
         summary = render(
             source,

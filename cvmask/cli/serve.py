@@ -14,7 +14,8 @@ import cv2
 
 from cvmask.cli import options
 from cvmask.cli.options import UsageError
-from cvmask.cli.stream_options import add_stream_options, source_options
+from cvmask.cli.standard import opencv_silent
+from cvmask.cli.stream_options import add_stream_options, check_part, source_options
 from cvmask.errors import CvmaskError
 from cvmask.sources import Source, open_source
 
@@ -55,11 +56,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     options.add_model_options(parser)
     add_stream_options(parser, track=False)
+    # Requests and pages share them; nothing here is a long video, for which the loop chooses.
+    parser.set_defaults(workers=1)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb and give its exit code."""
     token = _token(args)
+    check_part(args)
     _check_extra()
     from cvmask.serve import server
     from cvmask.serve.app import make_app
@@ -69,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     if token is None and not server.is_loopback(args.host):
         token = secrets.token_urlsafe(24)
     # What is wrong with the address is said before a large model is loaded.
-    with server.listen(args.host, args.port) as socket:
+    with server.listen(args.host, args.port) as socket, opencv_silent():
         wanted = args.score_threshold
         args.score_threshold = 0.0
         model = options.load_model(args)

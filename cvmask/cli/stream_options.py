@@ -6,6 +6,8 @@ import argparse
 from fractions import Fraction
 from typing import Any
 
+from cvmask.cli.options import UsageError, positive
+
 
 def add_stream_options(parser: argparse.ArgumentParser, track: bool = True) -> None:
     """Add the flags, --track only where `track`."""
@@ -13,15 +15,15 @@ def add_stream_options(parser: argparse.ArgumentParser, track: bool = True) -> N
     group.add_argument("--start", type=seconds, default=0.0, metavar="TIME",
                        help="begin there: seconds, or 1:23:45 (videos)")  # fmt: skip
     group.add_argument("--end", type=seconds, metavar="TIME", help="end before: seconds, or 1:23:45 (videos)")
-    group.add_argument("--stride", type=_count, default=1, metavar="N", help="every N-th frame only (videos)")
+    group.add_argument("--stride", type=positive, default=1, metavar="N", help="every N-th frame only (videos)")
     if track:
         group.add_argument("--track", action="store_true", help="give each object a number that it keeps")
-    group.add_argument("--workers", type=_count, metavar="N",
+    group.add_argument("--workers", type=positive, metavar="N",
                        help="so many models on consecutive frames at the same time (default: for a long video "
                             "as many as OpenCV has threads, up to 4, if memory lasts; else 1)")  # fmt: skip
     group.add_argument("--every-frame", action="store_true",
                        help="of cameras and streams every frame, however late (default: the newest)")  # fmt: skip
-    group.add_argument("--retries", type=_count, default=10, metavar="N",
+    group.add_argument("--retries", type=positive, default=10, metavar="N",
                        help="give a stream up after N attempts in a row (default: 10)")  # fmt: skip
     group.add_argument("--timeout", type=_positive_float, default=1.5, metavar="S",
                        help="a stream that sends nothing for S seconds is lost (default: 1.5)")  # fmt: skip
@@ -29,6 +31,12 @@ def add_stream_options(parser: argparse.ArgumentParser, track: bool = True) -> N
                        help="raw BGR frames of this size on standard input (default: JPEGs)")  # fmt: skip
     group.add_argument("--rate", type=_rate, metavar="R",
                        help="frames a second on standard input: 25, 30000/1001")  # fmt: skip
+
+
+def check_part(args: argparse.Namespace) -> None:
+    """Raise UsageError for a part of a video that is empty."""
+    if args.end is not None and args.end <= args.start:
+        raise UsageError(f"--end must come after --start, got {args.start:g} s to {args.end:g} s")
 
 
 def source_options(args: argparse.Namespace) -> dict[str, Any]:
@@ -56,12 +64,6 @@ def seconds(text: str) -> float:
     if not 0 <= total < float("inf"):
         raise argparse.ArgumentTypeError(f"needed seconds or hours:minutes:seconds, got {text!r}")
     return total
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"needed a whole number from 1 up, got {text!r}")
-    return int(text)
 
 
 def _positive_float(text: str) -> float:

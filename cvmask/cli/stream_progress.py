@@ -49,7 +49,8 @@ class StreamProgress(Bar):
         """Say what was done, on stdout."""
         self.close()
         first, *stages = summary.lines()
-        print(f"{self._name}: {first}" + (f" -> {', '.join(outputs)}" if outputs else ""), flush=True)
+        where = f" -> {', '.join(outputs)}" if outputs and summary.written else ""
+        print(f"{self._name}: {first}{where}", flush=True)
         for line in stages:
             print(line, flush=True)
 

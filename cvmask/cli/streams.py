@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from cvmask.cli.place import DEFAULT_FOLDER, Place
+from cvmask.cli.standard import opencv_silent
 from cvmask.cli.stream_options import source_options
 from cvmask.cli.stream_progress import StreamProgress
 from cvmask.cli.workers import threads_shared_by, usual_workers
@@ -40,14 +41,14 @@ def run_stream(place: str, args: argparse.Namespace, model: MaskRCNN, paint: Pai
     keeper
         Takes each result besides the outputs that are named here.
     """
-    with StreamProgress() as progress, ExitStack() as stack:
+    with StreamProgress() as progress, opencv_silent(), ExitStack() as stack:
         source = stack.enter_context(open_source(place, on_message=progress.warn, **source_options(args)))
         outputs = _outputs(source, place, args)
         sinks: list[Sink | str] = list(outputs)
         if args.show:
             sinks += _window(progress)
         for output in outputs:
-            Path(output).parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(Path(output).parent)
         opened = [keeper, *(_open(sink, source, model, progress) for sink in sinks)]
         workers = args.workers or usual_workers(source, model)
         stack.enter_context(threads_shared_by(workers))
@@ -59,6 +60,13 @@ def run_stream(place: str, args: argparse.Namespace, model: MaskRCNN, paint: Pai
                 progress.advance(counts)
         finally:
             progress.end(run.summary, outputs)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SinkError(f"{folder} cannot be made: {error.strerror}") from None
 
 
 def _outputs(source: Source, place: str, args: argparse.Namespace) -> list[str]:

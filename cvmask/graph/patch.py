@@ -7,6 +7,8 @@ from cvmask.graph.nodes import Graph, Node
 from cvmask.graph.split import final_detections, first_detections
 from cvmask.graph.tensors import Attr
 
+MAX_PROPOSALS = 1000  # ten times what exports have; far more end in sizes that OpenCV cannot count
+
 
 def set_score_floor(graph: Graph, floor: float) -> Graph:
     """A graph whose final detections are those with a score above `floor`, in 0..1."""
@@ -22,6 +24,8 @@ def score_floor(graph: Graph) -> float:
 
 def set_proposals(graph: Graph, count: int) -> Graph:
     """A graph whose first stage hands on `count` proposals: faster, and no longer the same results."""
+    if count > MAX_PROPOSALS:
+        raise ModelError(f"proposals: needed {MAX_PROPOSALS} or fewer, got {count}")
     return _with_count(graph, first_detections(graph), count, "proposals")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ from cvmask.serve.problems import Problem
 from cvmask.sources.headers import read_header
 from cvmask.sources.images import decode_image
 
-JSON, JPEG, PNG = "application/json", "image/jpeg", "image/png"
+JSON, JPEG, PNG, BOTH = "application/json", "image/jpeg", "image/png", "multipart/form-data"
 KINDS = ("JPEG", "PNG", "WebP")
 MASK_FORMATS = ("rle", "polygons", "none")
 _SUFFIX = {JPEG: ".jpg", PNG: ".png"}
@@ -37,7 +38,7 @@ class Wish:
     masks
         Of `MASK_FORMATS`.
     media_type
-        `JSON`, or `JPEG` or `PNG` for the annotated picture.
+        `JSON`; `JPEG` or `PNG` for the annotated picture; `BOTH` for a form with JSON and PNG.
     """
 
     controls: Controls
@@ -59,8 +60,8 @@ def check_picture(data: bytes, max_pixels: int) -> None:
         raise Problem(413, detail, "scale it down: the network works on a smaller one anyway")
 
 
-def answer(worker: Worker, data: bytes, wish: Wish, labels: Sequence[str], max_pixels: int) -> bytes:
-    """Decode, find, and write down; raises Problem for a picture that cannot be decoded."""
+def answer(worker: Worker, data: bytes, wish: Wish, labels: Sequence[str], max_pixels: int) -> tuple[bytes, str]:
+    """Decode, find, and write down: the answer and its media type; raises Problem for a picture that is damaged."""
     try:
         image, warnings = decode_image(data, "the picture", max_pixels)
     except SourceError as error:
@@ -71,8 +72,12 @@ def answer(worker: Worker, data: bytes, wish: Wish, labels: Sequence[str], max_p
         found, spent_s = worker.find(image, settings, "api")
     except ModelError as error:
         raise Problem(422, str(error), "the model cannot take this picture: send one of another size") from None
+    picture = b""
     if wish.media_type != JSON:
-        return encode(paint(image, found, controls, labels, wish.media_type == PNG), wish.media_type)
+        kind = JPEG if wish.media_type == JPEG else PNG
+        picture = encode(paint(image, found, controls, labels, transparent=kind == PNG), kind)
+        if wish.media_type == kind:
+            return picture, kind
     fields = {
         "width": image.shape[1],
         "height": image.shape[0],
@@ -82,7 +87,18 @@ def answer(worker: Worker, data: bytes, wish: Wish, labels: Sequence[str], max_p
         "warnings": list(warnings),
         "detections": describe(found, labels, wish.masks, controls.mask_threshold),
     }
-    return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
+    text = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
+    return (text, JSON) if wish.media_type == JSON else _form(text, picture)
+
+
+def _form(text: bytes, picture: bytes) -> tuple[bytes, str]:
+    """Put both into a form, the parts `json` and `picture`; browsers and mail libraries read it."""
+    boundary = secrets.token_hex(16)
+    content = b""
+    for name, kind, part in (("json", JSON, text), ('picture"; filename="annotated.png', PNG, picture)):
+        head = f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\nContent-Type: {kind}\r\n\r\n'
+        content += head.encode() + part + b"\r\n"
+    return content + f"--{boundary}--\r\n".encode(), f"{BOTH}; boundary={boundary}"
 
 
 def describe(found: Detections, labels: Sequence[str], masks: str, threshold: float) -> list[dict[str, Any]]:
@@ -119,10 +135,11 @@ def choose_media_type(accept: str) -> str:
         name, *parameters = (piece.strip().lower() for piece in part.split(";"))
         q = next((_quality(one[2:]) for one in parameters if one.startswith("q=")), 1.0)
         offered = {"*/*": JSON, "application/*": JSON, "image/*": JPEG}.get(name, name)
-        if offered in (JSON, JPEG, PNG) and q > best_q:
+        if offered in (JSON, JPEG, PNG, BOTH) and q > best_q:
             best, best_q = offered, q
     if not best:
-        raise Problem(406, f"Accept: {accept[:100]} names nothing that there is", f"accept {JSON}, {JPEG} or {PNG}")
+        cure = f"accept {JSON}, {JPEG}, {PNG} or {BOTH}"
+        raise Problem(406, f"Accept: {accept[:100]} names nothing that there is", cure)
     return best
 
 

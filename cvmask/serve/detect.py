@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from cvmask.serve.answers import JPEG, JSON, PNG, Wish, answer, check_picture, choose_media_type
+from cvmask.serve.answers import BOTH, JPEG, JSON, PNG, Wish, answer, check_picture, choose_media_type
 from cvmask.serve.controls import Controls
 from cvmask.serve.pool import QueueFullError
 from cvmask.serve.problems import Problem, busy
@@ -26,6 +26,14 @@ _FORM = {
     "required": ["image"],
     "additionalProperties": False,
     "properties": {"image": {"type": "string", "format": "binary", "description": "A JPEG, PNG or WebP file."}},
+}
+_RESULT = {
+    "type": "object",
+    "required": ["json", "picture"],
+    "properties": {
+        "json": {"$ref": "#/components/schemas/Answer"},
+        "picture": {"type": "string", "format": "binary", "description": "The annotated picture, a PNG."},
+    },
 }
 _BODY = {
     "required": True,
@@ -45,9 +53,9 @@ _BODY = {
     response_class=Response,
     responses={
         200: {
-            "description": "What was found; with Accept: image/jpeg or image/png the annotated picture.",
+            "description": "What was found; by Accept the annotated picture, or both.",
             "model": Answer,
-            "content": {JPEG: _BINARY, PNG: _BINARY},
+            "content": {JPEG: _BINARY, PNG: _BINARY, BOTH: {"schema": _RESULT}},
         },
         **problems(400, 406, 408, 413, 415, 422, 504),
     },
@@ -59,8 +67,8 @@ _BODY = {
                 "in": "header",
                 "required": False,
                 "schema": {"type": "string", "default": JSON},
-                "examples": {name: {"value": name} for name in (JSON, JPEG, PNG)},
-                "description": "JSON, or the annotated picture: application/json, image/jpeg or image/png.",
+                "examples": {name: {"value": name} for name in (JSON, JPEG, PNG, BOTH)},
+                "description": "JSON; image/jpeg or image/png for the annotated picture; a form with JSON and PNG.",
             }
         ],
     },
@@ -77,7 +85,7 @@ async def detect(request: Request, query: Annotated[DetectQuery, Query()]) -> Re
         pending = service.pool.submit(request.client.host if request.client else "", work)
     except QueueFullError:
         raise busy("all places in the queue are taken", service.pool.wait_s()) from None
-    content = await _whichever_first(request, asyncio.wrap_future(pending), service.limits.work_s)
+    content, media_type = await _whichever_first(request, asyncio.wrap_future(pending), service.limits.work_s)
     return Response(content, media_type=media_type)
 
 

@@ -39,6 +39,9 @@ class Feed(Source):
         Why it is lost; "" while it is not.
     paused
         Whether the frame shown stays; see `pause`.
+    wanted
+        Whether anybody wants frames now. While nobody does the source is read on, so that a loss is
+        noticed and the newest frame is at hand, but nothing is given.
     dropped
         How many frames were passed over for newer ones.
     """
@@ -54,6 +57,7 @@ class Feed(Source):
         self.name = self._inner.name if self._inner.live else os.path.basename(self._inner.name)
         self.state, self.message, self.paused, self.dropped = LIVE, "", False, 0
         self.on_state: Callable[[], None] = lambda: None
+        self.wanted: Callable[[], bool] = lambda: True
         self._lost_s = lost_s
         self._changed = threading.Condition()
         self._slot: Frame | None = None
@@ -76,6 +80,12 @@ class Feed(Source):
             self._again = True
             self._changed.notify_all()
 
+    @property
+    def behind(self) -> bool:
+        """Whether a frame waits that is newer than the one shown."""
+        with self._changed:
+            return self._slot is not None and not self._is_paused()
+
     def close(self) -> None:
         """End it; its thread is gone when this returns."""
         with self._changed:
@@ -94,12 +104,13 @@ class Feed(Source):
         index, first_s = 0, time.monotonic()
         while True:
             with self._changed:
-                while not self._ready():
+                # Looked at once: whoever wants the frame may go the next moment.
+                while not ((fresh := self._is_fresh()) or self._closed or self._is_again()):
                     self._changed.wait(0.5)
                     self._look_whether_lost()
                 if self._closed:
                     break
-                frame, fresh = self._held, self._slot is not None and not self._is_paused()
+                frame = self._held
                 if fresh:
                     frame, self._slot = self._slot, None
                 self._again = False
@@ -117,9 +128,11 @@ class Feed(Source):
         # The first frame comes even so: there would be nothing to look at.
         return self.paused and self._held is not None
 
-    def _ready(self) -> bool:
-        fresh = self._slot is not None and not self._is_paused()
-        return self._closed or fresh or (self._again and self._held is not None)
+    def _is_fresh(self) -> bool:
+        return self._slot is not None and not self._is_paused() and self.wanted()
+
+    def _is_again(self) -> bool:
+        return self._again and self._held is not None
 
     def _look_whether_lost(self) -> None:
         if self.state == LIVE and not self.paused and time.monotonic() - self._came_s > self._lost_s:

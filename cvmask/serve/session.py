@@ -21,7 +21,7 @@ from cvmask.serve.feed import Feed
 from cvmask.serve.limits import Limits
 from cvmask.serve.metrics import Metrics
 from cvmask.serve.pool import Pool, QueueFullError
-from cvmask.serve.recorder import Recorder
+from cvmask.serve.recorder import ON, Recorder
 from cvmask.serve.view import View
 from cvmask.sinks import Sink
 from cvmask.sources import Frame
@@ -31,6 +31,8 @@ _RATE_OVER_S = 3.0
 
 class Session:
     """Runs `cvmask.annotate` over a feed, in threads, until it is closed.
+
+    While nobody looks on and nothing is recorded the loop waits: no frame goes through the network.
 
     Parameters
     ----------
@@ -72,7 +74,8 @@ class Session:
         self._times_s: deque[float] = deque(maxlen=200)
         self._frame: Frame | None = None
         self._image_status: dict[str, Any] = {}
-        feed.on_state = self.tell
+        feed.on_state, feed.wanted = self.tell, self._is_wanted
+        self.view.on_first = self._clear_old
         self._thread = threading.Thread(target=self._run, name="cvmask-session")
         self.tell()
         self._thread.start()
@@ -126,6 +129,15 @@ class Session:
         controls = self.controls
         self._shown = controls.keep(detections)
         return paint(image, self._shown, controls, self.labels)
+
+    def _is_wanted(self) -> bool:
+        return self.view.viewers > 0 or self.recorder.state == ON
+
+    def _clear_old(self) -> None:
+        # After a rest the picture may be hours old: whoever comes waits for the newest.
+        if not self._is_wanted() and self.feed.behind:
+            self._image_status = {}
+            self.view.clear(self._status())
 
     def _status(self) -> dict[str, Any]:
         controls = self.controls

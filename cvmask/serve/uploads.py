@@ -1,8 +1,9 @@
 """/v1/clips: clips that are annotated in the background; and the download of recordings."""
 
 import asyncio
+from collections.abc import Awaitable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Callable
 
 from fastapi import APIRouter, Query, Request
 from starlette.concurrency import run_in_threadpool
@@ -22,6 +23,7 @@ _BODY = {
     "description": "A video: MP4, MOV, MKV, WebM or AVI.",
     "content": {"video/mp4": _BINARY, "video/webm": _BINARY, "application/octet-stream": _BINARY},
 }
+_Giver = Callable[..., Awaitable[Response]]
 _STATUS: dict[Any, dict[str, Any]] = {202: {"description": "It is queued."}}
 
 
@@ -82,38 +84,25 @@ async def delete_clip(request: Request, key: str) -> Response:
     return Response(status_code=204)
 
 
-def _file(description: str, media_type: str) -> dict[Any, dict[str, Any]]:
-    return {200: {"description": description, "content": {media_type: _BINARY}}, **problems(404, 422)}
+def _gives_file(path: str, summary: str, media_type: str) -> Callable[[_Giver], _Giver]:
+    """Make the decorator of a route that gives a file."""
+    found = {"description": summary, "content": {media_type: _BINARY}}
+    return router.get(path, summary=summary, response_class=Response, responses={200: found, **problems(404, 422)})
 
 
-@router.get(
-    "/v1/clips/{key}/video",
-    summary="The annotated video",
-    response_class=Response,
-    responses=_file("The video.", "video/mp4"),
-)
+@_gives_file("/v1/clips/{key}/video", "The annotated video", "video/mp4")
 async def get_video(request: Request, key: str) -> Response:
     """Give the annotated video of a clip that is done."""
     return _download(_finished(request, key).video, "video/mp4")
 
 
-@router.get(
-    "/v1/clips/{key}/detections",
-    summary="What was found, as JSON lines",
-    response_class=Response,
-    responses=_file("A line for each frame.", "application/jsonl"),
-)
+@_gives_file("/v1/clips/{key}/detections", "What was found, a JSON line for each frame", "application/jsonl")
 async def get_lines(request: Request, key: str) -> Response:
     """Give what was found in a clip that is done."""
     return _download(_finished(request, key).lines, "application/jsonl")
 
 
-@router.get(
-    "/v1/recordings/{key}",
-    summary="A recording of the live page",
-    response_class=Response,
-    responses=_file("The video.", "video/mp4"),
-)
+@_gives_file("/v1/recordings/{key}", "A recording of the live page", "video/mp4")
 async def get_recording(request: Request, key: str) -> Response:
     """Give the recording that was stopped last."""
     service: Service = request.app.state.service

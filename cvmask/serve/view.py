@@ -6,7 +6,7 @@ import asyncio
 import json
 import struct
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -24,6 +24,11 @@ class View:
 
     A message is a header and a JPEG: 4 bytes with the length of the header (big endian), the header
     as JSON, the JPEG (no bytes if there is no picture yet).
+
+    Attributes
+    ----------
+    on_first
+        Called when somebody is about to look on and nobody does.
     """
 
     def __init__(self, metrics: Metrics) -> None:
@@ -35,6 +40,7 @@ class View:
         self._status: Mapping[str, Any] = {}
         self._message: bytes | None = None
         self.version = 0
+        self.on_first: Callable[[], None] = lambda: None
 
     @property
     def viewers(self) -> int:
@@ -45,6 +51,12 @@ class View:
         """Show another picture, shape (height, width, 3), BGR. From any thread."""
         with self._lock:
             self._image, self._jpeg = image, None
+        self.tell(status)
+
+    def clear(self, status: Mapping[str, Any]) -> None:
+        """Show no picture: the last one is out of date. From any thread."""
+        with self._lock:
+            self._image = self._jpeg = None
         self.tell(status)
 
     def tell(self, status: Mapping[str, Any]) -> None:
@@ -77,6 +89,8 @@ class View:
     def viewer(self) -> Iterator[asyncio.Event]:
         """Look on while the block runs; the event is set when there is something new."""
         entry = (asyncio.get_running_loop(), asyncio.Event())
+        if not self._waiting:
+            self.on_first()
         with self._lock:
             self._waiting.add(entry)
         try:

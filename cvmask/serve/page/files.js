@@ -3,6 +3,7 @@
 const $ = (id) => document.getElementById(id);
 const POLL_MS = 400;
 
+// Gives a Blob, or the FormData of an answer in several parts.
 function request(method, url, { body = null, type, accept, progress } = {}) {
   return new Promise((done, fail) => {
     const xhr = new XMLHttpRequest();
@@ -13,6 +14,11 @@ function request(method, url, { body = null, type, accept, progress } = {}) {
     if (progress) xhr.upload.onprogress = (event) => progress(event.loaded / event.total);
     xhr.onerror = () => fail(new Error("The server does not answer, or has refused the file."));
     xhr.onload = async () => {
+      const kind = xhr.getResponseHeader("Content-Type") || "";
+      if (xhr.status < 300 && kind.startsWith("multipart/")) {
+        new Response(xhr.response, { headers: { "Content-Type": kind } }).formData().then(done, fail);
+        return;
+      }
       if (xhr.status < 300) { done(xhr.response); return; }
       const text = await xhr.response.text();
       try {
@@ -62,10 +68,9 @@ export class Files {
 
   async picture(file, card, query) {
     const type = file.type || "application/octet-stream";
-    const send = (accept, progress) => request("POST", `/v1/detect?${query}`, { body: file, type, accept, progress });
-    const found = await send("application/json", (share) => card.progress(share / 2, "sending"));
-    card.progress(0.6, "drawing");
-    const picture = await send("image/png");
+    const progress = (share) => card.progress(share / 2, share < 1 ? "sending" : "working");
+    const parts = await request("POST", `/v1/detect?${query}`, { body: file, type, accept: "multipart/form-data", progress });
+    const [found, picture] = [new Blob([parts.get("json")], { type: "application/json" }), parts.get("picture")];
     const { detections, inference_ms: time, warnings } = await json(found);
     card.picture(picture);
     card.done(`${detections.length} found, ${Math.round(time)} ms${warnings.map((line) => `; ${line}`).join("")}`);
@@ -80,7 +85,7 @@ export class Files {
     card.onRemove = () => request("DELETE", `/v1/clips/${state.id}`).catch(() => {});
     while (state.state === "waiting" || state.state === "working") {
       const share = state.length ? state.frames / state.length : 0;
-      card.progress(0.2 + 0.8 * Math.min(1, share), `${state.frames} of ${state.length ?? "?"} frames`);
+      card.progress(0.2 + 0.8 * Math.min(1, share), state.state, `${state.frames} of ${state.length ?? "?"} frames`);
       await new Promise((done) => setTimeout(done, POLL_MS));
       if (card.removed) return;
       state = await json(await request("GET", `/v1/clips/${state.id}`));
@@ -101,18 +106,21 @@ class Card {
     this.bar.setAttribute("aria-label", `Progress of ${file.name}`);
     this.text = Object.assign(document.createElement("p"), { className: "quiet", textContent: "waiting" });
     this.text.setAttribute("role", "status");
+    // Beside what is read out: it changes all the time.
+    this.numbers = Object.assign(document.createElement("p"), { className: "quiet" });
     this.links = Object.assign(document.createElement("div"), { className: "actions" });
     const remove = Object.assign(document.createElement("button"), { textContent: "Remove" });
     remove.setAttribute("aria-label", `Remove ${file.name}`);
     remove.addEventListener("click", () => this.remove());
     this.links.append(remove);
-    this.item.append(title, this.bar, this.text, this.links);
+    this.item.append(title, this.bar, this.text, this.numbers, this.links);
     this.onRemove = () => {};
   }
 
-  progress(share, text) {
+  progress(share, text, numbers = "") {
     this.bar.value = share;
-    this.text.textContent = text;
+    if (this.text.textContent !== text) this.text.textContent = text;
+    this.numbers.textContent = numbers;
   }
 
   picture(blob) {
@@ -122,6 +130,7 @@ class Card {
 
   done(text) {
     this.bar.remove();
+    this.numbers.remove();
     this.text.textContent = text;
     this.item.dataset.state = "done";
   }
@@ -141,5 +150,6 @@ class Card {
     this.removed = true;
     this.onRemove();
     this.item.remove();
+    $("choose").focus();
   }
 }

@@ -26,6 +26,7 @@ async function onPicture(now, blob) {
   status = now;
   if (tab === "live") controls.follow(now.controls);
   if (blob) await paint(blob);
+  else if (!now.size && shown) clear("Waiting for the newest picture …");
   describe();
   if (camera && now.index !== onPicture.last) {
     onPicture.last = now.index;
@@ -61,10 +62,11 @@ function describe() {
   $("state").classList.toggle("bad", lost);
   $("screen").classList.toggle("stale", lost && seen);
   badge(paused, lost && seen, recording.state === "on");
-  $("pause").setAttribute("aria-pressed", String(Boolean(paused)));
+  $("pause").classList.toggle("on", Boolean(paused));
   text("pause", paused ? "Go on" : "Pause");
-  $("record").setAttribute("aria-pressed", String(recording.state === "on"));
-  text("record", recording.state === "on" ? "Stop recording" : "Record");
+  $("record").classList.toggle("on", recording.state === "on");
+  text("record", recording.state === "on" ? "Stop" : "Record");
+  $("record").setAttribute("aria-label", recording.state === "on" ? "Stop recording" : "Record");
   $("download").hidden = recording.state !== "ready";
   if (recording.key) $("download").href = `/v1/recordings/${recording.key}`;
   if (recording.message) complain(recording.message);
@@ -80,7 +82,8 @@ function badge(paused, lost, recording) {
 }
 
 function counts(seen) {
-  const found = seen ? Object.entries(status.counts) : [];
+  // In the order of the classes: an object that moves in front of another leaves the rest where it is.
+  const found = (seen ? Object.entries(status.counts) : []).sort(([a], [b]) => labels.indexOf(a) - labels.indexOf(b));
   const key = JSON.stringify(found);
   if (counts.key === key && counts.seen === seen) return;
   Object.assign(counts, { key, seen });
@@ -94,14 +97,18 @@ function counts(seen) {
 }
 
 function blank(words) {
+  status = {};
+  clear(words);
+  describe();
+}
+
+function clear(words) {
   if (shown) URL.revokeObjectURL(shown.url);
   shown = null;
-  status = {};
   $("picture").hidden = true;
   $("picture").removeAttribute("src");
   $("empty").hidden = false;
   text("empty", words);
-  describe();
 }
 
 function complain(words) {

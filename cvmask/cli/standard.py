@@ -1,0 +1,42 @@
+"""What the command starts with: three open streams, and an OpenCV that leaves the talking to it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import cv2
+
+_SILENT = 0
+
+
+def open_closed_streams() -> None:
+    """Put /dev/null where a standard stream was closed, as in ``cvmask ... 2>&-`` or under a service manager.
+
+    Or the next file that is opened would get its number, and what libraries print would be written into it.
+    """
+    for name, flags, mode in (("stdin", os.O_RDONLY, "r"), ("stdout", os.O_WRONLY, "w"), ("stderr", os.O_WRONLY, "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, flags), mode))
+
+
+@contextmanager
+def opencv_silent() -> Iterator[None]:
+    """Keep OpenCV's own log from stderr meanwhile: the errors here say the same in a line.
+
+    Does nothing with ``CVMASK_DEBUG=1`` or where ``OPENCV_LOG_LEVEL`` is set.
+    """
+    if os.environ.get("CVMASK_DEBUG") == "1" or "OPENCV_LOG_LEVEL" in os.environ:
+        yield
+        return
+    # Where OpenCV 4.8 to 4.10 have it, and where later ones do.
+    log: Any = cv2 if hasattr(cv2, "setLogLevel") else cv2.utils.logging
+    before = log.getLogLevel()
+    log.setLogLevel(_SILENT)
+    try:
+        yield
+    finally:
+        log.setLogLevel(before)

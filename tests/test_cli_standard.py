@@ -1,0 +1,55 @@
+"""The command where standard streams are closed, as under a service manager; and OpenCV's own log."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from cvmask.cli.standard import opencv_silent
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
+
+
+def run(line: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHON": sys.executable}
+    return subprocess.run(
+        ["sh", "-c", f'"$PYTHON" -m cvmask {line}'], env=environment, capture_output=True, text=True
+    )
+
+
+@pytest.fixture
+def picture(work: Path) -> str:
+    cv2.imwrite("a.png", np.full((48, 64, 3), 90, np.uint8))
+    return "a.png"
+
+
+def test_everything_works_with_closed_streams(picture: str) -> None:
+    done = run(f"predict -m shapes {picture} -o out/a.png <&- >&- 2>&-")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert cv2.imread("out/a.png").shape == (48, 64, 3)
+
+
+def test_frames_from_a_closed_standard_input_are_one_line(work: Path) -> None:
+    done = run("predict -m shapes - -o out.mp4 <&-")
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == ["cvmask: -: standard input holds no frame (JPEGs expected)"]
+
+
+def test_opencv_is_silent_and_then_talks_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENCV_LOG_LEVEL", raising=False)
+    monkeypatch.delenv("CVMASK_DEBUG", raising=False)
+    log = cv2 if hasattr(cv2, "getLogLevel") else cv2.utils.logging
+    before = log.getLogLevel()
+    with opencv_silent():
+        assert log.getLogLevel() == 0
+    assert log.getLogLevel() == before != 0
+    monkeypatch.setenv("OPENCV_LOG_LEVEL", "DEBUG")
+    with opencv_silent():
+        assert log.getLogLevel() == before
