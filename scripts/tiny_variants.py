@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tensorflow as tf
-from tiny_models import CLASSES, DETECTIONS, PLAIN, Tiny, clip, decode
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+from tiny_models import CLASSES, DETECTIONS, PLAIN, Tiny, clip, decode, tf1
 
 
 class Variant(Tiny):
@@ -61,5 +62,36 @@ class Combined(Variant):
         return found[0][0], found[1][0], found[2][0]
 
 
+class Loops(Sigmoid):
+    """Loops and branches of TensorFlow 2, over the pictures of a batch: resizer and both suppressions."""
+
+    def build(self):
+        tf1.enable_control_flow_v2()
+        try:
+            super().build()
+        finally:
+            tf1.disable_control_flow_v2()
+
+    def suppress(self, boxes, scores, window, count, iou):
+        def one(parts):
+            return super(Loops, self).suppress(*parts, window, count, iou)
+
+        found = tf1.map_fn(one, (boxes[None], scores[None]), dtype=(tf.float32, tf.float32))
+        return found[0][0], found[1][0]
+
+
+def lowered(graph_def, outputs):
+    """As `convert_variables_to_constants_v2` freezes: loops of TensorFlow 1 again, and tensor lists in them."""
+    import_all = tf1.wrap_function(lambda: tf1.import_graph_def(graph_def, name=""), [])
+    pruned = import_all.prune(["image_tensor:0"], [f"{name}:0" for name in outputs])
+    return convert_variables_to_constants_v2(pruned).graph.as_graph_def()
+
+
 _SMALL = {**PLAIN, "resizer": "fixed", "stride": 4, "backbone": "shapes"}
-MODELS = {"tiny_sigmoid": Sigmoid(21, **_SMALL), "tiny_combined": Combined(24, **_SMALL)}
+_LOOPS = {**PLAIN, "loops": True, "resizer": "keep", "nms": 5, "stride": 4, "backbone": "shapes"}
+MODELS = {
+    "tiny_sigmoid": Sigmoid(21, **_SMALL),
+    "tiny_combined": Combined(24, **_SMALL),
+    "tiny_loops": Loops(25, **_LOOPS),
+    "tiny_lowered": Loops(26, **_LOOPS),
+}

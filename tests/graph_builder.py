@@ -61,6 +61,10 @@ class Shape(tuple):
     """A shape attribute."""
 
 
+class Func(str):
+    """The name of a function."""
+
+
 def attr_value(value):
     if isinstance(value, bool):
         return number(5, value)
@@ -70,6 +74,8 @@ def attr_value(value):
         return number(3, value)
     if isinstance(value, float):
         return varint(4 << 3 | 5) + np.float32(value).tobytes()
+    if isinstance(value, Func):
+        return message(10, message(1, value))
     if isinstance(value, str):
         return message(2, value)
     if isinstance(value, Shape):
@@ -85,6 +91,7 @@ class Builder:
     def __init__(self):
         self.nodes = []
         self.names = set()
+        self.functions = []
 
     def node(self, op, name, *inputs, **attrs):
         assert name not in self.names, name
@@ -92,7 +99,7 @@ class Builder:
         body = message(1, name) + message(2, op) + b"".join(message(3, item) for item in inputs)
         for key, value in attrs.items():
             body += message(5, message(1, key) + message(2, attr_value(value)))
-        self.nodes.append(message(1, body))
+        self.nodes.append(body)
         return name
 
     def const(self, name, value, dtype=None):
@@ -100,8 +107,18 @@ class Builder:
         kind = Type(7 if value.dtype.kind in "SU" else DTYPES[value.dtype.name])
         return self.node("Const", name, dtype=kind, value=value)
 
+    def function(self, name, arguments, body, **results):
+        """A function whose nodes are those of the builder `body`; `results` are inputs as they are spelled there."""
+        signature = message(1, name) + b"".join(message(2, message(1, argument)) for argument in arguments)
+        signature += b"".join(message(3, message(1, result)) for result in results)
+        nodes = b"".join(message(3, node) for node in body.nodes)
+        returned = b"".join(message(4, message(1, key) + message(2, value)) for key, value in results.items())
+        self.functions.append(message(1, message(1, signature) + nodes + returned))
+        return Func(name)
+
     def bytes(self):
-        return b"".join(self.nodes)
+        nodes = b"".join(message(1, node) for node in self.nodes)
+        return nodes + (message(2, b"".join(self.functions)) if self.functions else b"")
 
 
 def shared(*parts):
@@ -190,6 +207,17 @@ def picture(height, width):
         rng.integers(0, 255, (height // 8 + 1, width // 8 + 1, 3)).repeat(8, 0).repeat(8, 1)[:height, :width]
     )
     return np.clip(blocks + rng.integers(-20, 20, blocks.shape), 0, 255).astype(np.uint8)
+
+
+def partners(rows, golden):
+    """For each of TensorFlow's rows, the number of the row here that is the same, or -1."""
+    boxes, scores, classes = (golden[f"detection_{key}"] for key in ("boxes", "scores", "classes"))
+    found = []
+    for box, score, number in zip(boxes, scores, classes):
+        same = (rows[:, 1] == number - 1) & (np.abs(rows[:, 2] - score) < 1e-4)
+        same &= np.abs(rows[:, [4, 3, 6, 5]] - box).max(1) < 1e-4
+        found.append(int(np.argmax(same)) if same.any() else -1)
+    return np.array(found)
 
 
 EXPORTS = ("mask_rcnn_inception_v2", "mask_rcnn_inception_v2_2018_07", "mask_rcnn_resnet50_atrous")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from graph_builder import DATA, EXPORTS, filled, own_model, picture
+from graph_builder import DATA, EXPORTS, filled, own_model, partners, picture
 
 from cvmask.graph.convert import convert_with_facts
 from cvmask.graph.split import split
@@ -16,7 +16,7 @@ from cvmask.graph.text import print_text
 from cvmask.graph.wire import read_graph
 
 NAMES = ["tiny_plain", "tiny_resnet101", "tiny_inception_resnet"]
-VARIANTS = ["tiny_sigmoid", "tiny_combined"]
+VARIANTS = ["tiny_sigmoid", "tiny_combined", "tiny_loops", "tiny_lowered"]
 DEEP = ["deep_resnet50", "deep_resnet101", "deep_inception_resnet"]
 
 
@@ -71,17 +71,6 @@ def test_split_of_a_converted_graph_is_bit_identical_to_the_whole(name):
         assert np.array_equal(head.forward(parts.masks), masks[:count])
 
 
-def partners(rows, golden):
-    """For each of TensorFlow's rows, the number of the row here that is the same, or -1."""
-    boxes, scores, classes = (golden[f"detection_{key}"] for key in ("boxes", "scores", "classes"))
-    found = []
-    for box, score, number in zip(boxes, scores, classes):
-        same = (rows[:, 1] == number - 1) & (np.abs(rows[:, 2] - score) < 1e-4)
-        same &= np.abs(rows[:, [4, 3, 6, 5]] - box).max(1) < 1e-4
-        found.append(int(np.argmax(same)) if same.any() else -1)
-    return np.array(found)
-
-
 @pytest.mark.parametrize("name", EXPORTS)
 def test_converted_export_agrees_with_tensorflow(name):
     """Real exports with seeded weights.
@@ -114,11 +103,21 @@ def test_converted_export_agrees_with_tensorflow(name):
 
 
 def test_facts_of_what_a_config_may_choose():
-    sigmoid, combined = (convert_with_facts(read_graph(own_model(name)))[1] for name in VARIANTS)
+    sigmoid, combined = (convert_with_facts(read_graph(own_model(name)))[1] for name in VARIANTS[:2])
     assert (sigmoid.classes, sigmoid.class_agnostic_masks) == (3, True)
     assert (combined.classes, combined.class_agnostic_masks) == (3, False)
     for facts in (sigmoid, combined):
         assert (facts.max_detections, facts.second_stage.iou_threshold) == (10, pytest.approx(0.6))
+
+
+def test_loops_of_tensorflow_2_and_what_freezing_makes_of_them():
+    loops, low = (read_graph(own_model(name)) for name in ("tiny_loops", "tiny_lowered"))
+    assert sum(not node.in_file for node in loops) > 200
+    assert all(node.in_file for node in low)
+    for graph in (loops, low):
+        assert {"TensorListStack", "TensorListSetItem"} <= {node.op for node in graph}
+        resizer = convert_with_facts(graph)[1].resizer
+        assert (resizer.kind, resizer.min_dimension, resizer.max_dimension) == ("keep_aspect_ratio", 96, 128)
 
 
 def test_facts_of_the_small_models():

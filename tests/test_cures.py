@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from graph_builder import Builder, Type, own_model
+from graph_builder import Builder, Func, Type, own_model
 
 import cvmask
 from cvmask import bundled
@@ -86,17 +86,24 @@ def test_a_truncated_graph_is_copied_again(tmp_path):
     assert len(cvmask.load(path).labels) == 8
 
 
-def test_loops_of_tensorflow_2_are_named_those_of_1_convert():
+def test_loops_without_their_bodies_are_named_those_of_1_convert():
     b = Builder()
     image = b.node("Placeholder", "image_tensor", dtype=Type(4))
-    loop = b.node("StatelessWhile", "Preprocessor/map/while", image)
-    for crop in ("CropAndResize", "CropAndResize_1"):
-        loop = b.node("CropAndResize", crop, loop, loop, loop, loop)
-    for name in ("detection_boxes", "detection_masks"):
-        b.node("Identity", name, loop)
-    with pytest.raises(ModelError, match=r"map/while is a StatelessWhile.*disable_v2_behavior\(\)"):
-        convert(parse_graph(b.bytes()))
+    b.node("StatelessWhile", "Preprocessor/map/while", image, body=Func("gone"))
+    with pytest.raises(ModelError, match=r"map/while: a StatelessWhile whose body 'gone'.*disable_v2_behavior\(\)"):
+        parse_graph(b.bytes())
     assert len(convert(parse_graph(own_model("tiny_resnet101").read_bytes()))) > 100  # with loops of TensorFlow 1
+
+
+def test_cases_of_tensorflow_2_are_named():
+    b = Builder()
+    case = b.node("Case", "Preprocessor/case", b.node("Placeholder", "image_tensor", dtype=Type(4)))
+    for crop in ("CropAndResize", "CropAndResize_1"):
+        case = b.node("CropAndResize", crop, case, case, case, case)
+    for name in ("detection_boxes", "detection_masks"):
+        b.node("Identity", name, case)
+    with pytest.raises(ModelError, match=r"Preprocessor/case is a Case.*disable_v2_behavior\(\)"):
+        convert(parse_graph(b.bytes()))
 
 
 def test_encoded_pictures_as_input_are_named():

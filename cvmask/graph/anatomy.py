@@ -28,16 +28,7 @@ LAYOUT = (
     "PadV2",
     "Cast",
 )
-_CALLS = (
-    "While",
-    "StatelessWhile",
-    "If",
-    "StatelessIf",
-    "Case",
-    "StatelessCase",
-    "PartitionedCall",
-    "StatefulPartitionedCall",
-)
+_CASES = ("Case", "StatelessCase")
 OUTPUTS = ("detection_boxes", "detection_scores", "detection_classes", "num_detections", "detection_masks")
 
 
@@ -85,7 +76,7 @@ def dissect(graph: Graph) -> Anatomy:
         If it is something else; the message says what was found.
     """
     first_crop, mask_crop = _crops(graph)
-    _check_loops(graph)
+    _check_cases(graph)
     flow = Flow(graph)
     features = flow.inputs(first_crop)[0]
     if flow.inputs(mask_crop)[0] != features:
@@ -107,13 +98,13 @@ def dissect(graph: Graph) -> Anatomy:
     )
 
 
-def _check_loops(graph: Graph) -> None:
-    """Loops and branches have to be spelled node by node, as TensorFlow 1 does."""
+def _check_cases(graph: Graph) -> None:
+    """What `cvmask.graph.inline` leaves as it is."""
     before = graph.ancestors(["detection_masks", "detection_boxes"])
-    found = next((node for node in graph if node.op in _CALLS and node.name in before), None)
+    found = next((node for node in graph if node.op in _CASES and node.name in before), None)
     if found is not None:
         raise ModelError(
-            f"{graph.origin}: {found.name} is a {found.op}, a loop or branch of TensorFlow 2; "
+            f"{graph.origin}: {found.name} is a {found.op}, a branch of TensorFlow 2; "
             "export it again after tf.compat.v1.disable_v2_behavior()"
         )
 

@@ -45,7 +45,7 @@ class Constants:
         """The name of the constant that `ref` holds; `instead` is spelled out where OpenCV cannot read it."""
         ref = self._flow.origin(ref)
         node = self._flow.node(ref)
-        if node.op == "Const" and (self._stripped or _readable(node.get("value", "tensor"))):
+        if node.op == "Const" and node.in_file and (self._stripped or _readable(node.get("value", "tensor"))):
             return node.name
         return self.inline(node.name, Numeric(self._flow).value(ref) if instead is None else instead)
 
@@ -80,7 +80,7 @@ class Constants:
     def inline(self, name: str, array: Array) -> str:
         """Spell a constant out under a new name that begins with `name`."""
         if array.size > _MAX_ELEMENTS:
-            raise ModelError(f"{name}: {array.size} computed weights are too many for a text graph")
+            raise ModelError(f"{name}: {array.size} weights, computed or in a function, are too many for a text graph")
         name = self.unique(name)
         self._taken[name] = const_node(name, array)
         return name

@@ -16,6 +16,7 @@ Ref = tuple[str, int]  # a node's name and the number of its output
 
 RELAYS = (
     "Identity",
+    "IdentityN",
     "StopGradient",
     "Enter",
     "RefEnter",
@@ -28,6 +29,12 @@ RELAYS = (
     "PlaceholderWithDefault",
     "LoopCond",
 )
+# A tensor array is a tensor list in TensorFlow 2.
+STACKS = ("TensorArrayGather", "TensorArrayPack", "TensorListStack", "TensorListGather")
+READS = ("TensorArrayRead", "TensorListGetItem")
+WRITES = ("TensorArrayWrite", "TensorListSetItem")
+UNSTACKS = ("TensorArrayScatter", "TensorArrayUnpack", "TensorListFromTensor", "TensorListScatter")
+ARRAYS = ("TensorArray", "TensorList")
 _MAX_RELAYS = 1000
 
 
@@ -124,13 +131,13 @@ class Flow:
         if not refs:
             return None
         if node.op in RELAYS:
-            return refs[0]
+            return refs[ref[1] if node.op == "IdentityN" else 0]
         if node.op == "Merge":
             return self._merged(refs)
         if node.op == "Exit":
             return self._left_loop(refs[0])
-        if node.op.startswith(("TensorArrayGather", "TensorArrayRead", "TensorArrayPack")):
-            return self._stored(refs[-1])
+        if node.op.startswith((*STACKS, *READS)):
+            return self._stored(array_of(node, refs))
         return None
 
     def _merged(self, refs: list[Ref]) -> Ref:
@@ -151,10 +158,19 @@ class Flow:
             node = self.node(refs[0])
         return ref
 
-    def _stored(self, flow: Ref) -> Ref | None:
-        """What was written to a tensor array, from the array's flow."""
-        node = self.node(self.origin(flow))
-        if node.op.startswith(("TensorArrayWrite", "TensorArrayScatter", "TensorArrayUnpack")):
-            refs = self.refs(node)
-            return refs[-2] if len(refs) > 1 else None
+    def _stored(self, array: Ref) -> Ref | None:
+        """What was written to a tensor array or list."""
+        node = self.node(self.origin(array))
+        refs = self.refs(node)
+        if node.op == "TensorListSetItem" and len(refs) > 2:
+            return refs[2]
+        if node.op.startswith("TensorList") and node.op.startswith(UNSTACKS):
+            return refs[0]
+        if node.op.startswith((*WRITES, *UNSTACKS)) and len(refs) > 1:
+            return refs[-2]
         return None
+
+
+def array_of(node: Node, refs: list[Ref]) -> Ref:
+    """Which of its inputs says what a tensor array holds: its flow; of a tensor list, its handle."""
+    return refs[0] if node.op.startswith("TensorList") else refs[-1]

@@ -15,12 +15,16 @@ from cvmask.graph.tensors import Attr
 
 @dataclass
 class Node:
-    """One operation. `inputs` are spelled as in the file: `name`, `name:1` or, for control, `^name`."""
+    """One operation. `inputs` are spelled as in the file: `name`, `name:1` or, for control, `^name`.
+
+    `in_file` is False for one out of a function's body: OpenCV does not find it by its name.
+    """
 
     name: str
     op: str
     inputs: list[str] = field(default_factory=list)
     attrs: Mapping[str, Attr] = field(default_factory=dict)
+    in_file: bool = True
 
     def sources(self) -> list[str]:
         """The names of the nodes whose data this one reads, without output numbers or control inputs."""

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvmask.errors import ModelError
-from cvmask.graph.flow import RELAYS, Flow, Ref
+from cvmask.graph.flow import ARRAYS, READS, RELAYS, STACKS, WRITES, Flow, Ref, array_of
 from cvmask.graph.nodes import Node
 from cvmask.graph.numeric_ops import OPS, Op
 
@@ -89,7 +89,7 @@ class Numeric:
             shape = self._shape(self._flow.refs(node)[0])
             number = {"Size": math.prod(shape), "Rank": len(shape)}.get(node.op, shape)
             return np.asarray(number, np.int32)
-        if node.op in RELAYS or node.op in ("Merge", "Exit") or node.op.startswith("TensorArray"):
+        if node.op in RELAYS or node.op in ("Merge", "Exit") or node.op.startswith(ARRAYS):
             return self._relay(ref, node)
         return self._apply(ref, node)
 
@@ -122,14 +122,14 @@ class Numeric:
         if before is None:
             raise ModelError(f"{node.name}: the value of a {node.op} cannot be worked out")
         array = self._value(before)
-        if node.op.startswith(("TensorArrayGather", "TensorArrayPack")):
+        if node.op.startswith(STACKS):
             return array[None]
-        return array[0] if node.op.startswith("TensorArrayRead") and self._unpacked(node) else array
+        return array[0] if node.op.startswith(READS) and self._unpacked(node) else array
 
     def _unpacked(self, node: Node) -> bool:
         """True where the array was filled from the rows of one tensor."""
-        flow = self._flow.node(self._flow.origin(self._flow.refs(node)[-1]))
-        return not flow.op.startswith("TensorArrayWrite")
+        array = self._flow.node(self._flow.origin(array_of(node, self._flow.refs(node))))
+        return not array.op.startswith(WRITES)
 
     def _branch(self, refs: list[Ref]) -> Array:
         for ref in refs:
@@ -151,7 +151,7 @@ class Numeric:
             refs = self._flow.refs(node)
             if node.op in ("Cast", "Identity", "Enter"):
                 return self._shape(refs[0])
-            if node.op.startswith("TensorArrayRead"):
+            if node.op.startswith(READS):
                 before = self._flow.step(ref)
                 if before is not None and self._unpacked(node):
                     return self._shape(before)[1:]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from cvmask.errors import ModelError
 from cvmask.graph.anatomy import Anatomy
 from cvmask.graph.facts import Anchors, ResizerFacts
-from cvmask.graph.flow import Flow, Ref
+from cvmask.graph.flow import ARRAYS, Flow, Ref
 from cvmask.graph.nodes import Node
 from cvmask.graph.numeric import Numeric, channels
 from cvmask.graph.numeric_ops import Op
@@ -111,7 +111,7 @@ def _made_up(parts: Anatomy, cells: tuple[int, int], instead: Mapping[str, Op], 
         node = flow.graph[name]
         if name == features or (name in behind and node.op in _MAPS):
             return (1, *cells, 1)
-        image = name in before and flow.varies((name, 0)) and not node.op.startswith("TensorArray")
+        image = name in before and flow.varies((name, 0)) and not node.op.startswith(ARRAYS)
         return (1, far, far, 3) if image else None
 
     return Numeric(flow, {parts.first.boxes[0]: codes}, shape_of, instead)

@@ -9,42 +9,19 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from cvmask.errors import ModelError
 from cvmask.graph.files import open_regular
+from cvmask.graph.inline import inline
 from cvmask.graph.nodes import Graph, Node
-from cvmask.graph.tensors import Attr, Bytes
-from cvmask.graph.wire_fields import BYTES, fields, text_of
-from cvmask.graph.wire_values import decode_attr
+from cvmask.graph.tensors import Bytes
+from cvmask.graph.wire_fields import BYTES, fields
+from cvmask.graph.wire_library import Function, decode_library
+from cvmask.graph.wire_nodes import decode_node
 
 _GRAPH_FIELDS = {1: BYTES, 2: BYTES, 3: 0, 4: BYTES, 5: BYTES}  # node, library, version, versions, debug_info
-
-
-class LazyAttrs(Mapping[str, Attr]):
-    """The attributes of one node, each decoded when it is first asked for."""
-
-    __slots__ = ("_known", "_raw")
-
-    def __init__(self, raw: dict[str, memoryview]) -> None:
-        self._raw = raw
-        self._known: dict[str, Attr] = {}
-
-    def __getitem__(self, key: str) -> Attr:
-        if key not in self._known:
-            self._known[key] = decode_attr(self._raw[key])
-        return self._known[key]
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._raw
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._raw)
-
-    def __len__(self) -> int:
-        return len(self._raw)
 
 
 def read_graph(path: str | os.PathLike[str]) -> Graph:
@@ -66,54 +43,36 @@ def read_graph(path: str | os.PathLike[str]) -> Graph:
 def parse_graph(data: Bytes | bytearray | Any, origin: str = "graph") -> Graph:
     """The graph in a buffer of bytes, which has to outlive it and stay unchanged.
 
+    Loops, branches and calls of TensorFlow 2 are replaced by their bodies, see `cvmask.graph.inline`.
+
     Raises
     ------
     ModelError
-        If the bytes are no GraphDef, or one without nodes.
+        If the bytes are no GraphDef, or one without nodes, or with calls that cannot be replaced.
     """
     try:
-        nodes = list(_nodes(memoryview(data).cast("B")))
+        nodes, functions = _parts(memoryview(data).cast("B"))
     except ModelError as error:
         raise ModelError(f"{origin}: not a readable GraphDef: {error}; download or copy it again") from None
     if not nodes:
         raise ModelError(f"{origin}: a GraphDef without a single node")
+    try:
+        nodes = inline(nodes, functions)
+    except ModelError as error:
+        cure = "export it again after tf.compat.v1.disable_v2_behavior()"
+        raise ModelError(f"{origin}: {error}; {cure}") from None
     return Graph(nodes, origin)
 
 
-def _nodes(data: memoryview) -> Iterator[Node]:
+def _parts(data: memoryview) -> tuple[list[Node], dict[str, Function]]:
+    """The nodes, and the functions by name."""
+    nodes: list[Node] = []
+    functions: dict[str, Function] = {}
     for number, wire, value, start in fields(data):
         if _GRAPH_FIELDS.get(number) != wire:
             raise ModelError(f"a graph has no field {number} of wire type {wire} (byte {start})")
         if number == 1:
-            yield _node(value, start)
-
-
-def _node(data: memoryview, start: int) -> Node:
-    name = op = ""
-    inputs: list[str] = []
-    raw: dict[str, memoryview] = {}
-    for number, wire, value, _ in fields(data):
-        if wire != BYTES:
-            continue
-        if number == 1:
-            name = text_of(value)
+            nodes.append(decode_node(value, start))
         elif number == 2:
-            op = text_of(value)
-        elif number == 3:
-            inputs.append(text_of(value))
-        elif number == 5:
-            key, attr = _entry(value)
-            raw[key] = attr
-    if not name or not op:
-        raise ModelError(f"the node at byte {start} has no name or no op")
-    return Node(name, op, inputs, LazyAttrs(raw))
-
-
-def _entry(data: memoryview) -> tuple[str, memoryview]:
-    key, attr = "", data[:0]
-    for number, wire, value, _ in fields(data):
-        if wire == BYTES and number == 1:
-            key = text_of(value)
-        elif wire == BYTES and number == 2:
-            attr = value
-    return key, attr
+            functions.update((function.name, function) for function in decode_library(value))
+    return nodes, functions
