@@ -27,7 +27,8 @@ _PIECE = 8 << 20  # bytes of weights in one added constant
 _MEASURE = """
 import json, resource, sys, time
 import cvmask, cvmask.loading
-from cvmask.graph.cache import converted
+from cvmask.graph.check import check
+from cvmask.graph.folder import model_files
 from cvmask.graph.wire import read_graph
 from pathlib import Path
 def resident():
@@ -35,7 +36,7 @@ def resident():
 before, began = resident(), time.perf_counter()
 what, path = sys.argv[1], Path(sys.argv[2])
 {"read": lambda: [node.op for node in read_graph(path)],
- "text": lambda: converted(path),
+ "text": lambda: check(model_files(path)),
  "load": lambda: cvmask.load(path)}[what]()
 print(json.dumps([time.perf_counter() - began, resident() - before]))
 """

@@ -1,16 +1,18 @@
 """Reads a binary GraphDef without TensorFlow and without protobuf.
 
-The file is mapped, not read: weights stay slices of it, attributes are decoded when asked for. The
-encoding is that of https://protobuf.dev/programming-guides/encoding/, the fields are those of
-graph.proto, node_def.proto, attr_value.proto, tensor.proto and tensor_shape.proto in TensorFlow.
+Weights stay slices of the bytes, attributes are decoded when asked for. The file is read and not mapped:
+whoever cut it short meanwhile would end the process. The encoding is that of
+https://protobuf.dev/programming-guides/encoding/, the fields are those of graph.proto, node_def.proto,
+attr_value.proto, tensor.proto and tensor_shape.proto in TensorFlow.
 """
 
 from __future__ import annotations
 
-import mmap
 import os
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from cvmask.errors import ModelError
 from cvmask.graph.files import open_regular
@@ -34,10 +36,10 @@ def read_graph(path: str | os.PathLike[str]) -> Graph:
     """
     with open_regular(path) as file:
         try:
-            view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        except (OSError, ValueError, OverflowError) as error:
-            raise ModelError(f"{path}: cannot be mapped into memory: {error}") from None
-    return parse_graph(view, Path(path).name)
+            data = np.fromfile(file, np.uint8)
+        except (OSError, MemoryError) as error:
+            raise ModelError(f"{path}: cannot be read into memory: {error}") from None
+    return parse_graph(data, Path(path).name)
 
 
 def parse_graph(data: Bytes | bytearray | Any, origin: str = "graph") -> Graph:
