@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import tarfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -30,7 +31,7 @@ class Chunk:
     Attributes
     ----------
     unit, number, last
-        Which unit, which chunk of it from 0, and whether no other follows.
+        The unit, which chunk of it from 0, and whether no other follows.
     first
         Index of its first picture in the unit's file; 0 for files of one picture each.
     members
@@ -45,7 +46,7 @@ class Chunk:
         Of a video: which parts of it are there already.
     """
 
-    unit: int
+    unit: Unit
     number: int = 0
     last: bool = True
     first: int = 0
@@ -68,14 +69,16 @@ class Chunk:
 
     def to_table(self) -> pa.Table:
         """Make a table of one row of it."""
-        head = {name: value for name, value in vars(self).items() if name != "pictures"}
+        head = {name: value for name, value in vars(self).items() if name not in ("unit", "pictures")}
         pictures = pa.array([self.pictures], pa.list_(pa.large_binary()))
-        return pa.table({"head": [json.dumps(head)], "pictures": pictures})
+        # With its unit: no worker has to hold the whole work list, which may name millions of files.
+        return pa.table({"unit": [pickle.dumps(self.unit)], "head": [json.dumps(head)], "pictures": pictures})
 
     @classmethod
     def from_table(cls, table: Any) -> Chunk:
         """Read what `to_table` wrote."""
-        return cls(**json.loads(table["head"][0].as_py()), pictures=table["pictures"][0].as_py())
+        unit, head, pictures = (table[name][0].as_py() for name in ("unit", "head", "pictures"))
+        return cls(pickle.loads(unit), **json.loads(head), pictures=pictures)
 
 
 def read_chunks(unit: Unit, frames: int, column: str | None, done: frozenset[int]) -> Iterator[Chunk]:
@@ -87,13 +90,13 @@ def read_chunks(unit: Unit, frames: int, column: str | None, done: frozenset[int
     if unit.kind == PICTURES:
         yield _read_pictures(unit)
     elif unit.kind == VIDEO:
-        yield Chunk(unit.number, done=sorted(done))
+        yield Chunk(unit, done=sorted(done))
     else:
         yield from (chunk for chunk in _grouped(unit, frames, column) if chunk.number not in done)
 
 
 def _read_pictures(unit: Unit) -> Chunk:
-    chunk, room = Chunk(unit.number), MOST_BYTES
+    chunk, room = Chunk(unit), MOST_BYTES
     for item in unit.items:
         if room < (item.size or 0):
             chunk.add(None, None)
@@ -120,7 +123,7 @@ def read_picture(place: Place) -> bytes:
 
 def _grouped(unit: Unit, frames: int, column: str | None) -> Iterator[Chunk]:
     """Gather the pictures of a shard; a chunk is given away only once it is known whether another follows."""
-    chunk = Chunk(unit.number)
+    chunk = Chunk(unit)
     size = 0
     failure = ""
     try:
@@ -128,7 +131,7 @@ def _grouped(unit: Unit, frames: int, column: str | None) -> Iterator[Chunk]:
             if len(chunk.members) == frames or (size and size + len(picture or b"") > MOST_BYTES):
                 chunk.last = False
                 yield chunk
-                chunk = Chunk(unit.number, chunk.number + 1, True, chunk.first + len(chunk.members))
+                chunk = Chunk(unit, chunk.number + 1, True, chunk.first + len(chunk.members))
                 size = 0
             chunk.add(member, picture, "" if picture else "holds no bytes of a picture")
             size += len(picture or b"")

@@ -94,10 +94,9 @@ class _Batch:
         workers = min(self._workers, len(todo))
         # Reading waits for disks and networks: it takes no processor away from the workers.
         chunks = ray.data.read_datasource(archive, num_cpus=0, concurrency=workers, override_num_blocks=len(todo))
-        model, work_list = ray.put(self._model), ray.put(units)
         parts = chunks.map_batches(
             Worker,
-            fn_constructor_args=(job, model, work_list),
+            fn_constructor_args=(job, ray.put(self._model)),
             batch_size=1,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(size=workers),

@@ -93,23 +93,21 @@ class Worker:
     ----------
     job
         What to do.
-    model, units
-        References to the model and the work list in Ray's object store, which holds them once on each
-        machine.
+    model
+        Reference to the model in Ray's object store, which holds it once on each machine.
     """
 
-    def __init__(self, job: Job, model: Any, units: Any) -> None:
+    def __init__(self, job: Job, model: Any) -> None:
         same_version(job.version)
         cv2.setNumThreads(job.threads)
         self._job = job
         self._model: MaskRCNN = ray.get(model)
-        self._units: list[Unit] = ray.get(units)
         self._deaths = Deaths(job.output)
 
     def __call__(self, table: Any) -> Any:
         """Make the parts of one chunk; a table with a row for each part says what it holds."""
         chunk = Chunk.from_table(table)
-        unit = self._units[chunk.unit]
+        unit = chunk.unit
         parts = self._video(unit, chunk.done) if unit.kind == VIDEO else [self._pictures(unit, chunk)]
         return pa.Table.from_pylist(list(parts), PART)
 
