@@ -205,16 +205,21 @@ def test_output_that_cannot_be_written_is_one_line(ray_here: str, work: Path, mo
 
 
 def processes(name: str) -> list[int]:
-    """Processes of Ray's workers of that name."""
-    found = []
+    """Workers of that name of the Ray that this process has started, and of no other on the machine."""
+    found, parents = [], dict[int, int]()
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             title = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
         except OSError:
             continue
         if title.startswith(f"ray::{name}"):
             found.append(int(folder.name))
-    return found
+
+    def is_own(number: int) -> bool:
+        return number == os.getpid() or (number in parents and is_own(parents[number]))
+
+    return [number for number in found if is_own(number)]
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds workers through /proc")
