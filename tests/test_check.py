@@ -197,8 +197,8 @@ def test_cache_gives_what_was_converted_without_reading_the_graph_again(tmp_path
     monkeypatch.setenv("CVMASK_HOME", str(tmp_path / "home"))
     model = tmp_path / "model.pb"
     shutil.copy(skeleton("mask_rcnn_inception_v2"), model)
-    key = cache.fingerprint(model)
-    assert cache.find(model, key) is None
+    key, known = cache.find(model)
+    assert (key, known) == (cache.fingerprint(model), None)
     graph, facts = check.convert_with_facts(read_graph(model))
     text = cache.keep(model, key, graph, facts)
     assert (tmp_path / "model.cvmask.pbtxt").is_file()
@@ -225,5 +225,5 @@ def test_cache_of_another_graph_or_damaged_is_not_used(tmp_path, monkeypatch):
     key = cache.fingerprint(model)
     for kept in (f"{'0' * 40}\n# {{}}\nnode {{ }}\n", f"{key}\n# {{}}\n\xff{{"):
         place.write_bytes(f"# cvmask {cache._VERSION} {kept}".encode("latin1"))
-        assert cache.find(model, key) is None
+        assert cache.find(model) == (key, None)
         assert "not an Object Detection API Mask R-CNN" in check.check(model_files(model)).problems[0]

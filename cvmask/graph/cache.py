@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,22 +25,37 @@ _CHUNK = 1 << 22
 _MAX_BYTES = 64 << 20  # a text graph has no weights
 
 
-def find(path: str | os.PathLike[str], key: str) -> tuple[Graph, GraphFacts] | None:
-    """The text graph and the facts that are kept for the frozen graph at `path`; None where there are none.
+Known = tuple[Graph, GraphFacts]
 
-    `key` is the graph's `fingerprint`.
+
+def find(path: str | os.PathLike[str]) -> tuple[str, Known | None]:
+    """The fingerprint of the frozen graph at `path`; the text graph and the facts that are kept for it, if any.
+
+    Raises
+    ------
+    ModelError
+        If the graph cannot be read.
     """
-    found = (_load(place, key) for place in _places(Path(path), key))
-    return next((known for known in found if known is not None), None)
+    path = Path(path)
+    with ThreadPoolExecutor(1) as other:
+        # As a rule what lies beside the graph is its own: it is parsed while the graph is hashed.
+        hashing = other.submit(fingerprint, path)
+        beside, found = _load(_beside(path))
+        key = hashing.result()
+    if beside != key:
+        place = _at_home(key)
+        beside, found = _load(place) if place is not None else ("", None)
+    return key, found if beside == key else None
 
 
 def keep(path: str | os.PathLike[str], key: str, graph: Graph, facts: GraphFacts) -> Graph:
     """Keep what was converted, and give the text graph as `find` will; nothing is said where it cannot be kept."""
     path = Path(path)
     text = _header(key, facts) + print_text(graph)
-    for place in _places(path, key):
+    for place in (_beside(path), _at_home(key)):
         with contextlib.suppress(SinkError):
-            write_whole(place, text.encode("utf-8", "surrogateescape"))
+            if place is not None:
+                write_whole(place, text.encode("utf-8", "surrogateescape"))
             break
     return parse_text(text, path.name)
 
@@ -56,10 +71,15 @@ def fingerprint(path: str | os.PathLike[str]) -> str:
             digest.update(chunk)
 
 
-def _places(path: Path, key: str) -> Iterator[Path]:
-    yield path.with_name(path.stem + CACHED)
-    with contextlib.suppress(CvmaskError):  # there may be no home
-        yield cache_home() / "graphs" / f"{key}{CACHED}"
+def _beside(path: Path) -> Path:
+    return path.with_name(path.stem + CACHED)
+
+
+def _at_home(key: str) -> Path | None:
+    try:
+        return cache_home() / "graphs" / f"{key}{CACHED}"
+    except CvmaskError:
+        return None
 
 
 def _header(key: str, facts: GraphFacts) -> str:
@@ -67,17 +87,18 @@ def _header(key: str, facts: GraphFacts) -> str:
     return f"# cvmask {_VERSION} {key}\n# {json.dumps(asdict(facts))}\n"
 
 
-def _load(path: Path, key: str) -> tuple[Graph, GraphFacts] | None:
-    """What a cache file holds; None where there is none, or where it is of another graph or damaged."""
+def _load(path: Path) -> tuple[str, Known | None]:
+    """Whose fingerprint a cache file has and what it holds; nothing where there is none or it is damaged."""
     try:
         with open_regular(path) as file:
             text = file.read(_MAX_BYTES).decode("utf-8", "surrogateescape")
         first, second, _ = text.split("\n", 2)
-        if first != f"# cvmask {_VERSION} {key}":
-            return None
-        return parse_text(text, path.name), facts_from(json.loads(second[2:]))
+        start = f"# cvmask {_VERSION} "
+        if not first.startswith(start):
+            return "", None
+        return first[len(start) :], (parse_text(text, path.name), facts_from(json.loads(second[2:])))
     except (OSError, ValueError, TypeError, KeyError, ModelError):
-        return None
+        return "", None
 
 
 def facts_from(data: dict[str, Any]) -> GraphFacts:

@@ -74,8 +74,7 @@ class _Look:
 
     def converted(self) -> tuple[Graph | None, GraphFacts | None]:
         """The text graph that is made from the frozen graph, and the facts; those alone where it cannot be."""
-        key = self._try(cache.fingerprint, self.files.graph) if self._kinds_fit else None
-        known = cache.find(self.files.graph, key) if key else None
+        key, known = (self._try(cache.find, self.files.graph) if self._kinds_fit else None) or (None, None)
         if known is not None:  # only what was read and found to be sound is kept
             return known
         self._read()
