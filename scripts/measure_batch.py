@@ -128,22 +128,22 @@ def family_of(pid: int) -> list[int]:
 
 
 def memory_mb() -> tuple[float, float]:
-    """Memory of the largest worker, and of this program with all that it started (shared pages counted once)."""
-    sizes, workers = [], [0.0]
+    """Memory of the largest worker alone, and of this program with all that it started (shared pages counted once).
+
+    Of a worker without what it shares: the object store's pages count only once it has touched them.
+    """
+    total, workers = 0.0, [0.0]
     for one in family_of(os.getpid()):
         try:
-            pss = sum(
-                int(line.split()[1])
-                for line in Path(f"/proc/{one}/smaps_rollup").read_text().splitlines()
-                if line.startswith("Pss:")
-            )
+            lines = Path(f"/proc/{one}/smaps_rollup").read_text().splitlines()
             title = Path(f"/proc/{one}/cmdline").read_bytes()
         except OSError:
             continue
-        sizes.append(pss / 1024)
+        sizes = {line.split()[0]: int(line.split()[1]) / 1024 for line in lines[1:]}
+        total += sizes["Pss:"]
         if title.startswith(b"ray::MapWorker"):
-            workers.append(pss / 1024)
-    return max(workers), sum(sizes)
+            workers.append(sizes["Pss_Anon:"])
+    return max(workers), total
 
 
 if __name__ == "__main__":
