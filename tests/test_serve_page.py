@@ -244,7 +244,7 @@ def test_a_dropped_file_is_taken_wherever_it_falls(page: Any) -> None:
 
 def test_the_camera_of_the_browser(browser: Any, quick_model: MaskRCNN) -> None:
     with served(quick_model) as server, opened(browser, server, permissions=["camera"]) as page:
-        assert page.get_by_role("tab", name="My camera").get_attribute("aria-selected") == "true"
+        page.wait_for_selector('[role="tab"][aria-selected="true"]:has-text("My camera")')
         page.get_by_role("button", name="Start camera").click()
         page.wait_for_selector("#picture:not([hidden])")
         first = server.count("frames_total")
