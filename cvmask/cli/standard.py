@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 
 _SILENT = 0
+_FFMPEG_LEVEL, _FFMPEG_QUIET = "OPENCV_FFMPEG_LOGLEVEL", "-8"
 
 
 def open_closed_streams() -> None:
@@ -25,9 +26,10 @@ def open_closed_streams() -> None:
 
 @contextmanager
 def opencv_silent() -> Iterator[None]:
-    """Keep OpenCV's own log from stderr meanwhile: the errors here say the same in a line.
+    """Keep OpenCV's own log, and that of its FFmpeg, from stderr meanwhile: the errors here say the same in a line.
 
-    Does nothing with ``CVMASK_DEBUG=1`` or where ``OPENCV_LOG_LEVEL`` is set.
+    Does nothing with ``CVMASK_DEBUG=1`` or where ``OPENCV_LOG_LEVEL`` is set. FFmpeg looks at its level once, at
+    the first video of the process, and keeps it.
     """
     if os.environ.get("CVMASK_DEBUG") == "1" or "OPENCV_LOG_LEVEL" in os.environ:
         yield
@@ -36,7 +38,11 @@ def opencv_silent() -> Iterator[None]:
     log: Any = cv2 if hasattr(cv2, "setLogLevel") else cv2.utils.logging
     before = log.getLogLevel()
     log.setLogLevel(_SILENT)
+    is_free = _FFMPEG_LEVEL not in os.environ
+    os.environ.setdefault(_FFMPEG_LEVEL, _FFMPEG_QUIET)
     try:
         yield
     finally:
         log.setLogLevel(before)
+        if is_free:
+            os.environ.pop(_FFMPEG_LEVEL, None)
