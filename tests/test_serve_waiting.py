@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+from typing import Any
 
 import pytest
 
@@ -42,3 +44,28 @@ def test_an_error_comes_through() -> None:
 
     with pytest.raises(ZeroDivisionError):
         asyncio.run(within(10, fail()))
+
+
+def test_an_error_in_the_moment_of_a_cancellation_is_dropped_without_a_word() -> None:
+    said: list[dict[str, Any]] = []
+
+    async def wait() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context))
+        gone = asyncio.Event()
+
+        async def fail() -> None:
+            await gone.wait()
+            raise ZeroDivisionError
+
+        waiting = asyncio.ensure_future(within(10, fail()))
+        await asyncio.sleep(0.01)
+        gone.set()
+        # The error comes in this turn of the loop; `within` would hear of it in the next.
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    asyncio.run(wait())
+    gc.collect()
+    assert not said
