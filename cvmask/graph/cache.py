@@ -61,8 +61,8 @@ def keep(path: str | os.PathLike[str], key: str, graph: Graph, facts: GraphFacts
 
 
 def fingerprint(path: str | os.PathLike[str]) -> str:
-    """A hash of all bytes of a file: 160 bits in hexadecimal. ModelError if it cannot be read."""
-    digest = hashlib.blake2b(digest_size=20)
+    """The SHA-256 of a file, in hexadecimal. ModelError if it cannot be read."""
+    digest = hashlib.sha256()  # for which processors have instructions
     with open_regular(path) as file:
         while True:
             chunk = file.read(_CHUNK)
