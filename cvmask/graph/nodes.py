@@ -28,7 +28,7 @@ class Node:
 
     def sources(self) -> list[str]:
         """The names of the nodes whose data this one reads, without output numbers or control inputs."""
-        return [source_name(text) for text in self.inputs if not text.startswith("^")]
+        return [source_name(text) if ":" in text else text for text in self.inputs if text[:1] != "^"]
 
     def get(self, key: str, kind: str, default: Any = None) -> Any:
         """The value of an attribute, or `default` where the node has none.

@@ -51,7 +51,7 @@ def fields(data: memoryview) -> Iterator[tuple[int, int, Any, int]]:
             yield number, wire, value, start
             continue
         if wire == BYTES:
-            size, at = varint(data, at)
+            size, at = (data[at], at + 1) if at < end and data[at] < 0x80 else varint(data, at)
         elif wire in _FIXED:
             size = _FIXED[wire]
         else:

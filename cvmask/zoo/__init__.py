@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
-from cvmask.zoo.audit import Report, verify
-from cvmask.zoo.install import download
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from cvmask.zoo.store import find, remove, resolve
 from cvmask.zoo.table import NAMES, KnownModel, known
 
+if TYPE_CHECKING:
+    from cvmask.zoo.audit import Report, verify
+    from cvmask.zoo.install import download
+
 __all__ = ["NAMES", "KnownModel", "Report", "download", "find", "known", "remove", "resolve", "verify"]
+
+# Whoever loads a model that is at hand needs neither HTTP nor TLS, which take longest to import.
+_LATER = {"Report": "cvmask.zoo.audit", "download": "cvmask.zoo.install", "verify": "cvmask.zoo.audit"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'cvmask.zoo' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_LATER[name]), name)
+    return value

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from email.message import Message
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+if TYPE_CHECKING:
+    from email.message import Message
 
 
 class Part:
