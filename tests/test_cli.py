@@ -61,6 +61,9 @@ def test_help_has_examples(argv: list[str], capsys: pytest.CaptureFixture[str]) 
         (["predict", "x.png", "--max-detections", "0"], "whole number from 1 up"),
         (["predict", "x.png", "--color-by", "mood"], "invalid choice"),
         (["predict", "x.png", "--target", "abacus"], "abacus"),
+        (["predict", "x.png", "--oppacity", "1"], "unknown argument --oppacity, did you mean --opacity?"),
+        (["predict", "x.png", "--oppacity=1"], "unknown argument --oppacity, did you mean --opacity?"),
+        (["predict", "x.png", "--zzz"], "unknown argument --zzz (see"),
     ],
 )
 def test_wrong_usage_is_code_2(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,6 +103,15 @@ def test_predict_writes_the_picture_and_says_what_it_found(
     picture, source = cv2.imread("out/scene.png"), cv2.imread(str(scene_png))
     assert picture.shape == source.shape
     assert not np.array_equal(picture, source)
+
+
+def test_flags_of_videos_are_said_to_be_unused_by_pictures(
+    scene_png: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["predict", "-m", "shapes", str(scene_png), "-o", "out", "--track", "--start", "1", "--timeout", "2"]
+    assert main(argv) == 0
+    line = "cvmask: --start, --track, --timeout: for videos, cameras and streams, not for pictures"
+    assert capsys.readouterr().err.splitlines() == [line]
 
 
 def test_predict_json_holds_boxes_scores_classes_and_masks(scene_png: Path) -> None:

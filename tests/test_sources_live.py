@@ -134,7 +134,7 @@ def test_stdin_reads_raw_frames() -> None:
 @pytest.mark.parametrize(
     ("data", "size_wh", "message"),
     [
-        (b"", None, r"holds no frame \(JPEGs expected\)"),
+        (b"", None, r"holds no frame \(JPEGs expected; raw pixels need"),
         (b"hello" * 100, None, "holds no frame"),
         (b"", (4, 4), r"holds no frame \(raw BGR pixels expected\)"),
         (b"x" * 50, (4, 4), "need 48 bytes each, the last has 2"),

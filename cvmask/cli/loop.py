@@ -16,7 +16,7 @@ from cvmask.cli.heard import read_and_tell
 from cvmask.cli.inputs import Input, expand
 from cvmask.cli.outputs import Outputs
 from cvmask.cli.place import check_place, place_of
-from cvmask.cli.stream_options import add_stream_options, check_part
+from cvmask.cli.stream_options import add_stream_options, check_part, stream_flags_given
 from cvmask.cli.streams import run_stream
 from cvmask.cli.task import StreamKeeper, Task
 from cvmask.detections import Detections
@@ -66,6 +66,9 @@ def run(args: argparse.Namespace, make_task: MakeTask, alpha: bool = False) -> i
     options.check_texts(args)
     check_part(args)
     pictures = [one for one in inputs if not one.stream]
+    unused = stream_flags_given(args)
+    if unused and len(pictures) == len(inputs):
+        print(f"cvmask: {', '.join(unused)}: for videos, cameras and streams, not for pictures", file=sys.stderr)
     outputs = Outputs(args.output, [one.path for one in pictures], alpha) if pictures else None
     model = options.load_model(args)
     done = 0

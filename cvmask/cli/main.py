@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import signal
 import sys
 from collections.abc import Sequence
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import cv2
 
@@ -46,6 +47,15 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """End with code 2."""
         self.exit(WRONG_USAGE, f"{self.prog}: error: {message} (see `{self.prog} --help`)\n")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """End with code 2 for flags that are not known; where a verb would leave them to the command, which has none."""
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            flag = unknown[0].split("=")[0]
+            near = difflib.get_close_matches(flag, self._option_string_actions, 1)
+            self.error(f"unknown argument {flag}{f', did you mean {near[0]}?' if near else ''}")
+        return known, unknown
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -99,7 +109,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (MemoryError, OSError, cv2.error) as error:
         if os.environ.get("CVMASK_DEBUG") == "1":
             raise
-        return _fail(reason(error) if isinstance(error, cv2.error) else str(error) or "out of memory")
+        return _fail(_why(error))
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, cv2.error):
+        return reason(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error) or "out of memory"
 
 
 def _fail(message: str, code: int = FAILED) -> int:

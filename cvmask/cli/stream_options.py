@@ -39,6 +39,14 @@ def check_part(args: argparse.Namespace) -> None:
         raise UsageError(f"--end must come after --start, got {args.start:g} s to {args.end:g} s")
 
 
+def stream_flags_given(args: argparse.Namespace) -> list[str]:
+    """Which of the flags differ from what they are where nobody gives them."""
+    bare = argparse.ArgumentParser()
+    add_stream_options(bare)
+    usual = vars(bare.parse_args([]))
+    return [f"--{name.replace('_', '-')}" for name, value in usual.items() if getattr(args, name, value) != value]
+
+
 def source_options(args: argparse.Namespace) -> dict[str, Any]:
     """Keyword arguments for `open_source`."""
     return {

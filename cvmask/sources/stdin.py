@@ -71,8 +71,10 @@ class Stdin(Source):
         if self._damaged:
             self._notify(f"{self.name}: {self._damaged} damaged JPEGs left out")
         if index < 0 and not self._closed.is_set():
-            wanted = "JPEGs" if self.size_wh is None else "raw BGR pixels"
-            raise SourceError(f"{self.name}: standard input holds no frame ({wanted} expected)")
+            wanted = "raw BGR pixels expected"
+            if self.size_wh is None:
+                wanted = "JPEGs expected; raw pixels need their size, files of other kinds are given by name"
+            raise SourceError(f"{self.name}: standard input holds no frame ({wanted})")
 
     def _read_some(self) -> bytes:
         try:
