@@ -49,7 +49,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(WRONG_USAGE, f"{self.prog}: error: {message} (see `{self.prog} --help`)\n")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
-        """End with code 2 for flags that are not known; where a verb would leave them to the command, which has none."""
+        """End with code 2 for unknown flags: left to argparse, the command would answer, which knows no verb's."""
         known, unknown = super().parse_known_args(args, namespace)
         if unknown:
             flag = unknown[0].split("=")[0]
