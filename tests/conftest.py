@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,10 @@ from cvmask.runtime.model import MaskRCNN
 
 ROOT = Path(__file__).resolve().parent.parent
 LABELS = ["disc", "rîng, big", "two parts"]
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # `scripts/test &`: what a shell starts in the background ignores Ctrl-C, and so would the programs under test.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
