@@ -150,6 +150,20 @@ def test_fetched_file_outlives_other_processes_and_newer_files(work: Path, monke
     assert not list(work.glob("cvmask-batch-*"))
 
 
+def test_a_process_that_was_killed_leaves_no_fetched_file(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("fsspec", reason="needs fsspec: pip install 'cvmask[ray]'")
+    monkeypatch.setenv("TMPDIR", str(work))
+    with zipfile.ZipFile("a.zip", "w") as archive:
+        archive.writestr("0.mp4", b"0")
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+    arguments = [f"zip://0.mp4::{work}/a.zip", "run"]
+    killed = FETCH + "sys.stdout.flush(); import os, signal; os.kill(os.getpid(), signal.SIGKILL)\n"
+    assert subprocess.run([sys.executable, "-c", killed, *arguments], env=environment).returncode < 0
+    assert list(work.glob("cvmask-batch-run/of-*/*.mp4"))
+    subprocess.run([sys.executable, "-c", FETCH, *arguments], env=environment, check=True)
+    assert not list(work.glob("cvmask-batch-*"))
+
+
 def test_units_survive_writing(tree: Path) -> None:
     items = finding.find_items(["in"])
     units = [Unit(0, PICTURES, tuple(items[:3])), Unit(1, VIDEO, (items[3],), Stretch(12, 24, 480.5, None, 0.0))]

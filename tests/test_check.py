@@ -223,7 +223,15 @@ def test_cache_of_another_graph_or_damaged_is_not_used(tmp_path, monkeypatch):
     model, place = tmp_path / "model.pb", tmp_path / "model.cvmask.pbtxt"
     model.write_bytes(graph_bytes())
     key = cache.fingerprint(model)
-    for kept in (f"{'0' * 40}\n# {{}}\nnode {{ }}\n", f"{key}\n# {{}}\n\xff{{"):
-        place.write_bytes(f"# cvmask {cache._VERSION} {kept}".encode("latin1"))
+    whole = b"# {}\nnode { }\n"
+    for kept in (
+        cache._first_line("0" * 64, whole) + whole,
+        cache._first_line(key, whole) + whole[:-2],
+        cache._first_line(key, b"# {}\n\xff{") + b"# {}\n\xff{",
+        b"# cvmask 3 " + key.encode() + b"\n" + whole,
+        b"#\n",
+        b"",
+    ):
+        place.write_bytes(kept)
         assert cache.find(model) == (key, None)
         assert "not an Object Detection API Mask R-CNN" in check.check(model_files(model)).problems[0]

@@ -59,6 +59,7 @@ def test_help_has_examples(argv: list[str], capsys: pytest.CaptureFixture[str]) 
         (["predict", "x.png", "--save", ","], "one or more of coco, labelme"),
         (["predict", "x.png", "--conf", "2"], "from 0 to 1, got '2'"),
         (["predict", "x.png", "--max-detections", "0"], "whole number from 1 up"),
+        (["predict", "x.png", "--stride", "9" * 30], "from 1 up to 1000000, got"),
         (["predict", "x.png", "--color-by", "mood"], "invalid choice"),
         (["predict", "x.png", "--target", "abacus"], "abacus"),
         (["predict", "x.png", "--oppacity", "1"], "unknown argument --oppacity, did you mean --opacity?"),

@@ -17,8 +17,8 @@ from cvmask.cli.standard import opencv_silent
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
 
 
-def run(line: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHON": sys.executable}
+def run(line: str, **more: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHON": sys.executable, **more}
     return subprocess.run(
         ["sh", "-c", f'"$PYTHON" -m cvmask {line}'], env=environment, capture_output=True, text=True
     )
@@ -34,6 +34,22 @@ def test_everything_works_with_closed_streams(picture: str) -> None:
     done = run(f"predict -m shapes {picture} -o out/a.png <&- >&- 2>&-")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert cv2.imread("out/a.png").shape == (48, 64, 3)
+
+
+@pytest.mark.parametrize("streams", ["", "2>&-", ">&-"])
+def test_a_name_that_is_not_utf8_is_a_name_like_any_other(work: Path, streams: str) -> None:
+    names = [b"a.png", b"b\xff.png", b"c\xff.png", b"z.png"]
+    try:
+        for name in names:
+            Path(os.fsdecode(name)).write_bytes(cv2.imencode(".png", np.zeros((48, 64, 3), np.uint8))[1].tobytes())
+    except OSError:
+        pytest.skip("needs a file system that takes any name")
+    Path(os.fsdecode(names[2])).write_bytes(b"no picture")
+    done = run(f"predict -m shapes *.png -o out {streams}", PYTHONIOENCODING="utf-8:strict")
+    assert done.returncode == 3
+    assert "Traceback" not in done.stderr
+    written = sorted(os.fsencode(path.name)[:2] for path in Path("out").iterdir())
+    assert written == [b"a.", b"b\xff", b"z."]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

@@ -163,6 +163,17 @@ def test_clone_has_networks_of_its_own_and_the_same_answers(model: MaskRCNN) -> 
     assert twin.detect(frame) == model.detect(frame)
 
 
+def test_clones_and_copies_are_of_the_model_as_it_is_now(model: MaskRCNN) -> None:
+    frame = scenes.make_scene(3).image
+    mine = model.clone()
+    mine.settings = Settings(score_threshold=0.9, max_detections=2)
+    mine.resizer = Resizer("fixed", fixed_wh=(160, 128))
+    for other in (mine.clone(), pickle.loads(pickle.dumps(mine))):
+        assert (other.settings, other.resizer) == (mine.settings, mine.resizer)
+        assert len(other.detect(frame)) == len(mine.detect(frame)) == 2
+    assert len(model.detect(frame)) > 2
+
+
 def test_pickled_model_is_the_same_model(model: MaskRCNN) -> None:
     frame = scenes.make_scene(3).image
     copy = pickle.loads(pickle.dumps(model))
@@ -202,6 +213,13 @@ def test_error_of_opencv_becomes_one_line_without_its_source_files() -> None:
         Net(binary(), 'node { name: "a" op: "Relu" input: "nowhere" }', ["a"], "mine").forward({})
     assert ".cpp" not in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_model_is_cloned_wherever_the_program_has_gone(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(FOLDER / "frozen_inference_graph.pb", "model.pb")
+    model = cvmask.load("model.pb")
+    monkeypatch.chdir("/")
+    assert model.clone().fingerprint() == model.fingerprint()
 
 
 def test_a_model_file_is_let_go_and_must_not_change(tmp_path: Path) -> None:

@@ -64,8 +64,19 @@ def _folders(run: str) -> tuple[Path, Path]:
 def _leave(folder: Path, mine: Path) -> None:
     with locked(folder / _USERS, _wait):
         shutil.rmtree(mine, ignore_errors=True)
-        if not list(folder.glob("of-*")):
+        # One that was killed has left nothing but its folder.
+        if not any(_is_alive(int(one.name[3:])) for one in folder.glob("of-*")):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _copy(place: Place, path: Path) -> None:

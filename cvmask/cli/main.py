@@ -17,7 +17,7 @@ from cvmask import __version__
 from cvmask.cli import batch, benchmark, demo, doctor, edit, models, predict, render, serve
 from cvmask.cli.options import UsageError
 from cvmask.cli.signals import terminated_as_interrupted
-from cvmask.cli.standard import open_closed_streams
+from cvmask.cli.standard import prepare_streams
 from cvmask.errors import CvmaskError
 from cvmask.interrupt import INTERRUPTED, raise_as_usual
 from cvmask.runtime.net import reason
@@ -82,7 +82,7 @@ def version_text() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and give its exit code."""
-    open_closed_streams()
+    prepare_streams()
     parser = build_parser()
     if not (sys.argv[1:] if argv is None else argv):
         parser.print_help(sys.stderr)

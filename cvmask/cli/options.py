@@ -130,8 +130,9 @@ def positive(text: str) -> int:
     return whole(text, 1)
 
 
-def whole(text: str, least: int = 0) -> int:
-    """Read a whole number from `least` up."""
-    if not text.isdecimal() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"needed a whole number from {least} up, got {text!r}")
+def whole(text: str, least: int = 0, most: int = 2**31 - 1) -> int:
+    """Read a whole number from `least` to `most`."""
+    if not text.isdecimal() or not least <= int(text[:20]) <= most:
+        upper = "" if len(text) < 7 else f" to {most}"
+        raise argparse.ArgumentTypeError(f"needed a whole number from {least} up{upper}, got {text[:40]!r}")
     return int(text)

@@ -55,9 +55,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--name", action="append", default=[], metavar="NAME", help="a further name of this server, as behind a proxy"
     )
     options.add_model_options(parser)
-    add_stream_options(parser, track=False)
-    # Requests and pages share them; nothing here is a long video, for which the loop chooses.
-    parser.set_defaults(workers=1)
+    # Requests and pages share the workers; nothing here is a long video, for which the loop chooses.
+    add_stream_options(parser, track=False, workers=1)
 
 
 def run(args: argparse.Namespace) -> int:

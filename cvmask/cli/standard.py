@@ -1,4 +1,4 @@
-"""What the command starts with: three open streams, and an OpenCV that leaves the talking to it."""
+"""What the command starts with: three open streams that take any name, and an OpenCV that leaves the talking to it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ _SILENT = 0
 _FFMPEG_LEVEL, _FFMPEG_QUIET = "OPENCV_FFMPEG_LOGLEVEL", "-8"
 
 
-def open_closed_streams() -> None:
+def prepare_streams() -> None:
     """Put /dev/null where a standard stream was closed, as in ``cvmask ... 2>&-`` or under a service manager.
 
     Or the next file that is opened would get its number, and what libraries print would be written into it.
+    A file name that a stream cannot spell is written with backslashes, as Python does on stderr.
     """
     for name, flags, mode in (("stdin", os.O_RDONLY, "r"), ("stdout", os.O_WRONLY, "w"), ("stderr", os.O_WRONLY, "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, os.fdopen(os.open(os.devnull, flags), mode))
+            setattr(sys, name, os.fdopen(os.open(os.devnull, flags), mode, encoding="utf-8"))
+    for stream in (sys.stdout, sys.stderr):
+        if getattr(stream, "errors", "") == "strict" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextmanager

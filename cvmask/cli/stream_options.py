@@ -6,21 +6,21 @@ import argparse
 from fractions import Fraction
 from typing import Any
 
-from cvmask.cli.options import UsageError, positive
+from cvmask.cli.options import UsageError, positive, whole
 
 
-def add_stream_options(parser: argparse.ArgumentParser, track: bool = True) -> None:
-    """Add the flags, --track only where `track`."""
+def add_stream_options(parser: argparse.ArgumentParser, track: bool = True, workers: int | None = None) -> None:
+    """Add the flags, --track only where `track`; `workers` is how many where nobody says, None: chosen later."""
     group = parser.add_argument_group("videos, cameras and streams")
     group.add_argument("--start", type=seconds, default=0.0, metavar="TIME",
                        help="begin there: seconds, or 1:23:45 (videos)")  # fmt: skip
     group.add_argument("--end", type=seconds, metavar="TIME", help="end before: seconds, or 1:23:45 (videos)")
-    group.add_argument("--stride", type=positive, default=1, metavar="N", help="every N-th frame only (videos)")
+    group.add_argument("--stride", type=_stride, default=1, metavar="N", help="every N-th frame only (videos)")
     if track:
         group.add_argument("--track", action="store_true", help="give each object a number that it keeps")
-    group.add_argument("--workers", type=positive, metavar="N",
-                       help="so many models on consecutive frames at the same time (default: for a long video "
-                            "as many as OpenCV has threads, up to 4, if memory lasts; else 1)")  # fmt: skip
+    usual = workers or "for a long video as many as OpenCV has threads, up to 4, if memory lasts; else 1"
+    group.add_argument("--workers", type=positive, default=workers, metavar="N",
+                       help=f"so many models on consecutive frames at the same time (default: {usual})")  # fmt: skip
     group.add_argument("--every-frame", action="store_true",
                        help="of cameras and streams every frame, however late (default: the newest)")  # fmt: skip
     group.add_argument("--retries", type=positive, default=10, metavar="N",
@@ -79,6 +79,11 @@ def _positive_float(text: str) -> float:
     if value <= 0:
         raise argparse.ArgumentTypeError(f"needed more than 0 seconds, got {text!r}")
     return value
+
+
+def _stride(text: str) -> int:
+    # The rate of what is left has to be a fraction of numbers of 32 bits.
+    return whole(text, 1, 1_000_000)
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -22,7 +22,8 @@ from cvmask.graph.nodes import Graph
 from cvmask.graph.text import parse_text, print_text
 from cvmask.home import cache_home
 
-_VERSION = 3  # of what convert makes: a higher number leaves older files unused
+_VERSION = 4  # of what convert makes: a higher number leaves older files unused
+_MAX_LINE = 200
 _MAX_BYTES = 64 << 20  # a text graph has no weights
 
 
@@ -52,11 +53,13 @@ def find(path: str | os.PathLike[str]) -> tuple[str, Known | None]:
 def keep(path: str | os.PathLike[str], key: str, graph: Graph, facts: GraphFacts) -> Graph:
     """Keep what was converted, and give the text graph as `find` will; nothing is said where it cannot be kept."""
     path = Path(path)
-    text = _header(key, facts) + print_text(graph)
+    # What is not in the text graph itself stands before it, as comments.
+    text = f"# {json.dumps(asdict(facts))}\n{print_text(graph)}"
     for place in (_beside(path), _at_home(key)):
         with contextlib.suppress(SinkError):
             if place is not None:
-                write_whole(place, text.encode("utf-8", "surrogateescape"))
+                data = text.encode("utf-8", "surrogateescape")
+                write_whole(place, _first_line(key, data) + data)
             break
     return parse_text(text, path.name)
 
@@ -79,22 +82,22 @@ def _at_home(key: str) -> Path | None:
         return None
 
 
-def _header(key: str, facts: GraphFacts) -> str:
-    """Comment lines that hold what is not in the text graph itself."""
-    return f"# cvmask {_VERSION} {key}\n# {json.dumps(asdict(facts))}\n"
+def _first_line(key: str, rest: bytes) -> bytes:
+    """Whose text graph it is, and a hash of all that follows: a file cut short or edited is not used."""
+    return f"# cvmask {_VERSION} {key} {hashlib.sha256(rest).hexdigest()}\n".encode()
 
 
 def _load(path: Path) -> tuple[str, Known | None]:
     """Whose fingerprint a cache file has and what it holds; nothing where there is none or it is damaged."""
     try:
         with open_regular(path) as file:
-            text = file.read(_MAX_BYTES).decode("utf-8", "surrogateescape")
-        first, second, _ = text.split("\n", 2)
-        start = f"# cvmask {_VERSION} "
-        if not first.startswith(start):
+            first, rest = file.readline(_MAX_LINE), file.read(_MAX_BYTES)
+        key = first.split(b" ")[3].decode()
+        if first != _first_line(key, rest):
             return "", None
-        return first[len(start) :], (parse_text(text, path.name), facts_from(json.loads(second[2:])))
-    except (OSError, ValueError, TypeError, KeyError, ModelError):
+        text = rest.decode("utf-8", "surrogateescape")
+        return key, (parse_text(text, path.name), facts_from(json.loads(text[2 : text.index("\n")])))
+    except (OSError, ValueError, LookupError, TypeError, ModelError):
         return "", None
 
 

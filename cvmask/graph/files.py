@@ -47,7 +47,7 @@ class GraphFile:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = path
+        self.path = os.path.abspath(path)  # the program may go to another folder
         with open_regular(path) as file:
             self._state = _state(file)
 

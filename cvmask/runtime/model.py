@@ -123,7 +123,8 @@ class MaskRCNN:
     ) -> None:
         targets.check_name(target)
         self._graph = graph
-        self._arguments = (text, labels, resizer, settings, target, strict_target, origin, notes)
+        self._text, self._given_labels = text, labels
+        self._choices = (target, strict_target, origin, notes)
         self.origin = origin
         self._lock = threading.Lock()
         self.resizer = resizer
@@ -177,11 +178,11 @@ class MaskRCNN:
 
     def clone(self) -> MaskRCNN:
         """Make the same model with networks of its own, for work in parallel."""
-        return MaskRCNN(self._graph, *self._arguments)
+        return MaskRCNN(self._graph, *self._arguments())
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A copy in another process, perhaps on another machine, loads its networks there.
-        return MaskRCNN, (self._read(), *self._arguments)
+        return MaskRCNN, (self._read(), *self._arguments())
 
     def fingerprint(self) -> str:
         """Give a SHA-256 of the graph, its text and the labels: models with the same one find the same."""
@@ -189,6 +190,10 @@ class MaskRCNN:
         texts = (self._pair.parts.detector_text, self._pair.parts.mask_head_text, *self.labels)
         sums.update("\n".join(texts).encode())
         return sums.hexdigest()
+
+    def _arguments(self) -> tuple[Any, ...]:
+        """What makes another one like this, as it is now."""
+        return (self._text, self._given_labels, self.resizer, self.settings, *self._choices)
 
     def _read(self) -> NDArray[np.uint8]:
         return self._graph.read() if isinstance(self._graph, GraphFile) else self._graph
