@@ -28,6 +28,9 @@ def whole_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         with _named(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+            # Libraries that write name the part, or say nothing, where a file cannot be made.
+            part.touch(exist_ok=False)
+            part.unlink()
         yield part
         with _named(path):
             os.replace(part, path)

@@ -64,8 +64,13 @@ def render(
     labels = first[0].get("labels")
     wanted = _class_ids(classes, labels, detections)
     style = {"labels": labels, **(style or {})}
+    if labels and style["labels"] and len(labels) != len(style["labels"]):
+        raise SourceError(f"{os.fspath(detections)}: is of {len(labels)} classes, not of {len(style['labels'])} labels")
     summary = Summary()
     opened = source if isinstance(source, Source) else open_source(source, on_message=on_message)
+    made_of = os.path.basename(str(first[0].get("name") or ""))
+    if made_of and made_of != os.path.basename(opened.name):
+        on_message(f"{os.fspath(detections)}: was made from {made_of}, this is {opened.name}")
     with opened:
         sinks = [_opened(output, opened, labels, on_message) for output in outputs]
         try:
@@ -92,8 +97,8 @@ def _paired(
 ) -> Iterator[tuple[Frame, Detections]]:
     """Pair frames and lines of the same index; frames without a line were not in the earlier run."""
     record, found = next(pairs)
-    lonely = 0
-    for frame in frames:
+    lonely, read = 0, iter(frames)
+    for frame in read:
         if frame.index < record["index"]:
             lonely += 1
             continue
@@ -112,6 +117,8 @@ def _paired(
         raise SourceError(f"{frames.name}: has no frame {record['index']}, which {name} has")
     if lonely:
         on_message(f"{name}: has no line for {lonely} frames; they are left out")
+    if next(read, None) is not None:
+        on_message(f"{name}: its last line is of frame {record['index']}; what follows in {frames.name} is left out")
 
 
 def _chained(first: Any, rest: Iterator[Any]) -> Iterator[Any]:

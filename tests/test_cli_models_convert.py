@@ -10,6 +10,7 @@ from zoo_server import clean_home
 from cvmask import bundled
 from cvmask.cli import models, models_convert
 from cvmask.errors import CvmaskError, ModelError, SinkError
+from cvmask.graph.folder import model_files
 from cvmask.graph.split import split
 from cvmask.graph.text import read_text
 from cvmask.zoo.table import GRAPH_FILE
@@ -40,6 +41,14 @@ def test_convert_writes_beside_the_graph(folder, capsys):
     assert capsys.readouterr().out == f"{folder}/graph.pbtxt\n"
     assert split(read_text(folder / "graph.pbtxt")).masks == "detection_masks"
     assert names(folder) == [GRAPH_FILE, "graph.pbtxt"]
+
+
+def test_convert_beside_other_graphs_takes_the_name_of_its_own(folder, capsys):
+    for name in ("a.pb", "b.pb"):
+        shutil.copy(folder / GRAPH_FILE, folder / name)
+    assert convert(folder / "a.pb") == 0
+    assert capsys.readouterr().out == f"{folder}/a.pbtxt\n"
+    assert model_files(folder / "b.pb").text is None
 
 
 def test_convert_takes_a_folder(folder):

@@ -143,8 +143,18 @@ def test_seconds_are_read_in_three_forms() -> None:
     assert [seconds(text) for text in ("90", "1:30", "0:01:30.5")] == [90, 90, 90.5]
 
 
+def test_videos_of_one_name_have_outputs_of_their_own() -> None:
+    for folder, name in (("one", "v.avi"), ("two", "V.avi"), ("two", "v.mp4")):
+        Path(folder).mkdir(exist_ok=True)
+        write_clip(f"{folder}/{name}", 3)
+    argv = ["predict", "one/v.avi", "two/V.avi", "two/v.mp4", "-o", "out", "--save-json"]
+    assert main(argv) == 0
+    names = ["V_2.jsonl", "V_2.mp4", "v.jsonl", "v.mp4", "v_3.jsonl", "v_3.mp4"]
+    assert sorted(path.name for path in Path("out").iterdir()) == names
+
+
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_finishes_the_video_and_it_plays(tmp_path: Path, number: int) -> None:
     program = f"""
         import sys, time

@@ -50,6 +50,18 @@ def test_whole_file_turns_a_full_disk_into_one_line(tmp_path: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def test_whole_path_names_what_cannot_be_written_before_anybody_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(part: Path, exist_ok: bool) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(part))
+
+    monkeypatch.setattr(Path, "touch", refuse)  # who runs the tests may write anywhere
+    words = r"out\.mp4 cannot be written: Read-only file system"
+    with pytest.raises(SinkError, match=words), whole_path(tmp_path / "out.mp4"):
+        pytest.fail("it was let in")
+
+
 def test_whole_file_lets_errors_of_other_files_pass(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), whole_file(tmp_path / "out"):
         (tmp_path / "absent").read_bytes()

@@ -94,7 +94,22 @@ def test_rendering_part_of_a_run_finds_its_frames(clip: Path, tmp_path: Path) ->
     render(clip, tmp_path / "part.jsonl", [again], on_message=messages.append)
     assert [round(image.mean()) for image in again.images] != []
     assert len(again.images) == 3
-    assert messages == [f"{tmp_path}/part.jsonl: has no line for 4 frames; they are left out"]
+    assert messages == [
+        f"{tmp_path}/part.jsonl: has no line for 4 frames; they are left out",
+        f"{tmp_path}/part.jsonl: its last line is of frame 6; what follows in {clip} is left out",
+    ]
+
+
+def test_rendering_says_when_the_lines_are_of_another_video(clip: Path, lines: tuple[Path, Keep]) -> None:
+    messages: list[str] = []
+    other = clip.rename(clip.with_name("other.avi"))
+    render(other, lines[0], [], on_message=messages.append)
+    assert messages == [f"{lines[0]}: was made from in.avi, this is {other}"]
+    # The same video in another folder is the same video.
+    messages.clear()
+    (clip.parent / "moved").mkdir()
+    render(other.rename(clip.parent / "moved" / "in.avi"), lines[0], [], on_message=messages.append)
+    assert messages == []
 
 
 def test_rendering_refuses_what_does_not_belong_together(
@@ -113,3 +128,5 @@ def test_rendering_refuses_what_does_not_belong_together(
         render(clip, tmp_path / "empty.jsonl", [])
     with pytest.raises(SourceError, match="knows no class 'horse'"):
         render(clip, lines[0], [], classes=["horse"])
+    with pytest.raises(SourceError, match=r"out.jsonl: is of 90 classes, not of 1 labels"):
+        render(clip, lines[0], [], style={"labels": ["hello"]})

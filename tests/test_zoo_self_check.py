@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from graph_builder import OFFICIAL, filled, shared
 
+from cvmask import bundled
 from cvmask.errors import ModelError
 from cvmask.graph.text import parse_text, read_text
 from cvmask.zoo import self_check as module
@@ -93,6 +96,15 @@ def test_self_check_reports_what_cannot_be_converted(tmp_path):
     problems = self_check(tmp_path)
     assert len(problems) == 1
     assert "frozen_inference_graph.pb" in problems[0]
+
+
+def test_self_check_reports_a_text_graph_of_another_model(tmp_path):
+    folder = bundled.path("models/shapes")
+    shutil.copy(folder / "frozen_inference_graph.pb", tmp_path)
+    text = (folder / "graph.pbtxt").read_text().replace("stem_1/weights", "stem_9/weights")
+    (tmp_path / "graph.pbtxt").write_text(text)
+    (problem,) = self_check(tmp_path)
+    assert "is of another model than" in problem
 
 
 def test_self_check_passes_a_real_export():

@@ -85,7 +85,7 @@ def check_opencl() -> Iterator[Finding]:
     with quiet():
         taken = targets.opencl_device()
     listed = "; ".join(f"{device} ({platform_name})" for platform_name, device in devices)
-    cure = "" if taken else "OPENCV_OPENCL_DEVICE chooses one, as in OPENCV_OPENCL_DEVICE=:GPU:"
+    cure = "" if taken else "OpenCV passes over CPUs; OPENCV_OPENCL_DEVICE=:GPU:1 chooses another GPU"
     yield Finding("OpenCL", OK if taken else NOTE, f"{listed}. OpenCV takes {taken or 'none'}", cure)
 
 

@@ -14,10 +14,10 @@ from cvmask.cli import options
 from cvmask.cli.frame_progress import FrameProgress
 from cvmask.cli.heard import read_and_tell
 from cvmask.cli.inputs import Input, expand
-from cvmask.cli.outputs import Outputs
+from cvmask.cli.outputs import Outputs, free_stem
 from cvmask.cli.place import check_place, place_of
 from cvmask.cli.stream_options import add_stream_options, check_part, stream_flags_given
-from cvmask.cli.streams import run_stream
+from cvmask.cli.streams import run_stream, stem_of
 from cvmask.cli.task import StreamKeeper, Task
 from cvmask.detections import Detections
 from cvmask.errors import CvmaskError, SinkError
@@ -76,21 +76,22 @@ def run(args: argparse.Namespace, make_task: MakeTask, alpha: bool = False) -> i
         if outputs is not None:
             done, unread = _run_pictures(pictures, args, model, task, outputs)
             failures += unread
+        taken: set[str] = set()
         for one in inputs:
             if one.stream:
-                failed = _run_stream(one, args, model, task)
+                failed = _run_stream(one, free_stem(stem_of(one.path), taken), args, model, task)
                 done, failures = done + (not failed), failures + failed
-    if task.closing:
+    if task.closing and done:
         print(task.closing)
     return 0 if not failures else (3 if done else 1)
 
 
-def _run_stream(one: Input, args: argparse.Namespace, model: MaskRCNN, task: Task) -> list[str]:
+def _run_stream(one: Input, stem: str, args: argparse.Namespace, model: MaskRCNN, task: Task) -> list[str]:
     """Go through a video or stream; a list of one failure, which has been told, or of none."""
     if task.stream_note:
         print(f"cvmask: {one.name}: {task.stream_note}", file=sys.stderr)
     try:
-        run_stream(one.path, args, model, task.paint_frame, StreamKeeper(task, one.name))
+        run_stream(one.path, stem, args, model, task.paint_frame, StreamKeeper(task, one.name))
     except CvmaskError as error:
         print(f"cvmask: {error}", file=sys.stderr)
         return [str(error)]

@@ -28,7 +28,8 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "--output",
         metavar="OUT",
         type=Path,
-        help=f"a file, replaced if it is there, or a folder (default: {TEXT_FILE} beside the .pb)",
+        help=f"a file, replaced if it is there, or a folder (default: {TEXT_FILE} beside the .pb; beside several "
+        "of its own name)",
     )
 
 
@@ -45,7 +46,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _target(graph: Path, output: Path | None) -> Path:
     if output is None:
-        target = graph.with_name(TEXT_FILE)
+        # Beside several graphs, `graph.pbtxt` would be taken for that of each.
+        alone = len(list(graph.parent.glob("*.pb"))) == 1
+        target = graph.with_name(TEXT_FILE) if alone else graph.with_suffix(".pbtxt")
         # It may have been made by hand, and nobody asked for that file to be replaced.
         if target.exists():
             raise SinkError(f"{target} is there already: name it with -o to replace it")

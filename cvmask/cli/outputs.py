@@ -40,7 +40,7 @@ class Outputs:
         self._pictures: dict[str, Path] = {}
         taken: set[str] = set()
         for source in sources:
-            path = target if one_file else target / self._free_name(Path(source), taken)
+            path = target if one_file else target / self._name(Path(source), taken)
             if path.exists() and os.path.exists(source) and os.path.samefile(path, source):
                 raise SinkError(f"{path} would replace its source: give another folder with -o")
             self._pictures[source] = path
@@ -65,13 +65,19 @@ class Outputs:
         write_whole(path, text.encode())
         return path
 
-    def _free_name(self, source: Path, taken: set[str]) -> str:
-        """A name that no other source has, also where the file system ignores case, JSON beside it included."""
+    def _name(self, source: Path, taken: set[str]) -> str:
         suffix = source.suffix.lower() if source.suffix.lower() in self._suffixes else ".png"
-        number = 1
-        stem = source.stem
-        while stem.casefold() in taken:
-            number += 1
-            stem = f"{source.stem}_{number}"
-        taken.add(stem.casefold())
-        return stem + suffix
+        return free_stem(source.stem, taken) + suffix
+
+
+def free_stem(stem: str, taken: set[str]) -> str:
+    """Give a name that no other source has, also where the file system ignores case, and add it to those taken.
+
+    Without its ending, so that what is written beside a file has a name of its own too.
+    """
+    free, number = stem, 1
+    while free.casefold() in taken:
+        number += 1
+        free = f"{stem}_{number}"
+    taken.add(free.casefold())
+    return free

@@ -1,4 +1,4 @@
-"""SIGTERM as Ctrl-C: whatever is being written is finished or taken away."""
+"""SIGTERM and a closed terminal as Ctrl-C: whatever is being written is finished or taken away."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ _came = threading.Event()
 
 @contextmanager
 def terminated_as_interrupted() -> Iterator[None]:
-    """Raise KeyboardInterrupt on SIGTERM, as on SIGINT, while the block runs, in the main thread."""
+    """Raise KeyboardInterrupt on SIGTERM and SIGHUP, as on SIGINT, while the block runs, in the main thread.
+
+    A SIGHUP that is ignored, as under nohup, stays ignored.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -20,6 +23,9 @@ def terminated_as_interrupted() -> Iterator[None]:
     numbers = [signal.SIGTERM]
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         numbers.append(signal.SIGINT)
+    hang_up = getattr(signal, "SIGHUP", None)
+    if hang_up is not None and signal.getsignal(hang_up) is signal.SIG_DFL:
+        numbers.append(hang_up)
     before = {number: signal.signal(number, _interrupt) for number in numbers}
     try:
         yield

@@ -13,7 +13,7 @@ from cvmask.cli.standard import opencv_silent
 from cvmask.cli.stream_options import source_options
 from cvmask.cli.stream_progress import StreamProgress
 from cvmask.cli.workers import threads_shared_by, usual_workers
-from cvmask.errors import SinkError
+from cvmask.errors import CvmaskError, SinkError
 from cvmask.pipeline import annotate
 from cvmask.run import Paint
 from cvmask.runtime.model import MaskRCNN
@@ -33,17 +33,21 @@ def is_file(place: str) -> bool:
     return not (place == "-" or place.isdigit() or "://" in place or place.startswith("/dev/video"))
 
 
-def run_stream(place: str, args: argparse.Namespace, model: MaskRCNN, paint: Paint, keeper: Sink) -> None:
+def run_stream(
+    place: str, stem: str, args: argparse.Namespace, model: MaskRCNN, paint: Paint, keeper: Sink
+) -> None:
     """Paint every frame of one source and write the results; CvmaskError if that fails.
 
     Parameters
     ----------
+    stem
+        What its outputs are called in a folder.
     keeper
         Takes each result besides the outputs that are named here.
     """
     with StreamProgress() as progress, opencv_silent(), ExitStack() as stack:
         source = stack.enter_context(open_source(place, on_message=progress.warn, **source_options(args)))
-        outputs = _outputs(source, place, args)
+        outputs = _outputs(source, stem, args)
         sinks: list[Sink | str] = list(outputs)
         if args.show:
             sinks += _window(progress)
@@ -58,6 +62,9 @@ def run_stream(place: str, args: argparse.Namespace, model: MaskRCNN, paint: Pai
             for result in run:
                 counts = Counter(model.labels[i] for i in result.detections.class_id.tolist())
                 progress.advance(counts)
+        except CvmaskError:
+            outputs = []  # they are taken away
+            raise
         finally:
             progress.end(run.summary, outputs)
 
@@ -69,12 +76,12 @@ def _make_folder(folder: Path) -> None:
         raise SinkError(f"{folder} cannot be made: {error.strerror}") from None
 
 
-def _outputs(source: Source, place: str, args: argparse.Namespace) -> list[str]:
+def _outputs(source: Source, stem: str, args: argparse.Namespace) -> list[str]:
     """Name the files: what -o says, a video, JSON lines beside it."""
     if args.output is None and source.live and args.show:
         return []
     target, one_file = args.output or Place(DEFAULT_FOLDER)
-    main = target if one_file else target / f"{stem_of(place)}.mp4"
+    main = target if one_file else target / f"{stem}.mp4"
     lines = main.with_suffix(".jsonl")
     return [str(main)] + ([str(lines)] if args.save_json and lines != main else [])
 

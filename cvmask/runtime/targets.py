@@ -115,7 +115,7 @@ def _observe_marks(net: Net, requested: str) -> Target:
 
 def _why_no_opencl(device: str) -> str:
     if not device:
-        return "there is no OpenCL device: install the driver of your GPU (on Debian `clinfo -l` lists devices)"
+        return "there is no OpenCL device that OpenCV takes: install the driver of your GPU (`clinfo -l` lists devices)"
     if not cv2.ocl.useOpenCL():
         return "OpenCL is switched off in this thread (cv2.ocl.setUseOpenCL)"
     return f"OpenCV refuses {device}: it takes GPUs only, and half precision on Intel's only"

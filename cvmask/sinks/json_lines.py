@@ -87,7 +87,12 @@ def read_json_lines(path: str | os.PathLike[str]) -> Iterator[tuple[dict[str, An
                     record = json.loads(line)
                     detections = Detections.from_dict(record.pop("detections"))
                     record["index"] = int(record["index"])
-                except (ValueError, KeyError, TypeError, AttributeError) as error:
+                except KeyError as error:
+                    raise SourceError(
+                        f"{path}: line {number} has no {error}: needed what `--save-json` writes of a video; "
+                        "of `--save jsonl` the reader is cvmask.export.jsonl.read_jsonl"
+                    ) from None
+                except (ValueError, TypeError, AttributeError) as error:
                     raise SourceError(
                         f"{path}: line {number} is no frame of detections: {error or 'damaged'}"
                     ) from None

@@ -102,6 +102,8 @@ class VideoFile(Sink):
         with self._stack:
             try:
                 count = encoder.finish()
+            except OSError as error:
+                raise SinkError(f"{self.name} cannot be written: {error.strerror or error}") from None
             except ValueError as error:
                 raise SinkError(f"{self.name} cannot be written: {error}{self._full()}") from None
             self._check(count)

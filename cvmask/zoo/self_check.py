@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.errors import CvmaskError
+from cvmask.graph.check import check
 from cvmask.graph.convert import convert
 from cvmask.graph.folder import model_files
 from cvmask.graph.nodes import Graph
@@ -37,8 +38,10 @@ def self_check(model: Path) -> list[str]:
     One line for each problem; none if the graph converts and splits, and detector plus mask head
     give on noise what the whole graph gives.
     """
-    graph = model_files(model).graph
     try:
+        files = model_files(model)
+        check(files).raise_problem()
+        graph = files.graph
         text = convert(read_graph(graph))
         problem = split_differs(np.fromfile(graph, np.uint8), text, graph.name)
     except CvmaskError as error:
