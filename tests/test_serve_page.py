@@ -73,9 +73,12 @@ def page(browser: Any, stage: tuple[Served, Hand]) -> Iterator[Any]:
         {"score_threshold": 0.5, "mask_threshold": 0.3, "opacity": 0.45, "classes": None, "effect": "none"}
     )
     server.service.live.pause(False)
+    frames = server.count("frames_total")
     hand.give(picture())
     with opened(browser, server) as page:
         page.wait_for_selector("#picture:not([hidden])")
+        # What is seen may be the picture of the test before.
+        until(lambda: server.count("frames_total") > frames)
         yield page
 
 
@@ -107,10 +110,13 @@ def test_the_live_picture_and_what_is_seen(page: Any, stage: tuple[Served, Hand]
     server, hand = stage
     for seed in (3, 5):
         hand.give(picture(seed))
-    status = server.service.live._status
-    until(lambda: page.inner_text("#total") == f"({status()['total']})")
-    for name, count in status()["counts"].items():
-        assert f"{count} {name}" in page.inner_text("#counts").replace("\n", " ")
+
+    def is_seen() -> bool:
+        status, counts = server.service.live._status(), page.inner_text("#counts").replace("\n", " ")
+        all_named = all(f"{count} {name}" in counts for name, count in status["counts"].items())
+        return all_named and page.inner_text("#total") == f"({status['total']})"
+
+    until(is_seen)
     assert page.inner_text("#size") == "160×128"
     assert page.inner_text("#inference").endswith(" ms")
     assert page.inner_text("#age").endswith(" ms")
