@@ -266,8 +266,14 @@ def test_the_camera_of_the_browser(browser: Any, quick_model: MaskRCNN) -> None:
         page.get_by_role("button", name="Stop recording").click()
         page.wait_for_selector("#download:not([hidden])")
         assert len(server.client.get(page.get_attribute("#download", "href")).content) > 1000
+        # A picture that is still being decoded when the camera is stopped must not come up afterwards.
+        page.evaluate("HTMLImageElement.prototype.decode = () => new Promise(done => setTimeout(done, 700))")
+        first = server.count("frames_total")
+        until(lambda: server.count("frames_total") >= first + 2)
         page.get_by_role("button", name="Stop camera").click()
-        page.wait_for_selector("#empty:not([hidden])")
+        page.wait_for_timeout(1000)
+        assert page.is_visible("#empty")
+        assert page.is_hidden("#picture")
         until(lambda: not server.service._cameras)
 
 

@@ -40,6 +40,7 @@ async function paint(blob) {
   $("picture").src = shown.url;
   try { await $("picture").decode(); } catch { /* replaced by a newer one meanwhile */ }
   if (before) URL.revokeObjectURL(before.url);
+  if (!shown) return; // the camera was stopped meanwhile, or another place was chosen
   $("picture").hidden = false;
   $("empty").hidden = true;
 }
@@ -142,12 +143,20 @@ function connect(path) {
 async function startCamera() {
   complain("");
   text("empty", "Waiting for the camera …");
-  camera = new Camera((blob) => socket && socket.push(blob));
+  const mine = (camera = new Camera((blob) => socket && socket.push(blob)));
+  let trouble = "";
   try {
-    await camera.start();
+    await mine.start();
   } catch (error) {
+    trouble = `No camera: ${error.message}`;
+  }
+  if (camera !== mine) {
+    mine.stop(); // while the browser asked for leave somebody stopped it
+    return;
+  }
+  if (trouble) {
     stopCamera();
-    complain(`No camera: ${error.message}`);
+    complain(trouble);
     return;
   }
   connect("/v1/camera");
