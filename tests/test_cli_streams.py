@@ -8,6 +8,8 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,13 +19,14 @@ import numpy as np
 import pytest
 from conftest import ROOT, random_detections
 
-from cvmask.cli import options, predict
+from cvmask.cli import options, predict, streams
 from cvmask.cli.main import main
 from cvmask.cli.stream_options import seconds
 from cvmask.detections import Detections
+from cvmask.errors import SourceError
 from cvmask.runtime.model import Settings
 from cvmask.sinks import read_json_lines
-from cvmask.sources import Video
+from cvmask.sources import Frame, Source, Video
 
 
 class Model:
@@ -137,6 +140,36 @@ def test_wrong_values_are_wrong_usage(flags: list[str], capsys: pytest.CaptureFi
         main(["predict", "in.avi", *flags])
     assert caught.value.code == 2
     assert "needed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("live", "kept"), [(True, " -> out/camera0.mp4, out/camera0.jsonl"), (False, " -> out/camera0.jsonl")]
+)
+def test_the_summary_names_what_is_there_after_an_error(
+    live: bool, kept: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Lost(Source):
+        name, frame_rate = "camera0", Fraction(10)
+
+        def _frames(self) -> Iterator[Frame]:
+            for index in range(5):
+                yield Frame(np.zeros((64, 96, 3), np.uint8), index, index / 10, self.name)
+            time.sleep(0.5)  # all are written by now
+            raise SourceError("camera0: lost")
+
+        def close(self) -> None:
+            pass
+
+    lost = Lost()
+    lost.live = live
+    monkeypatch.setattr(streams, "open_source", lambda *_, **__: lost)
+    assert main(["predict", "0", "-o", "out/", "--save-json"]) == 1
+    said = capsys.readouterr()
+    assert said.err.splitlines()[-1] == "cvmask: camera0: lost"
+    assert said.out.splitlines()[0].endswith(f"frames a second{kept}")
+    assert sorted(path.name for path in Path("out").iterdir()) == sorted(
+        Path(name).name for name in kept[4:].split(", ")
+    )
 
 
 def test_seconds_are_read_in_three_forms() -> None:

@@ -63,7 +63,8 @@ def run_stream(
                 counts = Counter(model.labels[i] for i in result.detections.class_id.tolist())
                 progress.advance(counts)
         except CvmaskError:
-            outputs = []  # they are taken away
+            if not source.live:  # of a live source all is finished; of a file what did not grow in its place is gone
+                outputs = [output for output in outputs if output.endswith(".jsonl")]
             raise
         finally:
             progress.end(run.summary, outputs)
