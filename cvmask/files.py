@@ -24,13 +24,20 @@ def whole_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         If the place cannot be written to.
     """
     path = Path(path)
+    with _replaced(path) as part:
+        with _named(path):
+            # Libraries that write name the part, or say nothing, where a file cannot be made.
+            part.touch(exist_ok=False)
+            part.unlink()
+        yield part
+
+
+@contextlib.contextmanager
+def _replaced(path: Path) -> Iterator[Path]:
     part = path.parent / f".{uuid.uuid4().hex}.part{path.suffix}"
     try:
         with _named(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Libraries that write name the part, or say nothing, where a file cannot be made.
-            part.touch(exist_ok=False)
-            part.unlink()
         yield part
         with _named(path):
             os.replace(part, path)
@@ -50,7 +57,7 @@ def whole_file(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any
     """
     path = Path(path)
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
-    with whole_path(path) as part:
+    with _replaced(path) as part:
         with _named(path):
             file = open(part, mode.replace("w", "x"), **text)  # type: ignore[call-overload]  # noqa: SIM115
         # An error of writing names no file, that of another file in the block does.

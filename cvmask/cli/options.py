@@ -132,7 +132,8 @@ def positive(text: str) -> int:
 
 def whole(text: str, least: int = 0, most: int = 2**31 - 1) -> int:
     """Read a whole number from `least` to `most`."""
-    if not text.isdecimal() or not least <= int(text[:20]) <= most:
-        upper = "" if len(text) < 7 else f" to {most}"
-        raise argparse.ArgumentTypeError(f"needed a whole number from {least} up{upper}, got {text[:40]!r}")
-    return int(text)
+    number = int(text[:20]) if text.isdecimal() else -1
+    if not least <= number <= most:
+        limit = f" to {most}" if number > most else ""
+        raise argparse.ArgumentTypeError(f"needed a whole number from {least} up{limit}, got {text[:40]!r}")
+    return number

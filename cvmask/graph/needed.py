@@ -39,7 +39,7 @@ def node_places(frozen: NDArray[np.uint8], origin: str) -> Places:
 def needed_part(frozen: NDArray[np.uint8], places: Places, text: Graph) -> NDArray[np.uint8]:
     """The constants of `frozen` that a text graph reads, as a GraphDef of their own, shape (m,).
 
-    Names that it does not hold are left out.
+    Names that it does not hold are left out. All of it where the text reads none: OpenCV takes no empty graph.
     """
     wanted: set[tuple[int, int]] = set()
     todo = {name for node in text for name in node.sources() if name in places}

@@ -14,7 +14,6 @@ from cvmask.graph.needed import needed_part, node_places
 from cvmask.graph.nodes import Graph
 from cvmask.graph.priors import clip_apart
 from cvmask.graph.split import split
-from cvmask.graph.text import print_text
 from cvmask.runtime import targets
 from cvmask.runtime.net import Net
 from cvmask.runtime.quiet import quiet
@@ -52,14 +51,12 @@ class Pair:
         self.mask_shape: tuple[int, ...] = ()  # of one object's masks, known once it has run
         self.parts = parts = split(clip_apart(text) if target.startswith("opencl") else text)
         places = node_places(graph, origin)
-
-        def part(half: Graph) -> tuple[NDArray[np.uint8], str]:
-            return needed_part(graph, places, half), print_text(half)
-
         with nullcontext() if self._on_cpu else quiet(), ThreadPoolExecutor(1) as other:
             # Reading the graph is most of loading, and takes one core; that of the detector takes longer.
-            detector = other.submit(Net, *part(parts.detector), [parts.detections, parts.features], origin)
-            self.mask_head = Net(*part(parts.mask_head), [parts.masks], origin)
+            part = needed_part(graph, places, parts.detector)
+            detector = other.submit(Net, part, parts.detector_text, [parts.detections, parts.features], origin)
+            part = needed_part(graph, places, parts.mask_head)
+            self.mask_head = Net(part, parts.mask_head_text, [parts.masks], origin)
             self.detector = detector.result()
             for net in (self.detector, self.mask_head):
                 targets.prefer(net, target)
