@@ -1,8 +1,10 @@
-"""cvmask.runtime.memory: freed memory goes back to the system, where the C library can do that."""
+"""cvmask.runtime.memory: freed memory goes back or is used again, where the C library can do that."""
 
 from __future__ import annotations
 
 import ctypes
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -16,7 +18,23 @@ def resident_bytes() -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
 
 
-@pytest.mark.skipif(sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="needs glibc")
+needs_glibc = pytest.mark.skipif(
+    sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="needs glibc"
+)
+
+# What OpenCV does in each frame: a large block is taken, written to and freed.
+FAULTS = """
+import resource
+from cvmask.runtime import memory
+memory.reuse_large_blocks()
+for _ in range(3):  # the third time counts
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    bytearray(48 << 20)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@needs_glibc
 def test_freed_memory_goes_back() -> None:
     kept, freed = [], []
     for number in range(60_000):
@@ -28,6 +46,28 @@ def test_freed_memory_goes_back() -> None:
     assert kept
 
 
+@needs_glibc
+def test_a_large_block_is_used_again() -> None:
+    environment = {name: value for name, value in os.environ.items() if "MALLOC" not in name.upper()}
+    environment.pop("GLIBC_TUNABLES", None)
+    faults = int(subprocess.check_output([sys.executable, "-c", FAULTS], env=environment))
+    assert faults < 100
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MALLOC_TRIM_THRESHOLD_", "0"),
+        ("MALLOC_MMAP_THRESHOLD_", "4096"),
+        ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"),
+    ],
+)
+def test_limits_from_the_environment_hold(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: pytest.fail("the limits were changed"))
+    memory.reuse_large_blocks()
+
+
 @pytest.mark.parametrize("error", [OSError, TypeError, AttributeError])
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch, error: type[Exception]) -> None:
     def refuse(name: object) -> None:
@@ -35,3 +75,4 @@ def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch, error:
 
     monkeypatch.setattr(ctypes, "CDLL", refuse)
     memory.give_back()
+    memory.reuse_large_blocks()

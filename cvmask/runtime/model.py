@@ -21,7 +21,7 @@ from cvmask.graph.nodes import Graph
 from cvmask.runtime import targets
 from cvmask.runtime.auto import fastest_pair, open_pair
 from cvmask.runtime.decode import keep_rows, to_detections
-from cvmask.runtime.memory import give_back
+from cvmask.runtime.memory import give_back, reuse_large_blocks
 from cvmask.runtime.net import reason
 from cvmask.runtime.pair import Pair
 from cvmask.runtime.resize import Resizer, to_blob
@@ -143,6 +143,7 @@ class MaskRCNN:
             self._pair, self.target = open_pair(make, target, strict_target)
         self.labels = _checked_labels(labels, int(self._pair.mask_shape[0]), origin)
         give_back()
+        reuse_large_blocks()
 
     def detect(self, frame: NDArray[np.uint8]) -> Detections:
         """Find objects in one frame. Safe from several threads, which take turns; see `clone`.
