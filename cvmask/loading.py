@@ -42,6 +42,9 @@ def load(
 ) -> MaskRCNN:
     """Load a model; when this returns, it has run once.
 
+    Where the C library is glibc, the process keeps freed blocks of up to 64 MB for the next frame from then on, unless
+    its environment sets other limits; see `cvmask.runtime.memory`.
+
     Parameters
     ----------
     model

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import os
@@ -13,6 +14,7 @@ import pytest
 
 from cvmask import __version__, scenes
 from cvmask.cli.main import build_parser, main
+from cvmask.cli.stream_options import add_stream_options, unused_flags
 from cvmask.rle import decode
 
 README = Path(__file__).resolve().parent.parent / "README.md"
@@ -111,8 +113,28 @@ def test_flags_of_videos_are_said_to_be_unused_by_pictures(
 ) -> None:
     argv = ["predict", "-m", "shapes", str(scene_png), "-o", "out", "--track", "--start", "1", "--timeout", "2"]
     assert main(argv) == 0
-    line = "cvmask: --start, --track, --timeout: for videos, cameras and streams, not for pictures"
-    assert capsys.readouterr().err.splitlines() == [line]
+    flags = "--start (videos), --track (videos, cameras and streams), --timeout (streams)"
+    assert capsys.readouterr().err.splitlines() == [f"cvmask: no source here has a use for {flags}"]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "flags", "unused"),
+    [
+        ("video", "--start 1 --stride 2 --track", ""),
+        ("video", "--retries 3 --rate 5", "--retries (streams), --rate (standard input)"),
+        ("picture video", "--start 1 --every-frame", "--every-frame (cameras and streams)"),
+        ("camera", "--every-frame --end 3 --workers 2", "--end (videos)"),
+        ("camera video", "--every-frame --end 3", ""),
+        ("address", "--start 1 --retries 3 --every-frame --raw-size 4x4", "--raw-size (standard input)"),
+        ("standard input", "--raw-size 4x4 --rate 5 --track", ""),
+        ("standard input", "--timeout 3 --stride 2", "--stride (videos), --timeout (streams)"),
+    ],
+)
+def test_which_flags_are_unused(kinds: str, flags: str, unused: str) -> None:
+    parser = argparse.ArgumentParser()
+    add_stream_options(parser)
+    sources = ["standard input"] if kinds == "standard input" else kinds.split()
+    assert ", ".join(unused_flags(parser.parse_args(flags.split()), sources)) == unused
 
 
 def test_predict_json_holds_boxes_scores_classes_and_masks(scene_png: Path) -> None:

@@ -16,7 +16,7 @@ from cvmask.cli.heard import read_and_tell
 from cvmask.cli.inputs import Input, expand
 from cvmask.cli.outputs import Outputs, free_stem
 from cvmask.cli.place import check_place, place_of
-from cvmask.cli.stream_options import add_stream_options, check_part, stream_flags_given
+from cvmask.cli.stream_options import PICTURE, VIDEO, add_stream_options, check_part, unused_flags
 from cvmask.cli.streams import run_stream, stem_of
 from cvmask.cli.task import StreamKeeper, Task
 from cvmask.detections import Detections
@@ -24,6 +24,7 @@ from cvmask.errors import CvmaskError, SinkError
 from cvmask.export.record import Record
 from cvmask.runtime.model import MaskRCNN
 from cvmask.sinks import Window
+from cvmask.sources.opening import live_kind
 
 MakeTask = Callable[[MaskRCNN, Sequence[Input]], Task]
 
@@ -66,9 +67,8 @@ def run(args: argparse.Namespace, make_task: MakeTask, alpha: bool = False) -> i
     options.check_texts(args)
     check_part(args)
     pictures = [one for one in inputs if not one.stream]
-    unused = stream_flags_given(args)
-    if unused and len(pictures) == len(inputs):
-        print(f"cvmask: {', '.join(unused)}: for videos, cameras and streams, not for pictures", file=sys.stderr)
+    if unused := unused_flags(args, {_kind(one) for one in inputs}):
+        print(f"cvmask: no source here has a use for {', '.join(unused)}", file=sys.stderr)
     outputs = Outputs(args.output, [one.path for one in pictures], alpha) if pictures else None
     model = options.load_model(args)
     done = 0
@@ -84,6 +84,10 @@ def run(args: argparse.Namespace, make_task: MakeTask, alpha: bool = False) -> i
     if task.closing and done:
         print(task.closing)
     return 0 if not failures else (3 if done else 1)
+
+
+def _kind(one: Input) -> str:
+    return live_kind(one.path) or (VIDEO if one.stream else PICTURE)
 
 
 def _run_stream(one: Input, stem: str, args: argparse.Namespace, model: MaskRCNN, task: Task) -> list[str]:

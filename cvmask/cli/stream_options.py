@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection
 from fractions import Fraction
 from typing import Any
 
 from cvmask.cli.options import UsageError, positive, whole
+from cvmask.sources.opening import ADDRESS, CAMERA, STDIN
+
+PICTURE, VIDEO = "picture", "video"
+_USERS = {VIDEO: "videos", CAMERA: "cameras and streams", ADDRESS: "streams", STDIN: "standard input"}
+# The flags that not everything but pictures has a use for. What lies at an address shows when it is opened.
+_USED_BY = {
+    "start": VIDEO, "end": VIDEO, "stride": VIDEO, "every_frame": CAMERA, "retries": ADDRESS, "timeout": ADDRESS,
+    "raw_size": STDIN, "rate": STDIN,
+}  # fmt: skip
 
 
 def add_stream_options(parser: argparse.ArgumentParser, track: bool = True, workers: int | None = None) -> None:
@@ -39,12 +49,26 @@ def check_part(args: argparse.Namespace) -> None:
         raise UsageError(f"--end must come after --start, got {args.start:g} s to {args.end:g} s")
 
 
-def stream_flags_given(args: argparse.Namespace) -> list[str]:
+def unused_flags(args: argparse.Namespace, kinds: Collection[str]) -> list[str]:
+    """Flags that were given and that sources of these kinds have no use for: "--rate (standard input)"."""
+    return [
+        f"--{flag.replace('_', '-')} ({_USERS.get(_USED_BY.get(flag, ''), 'videos, cameras and streams')})"
+        for flag in _given(args)
+        if not any(_uses(kind, flag) for kind in kinds)
+    ]
+
+
+def _uses(kind: str, flag: str) -> bool:
+    user = _USED_BY.get(flag, kind)
+    return kind != PICTURE and (user == kind or (kind == ADDRESS and user != STDIN))
+
+
+def _given(args: argparse.Namespace) -> list[str]:
     """Which of the flags differ from what they are where nobody gives them."""
     bare = argparse.ArgumentParser()
     add_stream_options(bare)
     usual = vars(bare.parse_args([]))
-    return [f"--{name.replace('_', '-')}" for name, value in usual.items() if getattr(args, name, value) != value]
+    return [name for name, value in usual.items() if getattr(args, name, value) != value]
 
 
 def source_options(args: argparse.Namespace) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from cvmask.runtime.model import MaskRCNN
 from cvmask.sinks import Sink, Window, open_sink
 from cvmask.sources import Source, open_source
 from cvmask.sources.http import without_password
-from cvmask.sources.opening import is_picture
+from cvmask.sources.opening import is_picture, live_kind
 
 
 def is_stream(place: str) -> bool:
@@ -30,7 +30,7 @@ def is_stream(place: str) -> bool:
 
 def is_file(place: str) -> bool:
     """Tell whether a source is a file and no camera, address or standard input."""
-    return not (place == "-" or place.isdigit() or "://" in place or place.startswith("/dev/video"))
+    return not live_kind(place)
 
 
 def run_stream(

@@ -19,6 +19,7 @@ from cvmask.sources.stdin import Stdin
 from cvmask.sources.stream import FfmpegConnection, Stream
 from cvmask.sources.video import Video
 
+CAMERA, STDIN, ADDRESS = "camera", "standard input", "address"
 _LARGEST_PICTURE_BYTES = 256 << 20
 
 
@@ -68,17 +69,27 @@ def open_source(
     """
     part: dict[str, Any] = {"start_s": start_s, "end_s": end_s, "stride": stride}
     name = os.fspath(place) if not isinstance(place, int) else str(place)
-    if name.isdigit() or name.startswith("/dev/video"):
+    live = live_kind(name)
+    if live == CAMERA:
         return _live(Camera(int(name) if name.isdigit() else name), every_frame)
-    if name == "-":
+    if live == STDIN:
         return Stdin(size_wh, frame_rate, on_message=on_message)
-    if "://" in name:
+    if live == ADDRESS:
         return _open_address(name, every_frame, retries, timeout_s, max_pixels, part, on_message)
     if os.path.isdir(name) or is_pattern(name):
         return Images(find_images(name), name=name, max_pixels=max_pixels, on_error=on_error)
     if is_picture(name):
         return Images([name], max_pixels=max_pixels, on_error=on_error)
     return Video(name, **part, on_message=on_message)
+
+
+def live_kind(name: str) -> str:
+    """Tell what a name is by its looks: a camera, standard input, an address; empty for files and folders."""
+    if name.isdigit() or name.startswith("/dev/video"):
+        return CAMERA
+    if name == "-":
+        return STDIN
+    return ADDRESS if "://" in name else ""
 
 
 def is_pattern(name: str) -> bool:
