@@ -125,6 +125,16 @@ def test_part_of_a_video(
     assert grey == pytest.approx([10 * index for index in indices], abs=2)
 
 
+def test_frames_without_times_are_cut_where_the_rate_says(shared: Path) -> None:
+    path = shared / "data/odd_video/raw.h264"
+    rate = Video(path).frame_rate
+    assert rate is not None
+    for number in range(1, 40):
+        with Video(path, end_s=float(number / rate)) as head, Video(path, start_s=float(number / rate)) as tail:
+            assert len(list(head)) == number
+            assert next(iter(tail)).index == number
+
+
 def test_start_after_the_end_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"a.avi: ends before the start at 5 s"):
         list(Video(write_clip(tmp_path / "a.avi"), start_s=5))

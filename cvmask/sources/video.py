@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
+from fractions import Fraction
 
 import cv2
 import numpy as np
@@ -90,15 +91,19 @@ class Video(Source):
     def _grab(self) -> Iterator[tuple[int, float]]:
         """Go from frame to frame; give index and seconds since the first."""
         index, untimed, first_s, last_s = 0, 0, 0.0, -1.0
-        step_s = float(1 / (self._file_rate or 25))
+        timed_s, behind = 0.0, 0  # of the last frame with a time of its own, and how many have followed it
+        rate = self._file_rate or Fraction(25)
         while self._capture.grab():
             stamp_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
             first_s = stamp_s if index == 0 else first_s
             time_s = stamp_s - first_s
             if time_s <= last_s:
                 # Raw streams have no times at all, and damaged files go back: then the rate has to do.
-                time_s = last_s + step_s
+                behind += 1
+                time_s = timed_s + float(behind / rate)
                 untimed += 1
+            else:
+                timed_s, behind = time_s, 0
             yield index, time_s
             last_s = time_s
             index += 1
@@ -107,8 +112,8 @@ class Video(Source):
         if index == 0:
             raise SourceError(f"{self.name}: holds no frame that OpenCV can decode{self._codec()}")
         if untimed:
-            rate = f"{1 / step_s:g} a second"
-            self._notify(f"{self.name}: {untimed} frames have no time of their own and follow at {rate}")
+            words = f"frames have no time of their own and follow at {float(rate):g} a second"
+            self._notify(f"{self.name}: {untimed} {words}")
         if self._file_length is not None and index != self._file_length:
             self._notify(f"{self.name}: says it has {self._file_length} frames, {index} could be read")
 
