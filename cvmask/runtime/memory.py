@@ -21,7 +21,7 @@ def give_back() -> None:
 
 
 def reuse_large_blocks() -> None:
-    """Keep freed blocks of up to 64 MB for the next frame, 128 MB in all.
+    """Keep freed blocks of up to 64 MB for the next frame; up to 128 MB stay free at the end of the heap.
 
     Otherwise the system gives fresh pages for them in every frame, and clears each: 12,000 page faults,
     a tenth of the time at 320x320. It holds for the whole process. Who has set glibc's limits in the
