@@ -168,10 +168,12 @@ def test_mp4_keeps_varying_times(tmp_path: Path, use_av: bool) -> None:
 
 
 def test_avi_holds_a_frame_until_the_next_is_due(tmp_path: Path) -> None:
+    image = np.empty((16, 16, 3), np.uint8)
     with VideoFile(tmp_path / "out.avi", frame_rate=Fraction(10)) as sink:
         for index, time_s in enumerate([0, 0.1, 0.5]):
-            image = np.full((16, 16, 3), 100 * index, np.uint8)
+            image[:] = 100 * index
             sink.write(image, Frame(image, index, time_s, ""))
+            image[:] = 255  # The caller may draw on.
     grey = [frame.image.mean() for frame in Video(tmp_path / "out.avi")]
     assert grey == pytest.approx([0, 100, 100, 100, 100, 200], abs=4)
 

@@ -58,14 +58,15 @@ class OpenCVEncoder:
 
     def add(self, image: NDArray[np.uint8], time_s: float) -> None:
         """Encode a frame, behind repetitions of the one before if the format needs them."""
-        if not self._exact and self._last is not None:
+        if self._last is not None:
             for _ in range(round(time_s * self._rate) - self._slots):
                 self._writer.write(self._last)
                 self._slots += 1
         self._writer.write(image)
         self._times_s.append(time_s)
         self._slots += 1
-        self._last = image
+        if not self._exact:
+            self._last = image.copy()  # The caller may draw on in its own.
 
     def finish(self) -> int:
         """Close the file; how many frames it holds."""
