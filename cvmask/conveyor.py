@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from queue import SimpleQueue
 from typing import Any, Callable
 
 
@@ -16,6 +17,8 @@ class Conveyor:
 
     The reader puts frames on it, workers take them and put back what they made of them, the writer
     takes that in the order of reading, the caller takes the results. Frames carry their number.
+    The caller may be interrupted at any line, and must not keep a lock then: it meets the others in
+    two queues alone, of results and of tickets for frames to be read.
 
     Parameters
     ----------
@@ -27,29 +30,27 @@ class Conveyor:
     """
 
     def __init__(self, depth: int, busy_limit: int | None = None) -> None:
-        self._depth, self._busy_limit = depth, busy_limit
+        self._busy_limit = busy_limit
         # One for each kind of waiter, on one lock: each change wakes only whom it concerns.
         self._lock = threading.Lock()
-        self._room, self._frames, self._inferences, self._made_one = (
-            threading.Condition(self._lock) for _ in range(4)
-        )
+        self._room, self._frames, self._inferences = (threading.Condition(self._lock) for _ in range(3))
         self._work: deque[tuple[int, Any]] = deque()
         self._done: dict[int, Any] = {}
-        self._results: deque[Any] = deque()
-        self._read = self._inferred = self._ordered = self._made = self._taken = 0
+        self._results: SimpleQueue[Any] = SimpleQueue()
+        self._tickets: SimpleQueue[None] = SimpleQueue()
+        for _ in range(depth):
+            self._tickets.put(None)
+        self._read = self._inferred = self._ordered = 0
         self._all_read = False
         self.stopped = False
         self.error: BaseException | None = None
 
     def wait_for_room(self) -> None:
         """Wait until another frame may be read."""
+        self._tickets.get()
         limit = self._busy_limit
         with self._room:
-            self._wait(
-                self._room,
-                lambda: self._read - self._taken < self._depth
-                and (limit is None or self._read - self._inferred < limit),
-            )
+            self._wait(self._room, lambda: limit is None or self._read - self._inferred < limit)
 
     def put_frame(self, frame: Any) -> None:
         """Add the next frame."""
@@ -91,26 +92,18 @@ class Conveyor:
             return item
 
     def put_result(self, result: Any) -> None:
-        """Add a result for the caller."""
-        with self._lock:
-            self._results.append(result)
-            self._made += 1
-            self._made_one.notify()
+        """Add a result for the caller; None after the last."""
+        self._results.put(result)
 
     def take_result(self) -> Any:
         """Take the next result; None after the last. Raises the error of any thread."""
-        with self._made_one:
-            try:
-                self._wait(self._made_one, lambda: self._results or (self._all_read and self._made == self._read))
-            except Stopped:
-                if self.error is not None:
-                    raise self.error from None
-                return None
-            if not self._results:
-                return None
-            self._taken += 1
-            self._room.notify()
-            return self._results.popleft()
+        result = self._results.get()
+        if self.stopped and self.error is not None:
+            raise self.error
+        if self.stopped or result is None:
+            return None
+        self._tickets.put(None)
+        return result
 
     def stop(self, error: BaseException | None = None) -> None:
         """End the run for every thread; the first error is the one that counts."""
@@ -118,9 +111,11 @@ class Conveyor:
             if not self.stopped:
                 self.stopped, self.error = True, error
             self._wake_all()
+        self._tickets.put(None)
+        self._results.put(None)
 
     def _wake_all(self) -> None:
-        for waiter in (self._room, self._frames, self._inferences, self._made_one):
+        for waiter in (self._room, self._frames, self._inferences):
             waiter.notify_all()
 
     def _wait(self, waiter: threading.Condition, ready: Callable[[], Any]) -> None:

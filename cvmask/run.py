@@ -19,6 +19,7 @@ from cvmask.sinks import Sink
 from cvmask.sources import Frame, Source
 from cvmask.summary import Summary
 from cvmask.tracking import Tracker
+from cvmask.uninterrupted import uninterrupted
 
 Paint = Callable[[NDArray[np.uint8], Detections], NDArray[np.uint8]]
 _AHEAD = 3
@@ -90,8 +91,10 @@ class Run:
             raise RuntimeError("a run goes through its source once: call annotate again")
         self._started = True
         error: BaseException | None = None
-        threads = self._start()
+        threads: list[threading.Thread] = []
         try:
+            with uninterrupted():
+                threads += self._start()
             while not any(sink.ended for sink in self._sinks):
                 result = self._conveyor.take_result()
                 if result is None:
@@ -104,11 +107,12 @@ class Run:
             error = caught
             raise
         finally:
-            self._conveyor.stop()
-            self.source.close()
-            for thread in threads:
-                thread.join()
-            self._end(error)
+            with uninterrupted():
+                self._conveyor.stop()
+                self.source.close()
+                for thread in threads:
+                    thread.join()
+                self._end(error)
 
     def _end(self, error: BaseException | None) -> None:
         """Finish or discard the outputs, once."""
@@ -182,6 +186,7 @@ class Run:
         while True:
             item = self._conveyor.take_inferred()
             if item is None:
+                self._conveyor.put_result(None)
                 return
             frame, detections = item
             with self.summary.stage("draw").timed():

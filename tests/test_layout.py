@@ -15,7 +15,7 @@ PACKAGE = ROOT / "cvmask"
 
 # From the ground floor up, as in the design: a module imports from its own floor or from below.
 FLOORS = (
-    ("errors", "bundled", "home", "files", "interrupt"),
+    ("errors", "bundled", "home", "files", "interrupt", "uninterrupted"),
     ("frames", "arrays", "rle", "masks", "polygons"),
     ("detections", "bridges"),
     ("graph",),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from cvmask.errors import SinkError
 from cvmask.export.formats import FORMATS, ONE_FILE, Settings
 from cvmask.export.record import Record, key_of
+from cvmask.uninterrupted import uninterrupted
 
 
 class Saver:
@@ -51,6 +52,7 @@ class Saver:
         else:
             self._stack.__exit__(kind, error, trace)
 
+    @uninterrupted()
     def write(self, record: Record, frame: NDArray[np.uint8]) -> None:
         """Write one record and its frame, as it was before anything was drawn on it."""
         if self._failure is not None:

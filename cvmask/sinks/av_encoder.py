@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cvmask.errors import SinkError
 from cvmask.sinks.mp4_times import ticks_a_second
+from cvmask.uninterrupted import uninterrupted
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
 
@@ -119,6 +120,7 @@ class Sound:
         self._input.close()
 
 
+@uninterrupted()
 def has_av() -> bool:
     """Tell whether PyAV is installed, and can encode H.264."""
     try:

@@ -21,6 +21,7 @@ from cvmask.sinks.base import Sink
 from cvmask.sinks.encoders import CODECS, Encoder, OpenCVEncoder
 from cvmask.sinks.fit import even, fit
 from cvmask.sources.base import Frame, Notify, ignore
+from cvmask.uninterrupted import uninterrupted
 
 DEFAULT_RATE = Fraction(25)
 _SPARE_BYTES = 1 << 16
@@ -79,6 +80,7 @@ class VideoFile(Sink):
         self._first_s: float | None = None
         self._last_s = -1.0
 
+    @uninterrupted()
     def write(
         self, image: NDArray[np.uint8], frame: Frame | None = None, detections: Detections | None = None
     ) -> None:
@@ -94,6 +96,7 @@ class VideoFile(Sink):
             raise SinkError(f"{self.name} cannot be written: {error.strerror or error}") from None
         self._count += 1
 
+    @uninterrupted()
     def close(self) -> None:
         """Finish the file, look whether it can be read, and give it its name; nothing if no frame came."""
         encoder, self._encoder = self._encoder, None
@@ -108,6 +111,7 @@ class VideoFile(Sink):
                 raise SinkError(f"{self.name} cannot be written: {error}{self._full()}") from None
             self._check(count)
 
+    @uninterrupted()
     def discard(self) -> None:
         """End without a file."""
         encoder, self._encoder = self._encoder, None

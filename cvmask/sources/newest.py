@@ -3,69 +3,75 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Iterator
+from queue import SimpleQueue
 
 from cvmask.sources.base import Frame, Source
+from cvmask.uninterrupted import uninterrupted
 
 
 class Newest(Source):
-    """Reads a live source all the time and gives the newest frame that it has, each at most once.
-
-    Attributes
-    ----------
-    dropped
-        How many frames were passed over for newer ones.
-    """
+    """Reads a live source all the time and gives the newest frame that it has, each at most once."""
 
     live = True
     newest = True
 
     def __init__(self, source: Source) -> None:
         self.name, self.size_wh, self.frame_rate = source.name, source.size_wh, source.frame_rate
-        self.dropped = 0
         self._source = source
-        self._changed = threading.Condition()
-        self._latest: Frame | None = None
-        self._ended = False
+        # Whoever takes frames may be interrupted at any line, and must not keep a lock then: there is none.
+        self._latest: deque[Frame] = deque(maxlen=1)
+        self._news: SimpleQueue[None] = SimpleQueue()
+        self._came = self._taken = 0
+        self._ended = self._closed = False
         self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
 
+    @property
+    def dropped(self) -> int:
+        """How many frames were passed over for newer ones."""
+        return self._came - self._taken - len(self._latest)
+
     def close(self) -> None:
         """Release the source; its thread is gone when this returns."""
-        with self._changed:
-            self._ended = True
-            self._latest = None
-            self._changed.notify_all()
+        self._closed = True
+        self._news.put(None)
         self._source.close()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
 
     def _frames(self) -> Iterator[Frame]:
-        if not self._ended:
+        if not (self._closed or self._ended):
             self._thread = threading.Thread(target=self._follow, name="cvmask-newest")
-            self._thread.start()
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._latest is not None or self._ended)
-                frame, self._latest = self._latest, None
-            if frame is None:
-                break
+            with uninterrupted():
+                self._thread.start()
+        while (frame := self._wait()) is not None:
             yield frame
         if self._error is not None:
             raise self._error
 
+    def _wait(self) -> Frame | None:
+        """Wait for the next frame; None after the last."""
+        while True:
+            self._news.get()
+            if self._closed or (self._ended and not self._latest):
+                self._news.put(None)  # for whoever asks once more
+                return None
+            if self._latest:
+                self._taken += 1
+                return self._latest.pop()
+
     def _follow(self) -> None:
         try:
             for frame in self._source:
-                with self._changed:
-                    if self._ended:
-                        return
-                    self.dropped += self._latest is not None
-                    self._latest = frame
-                    self._changed.notify_all()
+                if self._closed:
+                    return
+                self._came += 1
+                self._latest.append(frame)
+                self._news.put(None)
         except BaseException as error:
             self._error = error
         finally:
-            with self._changed:
-                self._ended = True
-                self._changed.notify_all()
+            self._ended = True
+            self._news.put(None)
