@@ -167,6 +167,15 @@ def test_mp4_keeps_varying_times(tmp_path: Path, use_av: bool) -> None:
     assert [frame.image.mean() for frame in written] == pytest.approx([30 * i for i in range(6)], abs=4)
 
 
+def test_mp4_of_sixty_days_is_written(tmp_path: Path) -> None:
+    times = [0, 1, 60 * 86400]
+    with VideoFile(tmp_path / "out.mp4", frame_rate=Fraction(1), use_av=False) as sink:
+        for index, time_s in enumerate(times):
+            black = np.zeros((16, 16, 3), np.uint8)
+            sink.write(black, Frame(black, index, time_s, ""))
+    assert [frame.time_s for frame in Video(tmp_path / "out.mp4")] == times
+
+
 def test_avi_holds_a_frame_until_the_next_is_due(tmp_path: Path) -> None:
     image = np.empty((16, 16, 3), np.uint8)
     with VideoFile(tmp_path / "out.avi", frame_rate=Fraction(10)) as sink:

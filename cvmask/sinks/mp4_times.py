@@ -39,9 +39,7 @@ def set_frame_times(path: str | os.PathLike[str], times_s: Sequence[float], rate
     ValueError
         If the file is built in another way; it is then unchanged.
     """
-    scale = ticks_a_second(rate)
-    if (times_s[-1] + 2 / rate) * scale > _LIMIT:
-        scale = 1000
+    scale = _fitting((ticks_a_second(rate), 1000, 1), times_s[-1] + 2 / rate)
     ticks = [round(time_s * scale) for time_s in times_s]
     durations = [max(1, after - before) for before, after in zip(ticks, ticks[1:])]
     durations.append(max(1, round(scale / rate)))
@@ -51,6 +49,11 @@ def set_frame_times(path: str | os.PathLike[str], times_s: Sequence[float], rate
         file.seek(place)
         file.write(struct.pack(">I4s", 8 + len(rebuilt), b"moov") + rebuilt)
         file.truncate()
+
+
+def _fitting(scales: Sequence[int], seconds: float) -> int:
+    """Choose the first time scale in which so many seconds have a number of 32 bits."""
+    return next((scale for scale in scales if seconds * scale <= _LIMIT), scales[-1])
 
 
 def _find_moov(descriptor: int, size: int) -> tuple[int, bytes]:
@@ -67,11 +70,12 @@ def _find_moov(descriptor: int, size: int) -> tuple[int, bytes]:
 
 def _edits(durations: Sequence[int], scale: int) -> dict[bytes, Callable[[bytes], bytes]]:
     total = sum(durations)
-    total_ms = -(-total * 1000 // scale)
+    movie_scale = _fitting((1000, 1), total / scale + 1)
+    movie_total = -(-total * movie_scale // scale)
     return {
-        b"mvhd": lambda body: _put(body, 12, 1000, total_ms),
-        b"tkhd": lambda body: _put(body, 20, total_ms),
-        b"elst": lambda body: _put(body, 8, total_ms),
+        b"mvhd": lambda body: _put(body, 12, movie_scale, movie_total),
+        b"tkhd": lambda body: _put(body, 20, movie_total),
+        b"elst": lambda body: _put(body, 8, movie_total),
         b"mdhd": lambda body: _put(body, 12, scale, total),
         b"stts": lambda body: _run_lengths(body, durations),
         b"ctts": lambda body: _refuse("reordered frames"),
