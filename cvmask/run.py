@@ -94,7 +94,7 @@ class Run:
         threads: list[threading.Thread] = []
         try:
             with uninterrupted():
-                threads += self._start()
+                threads += self._start()  # An interrupt at the end of the block must find them.
             while not any(sink.ended for sink in self._sinks):
                 result = self._conveyor.take_result()
                 if result is None:

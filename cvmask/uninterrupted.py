@@ -1,4 +1,4 @@
-"""Ctrl-C waits until a step that must not be left half done is done."""
+"""Ctrl-C and its like wait until a step that must not be left half done is done."""
 
 from __future__ import annotations
 
@@ -7,28 +7,30 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+# SIGINT last: while the others are put back it still waits.
+_SIGNALS = [getattr(signal, name) for name in ("SIGHUP", "SIGTERM", "SIGINT") if hasattr(signal, name)]
+
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
     """Let a Ctrl-C that comes in the block, or in the function that this decorates, have its effect at the end.
 
     Python raises KeyboardInterrupt between any two lines of the main thread, such as between a frame's
-    encoding and the note of its time. In other threads, where it is never raised, nothing is changed.
+    encoding and the note of its time. So may handlers of SIGTERM and SIGHUP: they wait as well. In other
+    threads, where none is ever called, nothing is changed.
     """
-    handler = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    came = False
-
-    def wait(number: int, frame: object) -> None:
-        nonlocal came
-        came = True
-
-    signal.signal(signal.SIGINT, wait)
+    known = {number: signal.getsignal(number) for number in _SIGNALS}
+    handlers = {number: handler for number, handler in known.items() if callable(handler)}
+    came: dict[int, None] = {}
     try:
+        for number in handlers:
+            signal.signal(number, lambda number, _: came.update({number: None}))
         yield
     finally:
-        signal.signal(signal.SIGINT, handler)
-        if came:
-            signal.raise_signal(signal.SIGINT)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number in came:
+            signal.raise_signal(number)

@@ -88,21 +88,25 @@ def test_blocks_in_blocks_end_together() -> None:
     assert done == ["inner", "outer"]
 
 
-def test_a_handler_of_the_program_is_called_and_stays() -> None:
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_handler_of_the_program_is_called_and_stays(name: str) -> None:
+    if not hasattr(signal, name):
+        pytest.skip(f"needs {name}")
+    sent = getattr(signal, name)
     heard: list[int] = []
 
     def handler(number: int, frame: object) -> None:
         heard.append(number)
 
-    before = signal.signal(signal.SIGINT, handler)
+    before = signal.signal(sent, handler)
     try:
         with uninterrupted():
-            interrupt()
+            signal.raise_signal(sent)
             assert heard == []
-        assert heard == [signal.SIGINT]
-        assert signal.getsignal(signal.SIGINT) is handler
+        assert heard == [sent]
+        assert signal.getsignal(sent) is handler
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(sent, before)
 
 
 def test_an_ignored_interrupt_stays_ignored() -> None:
@@ -155,18 +159,24 @@ def test_a_video_interrupted_while_it_encodes_is_whole(tmp_path: Path, suffix: s
     assert os.listdir(tmp_path) == [path.name]
 
 
-def test_all_formats_get_the_picture_during_which_it_was_interrupted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["write", "__exit__"])
+def test_all_formats_are_whole_when_one_is_interrupted(tmp_path: Path, method: str) -> None:
     formats = ["coco", "csv", "jsonl"]
     record = Record("a.png", random_detections(np.random.default_rng(0), 2, (48, 64)))
 
     def write() -> None:
         with Saver(formats, Settings(tmp_path, ["star"] * 90)) as saver:
-            saver._writers[0] = Interrupting(saver._writers[0], "write")
+            if method == "write":
+                saver._writers[0] = Interrupting(saver._writers[0], "write")
+            else:
+                saver._stack.callback(interrupt)
             saver.write(record, IMAGE)
 
     with pytest.raises(KeyboardInterrupt):
         write()
-    assert sum("a.png" in path.read_text() for path in tmp_path.rglob("*") if path.is_file()) >= len(formats)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert sum("a.png" in path.read_text() for path in files) == len(formats)
+    assert not [path.name for path in files if path.name.startswith(".")]
 
 
 # The loop

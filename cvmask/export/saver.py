@@ -42,6 +42,7 @@ class Saver:
             self._stack = self._stack.pop_all()
         return self
 
+    @uninterrupted()
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:

@@ -120,7 +120,7 @@ class Sound:
         self._input.close()
 
 
-@uninterrupted()
+@uninterrupted()  # An import of PyAV that was broken off cannot be made good in the same process.
 def has_av() -> bool:
     """Tell whether PyAV is installed, and can encode H.264."""
     try:

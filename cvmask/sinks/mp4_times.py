@@ -39,7 +39,7 @@ def set_frame_times(path: str | os.PathLike[str], times_s: Sequence[float], rate
     ValueError
         If the file is built in another way; it is then unchanged.
     """
-    scale = _fitting((ticks_a_second(rate), 1000, 1), times_s[-1] + 2 / rate)
+    scale = _fitting((ticks_a_second(rate), 1000), times_s[-1] + 2 / rate)
     ticks = [round(time_s * scale) for time_s in times_s]
     durations = [max(1, after - before) for before, after in zip(ticks, ticks[1:])]
     durations.append(max(1, round(scale / rate)))
@@ -52,8 +52,8 @@ def set_frame_times(path: str | os.PathLike[str], times_s: Sequence[float], rate
 
 
 def _fitting(scales: Sequence[int], seconds: float) -> int:
-    """Choose the first time scale in which so many seconds have a number of 32 bits."""
-    return next((scale for scale in scales if seconds * scale <= _LIMIT), scales[-1])
+    """Choose the first time scale in which so many seconds have a number of 32 bits, else the finest that fits."""
+    return next((scale for scale in scales if seconds * scale <= _LIMIT), int(_LIMIT / seconds))
 
 
 def _find_moov(descriptor: int, size: int) -> tuple[int, bytes]:
@@ -70,7 +70,7 @@ def _find_moov(descriptor: int, size: int) -> tuple[int, bytes]:
 
 def _edits(durations: Sequence[int], scale: int) -> dict[bytes, Callable[[bytes], bytes]]:
     total = sum(durations)
-    movie_scale = _fitting((1000, 1), total / scale + 1)
+    movie_scale = _fitting((1000,), total / scale + 1)
     movie_total = -(-total * movie_scale // scale)
     return {
         b"mvhd": lambda body: _put(body, 12, movie_scale, movie_total),
