@@ -15,8 +15,8 @@ class Stopped(Exception):
 class Conveyor:
     """One lock for all threads of a run.
 
-    The reader puts frames on it, workers take them and put back what they made of them, the writer
-    takes that in the order of reading, the caller takes the results. Frames carry their number.
+    The reader puts frames on it, workers take them and put back what they made of them, that is drawn
+    in the order of reading and written, the caller takes the results. Frames carry their number.
     The caller may be interrupted at any line, and must not keep a lock then: it meets the others in
     two queues alone, of results and of tickets for frames to be read.
 
@@ -36,6 +36,7 @@ class Conveyor:
         self._room, self._frames, self._inferences = (threading.Condition(self._lock) for _ in range(3))
         self._work: deque[tuple[int, Any]] = deque()
         self._done: dict[int, Any] = {}
+        self._drawn: SimpleQueue[Any] = SimpleQueue()
         self._results: SimpleQueue[Any] = SimpleQueue()
         self._tickets: SimpleQueue[None] = SimpleQueue()
         for _ in range(depth):
@@ -91,6 +92,17 @@ class Conveyor:
             self._ordered += item is not None
             return item
 
+    def put_drawn(self, result: Any) -> None:
+        """Add what is to be written; None after the last."""
+        self._drawn.put(result)
+
+    def take_drawn(self) -> Any:
+        """Take what is to be written next; None after the last."""
+        result = self._drawn.get()
+        if self.stopped:
+            raise Stopped
+        return result
+
     def put_result(self, result: Any) -> None:
         """Add a result for the caller; None after the last."""
         self._results.put(result)
@@ -111,8 +123,8 @@ class Conveyor:
             if not self.stopped:
                 self.stopped, self.error = True, error
             self._wake_all()
-        self._tickets.put(None)
-        self._results.put(None)
+        for queue in (self._tickets, self._drawn, self._results):
+            queue.put(None)
 
     def _wake_all(self) -> None:
         for waiter in (self._room, self._frames, self._inferences):

@@ -133,7 +133,11 @@ class Run:
             raise failure
 
     def _start(self) -> list[threading.Thread]:
-        jobs: list[tuple[str, Callable[[], None]]] = [("read", self._read), ("write", self._draw_and_write)]
+        jobs: list[tuple[str, Callable[[], None]]] = [
+            ("read", self._read),
+            ("draw", self._draw),
+            ("write", self._write_all),
+        ]
         jobs += [("detect", lambda model=model: self._detect(model)) for model in self._models]  # type: ignore[misc]
         threads = [
             threading.Thread(target=self._guarded, args=(job,), name=f"cvmask-{name}") for name, job in jobs
@@ -182,22 +186,23 @@ class Run:
                 detections = model.detect(frame.image)
             self._conveyor.put_inferred(number, (frame, detections))
 
-    def _draw_and_write(self) -> None:
-        while True:
-            item = self._conveyor.take_inferred()
-            if item is None:
-                self._conveyor.put_result(None)
-                return
+    def _draw(self) -> None:
+        while (item := self._conveyor.take_inferred()) is not None:
             frame, detections = item
             with self.summary.stage("draw").timed():
                 if self._tracker is not None:
                     detections = self._tracker.update(detections)
                 image = self._paint(frame.image, detections)
-            result = Result(frame, detections, image)
+            self._conveyor.put_drawn(Result(frame, detections, image))
+        self._conveyor.put_drawn(None)
+
+    def _write_all(self) -> None:
+        while (result := self._conveyor.take_drawn()) is not None:
             with self.summary.stage("write").timed():
                 self._write(result, main_thread=False)
             self.summary.written += 1
             self._conveyor.put_result(result)
+        self._conveyor.put_result(None)
 
     def _write(self, result: Result, main_thread: bool) -> None:
         for sink in self._sinks:

@@ -133,6 +133,26 @@ def test_stages_overlap() -> None:
     assert time.perf_counter() - began < 2.4
 
 
+def test_a_frame_is_drawn_while_the_one_before_is_written() -> None:
+    drawn = [threading.Event() for _ in range(20)]
+
+    def paint(image: np.ndarray, detections: Detections) -> np.ndarray:
+        drawn[int(image[0, 0, 0])].set()
+        return image
+
+    class Waiting(Collect):
+        def write(
+            self, image: np.ndarray, frame: Frame | None = None, detections: Detections | None = None
+        ) -> None:
+            assert frame is not None
+            assert drawn[min(frame.index + 1, 19)].wait(10)
+            super().write(image, frame, detections)
+
+    sink = Waiting()
+    annotate(Fake(20), Model(), outputs=[sink], paint=paint).run()
+    assert sink.indices == list(range(20))
+
+
 @pytest.mark.parametrize("place", ["source", "model", "output", "window", "tracker", "loop"])
 def test_an_error_anywhere_ends_everything_and_is_raised_once(
     place: str, monkeypatch: pytest.MonkeyPatch
