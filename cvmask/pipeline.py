@@ -13,7 +13,7 @@ from cvmask.detections import Detections
 from cvmask.draw import draw
 from cvmask.errors import SourceError
 from cvmask.run import Model, Paint, Run
-from cvmask.sinks import Sink, open_sink
+from cvmask.sinks import Sink, open_all
 from cvmask.sources import Source, open_source
 from cvmask.sources.base import Notify, ignore
 from cvmask.summary import Summary
@@ -77,9 +77,7 @@ def annotate(
     sinks: list[Sink] = []
     try:
         labels = getattr(model, "labels", None)
-        for output in outputs:
-            sink = output if isinstance(output, Sink) else None
-            sinks.append(sink or open_sink(str(output), source=source, labels=labels, on_message=on_message))
+        sinks = open_all(outputs, source, labels, on_message)
         models = [model, *(model.clone() for _ in range(workers - 1))]  # type: ignore[attr-defined]
     except BaseException:
         source.close()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Union
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cvmask.detections import Detections
-from cvmask.draw import draw
 from cvmask.errors import SourceError
-from cvmask.sinks import Sink, open_sink, read_json_lines
+from cvmask.pipeline import annotate
+from cvmask.sinks import Sink, open_all, read_json_lines
 from cvmask.sources import Frame, Source, open_source
 from cvmask.sources.base import Notify, ignore
 from cvmask.summary import Summary
@@ -66,30 +68,41 @@ def render(
     style = {"labels": labels, **(style or {})}
     if labels and style["labels"] and len(labels) != len(style["labels"]):
         raise SourceError(f"{os.fspath(detections)}: is of {len(labels)} classes, not of {len(style['labels'])} labels")
-    summary = Summary()
     opened = source if isinstance(source, Source) else open_source(source, on_message=on_message)
     made_of = os.path.basename(str(first[0].get("name") or ""))
     if made_of and made_of != os.path.basename(opened.name):
         on_message(f"{os.fspath(detections)}: was made from {made_of}, this is {opened.name}")
     with opened:
-        sinks = [_opened(output, opened, labels, on_message) for output in outputs]
-        try:
-            for frame, found in _paired(opened, _chained(first, pairs), os.fspath(detections), on_message):
-                summary.read += 1
-                kept = found[found.confidence > score_threshold]
-                kept = kept if wanted is None else kept[np.isin(kept.class_id, wanted)]
-                image = draw(frame.image, kept, **style) if len(kept) else frame.image
-                for sink in sinks:
-                    sink.write(image, frame, kept)
-                summary.written += 1
-        except BaseException as error:
-            for sink in sinks:
-                (sink.close if isinstance(error, KeyboardInterrupt) else sink.discard)()
-            raise
-        for sink in sinks:
-            sink.close()
-    summary.end()
-    return summary
+        sinks = open_all(outputs, opened, labels, on_message)
+        paired = _paired(opened, _chained(first, pairs), os.fspath(detections), on_message)
+        recalled = _Recalled(opened, ((frame, _kept(found, score_threshold, wanted)) for frame, found in paired))
+        return annotate(recalled, recalled, outputs=sinks, style=style).run()
+
+
+class _Recalled(Source):
+    """The frames of a video as a source, and as a model what JSON lines tell of them, one after the other."""
+
+    def __init__(self, video: Source, pairs: Iterator[tuple[Frame, Detections]]) -> None:
+        self.name, self.size_wh, self.frame_rate = video.name, video.size_wh, video.frame_rate
+        self._video, self._pairs = video, pairs
+        self._found: deque[Detections] = deque()
+
+    def _frames(self) -> Iterator[Frame]:
+        for frame, found in self._pairs:
+            self._found.append(found)
+            yield frame
+
+    def detect(self, frame: NDArray[np.uint8]) -> Detections:
+        """Tell what was found in the next frame."""
+        return self._found.popleft()
+
+    def close(self) -> None:
+        self._video.close()
+
+
+def _kept(found: Detections, score_threshold: float, classes: Sequence[int] | None) -> Detections:
+    kept = found[found.confidence > score_threshold]
+    return kept if classes is None else kept[np.isin(kept.class_id, classes)]
 
 
 def _paired(
@@ -142,8 +155,3 @@ def _class_ids(
             raise SourceError(f"{os.fspath(name)}: knows no class {text!r}")
     return ids
 
-
-def _opened(output: Sink | Place, source: Source, labels: Any, on_message: Notify) -> Sink:
-    if isinstance(output, Sink):
-        return output
-    return open_sink(output, source=source, labels=labels, on_message=on_message)

@@ -77,6 +77,7 @@ class Counting(Sink):
     """Counts the frames that are drawn."""
 
     name = "progress"
+    main_thread = True
 
     def __init__(self, progress: StreamProgress) -> None:
         self._progress = progress

@@ -28,6 +28,7 @@ __all__ = [
     "Sink",
     "VideoFile",
     "Window",
+    "open_all",
     "open_sink",
     "read_json_lines",
 ]
@@ -77,3 +78,22 @@ def open_sink(
     if suffix in images.SUFFIXES:
         return ImageFile(name)
     raise SinkError(f"{name}: an output is a folder or ends in one of {' '.join(SUFFIXES)}")
+
+
+def open_all(
+    outputs: Sequence[Sink | str | int | os.PathLike[str]],
+    source: Source,
+    labels: Sequence[str] | None,
+    on_message: Notify,
+) -> list[Sink]:
+    """Open each output that is not a sink yet; all of them or, with SinkError, none."""
+    sinks: list[Sink] = []
+    try:
+        for output in outputs:
+            sink = output if isinstance(output, Sink) else None
+            sinks.append(sink or open_sink(str(output), source=source, labels=labels, on_message=on_message))
+    except BaseException:
+        for sink in sinks:
+            sink.discard()
+        raise
+    return sinks
