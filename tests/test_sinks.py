@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -22,6 +23,7 @@ from cvmask.sources import Frame, Video, read_image
 
 NTSC_FILM = Fraction(24000, 1001)
 VIDEOS = ["out.mp4", "out.mov", "out.mkv", "out.avi"]
+NewVideo = Callable[..., VideoFile]
 ALL = [*VIDEOS, "out.jsonl", "out.png", "folder"]
 
 
@@ -145,9 +147,18 @@ def test_video_holds_every_frame_in_order(tmp_path: Path, name: str, use_av: boo
     assert grey == pytest.approx([8 * index for index in range(20)], abs=4)
 
 
+@pytest.fixture(params=["opencv mp4v", "pyav h264", "pyav mp4v"])
+def new_video(request: pytest.FixtureRequest) -> NewVideo:
+    """Every way of writing an MP4 file."""
+    by, codec = request.param.split()
+    if by == "pyav":
+        pytest.importorskip("av", reason="needs PyAV: pip install 'cvmask[av]'")
+    return partial(VideoFile, use_av=by == "pyav", codec=codec)
+
+
 @pytest.mark.parametrize("rate", [Fraction(30000, 1001), NTSC_FILM, Fraction(25), Fraction(179, 6)])
-def test_mp4_keeps_the_rate_exactly(tmp_path: Path, rate: Fraction, use_av: bool) -> None:
-    with VideoFile(tmp_path / "out.mp4", frame_rate=rate, use_av=use_av) as sink:
+def test_mp4_keeps_the_rate_exactly(tmp_path: Path, rate: Fraction, new_video: NewVideo) -> None:
+    with new_video(tmp_path / "out.mp4", frame_rate=rate) as sink:
         black = np.zeros((16, 16, 3), np.uint8)
         for index in range(30):
             sink.write(black, Frame(black, index, float(index / rate), ""))
@@ -156,9 +167,9 @@ def test_mp4_keeps_the_rate_exactly(tmp_path: Path, rate: Fraction, use_av: bool
     assert [frame.time_s for frame in video] == pytest.approx([float(index / rate) for index in range(30)])
 
 
-def test_mp4_keeps_varying_times(tmp_path: Path, use_av: bool) -> None:
+def test_mp4_keeps_varying_times(tmp_path: Path, new_video: NewVideo) -> None:
     times = [5, 5.04, 5.05, 6.5, 6.51, 9]
-    with VideoFile(tmp_path / "out.mp4", frame_rate=Fraction(25), use_av=use_av) as sink:
+    with new_video(tmp_path / "out.mp4", frame_rate=Fraction(25)) as sink:
         for index, time_s in enumerate(times):
             image = np.full((16, 16, 3), 30 * index, np.uint8)
             sink.write(image, Frame(image, index, time_s, ""))
@@ -167,13 +178,27 @@ def test_mp4_keeps_varying_times(tmp_path: Path, use_av: bool) -> None:
     assert [frame.image.mean() for frame in written] == pytest.approx([30 * i for i in range(6)], abs=4)
 
 
-def test_mp4_of_sixty_days_is_written(tmp_path: Path) -> None:
+def test_mp4_of_sixty_days_is_written(tmp_path: Path, new_video: NewVideo) -> None:
+    """PyAV repeats a frame every hour or so: one frame of its MP4 cannot last for hours."""
     times = [0, 0.04, 0.08, 1, 60 * 86400, 60 * 86400 + 0.04]
-    with VideoFile(tmp_path / "out.mp4", frame_rate=Fraction(25), use_av=False) as sink:
+    with new_video(tmp_path / "out.mp4", frame_rate=Fraction(25)) as sink:
         for index, time_s in enumerate(times):
-            black = np.zeros((16, 16, 3), np.uint8)
-            sink.write(black, Frame(black, index, time_s, ""))
-    assert [frame.time_s for frame in Video(tmp_path / "out.mp4")] == pytest.approx(times, rel=0, abs=0.002)
+            grey = np.full((16, 16, 3), 40 * index, np.uint8)
+            sink.write(grey, Frame(grey, index, time_s, ""))
+    changes, last = [], -100.0
+    for frame in Video(tmp_path / "out.mp4"):
+        if abs(frame.image.mean() - last) > 20:
+            changes.append(frame.time_s)
+        last = frame.image.mean()
+    assert changes == pytest.approx(times, rel=0, abs=0.002)
+
+
+def test_frames_at_nearly_the_same_time_are_all_kept(tmp_path: Path, new_video: NewVideo) -> None:
+    with new_video(tmp_path / "out.mp4", frame_rate=Fraction(25)) as sink:
+        for index, time_s in enumerate([0, 1e-7, 2e-7, 0.04]):
+            grey = np.full((16, 16, 3), 40 * index, np.uint8)
+            sink.write(grey, Frame(grey, index, time_s, ""))
+    assert [frame.image.mean() for frame in Video(tmp_path / "out.mp4")] == pytest.approx([0, 40, 80, 120], abs=4)
 
 
 def test_avi_holds_a_frame_until_the_next_is_due(tmp_path: Path) -> None:
@@ -209,13 +234,15 @@ def test_frames_of_another_size_are_fitted_in(tmp_path: Path) -> None:
     assert messages == [f"{tmp_path}/out.avi: frames of 20x40 are fitted into 80x40"]
 
 
-def test_sound_is_copied_with_pyav(shared: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("codec", ["h264", "mp4v"])
+def test_sound_is_copied_with_pyav(shared: Path, tmp_path: Path, codec: str) -> None:
     av = pytest.importorskip("av", reason="needs PyAV: pip install 'cvmask[av]'")
     source = Video(shared / "data" / "odd_video" / "with_audio_aac.mp4", start_s=0.5)
-    with open_sink(tmp_path / "out.mp4", source=source) as sink:
+    with open_sink(tmp_path / "out.mp4", source=source, codec=codec) as sink:
         for frame in source:
             sink.write(frame.image[::8, ::8], frame)
     with av.open(str(tmp_path / "out.mp4")) as written:
+        assert written.streams.video[0].codec_context.name == {"h264": "h264", "mp4v": "mpeg4"}[codec]
         sound = written.streams.audio[0]
         assert sound.codec_context.name == "aac"
         assert float(sound.duration * sound.time_base) == pytest.approx(28 / 24, abs=0.05)
@@ -229,6 +256,58 @@ def test_without_pyav_the_loss_of_sound_is_told(shared: Path, tmp_path: Path) ->
         write_all(sink, 2)
     assert len(messages) == 1
     assert "sound, if there is any, is not kept: pip install 'cvmask[av]'" in messages[0]
+
+
+def test_mkv_of_either_codec_has_exact_times(tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="needs PyAV: pip install 'cvmask[av]'")
+    times = [0, 0.04, 0.05, 1.5, 1.51, 4]
+    for codec in ("h264", "mp4v"):
+        with VideoFile(tmp_path / "out.mkv", frame_rate=Fraction(25), codec=codec) as sink:
+            for index, time_s in enumerate(times):
+                image = np.full((16, 16, 3), 30 * index, np.uint8)
+                sink.write(image, Frame(image, index, time_s, ""))
+        written = list(Video(tmp_path / "out.mkv"))
+        assert [frame.time_s for frame in written] == pytest.approx(times, abs=0.001)
+        assert [frame.image.mean() for frame in written] == pytest.approx([30 * i for i in range(6)], abs=4)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "use_av", "message"),
+    [
+        ("a.mp4", "h264", False, r"a.mp4: H.264 needs PyAV: pip install 'cvmask\[av\]'"),
+        ("a.avi", "h264", None, r"a.avi: H.264 goes into .mp4 .m4v .mov .mkv$"),
+        ("a.webm", "h264", None, r"a.webm: H.264 goes into .mp4 .m4v .mov .mkv$"),
+        ("a.webm", "mp4v", None, r"a.webm: mp4v goes into .mp4 .m4v .mov .mkv .avi$"),
+    ],
+)
+def test_a_codec_that_cannot_be_is_one_line(
+    tmp_path: Path, name: str, codec: str, use_av: bool | None, message: str
+) -> None:
+    with pytest.raises(SinkError, match=message):
+        VideoFile(tmp_path / name, codec=codec, use_av=use_av)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_codec_is_for_videos(tmp_path: Path) -> None:
+    for name in ("a.jsonl", "a.png", "folder", "window"):
+        with pytest.raises(SinkError, match=f"{name}: a codec is for videos: .mp4 "):
+            open_sink(name if name == "window" else tmp_path / name, codec="mp4v")
+    with pytest.raises(ValueError, match='codec must be "h264" or "mp4v", got \'hevc\''):
+        VideoFile(tmp_path / "a.mp4", codec="hevc")
+
+
+def test_a_size_that_a_codec_cannot_hold_is_one_line(tmp_path: Path, new_video: NewVideo) -> None:
+    wide = np.zeros((2, 20_000, 3), np.uint8)
+
+    def write() -> None:
+        with new_video(tmp_path / "a.mp4") as sink:
+            for _ in range(3):
+                sink.write(wide)
+
+    with pytest.raises(SinkError, match=r"cannot write (mp4v|h264) of 20000x2 pixels") as caught:
+        write()
+    assert "\n" not in str(caught.value)
+    assert os.listdir(tmp_path) == []
 
 
 # JSON lines

@@ -19,7 +19,8 @@ from cvmask.archive.parts import Finished, note_of
 from cvmask.archive.places import LOCAL, Place, file_size, read_bytes, write_bytes
 from cvmask.archive.units import VIDEO, Unit
 from cvmask.errors import SourceError
-from cvmask.sinks.av_encoder import SUFFIXES, Sound
+from cvmask.sinks.av_encoder import SUFFIXES
+from cvmask.sinks.sound import Sound
 
 
 def join_videos(output: Place, units: Sequence[Unit], finished: Finished, run: str, sound: bool) -> None:

@@ -24,6 +24,7 @@ from cvmask.errors import CvmaskError
 from cvmask.home import cache_home
 from cvmask.runtime import targets
 from cvmask.runtime.quiet import quiet
+from cvmask.sinks.av_encoder import has_av
 from cvmask.sinks.encoders import CODECS, OpenCVEncoder
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
@@ -148,9 +149,11 @@ def check_models() -> Iterator[Finding]:
 def check_extras() -> Iterator[Finding]:
     """Optional packages, and whether the cache folder can be written."""
     for extra, modules in EXTRAS.items():
-        here = all(importlib.util.find_spec(module) for module in modules)
-        cure = "" if here else f"pip install 'cvmask[{extra}]'"
-        yield Finding(f"extra {extra}", OK if here else NOTE, "installed" if here else "not installed", cure)
+        state = "installed" if all(importlib.util.find_spec(module) for module in modules) else "not installed"
+        if extra == "av" and state == "installed" and not has_av():
+            state = "older than needed, or without H.264"
+        good = state == "installed"
+        yield Finding(f"extra {extra}", OK if good else NOTE, state, "" if good else f"pip install 'cvmask[{extra}]'")
     home = cache_home()
     folder = next(place for place in (home, *home.parents) if place.exists())
     good = os.access(folder, os.W_OK | os.X_OK)

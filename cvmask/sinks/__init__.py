@@ -12,7 +12,7 @@ from cvmask.sinks.base import Sink
 from cvmask.sinks.encoders import CODECS
 from cvmask.sinks.images import ImageFile, ImageFolder
 from cvmask.sinks.json_lines import JsonLines, read_json_lines
-from cvmask.sinks.video import VideoFile
+from cvmask.sinks.video import VideoFile, wrong_codec
 from cvmask.sinks.window import Window
 from cvmask.sources.base import Notify, Source, ignore
 from cvmask.sources.images import Images
@@ -39,6 +39,7 @@ def open_sink(
     *,
     source: Source | None = None,
     labels: Sequence[str] | None = None,
+    codec: str | None = None,
     on_message: Notify = ignore,
 ) -> Sink:
     """Choose the output by its name.
@@ -52,6 +53,8 @@ def open_sink(
         What the frames come from: videos take its rate and its sound.
     labels
         Class names, for JSON lines.
+    codec
+        Of a video, "h264" or "mp4v"; see `VideoFile`.
     on_message
         Called with one line for whatever is not kept.
 
@@ -62,6 +65,8 @@ def open_sink(
     """
     name = os.fspath(place)
     suffix = Path(name).suffix.lower()
+    if wrong := wrong_codec(suffix, codec):
+        raise SinkError(f"{name}: {wrong}")
     if name == "window":
         return Window(hold=isinstance(source, Images), on_message=on_message)
     both = source is not None and os.path.isfile(name) and os.path.exists(source.name)
@@ -72,7 +77,7 @@ def open_sink(
     if suffix in CODECS:
         audio = source.name if isinstance(source, Video) else None
         rate = None if source is None else source.frame_rate
-        return VideoFile(name, frame_rate=rate, audio_from=audio, on_message=on_message)
+        return VideoFile(name, frame_rate=rate, audio_from=audio, codec=codec, on_message=on_message)
     if suffix == ".jsonl":
         return JsonLines(name, labels)
     if suffix in images.SUFFIXES:
@@ -90,8 +95,10 @@ def open_all(
     sinks: list[Sink] = []
     try:
         for output in outputs:
-            sink = output if isinstance(output, Sink) else None
-            sinks.append(sink or open_sink(str(output), source=source, labels=labels, on_message=on_message))
+            if not isinstance(output, Sink):
+                place = str(output) if isinstance(output, int) else output
+                output = open_sink(place, source=source, labels=labels, on_message=on_message)
+            sinks.append(output)
     except BaseException:
         for sink in sinks:
             sink.discard()

@@ -1,9 +1,11 @@
-"""PyAV as encoder: H.264, the sound of the source, exact times in every container."""
+"""PyAV as encoder: H.264 or MPEG-4 part 2, the sound of the source, exact times in every container."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,37 +15,68 @@ from numpy.typing import NDArray
 
 from cvmask.errors import SinkError
 from cvmask.sinks.mp4_times import ticks_a_second
+from cvmask.sinks.sound import Sound
+from cvmask.sinks.yuv import to_i420
 from cvmask.uninterrupted import uninterrupted
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
+# What `to_i420` makes; of large pictures players guess BT.709, unless all four are there.
+_COLORS = {
+    "colorspace": "smpte170m",
+    "color_primaries": "bt709",
+    "color_trc": "bt709",
+    "color_range": "tv",
+}
+_H264 = {"crf": "20", "preset": "veryfast", **_COLORS}
+_MPEG4 = {"qmin": "3", "qmax": "3", "g": "50", **_COLORS}
+_LONGEST_TICKS = 1 << 28  # with frames out of order FFmpeg's MP4 needs several times as much in 31 bits
 
 
 class AvEncoder:
-    """H.264, with the sound of `audio_from` from `audio_start_s` on."""
+    """H.264 or MPEG-4 part 2 (`codec` "h264", "mp4v"), with the sound of `audio_from` from `audio_start_s` on.
 
-    codec = "H.264"
+    A frame is encoded in a thread of its own while the next one is made; what goes wrong there is raised
+    by the next call. All errors of FFmpeg are OSError.
+    """
 
     def __init__(
         self,
         path: Path,
         size_wh: tuple[int, int],
         rate: Fraction,
+        codec: str = "h264",
         audio_from: str | None = None,
         audio_start_s: float = 0.0,
     ) -> None:
-        av = importlib.import_module("av")
+        self._av = importlib.import_module("av")
+        self.codec = codec
         self._scale = ticks_a_second(rate)
-        self._count = 0
-        self._end_s = 0.0
-        self._av = av
-        self._container = av.open(str(path), "w")
-        self._stream = self._container.add_stream(_h264(av), rate=rate)
+        self._count, self._ticks, self._end_s = 0, -1, 0.0
+        self._last: Any = None
+        self._container = self._av.open(str(path), "w")
+        self._stream = self._container.add_stream(_encoder_of(self._av, codec), rate=rate)
         self._stream.width, self._stream.height = size_wh
         self._stream.pix_fmt = "yuv420p"
-        self._stream.codec_context.time_base = Fraction(1, self._scale)
-        self._stream.options = {"crf": "20", "preset": "veryfast"}
-        self._last_duration = round(self._scale / rate)
-        self._sound = Sound(av, audio_from, self._container, audio_start_s) if audio_from else None
+        self._stream.options = _H264 if codec == "h264" else _MPEG4
+        self._stream.time_base = Fraction(1, self._scale)
+        # MPEG-4 counts ticks in 16 bits and seconds in single ones: there the container alone knows the times.
+        ticks = Fraction(1, self._scale if codec == "h264" else 25)
+        self._stream.codec_context.time_base = ticks
+        self._duration = round(self._scale / rate)
+        self._sound = Sound(self._av, audio_from, self._container, audio_start_s) if audio_from else None
+        self._start(path.suffix)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="cvmask-encode")
+        self._pending: Future[None] | None = None
+
+    def _start(self, suffix: str) -> None:
+        try:
+            self._container.start_encoding()
+        except self._av.FFmpegError as error:
+            size = f"{self._stream.width}x{self._stream.height}"
+            what = f"{self.codec} of {size} pixels to a {suffix} file"
+            with suppress(self._av.FFmpegError):
+                self._container.close()
+            raise SinkError(f"FFmpeg cannot write {what}: {error.strerror}") from None
 
     @property
     def lost_sound(self) -> bool:
@@ -51,86 +84,80 @@ class AvEncoder:
         return self._sound is not None and self._sound.lost
 
     def add(self, image: NDArray[np.uint8], time_s: float) -> None:
-        """Encode a frame, and copy the sound up to it."""
-        frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="bgr24")
-        frame.pts = round(time_s * self._scale)
-        frame.duration = self._last_duration
-        frame.time_base = Fraction(1, self._scale)
-        self._container.mux(self._stream.encode(frame))
-        if self._sound:
-            self._sound.copy_until(time_s)
-        self._count += 1
-        self._end_s = time_s + self._last_duration / self._scale
+        """Have a frame encoded, and the sound up to it copied."""
+        frame = self._av.VideoFrame.from_ndarray(to_i420(image), format="yuv420p")
+        self._wait()
+        self._pending = self._thread.submit(self._encode, frame, time_s)
 
     def finish(self) -> int:
         """Close the file; how many frames it holds."""
-        self._container.mux(self._stream.encode(None))
-        if self._sound:
-            self._sound.copy_until(self._end_s)
+        self._wait()
+        with self._os_errors():
+            self._container.mux(self._stream.encode(None))
+            if self._sound:
+                self._sound.copy_until(self._end_s)
         self.abandon()
         return self._count
 
     def abandon(self) -> None:
         """Close the file without caring what is in it."""
+        self._thread.shutdown()
         try:
-            self._container.close()
+            with self._os_errors():
+                self._container.close()
         finally:
             if self._sound:
                 self._sound.close()
 
+    def _wait(self) -> None:
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
 
-class Sound:
-    """Copies the first audio track of a file, packet by packet, from `start_s` on."""
+    def _encode(self, frame: Any, time_s: float) -> None:
+        ticks = max(round(time_s * self._scale), self._ticks + 1)
+        with self._os_errors():
+            while self._last is not None and ticks - self._ticks > _LONGEST_TICKS:
+                self._put(self._last, self._ticks + _LONGEST_TICKS)
+            self._put(frame, ticks)
+            if self._sound:
+                self._sound.copy_until(time_s)
+        self._last = frame
+        self._end_s = time_s + self._duration / self._scale
 
-    def __init__(self, av: Any, path: str, target: Any, start_s: float) -> None:
-        self._target, self._start_s = target, start_s
-        self._input = av.open(path)
-        self._packets: Iterator[Any] = iter(())
-        self._held: Any = None
-        self.lost = False
-        if self._input.streams.audio:
-            source = self._input.streams.audio[0]
-            try:
-                self._stream = target.add_stream_from_template(source)
-            except (ValueError, av.FFmpegError):
-                self.lost = True
-                return
-            self._packets = (packet for packet in self._input.demux(source) if packet.pts is not None)
+    def _put(self, frame: Any, ticks: int) -> None:
+        frame.time_base = self._stream.codec_context.time_base
+        frame.pts = ticks if self.codec == "h264" else self._count
+        frame.duration = self._duration if self.codec == "h264" else 1
+        for packet in self._stream.encode(frame):
+            if self.codec != "h264":  # one for each frame, at once
+                packet.pts = packet.dts = ticks
+                packet.duration, packet.time_base = self._duration, Fraction(1, self._scale)
+            self._container.mux(packet)
+        self._count, self._ticks = self._count + 1, ticks
 
-    def copy_until(self, time_s: float) -> None:
-        """Copy the packets that begin before this time of the output."""
-        while True:
-            packet = self._held if self._held is not None else next(self._packets, None)
-            self._held = packet
-            if packet is None:
-                return
-            start_s = float(packet.pts * packet.time_base) - self._start_s
-            if start_s > time_s:
-                return
-            self._held = None
-            if start_s >= 0:
-                shift = round(self._start_s / packet.time_base)
-                packet.pts -= shift
-                packet.dts = None if packet.dts is None else packet.dts - shift
-                packet.stream = self._stream
-                self._target.mux(packet)
-
-    def close(self) -> None:
-        """Close the file that the sound comes from."""
-        self._input.close()
+    @contextmanager
+    def _os_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except self._av.FFmpegError as error:
+            raise OSError(error.errno, error.strerror) from None
 
 
 @uninterrupted()  # An import of PyAV that was broken off cannot be made good in the same process.
 def has_av() -> bool:
-    """Tell whether PyAV is installed, and can encode H.264."""
+    """Tell whether PyAV 15 or newer is installed, and can encode H.264."""
     try:
-        _h264(importlib.import_module("av"))
+        av = importlib.import_module("av")
+        _encoder_of(av, "h264")
     except (ImportError, SinkError):
         return False
-    return True
+    return hasattr(av.VideoFrame, "duration")
 
 
-def _h264(av: Any) -> str:
+def _encoder_of(av: Any, codec: str) -> str:
+    if codec == "mp4v":
+        return "mpeg4"
     for name in ("libx264", "libopenh264"):
         try:
             av.codec.Codec(name, "w")

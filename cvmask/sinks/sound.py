@@ -1,0 +1,47 @@
+"""The sound of a video's source, copied as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+
+class Sound:
+    """Copies the first audio track of a file, packet by packet, from `start_s` on."""
+
+    def __init__(self, av: Any, path: str, target: Any, start_s: float) -> None:
+        self._target, self._start_s = target, start_s
+        self._input = av.open(path)
+        self._packets: Iterator[Any] = iter(())
+        self._held: Any = None
+        self.lost = False
+        if self._input.streams.audio:
+            source = self._input.streams.audio[0]
+            try:
+                self._stream = target.add_stream_from_template(source)
+            except (ValueError, av.FFmpegError):
+                self.lost = True
+                return
+            self._packets = (packet for packet in self._input.demux(source) if packet.pts is not None)
+
+    def copy_until(self, time_s: float) -> None:
+        """Copy the packets that begin before this time of the output."""
+        while True:
+            packet = self._held if self._held is not None else next(self._packets, None)
+            self._held = packet
+            if packet is None:
+                return
+            start_s = float(packet.pts * packet.time_base) - self._start_s
+            if start_s > time_s:
+                return
+            self._held = None
+            if start_s >= 0:
+                shift = round(self._start_s / packet.time_base)
+                packet.pts -= shift
+                packet.dts = None if packet.dts is None else packet.dts - shift
+                packet.stream = self._stream
+                self._target.mux(packet)
+
+    def close(self) -> None:
+        """Close the file that the sound comes from."""
+        self._input.close()
