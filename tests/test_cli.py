@@ -14,7 +14,7 @@ import pytest
 
 from cvmask import __version__, scenes
 from cvmask.cli.main import build_parser, main
-from cvmask.cli.stream_options import add_stream_options, unused_flags
+from cvmask.cli.stream_options import add_codec_option, add_stream_options, unused_flags
 from cvmask.rle import decode
 
 README = Path(__file__).resolve().parent.parent / "README.md"
@@ -127,12 +127,15 @@ def test_flags_of_videos_are_said_to_be_unused_by_pictures(
         ("camera video", "--every-frame --end 3", ""),
         ("address", "--start 1 --retries 3 --every-frame --raw-size 4x4", "--raw-size (standard input)"),
         ("standard input", "--raw-size 4x4 --rate 5 --track", ""),
+        ("picture", "--codec mp4v", "--codec (videos, cameras and streams)"),
+        ("camera", "--codec mp4v", ""),
         ("standard input", "--timeout 3 --stride 2", "--stride (videos), --timeout (streams)"),
     ],
 )
 def test_which_flags_are_unused(kinds: str, flags: str, unused: str) -> None:
     parser = argparse.ArgumentParser()
     add_stream_options(parser)
+    add_codec_option(parser)
     sources = ["standard input"] if kinds == "standard input" else kinds.split()
     assert ", ".join(unused_flags(parser.parse_args(flags.split()), sources)) == unused
 

@@ -134,6 +134,36 @@ def test_render_draws_the_same_again(capsys: pytest.CaptureFixture[str]) -> None
     assert main(["render", "in.avi", "gone.jsonl", "-o", "x.mp4"]) == 1
 
 
+def test_codec_is_that_of_the_video(capsys: pytest.CaptureFixture[str]) -> None:
+    av = pytest.importorskip("av", reason="needs PyAV: pip install 'cvmask[av]'")
+    write_clip("in.avi")
+    assert main(["predict", "in.avi", "-o", "o.mp4", "--save-json"]) == 0
+    assert main(["predict", "in.avi", "-o", "o4.mp4", "--save-json", "--codec", "mp4v"]) == 0
+    assert main(["render", "in.avi", "o.jsonl", "-o", "r4.mkv", "--codec", "mp4v"]) == 0
+    assert main(["edit", "in.avi", "-o", "folder", "--effect", "blur-background", "--codec", "mp4v"]) == 0
+    names = {"o.mp4": "h264", "o4.mp4": "mpeg4", "r4.mkv": "mpeg4", "folder/in.mp4": "mpeg4"}
+    for name, codec in names.items():
+        with av.open(name) as video:
+            assert video.streams.video[0].codec_context.name == codec
+        assert len(list(Video(name))) == 6
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ("predict in.avi -o o.avi --codec h264", "error: --codec h264: H.264 goes into .mp4 .m4v .mov .mkv"),
+        ("edit in.avi -o o.webm --effect grey-background --codec mp4v", "error: --codec mp4v: mp4v goes into .mp4"),
+        ("render in.avi o.jsonl -o again.jsonl --codec mp4v", "error: --codec mp4v: a codec is for videos: .mp4"),
+    ],
+)
+def test_a_codec_that_cannot_be_is_wrong_usage(
+    argv: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_clip("in.avi")
+    assert main(argv.split()) == 2
+    assert said in capsys.readouterr().err.splitlines()[-1]
+
+
 @pytest.mark.parametrize("flags", [["--stride", "0"], ["--start", "x"], ["--raw-size", "9"], ["--rate", "0"]])
 def test_wrong_values_are_wrong_usage(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:

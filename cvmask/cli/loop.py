@@ -15,8 +15,8 @@ from cvmask.cli.frame_progress import FrameProgress
 from cvmask.cli.heard import read_and_tell
 from cvmask.cli.inputs import Input, expand
 from cvmask.cli.outputs import Outputs, free_stem
-from cvmask.cli.place import check_place, place_of
-from cvmask.cli.stream_options import PICTURE, VIDEO, add_stream_options, check_part, unused_flags
+from cvmask.cli.place import check_codec, check_place, place_of
+from cvmask.cli.stream_options import PICTURE, VIDEO, add_codec_option, add_stream_options, check_part, unused_flags
 from cvmask.cli.streams import run_stream, stem_of
 from cvmask.cli.task import StreamKeeper, Task
 from cvmask.detections import Detections
@@ -39,6 +39,7 @@ def add_source_options(parser: argparse.ArgumentParser) -> argparse.Action:
     )
     parser.add_argument("-o", "--output", metavar="OUT", type=place_of,
                         help="a folder, or a file for a single source (default: the folder cvmask_out)")  # fmt: skip
+    add_codec_option(parser)
     parser.add_argument(
         "--show", action="store_true", help="show each result in a window: q ends, s saves, any other key goes on"
     )
@@ -64,6 +65,8 @@ def run(args: argparse.Namespace, make_task: MakeTask, alpha: bool = False) -> i
     # Whatever is wrong with the wishes is said before a large model is loaded.
     if args.output is not None:
         check_place(args.output, len(inputs) + len(failures), inputs[0].stream, alpha)
+    if any(one.stream for one in inputs):
+        check_codec(args.output, args.codec)
     options.check_texts(args)
     check_part(args)
     pictures = [one for one in inputs if not one.stream]

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from cvmask.cli.options import UsageError
 from cvmask.sinks import SUFFIXES as STREAM_SUFFIXES
+from cvmask.sinks.video import wrong_codec
 
 DEFAULT_FOLDER = Path("cvmask_out")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -75,3 +76,10 @@ def check_place(place: Place, sources: int, stream: bool, alpha: bool = False) -
         raise UsageError(f"{path}: of a {what} needed one of {known}, or a folder with / at its end, got {path.suffix}")
     if alpha and not stream and suffix not in ALPHA_SUFFIXES:
         raise UsageError(f"{path}: {suffix} has no transparency: end the name in .png")
+
+
+def check_codec(place: Place | None, codec: str | None) -> None:
+    """Raise UsageError for a video that cannot have this codec; a folder, or None, takes .mp4 files."""
+    suffix = place.path.suffix.lower() if place is not None and place.is_file else ".mp4"
+    if wrong := wrong_codec(suffix, codec):
+        raise UsageError(f"--codec {codec}: {wrong}")

@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 
 from cvmask.cli import options
 from cvmask.cli.options import UsageError
-from cvmask.cli.place import check_place, place_of
+from cvmask.cli.place import check_codec, check_place, place_of
 from cvmask.cli.standard import opencv_silent
+from cvmask.cli.stream_options import add_codec_option
 from cvmask.cli.stream_progress import StreamProgress
 from cvmask.detections import Detections
 from cvmask.palette import read_labels
 from cvmask.rendering import render
-from cvmask.sinks import Sink
-from cvmask.sources import Frame, open_source
+from cvmask.sinks import Sink, open_sink
+from cvmask.sources import Frame, Source, open_source
 
 EPILOG = """\
 examples:
@@ -39,6 +40,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("source", metavar="VIDEO", help="what the earlier run read")
     parser.add_argument("detections", metavar="DETECTIONS", help="the .jsonl file that it wrote")
     parser.add_argument("-o", "--output", metavar="OUT", required=True, help="a video, or .jsonl")
+    add_codec_option(parser)
     parser.add_argument("--score-threshold", "--conf", type=options.share, default=0.0, metavar="T",
                         help="draw detections with a higher score, 0 to 1 (default: all)")  # fmt: skip
     parser.add_argument("--mask-threshold", type=options.share, default=0.3, metavar="T",
@@ -53,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
     if args.source.endswith(".jsonl"):
         raise UsageError(f"{args.source}: the video comes first, then the .jsonl file")
     check_place(place_of(args.output), sources=1, stream=True)
+    check_codec(place_of(args.output), args.codec)
     style = options.drawing_style(args, args.mask_threshold)
     if args.labels is not None:
         style["labels"] = read_labels(args.labels)
@@ -63,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         summary = render(
             source,
             args.detections,
-            [args.output, Counting(progress)],
+            [_output(args, source, progress), Counting(progress)],
             score_threshold=args.score_threshold,
             classes=classes,
             style=style,
@@ -71,6 +74,13 @@ def run(args: argparse.Namespace) -> int:
         )
         progress.end(summary, [args.output])
     return 0
+
+
+def _output(args: argparse.Namespace, source: Source, progress: StreamProgress) -> Sink | str:
+    """Open a video of a certain codec; `render` opens whatever else there is, for it knows the labels."""
+    if args.codec is None:
+        return str(args.output)
+    return open_sink(args.output, source=source, codec=args.codec, on_message=progress.warn)
 
 
 class Counting(Sink):

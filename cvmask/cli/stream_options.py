@@ -43,6 +43,13 @@ def add_stream_options(parser: argparse.ArgumentParser, track: bool = True, work
                        help="frames a second on standard input: 25, 30000/1001")  # fmt: skip
 
 
+def add_codec_option(parser: argparse.ArgumentParser) -> None:
+    """Add --codec, for whatever writes videos."""
+    parser.add_argument("--codec", choices=("h264", "mp4v"), metavar="CODEC",
+                        help="of a video: h264, which needs cvmask[av], or mp4v, which is larger and written "
+                        "about twice as fast (default: h264 where it can be)")  # fmt: skip
+
+
 def check_part(args: argparse.Namespace) -> None:
     """Raise UsageError for a part of a video that is empty."""
     if args.end is not None and args.end <= args.start:
@@ -67,6 +74,7 @@ def _given(args: argparse.Namespace) -> list[str]:
     """Which of the flags differ from what they are where nobody gives them."""
     bare = argparse.ArgumentParser()
     add_stream_options(bare)
+    add_codec_option(bare)
     usual = vars(bare.parse_args([]))
     return [name for name, value in usual.items() if getattr(args, name, value) != value]
 

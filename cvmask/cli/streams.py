@@ -53,7 +53,8 @@ def run_stream(
             sinks += _window(progress)
         for output in outputs:
             _make_folder(Path(output).parent)
-        opened = [keeper, *(_open(sink, source, model, progress) for sink in sinks)]
+        codecs = [args.codec if sink in outputs[:1] else None for sink in sinks]
+        opened = [keeper, *(_open(*one, source, model, progress) for one in zip(sinks, codecs))]
         workers = args.workers or usual_workers(source, model)
         stack.enter_context(threads_shared_by(workers))
         run = annotate(source, model, outputs=opened, paint=paint, track=args.track, workers=workers)
@@ -107,7 +108,9 @@ def _window(progress: StreamProgress) -> list[Sink | str]:
         return []
 
 
-def _open(sink: Sink | str, source: Source, model: MaskRCNN, progress: StreamProgress) -> Sink:
+def _open(
+    sink: Sink | str, codec: str | None, source: Source, model: MaskRCNN, progress: StreamProgress
+) -> Sink:
     if isinstance(sink, Sink):
         return sink
-    return open_sink(sink, source=source, labels=model.labels, on_message=progress.warn)
+    return open_sink(sink, source=source, labels=model.labels, codec=codec, on_message=progress.warn)
