@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed
 
 from cvmask.errors import SourceError
 from cvmask.runtime.model import MaskRCNN
+from cvmask.sources import Frame
 
 
 @contextmanager
@@ -99,6 +100,32 @@ def test_a_recording_goes_on_when_nobody_looks(stage: tuple[Served, Hand], tmp_p
     hand.give(picture(6))
     until(lambda: server.service.live.feed.dropped == 1)
     assert server.count("inferences_total") == 5
+
+
+def test_each_picture_has_its_own_counts_although_the_next_is_drawn_meanwhile(
+    stage: tuple[Served, Hand], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, hand = stage
+    live = server.service.live
+    totals: dict[int, int] = {}
+
+    def recorded(image: Any, frame: Frame, found: Any) -> None:
+        if frame.index == 0:
+            until(lambda: len(live._painted) == 2)
+
+    def shown(image: Any, status: dict[str, Any], show: Any = live.view.show) -> None:
+        totals[status["index"]] = status["total"]
+        show(image, status)
+
+    monkeypatch.setattr(live.recorder, "write", recorded)
+    monkeypatch.setattr(live.view, "show", shown)
+    with Viewer(server.connect("/v1/live")) as viewer:
+        hand.give(picture(1, objects=6))
+        until(lambda: server.count("inferences_total") == 1)
+        hand.give(np.full((128, 160, 3), 90, np.uint8))
+        viewer.wait(at(1))
+    assert totals[0] > 0
+    assert totals[1] == 0
 
 
 def test_only_a_lower_threshold_runs_the_network_again(stage: tuple[Served, Hand]) -> None:

@@ -368,7 +368,7 @@ def test_controls_stay_in_their_place_whatever_is_seen(page: Any, stage: tuple[S
         frames = server.count("frames_total")
         hand.give(picture(4, objects) if objects else np.full((128, 160, 3), 90, np.uint8))
         until(lambda frames=frames: server.count("frames_total") > frames)
-        total = len(server.service.live._shown)
+        total = server.service.live._status()["total"]
         assert total >= objects // 2
         until(lambda total=total: page.inner_text("#total") == f"({total})")
         names = [line.split(" ", 1)[1] for line in page.locator("#counts li:not(.nothing)").all_inner_texts()]

@@ -70,7 +70,7 @@ class Session:
         self.controls, self.error = controls, ""
         self._model = _Remembering(self, pool, key)
         self._metrics, self._key = metrics, key
-        self._shown = Detections.empty((1, 1))
+        self._painted: deque[Detections] = deque()
         self._times_s: deque[float] = deque(maxlen=200)
         self._frame: Frame | None = None
         self._image_status: dict[str, Any] = {}
@@ -112,23 +112,25 @@ class Session:
             self._times_s.append(time.monotonic())
             self._metrics.count("frames_total", {"of": self._key.split(":")[0]})
         self._frame = frame
-        names = Counter(self.labels[i] for i in self._shown.class_id.tolist())
+        shown = self._painted.popleft()
+        names = Counter(self.labels[i] for i in shown.class_id.tolist())
         age_s = time.monotonic() - frame.taken_at_s if frame.taken_at_s is not None else 0.0
         self._image_status = {
             "index": frame.index,
             "size": [image.shape[1], image.shape[0]],
             "inference_ms": round(1000 * self._model.spent_s, 1),
             "age_ms": round(1000 * age_s),
-            "total": len(self._shown),
+            "total": len(shown),
             "counts": dict(names.most_common()),
         }
         self.view.show(image, self._status())
 
     def paint(self, image: NDArray[np.uint8], detections: Detections) -> NDArray[np.uint8]:
-        """Make the picture from what was found, as the controls are now."""
+        """Make the picture from what was found, as the controls are now; `show` takes it later, in turn."""
         controls = self.controls
-        self._shown = controls.keep(detections)
-        return paint(image, self._shown, controls, self.labels)
+        kept = controls.keep(detections)
+        self._painted.append(kept)
+        return paint(image, kept, controls, self.labels)
 
     def _is_wanted(self) -> bool:
         return self.view.viewers > 0 or self.recorder.state == ON
