@@ -54,7 +54,8 @@ def annotate(
         Arguments for `draw`; labels and mask threshold are the model's unless they are here.
     paint
         Makes the picture from the frame's own and what was found, shape (height, width, 3), BGR, such
-        as a function of `cvmask.effects`. None: `draw` does.
+        as a function of `cvmask.effects`. The next one is made while it is written: it is a new array
+        each time, or the frame's own. None: `draw` does.
     track
         Give each object an id that it keeps.
     workers

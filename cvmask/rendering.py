@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.detections import Detections
-from cvmask.errors import SourceError
+from cvmask.errors import SinkError, SourceError
 from cvmask.pipeline import annotate
 from cvmask.sinks import Sink, open_all, read_json_lines
 from cvmask.sources import Frame, Source, open_source
@@ -59,6 +59,10 @@ def render(
     SinkError
         If an output cannot be written.
     """
+    for output in outputs:
+        both = not isinstance(output, Sink) and os.path.exists(output) and os.path.exists(detections)
+        if both and os.path.samefile(output, detections):  # type: ignore[arg-type]
+            raise SinkError(f"{output} would replace the detections: give another name")
     pairs = read_json_lines(detections)
     first = next(pairs, None)
     if first is None:
@@ -154,4 +158,3 @@ def _class_ids(
         else:
             raise SourceError(f"{os.fspath(name)}: knows no class {text!r}")
     return ids
-

@@ -153,6 +153,7 @@ def test_codec_is_that_of_the_video(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ("predict in.avi -o o.avi --codec h264", "error: --codec h264: H.264 goes into .mp4 .m4v .mov .mkv"),
         ("edit in.avi -o o.webm --effect grey-background --codec mp4v", "error: --codec mp4v: mp4v goes into .mp4"),
+        ("render in.avi o.jsonl -o folder/ --codec mp4v", "error: --codec mp4v: folder/ is a folder of pictures"),
         ("render in.avi o.jsonl -o again.jsonl --codec mp4v", "error: --codec mp4v: a codec is for videos: .mp4"),
     ],
 )

@@ -10,7 +10,7 @@ import pytest
 from conftest import random_detections
 
 from cvmask.detections import Detections
-from cvmask.errors import SourceError
+from cvmask.errors import SinkError, SourceError
 from cvmask.pipeline import annotate
 from cvmask.rendering import render
 from cvmask.sinks import Sink, read_json_lines
@@ -130,3 +130,10 @@ def test_rendering_refuses_what_does_not_belong_together(
         render(clip, lines[0], [], classes=["horse"])
     with pytest.raises(SourceError, match=r"out.jsonl: is of 90 classes, not of 1 labels"):
         render(clip, lines[0], [], style={"labels": ["hello"]})
+
+
+def test_rendering_does_not_replace_its_detections(clip: Path, lines: tuple[Path, Keep]) -> None:
+    before = lines[0].read_bytes()
+    with pytest.raises(SinkError, match=r"out.jsonl would replace the detections: give another name"):
+        render(clip, lines[0], [lines[0]])
+    assert lines[0].read_bytes() == before

@@ -6,10 +6,13 @@ import json
 import os
 import shutil
 import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -19,6 +22,7 @@ from conftest import random_detections
 from cvmask.detections import Detections
 from cvmask.errors import SinkError, SourceError
 from cvmask.sinks import ImageFolder, JsonLines, Sink, VideoFile, open_sink, read_json_lines
+from cvmask.sinks.av_encoder import AvEncoder, has_av
 from cvmask.sources import Frame, Video, read_image
 
 NTSC_FILM = Fraction(24000, 1001)
@@ -179,7 +183,7 @@ def test_mp4_keeps_varying_times(tmp_path: Path, new_video: NewVideo) -> None:
 
 
 def test_mp4_of_sixty_days_is_written(tmp_path: Path, new_video: NewVideo) -> None:
-    """PyAV repeats a frame every hour or so: one frame of its MP4 cannot last for hours."""
+    """PyAV repeats a frame about every half hour: one frame of its MP4 cannot last for hours."""
     times = [0, 0.04, 0.08, 1, 60 * 86400, 60 * 86400 + 0.04]
     with new_video(tmp_path / "out.mp4", frame_rate=Fraction(25)) as sink:
         for index, time_s in enumerate(times):
@@ -307,6 +311,161 @@ def test_a_size_that_a_codec_cannot_hold_is_one_line(tmp_path: Path, new_video: 
     with pytest.raises(SinkError, match=r"cannot write (mp4v|h264) of 20000x2 pixels") as caught:
         write()
     assert "\n" not in str(caught.value)
+    assert os.listdir(tmp_path) == []
+
+
+# PyAV's encoder
+
+
+@pytest.fixture
+def encoder(tmp_path: Path) -> Iterator[AvEncoder]:
+    """One that must leave no thread and no open file behind, whatever is done to it."""
+    pytest.importorskip("av", reason="needs PyAV: pip install 'cvmask[av]'")
+    encoder = AvEncoder(tmp_path / "a.mp4", (16, 16), Fraction(25))
+    yield encoder
+    assert encoder._file.closed
+    assert "cvmask-encode" not in [thread.name for thread in threading.enumerate()]
+
+
+BLACK = np.zeros((16, 16, 3), np.uint8)
+
+
+def test_frames_are_encoded_in_a_thread_of_its_own(encoder: AvEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    began, go_on = threading.Event(), threading.Event()
+
+    def put(*arguments: object, put: Callable[..., None] = encoder._put) -> None:
+        began.set()
+        assert go_on.wait(10)
+        put(*arguments)
+
+    monkeypatch.setattr(encoder, "_put", put)
+    encoder.add(BLACK, 0)
+    assert began.wait(10)
+    go_on.set()
+    encoder.add(BLACK, 1)
+    assert encoder.finish() == 2
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_an_error_of_ffmpeg_is_raised_as_one_of_the_system(
+    encoder: AvEncoder, monkeypatch: pytest.MonkeyPatch, frames: int
+) -> None:
+    av = pytest.importorskip("av")
+
+    def put(*arguments: object) -> None:
+        raise av.error.InvalidDataError(1, "it is broken")
+
+    def write() -> None:
+        for second in range(frames):
+            encoder.add(BLACK, second)
+        encoder.finish()
+
+    monkeypatch.setattr(encoder, "_put", put)
+    with pytest.raises(OSError, match="it is broken") as caught:
+        write()
+    assert not isinstance(caught.value, av.FFmpegError)
+    encoder.abandon()
+
+
+def test_the_last_frame_lasts_as_long_as_the_others(tmp_path: Path) -> None:
+    av = pytest.importorskip("av", reason="needs PyAV: pip install 'cvmask[av]'")
+    for options in ({"use_av": False}, {"codec": "h264"}, {"codec": "mp4v"}):
+        with VideoFile(tmp_path / "a.mp4", frame_rate=Fraction(10), **options) as sink:  # type: ignore[arg-type]
+            for _ in range(7):
+                sink.write(BLACK)
+        with av.open(str(tmp_path / "a.mp4")) as video:
+            stream = video.streams.video[0]
+            assert float(stream.duration * stream.time_base) == pytest.approx(0.7)
+
+
+def test_a_pyav_that_is_too_old_is_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    av = pytest.importorskip("av", reason="needs PyAV: pip install 'cvmask[av]'")
+    assert has_av()
+    # Until PyAV 14 its frames had no duration.
+    monkeypatch.setitem(sys.modules, "av", SimpleNamespace(codec=av.codec, VideoFrame=object))
+    assert not has_av()
+    with VideoFile(tmp_path / "a.mp4") as sink:
+        sink.write(BLACK)
+    assert len(list(Video(tmp_path / "a.mp4"))) == 1
+
+
+@pytest.mark.parametrize("use_av", [False, True], ids=["opencv", "pyav"])
+def test_a_thread_may_write_when_the_main_one_is_through(tmp_path: Path, use_av: bool) -> None:
+    if use_av:
+        pytest.importorskip("av", reason="needs PyAV: pip install 'cvmask[av]'")
+    program = f"""
+import threading, time
+import numpy as np
+from cvmask.sinks import VideoFile
+def work():
+    with VideoFile("out.mp4", use_av={use_av}) as sink:
+        for _ in range(20):
+            sink.write(np.zeros((16, 16, 3), np.uint8))
+            time.sleep(0.02)
+threading.Thread(target=work).start()
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(list(Video(tmp_path / "out.mp4"))) == 20
+
+
+def test_a_video_that_is_never_closed_does_not_keep_the_program(tmp_path: Path) -> None:
+    program = """
+import numpy as np
+from cvmask.sinks import VideoFile
+sink = VideoFile("out.mp4")
+sink.write(np.zeros((16, 16, 3), np.uint8))
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_full_disk_has_its_space_again(small_disk: Path, new_video: NewVideo) -> None:
+    rng = np.random.default_rng(0)
+
+    def fill() -> None:
+        with new_video(small_disk / "out.mp4") as sink:
+            for _ in range(60):
+                sink.write(rng.integers(0, 256, (480, 640, 3), dtype=np.uint8))
+
+    for _ in range(3):
+        with pytest.raises(SinkError, match=r"out.mp4 cannot be written: ") as caught:
+            fill()
+        del caught
+        assert os.listdir(small_disk) == []
+        assert shutil.disk_usage(small_disk).used == 0
+
+
+def test_sound_that_cannot_be_read_is_told_and_the_video_written(tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="needs PyAV: pip install 'cvmask[av]'")
+    (tmp_path / "text.mp4").write_text("no video")
+    messages: list[str] = []
+    with VideoFile(
+        tmp_path / "out.mp4", audio_from=str(tmp_path / "text.mp4"), on_message=messages.append
+    ) as sink:
+        sink.write(BLACK)
+    (message,) = messages
+    assert message.startswith(f"{tmp_path}/out.mp4: sound is not kept: FFmpeg cannot read {tmp_path}/text.mp4: ")
+    assert len(list(Video(tmp_path / "out.mp4"))) == 1
+
+
+def test_a_name_with_a_colon_is_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: Path) -> None:
+    pytest.importorskip("av", reason="needs PyAV: pip install 'cvmask[av]'")
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(shared / "data" / "odd_video" / "with_audio_aac.mp4", "a:b.mp4")
+    messages: list[str] = []
+    with Video("a:b.mp4") as source, open_sink("c:d/out.mp4", source=source, on_message=messages.append) as sink:
+        for frame in source:
+            sink.write(frame.image[:60, :100], frame)
+    assert messages == []
+    assert len(list(Video("c:d/out.mp4"))) > 20
+
+
+def test_what_is_no_frame_is_one_line(tmp_path: Path, new_video: NewVideo) -> None:
+    for image in (np.zeros((8, 8, 4), np.uint8), np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3), np.float32)):
+        with new_video(tmp_path / "out.mp4") as sink, pytest.raises(ValueError, match="a frame must be uint8") as no:
+            sink.write(image)
+        assert "\n" not in str(no.value)
     assert os.listdir(tmp_path) == []
 
 

@@ -73,6 +73,10 @@ def bars(path: Path, size_wh: tuple[int, int], codec: str) -> Path:
 def test_colors_come_back_from_a_video(tmp_path: Path, codec: str) -> None:
     back = [frame.image for frame in Video(bars(tmp_path / "out.mp4", (160, 32), codec))][-1]
     assert np.abs(back[16, 16::32].astype(int) - COLORS).max() <= 6
+    with pytest.importorskip("av").open(str(tmp_path / "out.mp4")) as video:
+        context = video.streams.video[0].codec_context
+        tags = (context.colorspace, context.color_primaries, context.color_trc)
+        assert tags == (6, 1, 1)  # SMPTE 170M, which is BT.601; BT.709 twice
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (on Debian: apt install chromium)")

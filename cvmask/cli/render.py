@@ -54,8 +54,11 @@ def run(args: argparse.Namespace) -> int:
     """Run the verb and give its exit code."""
     if args.source.endswith(".jsonl"):
         raise UsageError(f"{args.source}: the video comes first, then the .jsonl file")
-    check_place(place_of(args.output), sources=1, stream=True)
-    check_codec(place_of(args.output), args.codec)
+    place = place_of(args.output)
+    check_place(place, sources=1, stream=True)
+    if args.codec and not place.is_file:
+        raise UsageError(f"--codec {args.codec}: {args.output} is a folder of pictures")
+    check_codec(place, args.codec)
     style = options.drawing_style(args, args.mask_threshold)
     if args.labels is not None:
         style["labels"] = read_labels(args.labels)

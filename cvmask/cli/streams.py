@@ -18,6 +18,7 @@ from cvmask.pipeline import annotate
 from cvmask.run import Paint
 from cvmask.runtime.model import MaskRCNN
 from cvmask.sinks import Sink, Window, open_sink
+from cvmask.sinks.encoders import CODECS
 from cvmask.sources import Source, open_source
 from cvmask.sources.http import without_password
 from cvmask.sources.opening import is_picture, live_kind
@@ -53,8 +54,9 @@ def run_stream(
             sinks += _window(progress)
         for output in outputs:
             _make_folder(Path(output).parent)
-        codecs = [args.codec if sink in outputs[:1] else None for sink in sinks]
-        opened = [keeper, *(_open(*one, source, model, progress) for one in zip(sinks, codecs))]
+        if args.codec and not outputs:
+            progress.warn(f"--codec {args.codec}: no video is written")
+        opened = [keeper, *(_open(sink, args.codec, source, model, progress) for sink in sinks)]
         workers = args.workers or usual_workers(source, model)
         stack.enter_context(threads_shared_by(workers))
         run = annotate(source, model, outputs=opened, paint=paint, track=args.track, workers=workers)
@@ -113,4 +115,5 @@ def _open(
 ) -> Sink:
     if isinstance(sink, Sink):
         return sink
+    codec = codec if Path(sink).suffix.lower() in CODECS else None
     return open_sink(sink, source=source, labels=model.labels, codec=codec, on_message=progress.warn)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import io
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.errors import SinkError
+from cvmask.sinks.background import Background
 from cvmask.sinks.mp4_times import ticks_a_second
 from cvmask.sinks.sound import Sound
 from cvmask.sinks.yuv import to_i420
@@ -32,11 +34,34 @@ _MPEG4 = {"qmin": "3", "qmax": "3", "g": "50", **_COLORS}
 _LONGEST_TICKS = 1 << 28  # with frames out of order FFmpeg's MP4 needs several times as much in 31 bits
 
 
+class _File(io.BufferedWriter):
+    """A file for PyAV, which leaves one of its own open for good on a full disk, and says not what went wrong."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(str(path), "wb"))
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write; what goes wrong is noted, and given as FFmpeg gives it: the negative number of the error."""
+        return self._noting(super().write, data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Write what is waiting, and seek; what goes wrong, in the same way."""
+        return self._noting(super().seek, offset, whence)
+
+    def _noting(self, call: Callable[..., int], *arguments: Any) -> int:
+        try:
+            return call(*arguments)
+        except OSError as error:
+            self.error = error
+            return -(error.errno or errno.EIO)
+
+
 class AvEncoder:
     """H.264 or MPEG-4 part 2 (`codec` "h264", "mp4v"), with the sound of `audio_from` from `audio_start_s` on.
 
     A frame is encoded in a thread of its own while the next one is made; what goes wrong there is raised
-    by the next call. All errors of FFmpeg are OSError.
+    by the next call. Errors of FFmpeg are OSError, or SinkError where it does not know the format.
     """
 
     def __init__(
@@ -51,68 +76,72 @@ class AvEncoder:
         self._av = importlib.import_module("av")
         self.codec = codec
         self._scale = ticks_a_second(rate)
+        # MPEG-4 counts ticks in 16 bits and seconds in single ones: there the container alone knows the times.
+        self._knows_times = codec == "h264"
         self._count, self._ticks, self._end_s = 0, -1, 0.0
+        self._container: Any = None
         self._last: Any = None
-        self._container = self._av.open(str(path), "w")
-        self._stream = self._container.add_stream(_encoder_of(self._av, codec), rate=rate)
+        self._file = _File(path)
+        self._sound: Sound | None = None
+        self._background = Background("cvmask-encode")
+        try:
+            self._open(size_wh, rate, audio_from, audio_start_s)
+        except BaseException:
+            with suppress(OSError):
+                self.abandon()
+            raise
+
+    def _open(self, size_wh: tuple[int, int], rate: Fraction, audio_from: str | None, audio_start_s: float) -> None:
+        self._container = self._av.open(self._file, "w")
+        self._stream = self._container.add_stream(_encoder_of(self._av, self.codec), rate=rate)
         self._stream.width, self._stream.height = size_wh
         self._stream.pix_fmt = "yuv420p"
-        self._stream.options = _H264 if codec == "h264" else _MPEG4
+        self._stream.options = _H264 if self.codec == "h264" else _MPEG4
         self._stream.time_base = Fraction(1, self._scale)
-        # MPEG-4 counts ticks in 16 bits and seconds in single ones: there the container alone knows the times.
-        ticks = Fraction(1, self._scale if codec == "h264" else 25)
-        self._stream.codec_context.time_base = ticks
+        self._stream.codec_context.time_base = Fraction(1, self._scale if self._knows_times else 25)
         self._duration = round(self._scale / rate)
-        self._sound = Sound(self._av, audio_from, self._container, audio_start_s) if audio_from else None
-        self._start(path.suffix)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="cvmask-encode")
-        self._pending: Future[None] | None = None
-
-    def _start(self, suffix: str) -> None:
+        if audio_from:
+            self._sound = Sound(self._av, audio_from, self._container, audio_start_s)
         try:
             self._container.start_encoding()
+        except OSError:
+            raise
         except self._av.FFmpegError as error:
-            size = f"{self._stream.width}x{self._stream.height}"
-            what = f"{self.codec} of {size} pixels to a {suffix} file"
-            with suppress(self._av.FFmpegError):
-                self._container.close()
+            what = f"{self.codec} of {size_wh[0]}x{size_wh[1]} pixels to a {Path(self._file.name).suffix} file"
             raise SinkError(f"FFmpeg cannot write {what}: {error.strerror}") from None
 
     @property
-    def lost_sound(self) -> bool:
-        """Whether there was sound that this kind of file cannot hold."""
-        return self._sound is not None and self._sound.lost
+    def lost_sound(self) -> str:
+        """Why the sound that there is, is not copied; nothing if all is well."""
+        return "" if self._sound is None else self._sound.lost
 
     def add(self, image: NDArray[np.uint8], time_s: float) -> None:
         """Have a frame encoded, and the sound up to it copied."""
         frame = self._av.VideoFrame.from_ndarray(to_i420(image), format="yuv420p")
-        self._wait()
-        self._pending = self._thread.submit(self._encode, frame, time_s)
+        self._background.hand(lambda: self._encode(frame, time_s))
 
     def finish(self) -> int:
         """Close the file; how many frames it holds."""
-        self._wait()
-        with self._os_errors():
-            self._container.mux(self._stream.encode(None))
-            if self._sound:
-                self._sound.copy_until(self._end_s)
-        self.abandon()
+        try:
+            self._background.wait()
+            with self._os_errors():
+                self._container.mux(self._stream.encode(None))
+                if self._sound:
+                    self._sound.copy_until(self._end_s)
+        finally:
+            self.abandon()
         return self._count
 
     def abandon(self) -> None:
         """Close the file without caring what is in it."""
-        self._thread.shutdown()
-        try:
-            with self._os_errors():
-                self._container.close()
-        finally:
+        self._background.end()
+        with ExitStack() as stack:
+            stack.callback(self._file.close)
             if self._sound:
-                self._sound.close()
-
-    def _wait(self) -> None:
-        pending, self._pending = self._pending, None
-        if pending is not None:
-            pending.result()
+                stack.callback(self._sound.close)
+            if self._container is not None:
+                stack.enter_context(self._os_errors())
+                self._container.close()
 
     def _encode(self, frame: Any, time_s: float) -> None:
         ticks = max(round(time_s * self._scale), self._ticks + 1)
@@ -127,10 +156,10 @@ class AvEncoder:
 
     def _put(self, frame: Any, ticks: int) -> None:
         frame.time_base = self._stream.codec_context.time_base
-        frame.pts = ticks if self.codec == "h264" else self._count
-        frame.duration = self._duration if self.codec == "h264" else 1
+        frame.pts = ticks if self._knows_times else self._count
+        frame.duration = self._duration if self._knows_times else 1
         for packet in self._stream.encode(frame):
-            if self.codec != "h264":  # one for each frame, at once
+            if not self._knows_times:  # one for each frame, at once
                 packet.pts = packet.dts = ticks
                 packet.duration, packet.time_base = self._duration, Fraction(1, self._scale)
             self._container.mux(packet)
@@ -141,7 +170,7 @@ class AvEncoder:
         try:
             yield
         except self._av.FFmpegError as error:
-            raise OSError(error.errno, error.strerror) from None
+            raise self._file.error or OSError(error.errno, error.strerror) from None
 
 
 @uninterrupted()  # An import of PyAV that was broken off cannot be made good in the same process.

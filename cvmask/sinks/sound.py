@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 
 class Sound:
-    """Copies the first audio track of a file, packet by packet, from `start_s` on."""
+    """Copies the first audio track of a file, packet by packet, from `start_s` on.
+
+    Attributes
+    ----------
+    lost
+        Why there is nothing to copy although there may be sound; "" where there is none, or it is copied.
+    """
 
     def __init__(self, av: Any, path: str, target: Any, start_s: float) -> None:
         self._target, self._start_s = target, start_s
-        self._input = av.open(path)
         self._packets: Iterator[Any] = iter(())
         self._held: Any = None
-        self.lost = False
+        self._input: Any = None
+        self.lost = ""
+        try:
+            self._input = av.open(os.path.abspath(path))  # a colon in it would name a protocol
+        except av.FFmpegError as error:
+            self.lost = f"FFmpeg cannot read {path}: {error.strerror}"
+            return
         if self._input.streams.audio:
             source = self._input.streams.audio[0]
             try:
                 self._stream = target.add_stream_from_template(source)
             except (ValueError, av.FFmpegError):
-                self.lost = True
+                self.lost = f"a {Path(target.name).suffix} file cannot hold its codec"
                 return
             self._packets = (packet for packet in self._input.demux(source) if packet.pts is not None)
 
@@ -44,4 +57,5 @@ class Sound:
 
     def close(self) -> None:
         """Close the file that the sound comes from."""
-        self._input.close()
+        if self._input is not None:
+            self._input.close()

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from cvmask.detections import Detections
 from cvmask.errors import SinkError
 from cvmask.files import whole_path
+from cvmask.frames import check_frame
 from cvmask.sinks.av_encoder import SUFFIXES as AV_SUFFIXES
 from cvmask.sinks.av_encoder import AvEncoder, has_av
 from cvmask.sinks.base import Sink
@@ -54,8 +55,8 @@ def wrong_codec(suffix: str, codec: str | None, use_av: bool | None = None) -> s
 class VideoFile(Sink):
     """A video, of the size of the first frame; sides are made even, as the codecs need.
 
-    Frames of another size are fitted into it. With PyAV (``pip install 'cvmask[av]'``) sound is copied,
-    otherwise it is not, and `on_message` is told.
+    Frames of another size are fitted into it. With PyAV (``pip install 'cvmask[av]'``) sound is copied into
+    .mp4, .m4v, .mov and .mkv, otherwise it is not, and `on_message` is told.
 
     Parameters
     ----------
@@ -94,7 +95,7 @@ class VideoFile(Sink):
         if suffix not in CODECS:
             raise SinkError(f"{self.name}: a video ends in one of {' '.join(CODECS)}")
         self._use_av = suffix in AV_SUFFIXES and (has_av() if use_av is None else use_av)
-        self._codec = codec or ("h264" if self._use_av else "mp4v")
+        self._av_codec = codec or "h264"
         if wrong := wrong_codec(suffix, codec, self._use_av):
             raise SinkError(f"{self.name}: {wrong}")
         self._rate = frame_rate or DEFAULT_RATE
@@ -112,13 +113,14 @@ class VideoFile(Sink):
     def write(
         self, image: NDArray[np.uint8], frame: Frame | None = None, detections: Detections | None = None
     ) -> None:
-        """Encode one frame."""
-        if self._encoder is None:
-            self._open(image, frame)
-        assert self._encoder is not None
-        if self._count % _LOOK_EVERY == 0:
-            self._look_for_space()
+        """Encode one frame; TypeError or ValueError if it is none."""
+        image = check_frame(image)
         try:
+            if self._encoder is None:
+                self._open(image, frame)
+            assert self._encoder is not None
+            if self._count % _LOOK_EVERY == 0:
+                self._look_for_space()
             self._encoder.add(self._fit(image), self._time(frame))
         except OSError as error:
             raise SinkError(f"{self.name} cannot be written: {error.strerror or error}") from None
@@ -157,21 +159,22 @@ class VideoFile(Sink):
         if self._size_wh != (width, height):
             self._notify(f"{self.name}: sides made even, {width}x{height} became {self._size_text()}")
         with self._stack:
-            self._part = self._stack.enter_context(whole_path(self.name))
+            # A colon in a relative name would name a protocol of FFmpeg.
+            self._part = Path(os.path.abspath(self._stack.enter_context(whole_path(self.name))))
             self._encoder = self._new_encoder((frame.time_s if frame else None) or 0.0)
             # Only now that nothing failed does the file outlive this block.
             self._stack = self._stack.pop_all()
 
     def _new_encoder(self, start_s: float) -> Encoder:
         if self._use_av:
-            encoder = AvEncoder(self._part, self._size_wh, self._rate, self._codec, self._audio_from, start_s)
+            encoder = AvEncoder(self._part, self._size_wh, self._rate, self._av_codec, self._audio_from, start_s)
             if encoder.lost_sound:
-                kind = self._part.suffix
-                self._notify(f"{self.name}: sound is not kept: a {kind} file cannot hold its codec")
+                self._notify(f"{self.name}: sound is not kept: {encoder.lost_sound}")
             return encoder
         if self._audio_from is not None:
-            cure = f"{_AV_CURE} copies it and writes H.264"
-            self._notify(f"{self.name}: sound, if there is any, is not kept: {cure} (.mp4, .mov, .mkv)")
+            able = Path(self.name).suffix.lower() in AV_SUFFIXES
+            cure = f"{_AV_CURE} copies it" if able else f"{' '.join(AV_SUFFIXES)} can hold it, with cvmask[av]"
+            self._notify(f"{self.name}: sound, if there is any, is not kept: {cure}")
         return OpenCVEncoder(self._part, self._size_wh, self._rate)
 
     def _time(self, frame: Frame | None) -> float:
