@@ -183,7 +183,7 @@ def test_mp4_keeps_varying_times(tmp_path: Path, new_video: NewVideo) -> None:
 
 
 def test_mp4_of_sixty_days_is_written(tmp_path: Path, new_video: NewVideo) -> None:
-    """PyAV repeats a frame about every half hour: one frame of its MP4 cannot last for hours."""
+    """With PyAV a frame is repeated every few minutes: one of its MP4 cannot last for hours."""
     times = [0, 0.04, 0.08, 1, 60 * 86400, 60 * 86400 + 0.04]
     with new_video(tmp_path / "out.mp4", frame_rate=Fraction(25)) as sink:
         for index, time_s in enumerate(times):

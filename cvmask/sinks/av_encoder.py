@@ -31,7 +31,9 @@ _COLORS = {
 }
 _H264 = {"crf": "20", "preset": "veryfast", **_COLORS}
 _MPEG4 = {"qmin": "3", "qmax": "3", "g": "50", **_COLORS}
-_LONGEST_TICKS = 1 << 28  # with frames out of order FFmpeg's MP4 needs several times as much in 31 bits
+# How far a frame's time may lie behind its place in an MP4 file is a few such steps, where frames are out of order:
+# FFmpeg has 31 bits for it, and up to 7 does not believe more than 28 of them when it reads.
+_LONGEST_TICKS = 1 << 25
 
 
 class _File(io.BufferedWriter):

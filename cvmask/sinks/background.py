@@ -12,17 +12,16 @@ Job = Callable[[], None]
 class Background:
     """Does what it is handed in a thread of its own, while its owner goes on.
 
-    One thread of its owner's may call it. It ends with `end`, with its owner, or with the program: it
-    never keeps that from ending, and is there until the last thread of the program is.
+    One thread at a time may call it. It ends with `end`, or when its owner is gone, and does not keep the
+    program from ending.
     """
 
     def __init__(self, name: str) -> None:
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._outcomes: SimpleQueue[BaseException | None] = SimpleQueue()
         self._busy = False
-        self._thread = threading.Thread(
-            target=_work, args=(self._jobs, self._outcomes), name=name, daemon=True
-        )
+        queues = (self._jobs, self._outcomes)
+        self._thread = threading.Thread(target=_work, args=queues, name=name, daemon=True)
         self._thread.start()
 
     def hand(self, job: Job) -> None:
