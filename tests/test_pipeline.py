@@ -153,14 +153,15 @@ def test_a_frame_is_drawn_while_the_one_before_is_written() -> None:
     assert sink.indices == list(range(20))
 
 
-@pytest.mark.parametrize("place", ["source", "model", "output", "window", "tracker", "loop"])
+@pytest.mark.parametrize("place", ["source", "model", "output", "window", "tracker", "paint", "loop"])
 def test_an_error_anywhere_ends_everything_and_is_raised_once(
     place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = Fake(10_000, fail_at=5 if place == "source" else -1)
     model = Model(fail_at=5 if place == "model" else -1)
     sink = Collect(fail_at=5 if place in ("output", "window") else -1, main_thread=place == "window")
-    run = annotate(source, model, outputs=[sink], workers=2, track=place == "tracker")
+    drawing = (lambda image, found: fail(ZeroDivisionError())) if place == "paint" else None
+    run = annotate(source, model, outputs=[sink], workers=2, track=place == "tracker", paint=drawing)  # type: ignore[arg-type]
     if place == "tracker":
         monkeypatch.setattr("cvmask.tracking.match", lambda scores: fail(ZeroDivisionError()))
     expected = {"source": SourceError, "output": SinkError, "window": SinkError}.get(place, ZeroDivisionError)

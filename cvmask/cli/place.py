@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from cvmask.cli.options import UsageError
 from cvmask.sinks import SUFFIXES as STREAM_SUFFIXES
-from cvmask.sinks.video import wrong_codec
+from cvmask.sinks.codecs import wrong_codec
 
 DEFAULT_FOLDER = Path("cvmask_out")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")

@@ -90,7 +90,7 @@ class Counting(Sink):
     """Counts the frames that are drawn."""
 
     name = "progress"
-    main_thread = True
+    main_thread = True  # where the bar was made
 
     def __init__(self, progress: StreamProgress) -> None:
         self._progress = progress

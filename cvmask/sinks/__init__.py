@@ -9,10 +9,11 @@ from pathlib import Path
 from cvmask.errors import SinkError
 from cvmask.sinks import images
 from cvmask.sinks.base import Sink
+from cvmask.sinks.codecs import wrong_codec
 from cvmask.sinks.encoders import CODECS
 from cvmask.sinks.images import ImageFile, ImageFolder
 from cvmask.sinks.json_lines import JsonLines, read_json_lines
-from cvmask.sinks.video import VideoFile, wrong_codec
+from cvmask.sinks.video import VideoFile
 from cvmask.sinks.window import Window
 from cvmask.sources.base import Notify, Source, ignore
 from cvmask.sources.images import Images
@@ -28,7 +29,6 @@ __all__ = [
     "Sink",
     "VideoFile",
     "Window",
-    "open_all",
     "open_sink",
     "read_json_lines",
 ]

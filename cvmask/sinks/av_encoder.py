@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
-import io
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.errors import SinkError
+from cvmask.sinks.av_file import AvFile
 from cvmask.sinks.background import Background
 from cvmask.sinks.mp4_times import ticks_a_second
 from cvmask.sinks.sound import Sound
@@ -34,29 +33,6 @@ _MPEG4 = {"qmin": "3", "qmax": "3", "g": "50", **_COLORS}
 # How far a frame's time may lie behind its place in an MP4 file is a few such steps, where frames are out of order:
 # FFmpeg has 31 bits for it, and up to 7 does not believe more than 28 of them when it reads.
 _LONGEST_TICKS = 1 << 25
-
-
-class _File(io.BufferedWriter):
-    """A file for PyAV, which leaves one of its own open for good on a full disk, and says not what went wrong."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(io.FileIO(str(path), "wb"))
-        self.error: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        """Write; what goes wrong is noted, and given as FFmpeg gives it: the negative number of the error."""
-        return self._noting(super().write, data)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """Write what is waiting, and seek; what goes wrong, in the same way."""
-        return self._noting(super().seek, offset, whence)
-
-    def _noting(self, call: Callable[..., int], *arguments: Any) -> int:
-        try:
-            return call(*arguments)
-        except OSError as error:
-            self.error = error
-            return -(error.errno or errno.EIO)
 
 
 class AvEncoder:
@@ -83,7 +59,7 @@ class AvEncoder:
         self._count, self._ticks, self._end_s = 0, -1, 0.0
         self._container: Any = None
         self._last: Any = None
-        self._file = _File(path)
+        self._file = AvFile(path)
         self._sound: Sound | None = None
         self._background = Background("cvmask-encode")
         try:

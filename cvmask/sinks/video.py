@@ -19,6 +19,7 @@ from cvmask.frames import check_frame
 from cvmask.sinks.av_encoder import SUFFIXES as AV_SUFFIXES
 from cvmask.sinks.av_encoder import AvEncoder, has_av
 from cvmask.sinks.base import Sink
+from cvmask.sinks.codecs import AV_CURE, wrong_codec
 from cvmask.sinks.encoders import CODECS, Encoder, OpenCVEncoder
 from cvmask.sinks.fit import even, fit
 from cvmask.sources.base import Frame, Notify, ignore
@@ -27,29 +28,10 @@ from cvmask.uninterrupted import uninterrupted
 DEFAULT_RATE = Fraction(25)
 _SPARE_BYTES = 1 << 16
 _LOOK_EVERY = 25
-_AV_CURE = "pip install 'cvmask[av]'"
 
 
 class _Discarded(Exception):
     """Tells `whole_file` that the file is not wanted."""
-
-
-def wrong_codec(suffix: str, codec: str | None, use_av: bool | None = None) -> str:
-    """Say why a video of this ending cannot have this codec; nothing if it can.
-
-    `use_av` is whether PyAV encodes; None: if it is installed.
-    """
-    if codec not in (None, "h264", "mp4v"):
-        raise ValueError(f'codec must be "h264" or "mp4v", got {codec!r}')
-    if codec is not None and suffix not in CODECS:
-        return f"a codec is for videos: {' '.join(CODECS)}"
-    if codec == "h264" and suffix not in AV_SUFFIXES:
-        return f"H.264 goes into {' '.join(AV_SUFFIXES)}"
-    if codec == "h264" and not (has_av() if use_av is None else use_av):
-        return f"H.264 needs PyAV: {_AV_CURE}"
-    if codec == "mp4v" and suffix == ".webm":
-        return f"mp4v goes into {' '.join((*AV_SUFFIXES, '.avi'))}"
-    return ""
 
 
 class VideoFile(Sink):
@@ -173,7 +155,7 @@ class VideoFile(Sink):
             return encoder
         if self._audio_from is not None:
             able = Path(self.name).suffix.lower() in AV_SUFFIXES
-            cure = f"{_AV_CURE} copies it" if able else f"{' '.join(AV_SUFFIXES)} can hold it, with cvmask[av]"
+            cure = f"{AV_CURE} copies it" if able else f"{' '.join(AV_SUFFIXES)} can hold it, with cvmask[av]"
             self._notify(f"{self.name}: sound, if there is any, is not kept: {cure}")
         return OpenCVEncoder(self._part, self._size_wh, self._rate)
 
