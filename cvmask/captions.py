@@ -140,9 +140,9 @@ def _choices(
 
 def _overlap(some: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.int64]:
     """The area that boxes share; shapes (..., 4) that broadcast."""
-    width = np.minimum(some[..., 2], others[..., 2]) - np.maximum(some[..., 0], others[..., 0])
-    height = np.minimum(some[..., 3], others[..., 3]) - np.maximum(some[..., 1], others[..., 1])
-    shared: NDArray[np.int64] = np.maximum(width, 0) * np.maximum(height, 0)
+    corner = np.maximum(some[..., :2], others[..., :2])
+    sides = np.maximum(np.minimum(some[..., 2:], others[..., 2:]) - corner, 0)
+    shared: NDArray[np.int64] = sides[..., 0] * sides[..., 1]
     return shared
 
 
@@ -150,19 +150,15 @@ def paint_plate_(canvas: NDArray[np.uint8], plate: Plate, corner: tuple[int, int
     """Paint a plate of this colour, with letters in black or white; `corner` is left and top."""
     left, top = corner
     width, height = plate.size_wh
-    painted = cv2.LUT(cv2.merge([plate.ink] * 3), _ramp(tuple(color)))
-    canvas[top : top + height, left : left + width] = painted
+    # From the plate's colour to that of its letters, channel by channel.
+    channels = [
+        cv2.convertScaleAbs(plate.ink, alpha=(letter - ground) / 255, beta=ground)
+        for ground, letter in zip(color, text_color(tuple(color)))
+    ]
+    canvas[top : top + height, left : left + width] = cv2.merge(channels)
 
 
 @functools.lru_cache(maxsize=512)
-def _ramp(color: Color) -> NDArray[np.uint8]:
-    """From the plate's colour to that of its letters, shape (1, 256, 3)."""
-    cover = np.arange(256)[:, None] / 255
-    ramp = np.array(color) * (1 - cover) + np.array(text_color(color)) * cover
-    table: NDArray[np.uint8] = ramp.round().astype(np.uint8)
-    return table[None]
-
-
 def text_color(background: Color) -> Color:
     """Choose black or white, whichever has more contrast on a BGR colour (WCAG 2 relative luminance)."""
     channels = np.array(background) / 255

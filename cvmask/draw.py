@@ -105,8 +105,8 @@ def blend_(
 ) -> None:
     """Lay a colour over the masked pixels of `source`, into `canvas`; opacity 1 hides `source`."""
     share = np.array([round(channel * opacity) for channel in color] + [0], dtype=np.float64)
-    tinted = cv2.add(cv2.convertScaleAbs(source[box_mask.window], alpha=1 - opacity), share)
-    cv2.copyTo(tinted, box_mask.mask.view(np.uint8), canvas[box_mask.window])
+    tinted = cv2.convertScaleAbs(source[box_mask.window], alpha=1 - opacity)
+    cv2.copyTo(cv2.add(tinted, share, dst=tinted), box_mask.mask.view(np.uint8), canvas[box_mask.window])
 
 
 def outline_(canvas: NDArray[np.uint8], box_mask: BoxMask, color: Color, width_px: int) -> None:
