@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cvmask.graph.needed import needed_part, node_places
 from cvmask.graph.nodes import Graph
 from cvmask.graph.priors import clip_apart
+from cvmask.graph.scales import scale_by_proposal
 from cvmask.graph.split import split
 from cvmask.runtime import targets
 from cvmask.runtime.net import Net
@@ -49,6 +50,7 @@ class Pair:
         self._on_cpu = target == "cpu"
         self._seen: set[tuple[int, ...]] = set()
         self.mask_shape: tuple[int, ...] = ()  # of one object's masks, known once it has run
+        text = scale_by_proposal(text)
         self.parts = parts = split(clip_apart(text) if target.startswith("opencl") else text)
         places = node_places(graph, origin)
         with nullcontext() if self._on_cpu else quiet(), ThreadPoolExecutor(1) as other:
