@@ -122,7 +122,7 @@ def outline_(canvas: NDArray[np.uint8], box_mask: BoxMask, color: Color, width_p
 def rectangle_(canvas: NDArray[np.uint8], box_ltrb: Sequence[int], color: Color, width_px: int) -> None:
     """Draw a box with its whole line inside the picture; right and bottom are exclusive."""
     height, width = canvas.shape[:2]
-    edge = width_px // 2
+    edge = (width_px + 1) // 2 if width_px > 1 else 0  # so far do lines of OpenCV reach on either side
     left, top = max(box_ltrb[0], edge), max(box_ltrb[1], edge)
     right, bottom = min(box_ltrb[2], width - edge) - 1, min(box_ltrb[3], height - edge) - 1
     cv2.rectangle(canvas, (left, top), (right, bottom), color, width_px)

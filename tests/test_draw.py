@@ -11,7 +11,7 @@ from conftest import random_detections
 from numpy.typing import NDArray
 
 from cvmask.detections import Detections
-from cvmask.draw import draw, write_captions
+from cvmask.draw import draw, rectangle_, write_captions
 from cvmask.palette import distinct_colors
 
 NOTHING: dict[str, Any] = {"masks": False, "contours": False, "boxes": False, "captions": False}
@@ -72,6 +72,23 @@ def test_draw_paints_the_box_as_a_line_inside_the_picture(two: Detections) -> No
     line[3:5, 5:7] = False
     assert np.array_equal(changed(grey(6, 8), drawn), line)
     assert drawn[5, 7].tolist() == COLORS[0]
+
+
+@pytest.mark.parametrize("width_px", range(1, 9))
+def test_a_box_at_the_edge_keeps_the_width_of_its_line(width_px: int) -> None:
+    inner, outer = np.zeros((2, 80, 90, 3), np.uint8)
+    rectangle_(inner, (20, 20, 70, 60), (255, 255, 255), width_px)
+    rectangle_(outer, (0, 0, 90, 80), (255, 255, 255), width_px)
+    lengths = [run_lengths(picture[40, :, 0] > 0) for picture in (inner, outer)]
+    assert lengths[0] == lengths[1]
+    assert outer[[0, -1]].any(axis=(1, 2)).all()
+    assert outer[:, [0, -1]].any(axis=(0, 2)).all()
+
+
+def run_lengths(row: NDArray[np.bool_]) -> list[int]:
+    """How many pixels in a row are on, for each of the places where some are."""
+    edges = np.flatnonzero(np.diff(np.pad(row, 1).astype(int)))
+    return (edges[1::2] - edges[::2]).tolist()
 
 
 def test_draw_outlines_masks_with_their_holes() -> None:
