@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from graph_builder import OFFICIAL, filled
@@ -85,3 +89,12 @@ def test_official_text_graph_goes_with_its_graph(tmp_path: Path) -> None:
     assert model.labels[0] == "person"
     found = model.detect(np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8))
     assert found.soft_masks.shape[1:] == (15, 15)
+
+
+@pytest.mark.skipif(not hasattr(cv2.dnn, "ENGINE_CLASSIC"), reason="needs OpenCV 5, which has two engines")
+def test_an_engine_forced_by_the_environment_is_named() -> None:
+    code = "import cvmask; cvmask.load('shapes')"
+    environment = {**os.environ, "OPENCV_FORCE_DNN_ENGINE": "2"}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr.rstrip().endswith("OPENCV_FORCE_DNN_ENGINE=2 asks for: take it out of the environment")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -11,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.errors import ModelError
+
+_FORCED = "OPENCV_FORCE_DNN_ENGINE"  # goes before `engine=`
 
 
 class Net:
@@ -61,6 +64,11 @@ class Net:
             raise self._model_error(error) from None
 
     def _model_error(self, error: cv2.error) -> ModelError:
+        if _engine() and _FORCED in os.environ:
+            return ModelError(
+                f"{self._origin}: OpenCV {cv2.__version__} cannot run this model with the engine that "
+                f"{_FORCED}={os.environ[_FORCED]} asks for: take it out of the environment"
+            )
         return ModelError(f"{self._origin}: OpenCV {cv2.__version__} cannot run this model: {reason(error)}")
 
 
