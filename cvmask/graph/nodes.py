@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -111,8 +112,12 @@ class Graph:
                 continue
             found.add(name)
             if name not in halt:
-                todo.extend(self.by_name[name].sources())
+                todo.extend(self._sources[name])
         return found
+
+    @functools.cached_property
+    def _sources(self) -> dict[str, list[str]]:
+        return {node.name: node.sources() for node in self.nodes}
 
     def consumers(self) -> dict[str, list[Node]]:
         """For each node that is read, the nodes that read its data."""
