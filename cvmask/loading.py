@@ -156,18 +156,21 @@ def read_names(path: PathLike, classes: int = 0) -> list[str]:
 
 
 def class_ids(classes: Iterable[str | int], labels: Sequence[str]) -> tuple[int, ...]:
-    """Turn names and ids into ids, sorted; a name goes before an id. ValueError names one that does not exist."""
+    """Turn names and ids into ids, sorted; a name goes before an id. ValueError names one that does not exist.
+
+    A name means each class that has it.
+    """
     items = [classes] if isinstance(classes, str) else classes
-    return tuple(sorted({_class_id(item, labels) for item in items}))
+    return tuple(sorted({number for item in items for number in _ids_of(item, labels)}))
 
 
-def _class_id(item: str | int, labels: Sequence[str]) -> int:
+def _ids_of(item: str | int, labels: Sequence[str]) -> list[int]:
     text = str(item).strip()
-    for number, label in enumerate(labels):
-        if label.casefold() == text.casefold():
-            return number
+    named = [number for number, label in enumerate(labels) if label.casefold() == text.casefold()]
+    if named:
+        return named
     if text.isdecimal() and int(text) < len(labels):
-        return int(text)
+        return [int(text)]
     near = difflib.get_close_matches(text, labels, 1)
     hint = (
         f", did you mean {near[0]!r}?"

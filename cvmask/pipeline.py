@@ -25,7 +25,7 @@ def annotate(
     source: Source | Place,
     model: Model,
     *,
-    outputs: Sequence[Sink | Place] = (),
+    outputs: Sequence[Sink | Place] | Sink | Place = (),
     style: Mapping[str, Any] | None = None,
     paint: Paint | None = None,
     track: bool = False,
@@ -48,8 +48,9 @@ def annotate(
     model
         Has ``detect``, and ``clone`` if there is more than one worker.
     outputs
-        Sinks, or whatever `open_sink` takes. They are finished when the loop ends, is left or is
-        interrupted; after an error those of files are discarded, those of live sources finished.
+        Sinks, or whatever `open_sink` takes, or one of these. They are finished when the loop ends, is
+        left or is interrupted; after an error those of files are discarded, those of live sources
+        finished. An error in the body of your own loop counts where it leaves `with annotate(...) as run:`.
     style
         Arguments for `draw`; labels and mask threshold are the model's unless they are here.
     paint

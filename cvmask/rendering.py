@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cvmask.detections import Detections
 from cvmask.errors import SinkError, SourceError
+from cvmask.loading import class_ids
 from cvmask.pipeline import annotate
 from cvmask.sinks import Sink, open_all, read_json_lines
 from cvmask.sources import Frame, Source, open_source
@@ -24,10 +25,10 @@ Place = Union[str, "os.PathLike[str]"]
 def render(
     source: Source | Place,
     detections: Place,
-    outputs: Sequence[Sink | Place],
+    outputs: Sequence[Sink | Place] | Sink | Place,
     *,
     score_threshold: float = 0.0,
-    classes: Sequence[str | int] | None = None,
+    classes: Sequence[str | int] | str | None = None,
     style: Mapping[str, Any] | None = None,
     on_message: Notify = ignore,
 ) -> Summary:
@@ -42,7 +43,7 @@ def render(
     detections
         The JSON lines.
     outputs
-        Sinks, or whatever `open_sink` takes.
+        Sinks, or whatever `open_sink` takes, or one of these.
     score_threshold
         Draw detections with a higher confidence.
     classes
@@ -59,11 +60,12 @@ def render(
     SinkError
         If an output cannot be written.
     """
+    outputs = [outputs] if isinstance(outputs, (Sink, str, os.PathLike)) else outputs
     for output in outputs:
         both = not isinstance(output, Sink) and os.path.exists(output) and os.path.exists(detections)
         if both and os.path.samefile(output, detections):  # type: ignore[arg-type]
             raise SinkError(f"{output} would replace the detections: give another name")
-    pairs = read_json_lines(detections)
+    pairs = _rising(read_json_lines(detections, on_message), os.fspath(detections))
     first = next(pairs, None)
     if first is None:
         raise SourceError(f"{os.fspath(detections)}: holds no line")
@@ -138,23 +140,34 @@ def _paired(
         on_message(f"{name}: its last line is of frame {record['index']}; what follows in {frames.name} is left out")
 
 
+def _rising(
+    pairs: Iterator[tuple[dict[str, Any], Detections]], name: str
+) -> Iterator[tuple[dict[str, Any], Detections]]:
+    """The same pairs; SourceError where a frame comes after a later one, as in two files made one."""
+    last = -1
+    for record, found in pairs:
+        if record["index"] <= last:
+            raise SourceError(f"{name}: tells frame {record['index']} after frame {last}: needed the lines of one run")
+        last = record["index"]
+        yield record, found
+
+
 def _chained(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
     yield first
     yield from rest
 
 
 def _class_ids(
-    classes: Sequence[str | int] | None, labels: Sequence[str] | None, name: Place
-) -> list[int] | None:
+    classes: Sequence[str | int] | str | None, labels: Sequence[str] | None, name: Place
+) -> Sequence[int] | None:
     if classes is None:
         return None
-    ids = []
-    for wanted in classes:
-        text = str(wanted).strip()
-        if text.isdigit():
-            ids.append(int(text))
-        elif labels is not None and text in labels:
-            ids += [index for index, label in enumerate(labels) if label == text]
-        else:
-            raise SourceError(f"{os.fspath(name)}: knows no class {text!r}")
-    return ids
+    wanted = [classes] if isinstance(classes, str) else classes
+    if labels is None and all(str(item).strip().isdecimal() for item in wanted):
+        return [int(item) for item in wanted]
+    if labels is None:
+        raise SourceError(f"{os.fspath(name)}: its first line tells no class names: give ids")
+    try:
+        return class_ids(wanted, labels)
+    except ValueError as error:
+        raise SourceError(f"{os.fspath(name)}: {error}") from None

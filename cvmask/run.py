@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -70,15 +71,18 @@ class Run:
         # A live frame grows old in a queue: it is only read when a worker is free for it.
         newest = source.live and getattr(source, "newest", False)
         self._conveyor = Conveyor(2 * len(models) + _AHEAD, len(models) if newest else None)
-        self._started = self._ended = False
+        self._threads: list[threading.Thread] = []
+        self._started = self._ended = self._entered = False
 
     def __enter__(self) -> Run:
+        self._entered = True
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end(error)
+        self._entered = False
+        self._leave(error)
 
     def run(self) -> Summary:
         """Go through to the end; what was done."""
@@ -91,27 +95,33 @@ class Run:
             raise RuntimeError("a run goes through its source once: call annotate again")
         self._started = True
         error: BaseException | None = None
-        threads: list[threading.Thread] = []
+        # Else an iterator that a program keeps to its end would have Python wait for the threads for ever.
+        atexit.register(self._leave)
         try:
             with uninterrupted():
-                threads += self._start()  # An interrupt at the end of the block must find them.
+                self._start()  # An interrupt at the end of the block must find the threads.
             while not any(sink.ended for sink in self._sinks):
                 result = self._conveyor.take_result()
                 if result is None:
                     break
                 self._write(result, main_thread=True)
                 yield result
-        except GeneratorExit:
-            raise
         except BaseException as caught:
             error = caught
             raise
         finally:
-            with uninterrupted():
-                self._conveyor.stop()
-                self.source.close()
-                for thread in threads:
-                    thread.join()
+            atexit.unregister(self._leave)
+            self._leave(error)
+
+    def _leave(self, error: BaseException | None = None) -> None:
+        """Stop the threads, and finish or discard the outputs."""
+        with uninterrupted():
+            self._conveyor.stop()
+            self.source.close()
+            for thread in self._threads:
+                thread.join()
+            # Python closes an iterator before the error that ended its loop comes out of `with`.
+            if not (self._entered and isinstance(error, GeneratorExit)):
                 self._end(error)
 
     def _end(self, error: BaseException | None) -> None:
@@ -132,19 +142,17 @@ class Run:
         if failure is not None and error is None:
             raise failure
 
-    def _start(self) -> list[threading.Thread]:
+    def _start(self) -> None:
         jobs: list[tuple[str, Callable[[], None]]] = [
             ("read", self._read),
             ("draw", self._draw),
             ("write", self._write_all),
         ]
         jobs += [("detect", lambda model=model: self._detect(model)) for model in self._models]  # type: ignore[misc]
-        threads = [
-            threading.Thread(target=self._guarded, args=(job,), name=f"cvmask-{name}") for name, job in jobs
-        ]
-        for thread in threads:
+        for name, job in jobs:
+            thread = threading.Thread(target=self._guarded, args=(job,), name=f"cvmask-{name}", daemon=True)
             thread.start()
-        return threads
+            self._threads.append(thread)
 
     def _guarded(self, job: Callable[[], None]) -> None:
         try:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Callable
 
 import cv2
 import numpy as np
@@ -17,7 +20,7 @@ from conftest import random_detections
 from cvmask.detections import Detections
 from cvmask.errors import SinkError, SourceError
 from cvmask.pipeline import annotate
-from cvmask.sinks import Sink, read_json_lines
+from cvmask.sinks import JsonLines, Sink, read_json_lines
 from cvmask.sources import Frame, Newest, Source, Video
 
 # CVMASK_TEST_FRAMES=10000 makes the test of memory a long one.
@@ -209,6 +212,54 @@ def test_leaving_the_loop_releases_the_source_and_finishes_the_outputs() -> None
     assert sink.indices[:4] == [0, 1, 2, 3]
 
 
+def test_an_error_within_with_discards_the_outputs_and_leaving_it_finishes_them() -> None:
+    failed, left = Collect(), Collect()
+
+    def fail_within() -> None:
+        with annotate(Fake(10_000), Model(), outputs=[failed]) as run:
+            for _ in run:
+                raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_within()
+    with annotate(Fake(10_000), Model(), outputs=[left]) as run:
+        for _ in run:
+            break
+    assert (failed.end, left.end) == ("discarded", "closed")
+
+
+KEPT = """
+import sys
+import numpy as np
+import cvmask
+from cvmask.sources import Frame, Source
+
+class Grey(Source):
+    def _frames(self):
+        for index in range(10_000):
+            yield Frame(np.full((48, 64, 3), index % 256, np.uint8), index, index / 25, "grey")
+    def close(self):
+        pass
+
+class Nothing:
+    def detect(self, frame):
+        return cvmask.Detections.empty(frame.shape[:2])
+
+kept = iter(cvmask.annotate(Grey(), Nothing(), outputs=[sys.argv[1]]))
+next(kept)
+print("the end")
+"""
+
+
+def test_an_iterator_kept_to_the_end_of_the_program_does_not_hold_it(tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    command = [sys.executable, "-W", "error", "-c", KEPT, str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "the end\n", "")
+    assert len(list(Video(out))) > 0
+    assert os.listdir(tmp_path) == ["out.mp4"]
+
+
 def test_a_run_that_was_never_begun_opens_and_closes() -> None:
     source, sink = Fake(), Collect()
     with annotate(source, Model(), outputs=[sink]):
@@ -287,6 +338,21 @@ def test_outputs_are_opened_by_name(tmp_path: Path) -> None:
     assert len(list(Video(tmp_path / "a.mp4"))) == 12
     found = [detections for _, detections in read_json_lines(tmp_path / "a.jsonl")]
     assert [detections.tracker_id.tolist() for detections in found] == [[1]] * 12  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("kind", [str, Path, JsonLines])
+def test_one_output_needs_no_list(tmp_path: Path, kind: Callable[[str], str | Path | Sink]) -> None:
+    annotate(Fake(3), Model(), outputs=kind(str(tmp_path / "a.jsonl"))).run()
+    assert os.listdir(tmp_path) == ["a.jsonl"]
+    assert len(list(read_json_lines(tmp_path / "a.jsonl"))) == 3
+
+
+def test_a_source_goes_once() -> None:
+    source = Fake(3)
+    assert len(list(source)) == 3
+    for again in (lambda: list(source), lambda: annotate(source, Model()).run()):
+        with pytest.raises(SourceError, match="fake: its frames were taken already, once is all: open it again"):
+            again()
 
 
 def test_an_output_that_cannot_be_opened_releases_everything(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Callable
 
 import cv2
 import numpy as np
@@ -126,10 +128,45 @@ def test_rendering_refuses_what_does_not_belong_together(
     (tmp_path / "empty.jsonl").touch()
     with pytest.raises(SourceError, match="holds no line"):
         render(clip, tmp_path / "empty.jsonl", [])
-    with pytest.raises(SourceError, match="knows no class 'horse'"):
+    with pytest.raises(SourceError, match="there is no class 'horse'"):
         render(clip, lines[0], [], classes=["horse"])
     with pytest.raises(SourceError, match=r"out.jsonl: is of 90 classes, not of 1 labels"):
         render(clip, lines[0], [], style={"labels": ["hello"]})
+
+
+def test_lines_of_a_run_that_was_broken_off_are_drawn(clip: Path, lines: tuple[Path, Keep]) -> None:
+    whole = lines[0].read_text()
+    lines[0].write_text(whole[:-100])
+    again: Keep = Keep()
+    told: list[str] = []
+    render(clip, lines[0], again, on_message=told.append)
+    assert len(again.images) == 7
+    assert told[0] == f"{lines[0]}: line 8 is cut off, its run was broken off there: it is left out"
+    lines[0].write_text(whole + "\n")
+    assert render(clip, lines[0], Keep()).written == 8
+
+
+@pytest.mark.parametrize(
+    ("change", "classes", "error"),
+    [
+        (lambda text: text, ["bird"], "there is no class 'bird'"),
+        (lambda text: text, "90", "there is no class '90'"),
+        (lambda text: text.partition("\n")[2], "cat", "its first line tells no class names: give ids"),
+        (lambda text: text * 2, None, "tells frame 0 after frame 7: needed the lines of one run"),
+        (lambda text: text.replace("}\n", "\n", 1), None, "line 1 is no frame of detections: Expecting"),
+    ],
+)
+def test_lines_that_do_not_hold_what_is_asked_for(
+    clip: Path, lines: tuple[Path, Keep], change: Callable[[str], str], classes: list[str] | str | None, error: str
+) -> None:
+    lines[0].write_text(change(lines[0].read_text()))
+    with pytest.raises(SourceError, match=re.escape(f"{lines[0]}: {error}")):
+        render(clip, lines[0], Keep(), classes=classes)
+
+
+def test_ids_do_without_names(clip: Path, lines: tuple[Path, Keep]) -> None:
+    lines[0].write_text(lines[0].read_text().partition("\n")[2])
+    assert render(clip, lines[0], Keep(), classes=["0", 1]).written == 7
 
 
 def test_rendering_does_not_replace_its_detections(clip: Path, lines: tuple[Path, Keep]) -> None:

@@ -66,13 +66,21 @@ def check_texts(args: argparse.Namespace) -> None:
         loading.read_names(args.labels)
 
 
+def class_list(args: argparse.Namespace) -> list[str] | None:
+    """The classes that the flag names; None where it is not given."""
+    if args.classes is None:
+        return None
+    classes = [name for name in args.classes.split(",") if name.strip()]
+    if not classes:
+        raise UsageError("--classes needs names or ids with commas between, got none")
+    return classes
+
+
 def load_model(args: argparse.Namespace) -> MaskRCNN:
     """Load the model that the flags describe; offers to download a known one that is not at hand."""
     if args.model in KNOWN_MODELS:
         offer_download(args.model)
-    classes = None if args.classes is None else [c for c in args.classes.split(",") if c.strip()]
-    if classes == []:
-        raise UsageError("--classes needs names or ids with commas between, got none")
+    classes = class_list(args)
     try:
         model = loading.load(
             args.model,

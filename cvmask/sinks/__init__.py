@@ -86,15 +86,15 @@ def open_sink(
 
 
 def open_all(
-    outputs: Sequence[Sink | str | int | os.PathLike[str]],
+    outputs: Sequence[Sink | str | int | os.PathLike[str]] | Sink | str | int | os.PathLike[str],
     source: Source,
     labels: Sequence[str] | None,
     on_message: Notify,
 ) -> list[Sink]:
-    """Open each output that is not a sink yet; all of them or, with SinkError, none."""
+    """Open each output, or the only one, that is not a sink yet; all of them or, with SinkError, none."""
     sinks: list[Sink] = []
     try:
-        for output in outputs:
+        for output in [outputs] if isinstance(outputs, (Sink, str, int, os.PathLike)) else outputs:
             if not isinstance(output, Sink):
                 place = str(output) if isinstance(output, int) else output
                 output = open_sink(place, source=source, labels=labels, on_message=on_message)

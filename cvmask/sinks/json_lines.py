@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cvmask.detections import Detections
 from cvmask.errors import SinkError, SourceError
 from cvmask.sinks.base import Sink
-from cvmask.sources.base import Frame
+from cvmask.sources.base import Frame, Notify, ignore
 
 
 class JsonLines(Sink):
@@ -72,32 +72,50 @@ class JsonLines(Sink):
             raise SinkError(f"{self.name} cannot be written: {error.strerror or error}") from None
 
 
-def read_json_lines(path: str | os.PathLike[str]) -> Iterator[tuple[dict[str, Any], Detections]]:
+def read_json_lines(
+    path: str | os.PathLike[str], on_message: Notify = ignore
+) -> Iterator[tuple[dict[str, Any], Detections]]:
     """Read what `JsonLines` wrote: each line without its detections, and these.
+
+    A last line that was cut off, as by a crash, is left out, and `on_message` is told; empty lines are passed over.
 
     Raises
     ------
     SourceError
         If the file cannot be read or a line is damaged; the message names the line.
     """
+    path = os.fspath(path)
     try:
         with open(path, encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
+                if not line.strip():
+                    continue
                 try:
-                    record = json.loads(line)
-                    detections = Detections.from_dict(record.pop("detections"))
-                    record["index"] = int(record["index"])
-                except KeyError as error:
-                    raise SourceError(
-                        f"{path}: line {number} has no {error}: needed what `--save-json` writes of a video; "
-                        "of `--save jsonl` the reader is cvmask.export.jsonl.read_jsonl"
-                    ) from None
-                except (ValueError, TypeError, AttributeError) as error:
-                    raise SourceError(
-                        f"{path}: line {number} is no frame of detections: {error or 'damaged'}"
-                    ) from None
-                yield record, detections
+                    parsed = _parse(line, f"{path}: line {number}")
+                except SourceError:
+                    if line.endswith("\n"):
+                        raise
+                    on_message(f"{path}: line {number} is cut off, its run was broken off there: it is left out")
+                    return
+                yield parsed
     except OSError as error:
         raise SourceError(f"{path}: cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise SourceError(f"{path}: is not JSON lines in UTF-8") from None
+
+
+def _parse(line: str, name: str) -> tuple[dict[str, Any], Detections]:
+    try:
+        record = json.loads(line)
+        detections = Detections.from_dict(record.pop("detections"))
+        record["index"] = int(record["index"])
+    except json.JSONDecodeError as error:
+        raise SourceError(f"{name} is no frame of detections: {error.msg} at its character {error.colno}") from None
+    except KeyError as error:
+        raise SourceError(
+            f"{name} has no {error}: needed what `--save-json` writes of a video; "
+            "of `--save jsonl` the reader is cvmask.export.jsonl.read_jsonl"
+        ) from None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise SourceError(f"{name} is no frame of detections: {error or 'damaged'}") from None
+    return record, detections

@@ -12,6 +12,8 @@ from typing import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from cvmask.errors import SourceError
+
 Notify = Callable[[str], None]
 
 
@@ -46,6 +48,8 @@ class Frame:
 class Source(ABC):
     """Frames from somewhere: iterate once, over `Frame`; leaving the loop by any way releases it.
 
+    A second time raises SourceError.
+
     Attributes
     ----------
     name
@@ -65,6 +69,7 @@ class Source(ABC):
     frame_rate: Fraction | None = None
     length: int | None = None
     live: bool = False
+    _begun = False
 
     def __enter__(self) -> Source:
         return self
@@ -75,6 +80,12 @@ class Source(ABC):
         self.close()
 
     def __iter__(self) -> Iterator[Frame]:
+        if self._begun:
+            raise SourceError(f"{self.name}: its frames were taken already, once is all: open it again")
+        self._begun = True
+        return self._until_left()
+
+    def _until_left(self) -> Iterator[Frame]:
         try:
             yield from self._frames()
         finally:
