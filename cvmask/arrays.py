@@ -1,7 +1,8 @@
-"""Checks on the arrays that callers hand in: type, shape, and what may stand in square brackets."""
+"""Checks on the arrays and numbers that callers hand in: type, shape, range, and what may stand in square brackets."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Union
 
@@ -25,6 +26,24 @@ def check_array(name: str, array: object, dtype: type, shape: tuple[int | None, 
         raise ValueError(
             f"{name} must be {wanted}, got shape {array.shape}: all arrays need one row for each box in xyxy"
         )
+
+
+def check_range(name: str, value: object, least: float, most: float = math.inf) -> None:
+    """Raise TypeError unless it is a number, ValueError unless it lies in this range; NaN lies in none."""
+    wanted = f"{name} must be a number from {least:g} " + ("up" if most == math.inf else f"to {most:g}")
+    if not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{wanted}, got {value!r}")
+    if not least <= value <= most or value == math.inf:
+        raise ValueError(f"{wanted}, got {value}")
+
+
+def whole_number(name: str, value: object, least: int = 1) -> int:
+    """Give it as an int; TypeError unless it is a whole number, ValueError if it is less than `least`."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be a whole number from {least} up, got {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be a whole number from {least} up, got {value}")
+    return int(value)
 
 
 def rows_of(index: Index, count: int) -> Any:

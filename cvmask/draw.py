@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from cvmask.arrays import check_range
 from cvmask.captions import Color, make_plate, paint_plate_, place_plates, to_ascii
 from cvmask.detections import Detections
 from cvmask.frames import check_frame_of
@@ -59,7 +60,7 @@ def draw(
         If the frame is none, or not the one that the detections are of, or an option is out of range.
     """
     source: NDArray[np.uint8] = np.ascontiguousarray(check_frame_of(frame, detections.frame_size))
-    _check_options(color_by, opacity)
+    _check_options(color_by, opacity, mask_threshold)
     canvas: NDArray[np.uint8] = source.copy()
     order = detections.largest_first()
     found = detections[order]
@@ -148,14 +149,25 @@ def _choose_colors(
     if color_by == "instance":
         ids = detections.tracker_id
         by = np.arange(len(detections), dtype=np.int32) if ids is None else ids
-    table = distinct_colors(256) if colors is None else np.asarray(colors)
-    if table.ndim != 2 or table.shape[1] != 3 or not len(table) or table.min() < 0 or table.max() > 255:
-        raise ValueError(f"colors must be of shape (k, 3), BGR from 0 to 255, got shape {table.shape}")
+    table = distinct_colors(256) if colors is None else _table(colors)
     return table[by % len(table)].astype(np.uint8)
 
 
-def _check_options(color_by: str, opacity: float) -> None:
+def _table(colors: NDArray[np.uint8] | Sequence[Sequence[int]]) -> NDArray[np.generic]:
+    wanted = "colors must be of shape (k, 3), BGR, whole numbers from 0 to 255"
+    try:
+        table = np.asarray(colors)
+    except ValueError:
+        raise ValueError(f"{wanted}, got rows of several lengths") from None
+    if table.ndim != 2 or table.shape[1] != 3 or not len(table):
+        raise ValueError(f"{wanted}, got shape {table.shape}")
+    if table.dtype.kind not in "iuf" or not (np.equal(np.mod(table, 1), 0) & (table >= 0) & (table <= 255)).all():
+        raise ValueError(f"{wanted}, got {table.tolist()}")
+    return table
+
+
+def _check_options(color_by: str, opacity: float, mask_threshold: float) -> None:
     if color_by not in ("class", "instance"):
         raise ValueError(f'color_by must be "class" or "instance", got {color_by!r}')
-    if not 0 <= opacity <= 1:
-        raise ValueError(f"opacity must be from 0 to 1, got {opacity}")
+    check_range("opacity", opacity, 0, 1)
+    check_range("mask_threshold", mask_threshold, 0, 1)

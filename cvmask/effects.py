@@ -1,14 +1,14 @@
 """What people build with masks: pure functions of a frame and its detections that give a new frame.
 
-Filter the detections first: ``blur_objects(frame, found[found.class_id == 0])``. Each function takes
+Filter the detections first: ``blur_objects(frame, found[found.class_id == 0])``. The functions take
 `feather_px`, the width of the soft edge (default: by the size of the frame; 0 for a hard edge), and
-`mask_threshold`. They raise TypeError or ValueError if the frame is none, or of another size than that
-of the detections. Frames are BGR, shape (height, width, 3).
+`mask_threshold`; blocks have no soft edge. They raise TypeError or ValueError if the frame is none, or of another
+size than that of the detections, or an option is out of range. Frames are BGR, shape (height, width, 3).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Protocol, cast
 
@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from cvmask.arrays import check_range, whole_number
 from cvmask.compositing import (
     blur,
     blur_outside,
@@ -29,6 +30,8 @@ from cvmask.compositing import (
 from cvmask.detections import Detections
 from cvmask.frames import check_frame, check_frame_of
 
+_LEAST_STRENGTH = 1e-3
+
 
 def blur_background(
     frame: NDArray[np.uint8],
@@ -40,8 +43,9 @@ def blur_background(
 ) -> NDArray[np.uint8]:
     """Blur all but the objects, like a lens wide open; the objects' colours do not bleed into the blur.
 
-    `strength` 1 is a standard deviation of a fiftieth of the short side.
+    `strength`, more than 0: 1 is a standard deviation of a fiftieth of the short side.
     """
+    check_range("strength", strength, _LEAST_STRENGTH)
     frame, alpha = _prepare(frame, detections, feather_px, mask_threshold)
     radius = max(0.5, strength * min(detections.frame_size) / 50)
     result = blur_outside(frame, alpha, radius)
@@ -66,15 +70,14 @@ def remove_background(
 def replace_background(
     frame: NDArray[np.uint8],
     detections: Detections,
-    background: NDArray[np.uint8] | tuple[int, int, int],
+    background: NDArray[np.uint8] | Sequence[int],
     *,
     feather_px: float | None = None,
     mask_threshold: float = 0.3,
 ) -> NDArray[np.uint8]:
-    """Put the objects on another picture, scaled to cover the frame, or on one colour: a tuple b, g, r."""
+    """Put the objects on another picture, scaled to cover the frame, or on one colour: b, g, r."""
     frame, alpha = _prepare(frame, detections, feather_px, mask_threshold)
-    plain = isinstance(background, tuple)
-    picture = np.array([[background]], dtype=np.uint8) if plain else check_frame(background)
+    picture = _one_color(background) if isinstance(background, (tuple, list)) else check_frame(background)
     result = fit_over(picture, detections.frame_size)
     lay_over_(result, frame, alpha)
     return result
@@ -103,7 +106,8 @@ def spotlight(
     feather_px: float | None = None,
     mask_threshold: float = 0.3,
 ) -> NDArray[np.uint8]:
-    """Darken all but the objects, with a wide soft edge; `darkness` 1 is black."""
+    """Darken all but the objects, with a wide soft edge; `darkness`, 0 to 1: 1 is black."""
+    check_range("darkness", darkness, 0, 1)
     if feather_px is None:
         feather_px = min(detections.frame_size) / 20
     frame, alpha = _prepare(frame, detections, feather_px, mask_threshold)
@@ -121,10 +125,11 @@ def blur_objects(
 ) -> NDArray[np.uint8]:
     """Blur the objects beyond recognition; the soft edge lies outside the mask.
 
-    `strength` 1 is a standard deviation of a thirtieth of the short side.
+    `strength`, more than 0: 1 is a standard deviation of a thirtieth of the short side.
     """
+    check_range("strength", strength, _LEAST_STRENGTH)
     frame = check_frame_of(frame, detections.frame_size)
-    width = _edge(detections) if feather_px is None else feather_px
+    width = _width(detections, feather_px)
     union = union_mask(detections, mask_threshold)
     # Twice as wide and twice as strong: opaque up to the edge of the mask, fading outside it.
     soft = union if width <= 0 else cv2.convertScaleAbs(feather(union, 2 * width), alpha=2)
@@ -152,11 +157,12 @@ def pixelate_objects(
     Parameters
     ----------
     block_px
-        Side of a block; default a fortieth of the frame's short side.
+        Side of a block, 1 or more; default a fortieth of the frame's short side.
     """
     frame = check_frame_of(frame, detections.frame_size)
     height, width = detections.frame_size
-    block = max(2, round(min(height, width) / 40)) if block_px is None else block_px
+    block = max(2, round(min(height, width) / 40)) if block_px is None else whole_number("block_px", block_px)
+    block = min(block, max(height, width))
     result: NDArray[np.uint8] = frame.copy()
     union = union_mask(detections, mask_threshold)
     # The grid is that of the whole frame, so that blocks stand still while objects move.
@@ -209,9 +215,18 @@ def _prepare(
     frame: NDArray[np.uint8], detections: Detections, feather_px: float | None, mask_threshold: float
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     checked: NDArray[np.uint8] = np.ascontiguousarray(check_frame_of(frame, detections.frame_size))
-    width = _edge(detections) if feather_px is None else feather_px
-    return checked, feather(union_mask(detections, mask_threshold), width)
+    return checked, feather(union_mask(detections, mask_threshold), _width(detections, feather_px))
 
 
-def _edge(detections: Detections) -> float:
-    return max(1.0, min(detections.frame_size) / 150)
+def _width(detections: Detections, feather_px: float | None) -> float:
+    if feather_px is None:
+        return max(1.0, min(detections.frame_size) / 150)
+    check_range("feather_px", feather_px, 0)
+    return feather_px
+
+
+def _one_color(color: Sequence[int]) -> NDArray[np.uint8]:
+    """A picture of one pixel."""
+    if len(color) != 3 or not all(isinstance(part, (int, np.integer)) and 0 <= part <= 255 for part in color):
+        raise ValueError(f"a background is a picture or b, g, r from 0 to 255, got {color!r}")
+    return np.array([[color]], dtype=np.uint8)

@@ -44,7 +44,9 @@ def _cure(frame: NDArray[np.generic]) -> str:
     if frame.size == 0:
         return "it has no pixel"
     if frame.dtype != np.uint8:
-        if frame.dtype == np.uint16:
+        if frame.dtype.kind == "b":
+            return "for True and False use frame.astype(np.uint8) * 255"
+        if frame.dtype.kind == "u" and frame.dtype.itemsize == 2:
             return "for 16 bit use (frame // 257).astype(np.uint8)"
         if frame.dtype.kind == "f":
             return "for 0 to 1 use (frame * 255).round().astype(np.uint8)"

@@ -9,7 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Union, cast
 
+import numpy as np
+
 from cvmask import bundled, zoo
+from cvmask.arrays import whole_number
 from cvmask.errors import ModelError
 from cvmask.graph import patch
 from cvmask.graph.check import check, label_problems
@@ -24,6 +27,7 @@ from cvmask.runtime.resize import Resizer, Size, parse_size
 
 PathLike = Union[str, "os.PathLike[str]"]
 COCO_CLASSES = 90
+_NO_LABELS = ("lfs", "html")  # text that would pass for names
 
 
 def load(
@@ -78,22 +82,27 @@ def load(
         If the model is not at hand, damaged, of another kind, or does not fit its text graph or labels.
     TargetError
         If the target is unknown, or does not run and `strict_target` is set.
-    ValueError
-        If an option is out of range, or a class unknown.
+    TypeError, ValueError
+        If an option is of another type, or out of range, or a class unknown.
     """
     # What is wrong with the options is said before a large file is read.
     settings = Settings(score_threshold, mask_threshold, None, max_detections)
     parse_size(size, Resizer())
+    if proposals is not None:
+        proposals = whole_number("proposals", proposals)
+    names_given = _names(labels)
     files = model_files(zoo.resolve(model), graph)
     frozen = GraphFile(files.graph)
     report = check(files)
     report.raise_problem()
     assert report.text is not None
     assert report.classes is not None
-    names = _labels(labels, files, report.classes)
+    names = _labels(names_given, files, report.classes)
     text = report.text
     if score_threshold < patch.score_floor(text):
         text = patch.set_score_floor(text, score_threshold)
+    if 0 < patch.max_detections(text) < max_detections:
+        text = patch.set_max_detections(text, max_detections)
     if proposals is not None:
         text = patch.set_proposals(text, proposals)
     return MaskRCNN(
@@ -122,20 +131,33 @@ def _resizer(known: GraphFacts | None) -> Resizer:
     return Resizer()
 
 
-def _labels(given: PathLike | Sequence[str] | None, files: ModelFiles, classes: int) -> Sequence[str]:
+def _names(given: PathLike | Sequence[str] | None) -> PathLike | list[str] | None:
+    """Labels as they were given, looked at where they are the names themselves."""
+    if given is None or isinstance(given, (str, os.PathLike)):
+        return given
+    wanted = "labels must be a file or a list of names"
+    if not isinstance(given, (list, tuple, np.ndarray)):
+        raise TypeError(f"{wanted}, got {type(given).__name__}")
+    for name in given:
+        if not isinstance(name, str):
+            raise TypeError(f"{wanted}, got {name!r} in the list")
+    return [str(name) for name in given]
+
+
+def _labels(given: PathLike | list[str] | None, files: ModelFiles, classes: int) -> Sequence[str]:
     """Names from what was given, from beside the model, or of COCO where the count says so."""
-    if given is not None and not isinstance(given, (str, os.PathLike)):
-        names = list(given)
+    place: PathLike = files.graph
+    if isinstance(given, list):
+        names, place = given, "labels"
     elif given is not None or files.labels is not None:
-        names = read_names(given if given is not None else cast(Path, files.labels), classes)
+        place = given if given is not None else cast(Path, files.labels)
+        names = read_names(place, classes)
     elif classes == COCO_CLASSES:
         names = read_labels(bundled.path("mscoco_labels.names"))
     else:
         names = [f"class {number}" for number in range(classes)]
     problems = label_problems(len(names), classes)
     if problems:
-        beside = files.labels if given is None else None
-        place = given if isinstance(given, (str, os.PathLike)) else beside or files.graph
         raise ModelError(f"{place}: {problems[0]}")
     return names
 
@@ -149,7 +171,10 @@ def read_names(path: PathLike, classes: int = 0) -> list[str]:
         If the file cannot be read, or is neither.
     """
     path = Path(path)
-    if identify(path).name != "label_map":
+    kind = identify(path)
+    if kind.name in _NO_LABELS:
+        raise ModelError(f"{kind.problem}; needed class names, one a line")
+    if kind.name != "label_map":
         return read_labels(path)
     names = read_label_map(path)
     return names + [f"class {number}" for number in range(len(names), classes)]

@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from cvmask.arrays import check_range
+
 
 class BoxMask(NamedTuple):
     """The mask of one object, as large as its box, and where the box lies in the frame.
@@ -80,8 +82,14 @@ def paste(
     boxes_ltrb
         Shape (n, 4), as `whole_boxes` gives them.
     threshold
-        A pixel is on where the resized soft mask is greater than this.
+        A pixel is on where the resized soft mask is greater than this, 0 to 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the threshold is no number, or out of range.
     """
+    check_range("mask_threshold", threshold, 0, 1)
     return [
         BoxMask(stretch(soft, (right - left, bottom - top)) > threshold, left, top)
         for soft, (left, top, right, bottom) in zip(soft_masks, boxes_ltrb.tolist())

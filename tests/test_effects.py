@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 import pytest
@@ -173,3 +173,29 @@ def test_pixelate_objects_has_one_color_in_each_touched_block_on_a_fixed_grid() 
     assert np.abs(block[0] - frame[8:16, 8:16].reshape(-1, 3).mean(axis=0)).max() <= 1
     result[8:16, 8:16] = frame[8:16, 8:16]
     assert np.array_equal(result, frame)
+
+
+@pytest.mark.parametrize(
+    ("effect", "options", "error"),
+    [
+        (pixelate_objects, {"mask_threshold": 30}, "mask_threshold must be a number from 0 to 1, got 30"),
+        (pixelate_objects, {"block_px": 0}, "block_px must be a whole number from 1 up, got 0"),
+        (blur_objects, {"strength": 0}, "strength must be a number from 0.001 up, got 0"),
+        (blur_objects, {"strength": float("nan")}, "strength must be a number from 0.001 up, got nan"),
+        (blur_background, {"feather_px": float("nan")}, "feather_px must be a number from 0 up, got nan"),
+        (spotlight, {"darkness": 2}, "darkness must be a number from 0 to 1, got 2"),
+        (replace_background, {"background": (0, 0, 300)}, "a background is a picture or b, g, r from 0 to 255"),
+    ],
+)
+def test_an_option_out_of_range_is_refused(effect: Callable[..., Any], options: dict[str, Any], error: str) -> None:
+    found = random_detections(np.random.default_rng(0), 2, (40, 60))
+    with pytest.raises(ValueError, match=error):
+        effect(np.zeros((40, 60, 3), np.uint8), found, **options)
+
+
+def test_a_block_larger_than_the_frame_is_the_frame() -> None:
+    found = random_detections(np.random.default_rng(0), 2, (40, 60))
+    frame = np.random.default_rng(1).integers(0, 256, (40, 60, 3), np.uint8)
+    assert np.array_equal(
+        pixelate_objects(frame, found, block_px=10**6), pixelate_objects(frame, found, block_px=60)
+    )

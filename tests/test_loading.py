@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -98,3 +99,40 @@ def test_an_engine_forced_by_the_environment_is_named() -> None:
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert result.returncode == 1
     assert result.stderr.rstrip().endswith("OPENCV_FORCE_DNN_ENGINE=2 asks for: take it out of the environment")
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"proposals": 1.5}, "proposals must be a whole number from 1 up, got 1.5"),
+        ({"proposals": True}, "proposals must be a whole number"),
+        ({"labels": [None] * 8}, "labels must be a file or a list of names, got None in the list"),
+        ({"labels": {0: "a"}}, "labels must be a file or a list of names, got dict"),
+        ({"labels": b"abcdefgh"}, "labels must be a file or a list of names, got bytes"),
+    ],
+)
+def test_options_of_another_type_are_refused(options: dict[str, Any], error: str) -> None:
+    with pytest.raises(TypeError, match=error):
+        cvmask.load("shapes", **options)
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("<!DOCTYPE html>\n" * 8, "a web page"),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n", "a Git LFS pointer"),
+    ],
+)
+def test_labels_that_are_something_else_are_named(tmp_path: Path, text: str, error: str) -> None:
+    (tmp_path / "names.txt").write_text(text)
+    with pytest.raises(cvmask.ModelError, match=f"names.txt: {error}.*needed class names, one a line"):
+        cvmask.load("shapes", labels=tmp_path / "names.txt")
+
+
+def test_a_wrong_count_of_names_is_that_of_the_names() -> None:
+    with pytest.raises(cvmask.ModelError, match=r"^labels: 3 labels for 8 classes"):
+        cvmask.load("shapes", labels=["a", "b", "c"])
+
+
+def test_a_name_means_every_class_that_has_it() -> None:
+    assert loading.class_ids(["a", "2"], ["a", "b", "c", "A"]) == (0, 2, 3)

@@ -6,6 +6,7 @@ import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -124,7 +125,7 @@ def test_frame_is_not_changed(model: MaskRCNN) -> None:
 def test_score_threshold_below_the_floor_of_the_text_graph_takes_effect() -> None:
     frame = scenes.make_scene(7, objects=8).image
     text = patch.set_score_floor(read_text(FOLDER / "graph.pbtxt"), 0.6)
-    high = MaskRCNN(binary(), text, None, NATIVE, Settings(0.05)).detect(frame)
+    high = MaskRCNN(binary(), text, None, NATIVE, Settings(0.6)).detect(frame)
     low = cvmask.load("shapes", score_threshold=0.001).detect(frame)
     assert high.confidence.min() > 0.6
     assert low.confidence.min() < 0.02
@@ -193,6 +194,36 @@ def test_graph_without_a_mask_head_is_refused_by_what_it_is() -> None:
     text = print_text(n for n in nodes if n is not crops[-1])
     with pytest.raises(cvmask.ModelError, match="Faster R-CNN"):
         MaskRCNN(binary(), parse_text(text, "mine.pbtxt"), None, NATIVE, Settings())
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"score_threshold": 0.0}, "score_threshold 0: this model gives no scores below 0.02; load it with the lower"),
+        ({"classes": (8,)}, "there is no class 8: this model has classes 0 to 7"),
+    ],
+)
+def test_settings_that_the_loaded_networks_cannot_serve_are_refused(
+    model: MaskRCNN, change: dict[str, Any], error: str
+) -> None:
+    before = model.settings
+    with pytest.raises(ValueError, match=error):
+        model.settings = replace(before, **change)
+    assert model.settings is before
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("classes", ("circle",)), ("max_detections", True), ("score_threshold", "0.5")]
+)
+def test_settings_of_another_type_are_refused(name: str, value: object) -> None:
+    with pytest.raises(TypeError, match=name[:5]):
+        replace(Settings(), **{name: value})
+
+
+def test_more_detections_than_the_text_graph_gives_are_had_by_loading_for_them() -> None:
+    frame = scenes.make_scene(7, objects=8).image
+    model = cvmask.load("shapes", score_threshold=0.0, max_detections=150, proposals=150)
+    assert len(model.detect(frame)) == 150
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,11 @@ def set_proposals(graph: Graph, count: int) -> Graph:
     return _with_count(graph, first_detections(graph), count, "proposals")
 
 
+def max_detections(graph: Graph) -> int:
+    """How many rows of final detections it gives at most."""
+    return int(final_detections(graph).get("keep_top_k", "i", -1))
+
+
 def set_max_detections(graph: Graph, count: int) -> Graph:
     """A graph that gives `count` rows of final detections at most."""
     return _with_count(graph, final_detections(graph), count, "detections")

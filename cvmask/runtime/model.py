@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 import time
 from collections.abc import Sequence
@@ -13,11 +14,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from cvmask.arrays import check_range, whole_number
 from cvmask.detections import Detections
 from cvmask.errors import ModelError
 from cvmask.frames import check_frame
 from cvmask.graph.files import GraphFile
 from cvmask.graph.nodes import Graph
+from cvmask.graph.patch import score_floor
 from cvmask.runtime import targets
 from cvmask.runtime.auto import fastest_pair, open_pair
 from cvmask.runtime.decode import keep_rows, to_detections
@@ -52,12 +55,10 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name in ("score_threshold", "mask_threshold"):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name} must be between 0 and 1, got {value}")
-        count = self.max_detections
-        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-            raise ValueError(f"max_detections must be a whole number from 1 up, got {count!r}")
+            check_range(name, getattr(self, name), 0, 1)
+        whole_number("max_detections", self.max_detections)
+        for number in self.classes or ():
+            whole_number("a class", number, least=0)
 
 
 class MaskRCNN:
@@ -73,7 +74,8 @@ class MaskRCNN:
     target
         What was asked for and what runs.
     settings, resizer
-        As below; both may be replaced between two frames.
+        As below; both may be replaced between two frames. Settings that the loaded networks cannot serve are a
+        ValueError: scores lower than they were loaded for, and classes that there are not.
     notes
         What is worth saying about its files.
     graph_bytes
@@ -128,7 +130,6 @@ class MaskRCNN:
         self.origin = origin
         self._lock = threading.Lock()
         self.resizer = resizer
-        self.settings = settings
         self.notes = tuple(notes)
 
         data = self._read()
@@ -142,8 +143,28 @@ class MaskRCNN:
         else:
             self._pair, self.target = open_pair(make, target, strict_target)
         self.labels = _checked_labels(labels, int(self._pair.mask_shape[0]), origin)
+        self.settings = settings
         give_back()
         reuse_large_blocks()
+
+    @property
+    def settings(self) -> Settings:
+        """What it looks for."""
+        return self._settings
+
+    @settings.setter
+    def settings(self, settings: Settings) -> None:
+        floor = score_floor(self._text)
+        if settings.score_threshold < floor and not math.isclose(settings.score_threshold, floor, rel_tol=1e-6):
+            raise ValueError(
+                f"score_threshold {settings.score_threshold:g}: this model gives no scores below {floor:g}; "
+                "load it with the lower one"
+            )
+        classes = len(self.labels) if self._pair.mask_shape[0] > 1 else None  # one mask may serve all classes
+        for number in settings.classes or ():
+            if classes is not None and number >= classes:
+                raise ValueError(f"there is no class {number}: this model has classes 0 to {classes - 1}")
+        self._settings = settings
 
     def detect(self, frame: NDArray[np.uint8]) -> Detections:
         """Find objects in one frame. Safe from several threads, which take turns; see `clone`.
