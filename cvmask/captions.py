@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 
 SMALLEST_TEXT_PX = 6
 MOST_HIDDEN = 0.2
+_SHORTEST = 12  # letters of a text that is not cut short
+_SCORE = re.compile(r" [01]\.\d+$")
 
 Color = tuple[int, int, int]
 
@@ -48,7 +51,19 @@ def text_height_px(frame_size: tuple[int, int]) -> int:
 
 
 def make_plate(text: str, frame_size: tuple[int, int]) -> Plate | None:
-    """Make a plate; shrink it to the picture's width and height, None where it would be too small to read."""
+    """Make a plate; shrink it to the picture's width and height.
+
+    A text that would be too small to read then is cut short, but for a score at its end; None where even that
+    is too small.
+    """
+    plate = _shrunk(text, frame_size)
+    while plate is None and len(text) > _SHORTEST:
+        text = _cut_short(text)
+        plate = _shrunk(text, frame_size)
+    return plate
+
+
+def _shrunk(text: str, frame_size: tuple[int, int]) -> Plate | None:
     height_px = text_height_px(frame_size)
     plate = _write(text, height_px)
     fit = min(frame_size[1] / plate.size_wh[0], frame_size[0] / plate.size_wh[1])
@@ -57,6 +72,13 @@ def make_plate(text: str, frame_size: tuple[int, int]) -> Plate | None:
         plate = _write(text, max(1, height_px))
         fit = min(frame_size[1] / plate.size_wh[0], frame_size[0] / plate.size_wh[1])
     return plate if height_px >= SMALLEST_TEXT_PX else None
+
+
+def _cut_short(text: str) -> str:
+    """Leave out a quarter of it, at least a letter, before the score."""
+    name, gap, score = text.rpartition(" ") if _SCORE.search(text) else (text, "", "")
+    kept = name.removesuffix("...")
+    return kept[: len(kept) * 3 // 4] + "..." + gap + score
 
 
 def _write(text: str, height_px: int) -> Plate:

@@ -81,7 +81,7 @@ def load(
     ModelError
         If the model is not at hand, damaged, of another kind, or does not fit its text graph or labels.
     TargetError
-        If the target is unknown, or does not run and `strict_target` is set.
+        If the target is unknown or this OpenCV was built without it, or it does not run and `strict_target` is set.
     TypeError, ValueError
         If an option is of another type, or out of range, or a class unknown.
     """
