@@ -21,7 +21,6 @@ from cvmask.errors import SourceError
 from cvmask.sources import Camera, Frame, Images, Newest, Source, Video, open_source
 from cvmask.sources.http import without_password
 from cvmask.sources.images import Still
-from cvmask.sources.mjpeg import split_jpegs
 from cvmask.sources.stdin import Stdin
 
 
@@ -106,13 +105,6 @@ def test_newest_passes_over_what_is_older() -> None:
 
 
 # Standard input
-
-
-@pytest.mark.parametrize("chunk", [1, 7, 100_000])
-def test_jpegs_are_split_wherever_the_bytes_are_cut(chunk: int) -> None:
-    pictures = [jpeg(grey) for grey in (10, 100, 200)]
-    file = io.BytesIO(b"--boundary\r\n" + b"\r\n--boundary\xff\r\n".join(pictures) + pictures[0][:50])
-    assert list(split_jpegs(lambda: file.read(chunk))) == pictures
 
 
 def test_stdin_reads_jpegs_and_leaves_damaged_ones_out() -> None:
