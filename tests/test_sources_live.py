@@ -115,6 +115,21 @@ def test_stdin_reads_jpegs_and_leaves_damaged_ones_out() -> None:
     assert messages == ["-: 1 damaged JPEGs left out"]
 
 
+def test_stdin_that_is_cut_within_a_jpeg_says_so() -> None:
+    messages: list[str] = []
+    stdin = Stdin(file=io.BytesIO((jpeg(10) + jpeg(200))[:-2]), on_message=messages.append)
+    assert [round(frame.image.mean()) for frame in stdin] == [10]
+    assert messages == ["-: 1 damaged JPEGs left out"]
+
+
+def test_a_jpeg_that_is_not_whole_is_left_out() -> None:
+    cut_within = jpeg(3)[:-30] + b"\xff\xe0\xff\xff" + b"\xff\xd9"
+    messages: list[str] = []
+    stdin = Stdin(file=io.BytesIO(jpeg(10) + cut_within + jpeg(200)), on_message=messages.append)
+    assert [round(frame.image.mean()) for frame in stdin] == [10, 200]
+    assert messages == ["-: 1 damaged JPEGs left out"]
+
+
 def test_stdin_reads_raw_frames() -> None:
     pixels = np.arange(2 * 4 * 5 * 3, dtype=np.uint8)
     stdin = Stdin((5, 4), Fraction(10), file=io.BytesIO(pixels.tobytes()))
@@ -151,7 +166,7 @@ def test_closing_ends_a_read_that_waits_on_a_pipe() -> None:
 class MjpegServer(ThreadingHTTPServer):
     """Streams JPEGs; the script says, for each connection in turn, what happens.
 
-    "asked" sends one for each `asked.release()`.
+    "damaged" cuts every second one short, "asked" sends one for each `asked.release()`.
     """
 
     daemon_threads = True
@@ -185,8 +200,9 @@ class MjpegHandler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
         self.end_headers()
         try:
-            for _ in range(3 if action in ("drop", "stall", "cut") else 10_000):
-                self.send_part(jpeg(self.server.grey))
+            for index in range(3 if action in ("drop", "stall", "cut") else 10_000):
+                whole = jpeg(self.server.grey)
+                self.send_part(whole[:-20] if action == "damaged" and index % 2 else whole)
                 self.server.grey = (self.server.grey + 10) % 250
                 if self.server.over.wait(0.01):
                     return
@@ -238,6 +254,16 @@ def test_mjpeg_stream_gives_every_frame(serve: Any) -> None:
     source = open_source(serve().address, every_frame=True)
     assert source.live
     assert greys(source, 5) == [0, 10, 20, 30, 40]
+
+
+def test_damaged_pictures_of_a_stream_are_left_out_and_told_now_and_then(serve: Any) -> None:
+    messages: list[str] = []
+    source = open_source(serve("damaged").address, every_frame=True, on_message=messages.append)
+    assert greys(source, 12) == [20 * index for index in range(12)]
+    assert [message.split(": ")[1] for message in messages] == [
+        "1 damaged JPEGs left out so far",
+        "10 damaged JPEGs left out so far",
+    ]
 
 
 @pytest.mark.parametrize("trouble", ["drop", "stall", "cut"])

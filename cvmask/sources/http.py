@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Callable
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 import numpy as np
@@ -23,6 +24,8 @@ _CHUNK_BYTES = 1 << 16
 class HttpStream:
     """An open answer; `close` from any thread ends a read that waits.
 
+    `on_damaged` is called for each JPEG that is left out, but the one that the end cuts short.
+
     Attributes
     ----------
     content_type
@@ -34,10 +37,12 @@ class HttpStream:
         If the server cannot be reached, or answers anything but 200.
     """
 
-    def __init__(self, address: str, timeout_s: float) -> None:
+    def __init__(self, address: str, timeout_s: float, on_damaged: Callable[[], None] = lambda: None) -> None:
         self.name = without_password(address)
         self._timeout_s = timeout_s
+        self._on_damaged = on_damaged
         self._closed = threading.Event()
+        self._ended = False
         for _ in range(_MOST_REDIRECTS):
             self._ask(urlsplit(address))
             target = self._answer.getheader("Location")
@@ -54,7 +59,7 @@ class HttpStream:
     def images(self) -> Iterator[NDArray[np.uint8]]:
         """Yield each whole JPEG as it arrives; damaged ones are left out."""
         try:
-            yield from decode_jpegs(self._read_some, self.name, lambda: None)
+            yield from decode_jpegs(self._read_some, self.name, self._leave_out)
         finally:
             self._finish()
 
@@ -99,13 +104,19 @@ class HttpStream:
     def _read_some(self) -> bytes:
         try:
             some: bytes = self._answer.read1(_CHUNK_BYTES)
+            self._ended = not some
             return some
         except socket.timeout:
             raise SourceError(f"nothing came for {self._timeout_s:g} s") from None
         except (OSError, ValueError, http.client.HTTPException) as error:
             if self._closed.is_set():
+                self._ended = True
                 return b""
             raise SourceError(f"broke off: {error}") from None
+
+    def _leave_out(self) -> None:
+        if not self._ended:
+            self._on_damaged()
 
 
 def without_password(address: str) -> str:

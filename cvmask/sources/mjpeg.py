@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.errors import SourceError
+from cvmask.sources.base import Notify
 from cvmask.sources.images import decode_image
 from cvmask.sources.jpegs import ReadSome, split_jpegs
 
@@ -19,11 +20,28 @@ def decode_jpegs(
     """Decode each JPEG; a damaged one is told and left out, never shown in part."""
     for data in split_jpegs(read_some, on_damaged):
         try:
-            image, _ = decode_image(data, name)
+            image, warnings = decode_image(data, name)
         except SourceError:
+            image = None
+        if image is None or warnings:
             on_damaged()
         else:
             yield image
+
+
+class DamagedCount:
+    """Counts the damaged JPEGs of a live stream; tells of the 1st, the 10th, the 100th and so on."""
+
+    def __init__(self, name: str, notify: Notify) -> None:
+        self._name, self._notify = name, notify
+        self._count, self._tell_at = 0, 1
+
+    def add(self) -> None:
+        """Count one more."""
+        self._count += 1
+        if self._count == self._tell_at:
+            self._tell_at *= 10
+            self._notify(f"{self._name}: {self._count} damaged JPEGs left out so far")
 
 
 def split_raw(read_some: ReadSome, size_wh: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:

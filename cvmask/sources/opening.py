@@ -14,6 +14,7 @@ from cvmask.sources.camera import Camera
 from cvmask.sources.headers import read_header
 from cvmask.sources.http import HttpStream, without_password
 from cvmask.sources.images import MAX_PIXELS, SUFFIXES, Images, Still, decode_image, find_images
+from cvmask.sources.mjpeg import DamagedCount
 from cvmask.sources.newest import Newest
 from cvmask.sources.stdin import Stdin
 from cvmask.sources.stream import FfmpegConnection, Stream
@@ -125,12 +126,13 @@ def _open_address(
         )
         return _live(stream, every_frame)
     # One connection to see what it is; a stream goes on with it.
-    first = _answer(name, timeout_s)
+    damaged = DamagedCount(without_password(name), on_message)
+    first = _answer(name, timeout_s, damaged.add)
     if first.content_type == "multipart/x-mixed-replace":
         waiting = [first]
         stream = Stream(
             name,
-            lambda: waiting.pop() if waiting else HttpStream(name, timeout_s),
+            lambda: waiting.pop() if waiting else HttpStream(name, timeout_s, damaged.add),
             retries=retries,
             on_message=on_message,
         )
@@ -144,9 +146,9 @@ def _open_address(
     return Video(name, **part, on_message=on_message)
 
 
-def _answer(name: str, timeout_s: float) -> HttpStream:
+def _answer(name: str, timeout_s: float, on_damaged: Callable[[], None]) -> HttpStream:
     try:
-        return HttpStream(name, max(timeout_s, 5.0))
+        return HttpStream(name, max(timeout_s, 5.0), on_damaged)
     except OSError as error:
         raise SourceError(f"{without_password(name)}: cannot be reached: {error}") from None
 

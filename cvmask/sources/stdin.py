@@ -88,4 +88,5 @@ class Stdin(Source):
         return b""
 
     def _count_damaged(self) -> None:
-        self._damaged += 1
+        if not self._closed.is_set():  # or nobody waited for its end
+            self._damaged += 1
