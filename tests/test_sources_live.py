@@ -138,13 +138,21 @@ def test_stdin_reads_raw_frames() -> None:
     assert [frame.time_s for frame in frames] == [0, 0.1]
 
 
+def test_raw_frames_that_came_whole_are_kept() -> None:
+    messages: list[str] = []
+    stdin = Stdin((4, 4), file=io.BytesIO(b"x" * 100), on_message=messages.append)
+    assert [frame.index for frame in stdin] == [0, 1]
+    why = "4 of the 48 bytes of 4x4 came: is --raw-size right?"
+    assert messages == [f"-: ends within frame 2, which is left out ({why})"]
+
+
 @pytest.mark.parametrize(
     ("data", "size_wh", "message"),
     [
         (b"", None, r"holds no frame \(JPEGs expected; raw pixels need"),
         (b"hello" * 100, None, "holds no frame"),
         (b"", (4, 4), r"holds no frame \(raw BGR pixels expected\)"),
-        (b"x" * 50, (4, 4), "need 48 bytes each, the last has 2"),
+        (b"x" * 47, (4, 4), r"holds no frame \(47 of the 48 bytes of 4x4 came: is --raw-size right\?\)"),
     ],
 )
 def test_stdin_without_frames_is_one_line(data: bytes, size_wh: tuple[int, int] | None, message: str) -> None:

@@ -44,8 +44,10 @@ class DamagedCount:
             self._notify(f"{self._name}: {self._count} damaged JPEGs left out so far")
 
 
-def split_raw(read_some: ReadSome, size_wh: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
-    """Cut raw BGR pixels into frames, shape (height, width, 3); SourceError if the last one is cut short."""
+def split_raw(
+    read_some: ReadSome, size_wh: tuple[int, int], on_cut: Callable[[int], None]
+) -> Iterator[NDArray[np.uint8]]:
+    """Cut raw BGR pixels into frames, shape (height, width, 3); `on_cut` gets the bytes of one that is cut short."""
     width, height = size_wh
     length = width * height * 3
     held = bytearray()
@@ -55,5 +57,4 @@ def split_raw(read_some: ReadSome, size_wh: tuple[int, int]) -> Iterator[NDArray
             yield np.frombuffer(bytes(held[:length]), dtype=np.uint8).reshape(height, width, 3).copy()
             del held[:length]
     if held:
-        needed = f"raw frames of {width}x{height} need {length} bytes each"
-        raise SourceError(f"{needed}, the last has {len(held)}")
+        on_cut(len(held))
