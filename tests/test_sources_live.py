@@ -201,7 +201,7 @@ class MjpegHandler(BaseHTTPRequestHandler):
             return
         if action == "redirect":
             self.send_response(302)
-            self.send_header("Location", "/elsewhere")
+            self.send_header("Location", "/else where")
             self.end_headers()
             return
         self.send_response(200)
@@ -337,9 +337,48 @@ def test_newest_frame_of_a_stream_comes_first(serve: Any) -> None:
     source.close()
 
 
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("http://127.0.0.1:99999/", "a port is a number up to 65535"),
+        ("http://127.0.0.1:abc/", "a port is a number up to 65535"),
+        ("http://[bad/x", "a port is a number up to 65535"),
+        ("http://", "no http address"),
+        ("http://a b/", "the host is no name"),
+        ("http://127.0.0.1:1\u00e4/", "a port is a number"),
+        ("http://a..b/", "the host is no name"),
+        ("http://u:se#cret@127.0.0.1:9/x", "in a password are written %2F %23"),
+    ],
+)
+def test_what_is_no_address_is_one_line(address: str, why: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        open_source(address)
+    message = str(caught.value)
+    assert message.startswith(f"{without_password(address)}: no http address")
+    assert why in message
+    assert "cret" not in message
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("rtsp://me:secret@host:554/a?b=c", "rtsp://me:***@host:554/a?b=c"),
+        ("rtsp://u:se#cret@127.0.0.1:9/x", "rtsp://u:***@127.0.0.1:9/x"),
+        ("rtsp://u:se/c?r@et@127.0.0.1:9/x", "rtsp://u:***@127.0.0.1:9/x"),
+        ("rtsp://u:1se/cret@127.0.0.1:9/x", "rtsp://u:***@127.0.0.1:9/x"),
+        ("rtsp://:secret@host", "rtsp://:***@host"),
+        ("http://host/a", "http://host/a"),
+        ("http://me@host:80/a", "http://me@host:80/a"),
+        ("http://host:8080/a@b", "http://host:8080/a@b"),
+        ("http://[::1]:8080/a@b", "http://[::1]:8080/a@b"),
+        ("http://[bad/x", "http://[bad/x"),
+    ],
+)
+def test_a_password_is_hidden_and_nothing_else(address: str, shown: str) -> None:
+    assert without_password(address) == shown
+
+
 def test_password_is_not_shown() -> None:
-    assert without_password("rtsp://me:secret@host:554/a?b=c") == "rtsp://me:***@host:554/a?b=c"
-    assert without_password("http://host/a") == "http://host/a"
     with pytest.raises(SourceError) as caught:
         open_source("http://me:secret@127.0.0.1:1/")
     assert "secret" not in str(caught.value)

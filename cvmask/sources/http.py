@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import http.client
+import re
 import socket
+import string
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Callable
-from urllib.parse import SplitResult, unquote, urljoin, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,10 @@ from cvmask.sources.mjpeg import decode_jpegs
 
 _MOST_REDIRECTS = 5
 _CHUNK_BYTES = 1 << 16
+# From the colon behind a name to the last @; what a colon and a number in front of a path are, is a port.
+_PASSWORD = re.compile(r"^([^:/]+://[^:/?#@\[]*):(?!\d{0,5}[/?]).*@", re.DOTALL)
+
+_KINDS = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
 
 
 class HttpStream:
@@ -44,13 +50,13 @@ class HttpStream:
         self._closed = threading.Event()
         self._ended = False
         for _ in range(_MOST_REDIRECTS):
-            self._ask(urlsplit(address))
+            self._ask(address)
             target = self._answer.getheader("Location")
             if self._answer.status not in (301, 302, 303, 307, 308) or target is None:
                 break
             self._finish()
             self._closed.clear()
-            address = urljoin(address, target)
+            address = self._joined(address, target)
         if self._answer.status != 200:
             self._finish()
             raise SourceError(f"{self.name}: the server answers {self._answer.status} {self._answer.reason}")
@@ -83,23 +89,39 @@ class HttpStream:
         self.close()
         self._answer.close()
 
-    def _ask(self, url: SplitResult) -> None:
-        kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
-        if url.scheme not in kinds or not url.hostname:
-            raise SourceError(f"{self.name}: no http address")
-        self._connection = kinds[url.scheme](url.hostname, url.port, timeout=self._timeout_s)
+    def _joined(self, address: str, target: str) -> str:
+        try:
+            return urljoin(address, target)
+        except ValueError:
+            raise SourceError(f"{self.name}: the server sends on to what is no address") from None
+
+    def _ask(self, address: str) -> None:
+        url, port = self._split(address)
         headers = {"User-Agent": "cvmask", "Connection": "close"}
         if url.username is not None:
             secret = f"{unquote(url.username)}:{unquote(url.password or '')}".encode()
             headers["Authorization"] = "Basic " + base64.b64encode(secret).decode()
-        path = (url.path or "/") + (f"?{url.query}" if url.query else "")
+        path = quote((url.path or "/") + (f"?{url.query}" if url.query else ""), safe=string.punctuation)
         try:
+            self._connection = _KINDS[url.scheme](url.hostname or "", port, timeout=self._timeout_s)
             self._connection.connect()
             self._socket = self._connection.sock
             self._connection.request("GET", path, headers=headers)
             self._answer = self._connection.getresponse()
+        except (http.client.InvalidURL, UnicodeError):
+            raise SourceError(f"{self.name}: no http address: the host is no name") from None
         except http.client.HTTPException as error:
             raise SourceError(f"{self.name}: answers no HTTP: {error!r}") from error
+
+    def _split(self, address: str) -> tuple[SplitResult, int | None]:
+        try:
+            url = urlsplit(address)
+            if url.scheme in _KINDS and url.hostname:
+                return url, url.port
+        except ValueError:  # which may name a part of a password
+            cure = "a port is a number up to 65535; / # ? @ in a password are written %2F %23 %3F %40"
+            raise SourceError(f"{self.name}: no http address: {cure}") from None
+        raise SourceError(f"{self.name}: no http address")
 
     def _read_some(self) -> bytes:
         try:
@@ -120,8 +142,5 @@ class HttpStream:
 
 
 def without_password(address: str) -> str:
-    """Give an address as it may be shown: without a password."""
-    url = urlsplit(address)
-    if url.password is None:
-        return address
-    return url._replace(netloc=url.netloc.replace(f":{url.password}@", ":***@")).geturl()
+    """Give an address as it may be shown: without a password, even one with signs that must not stand there."""
+    return _PASSWORD.sub(r"\1:***@", address)
