@@ -204,11 +204,13 @@ class MjpegHandler(BaseHTTPRequestHandler):
             self.send_header("Location", "/else where")
             self.end_headers()
             return
+        if action == "slow stall":
+            self.server.over.wait(1)
         self.send_response(200)
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
         self.end_headers()
         try:
-            for index in range(3 if action in ("drop", "stall", "cut") else 10_000):
+            for index in range(3 if action in ("drop", "stall", "slow stall", "cut") else 10_000):
                 whole = jpeg(self.server.grey)
                 self.send_part(whole[:-20] if action == "damaged" and index % 2 else whole)
                 self.server.grey = (self.server.grey + 10) % 250
@@ -219,7 +221,7 @@ class MjpegHandler(BaseHTTPRequestHandler):
                         return
             if action == "cut":
                 self.send_part(jpeg(250)[:200])
-            if action == "stall":
+            if action.endswith("stall"):
                 self.server.over.wait(20)
         except OSError:
             pass
@@ -284,6 +286,14 @@ def test_stream_that_fails_comes_back_with_nothing_invented(serve: Any, trouble:
     assert "the server answers 503" in messages[1]
     assert "attempt 2 of 10 in 1 s" in messages[1]
     assert messages[2].endswith("back after 2 failed attempts")
+
+
+def test_a_server_that_is_slow_to_answer_has_time_and_one_that_stalls_has_the_timeout(serve: Any) -> None:
+    messages: list[str] = []
+    server = serve("slow stall", "stream")
+    source = open_source(server.address, every_frame=True, timeout_s=0.3, on_message=messages.append)
+    assert greys(source, 4) == [0, 10, 20, 30]
+    assert "nothing came for 0.3 s; attempt 1" in messages[0]
 
 
 def test_stream_that_does_not_come_back_is_given_up(serve: Any) -> None:

@@ -21,6 +21,7 @@ from cvmask.sources.mjpeg import decode_jpegs
 
 _MOST_REDIRECTS = 5
 _CHUNK_BYTES = 1 << 16
+_OPEN_TIMEOUT_S = 5.0
 # From the colon behind a name to the last @; what a colon and a number in front of a path are, is a port.
 _PASSWORD = re.compile(r"^([^:/]+://[^:/?#@\[]*):(?!\d{0,5}[/?]).*@", re.DOTALL)
 
@@ -30,6 +31,7 @@ _KINDS = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnecti
 class HttpStream:
     """An open answer; `close` from any thread ends a read that waits.
 
+    `timeout_s` limits each read, and connecting to the same but at least 5 s.
     `on_damaged` is called for each JPEG that is left out, but the one that the end cuts short.
 
     Attributes
@@ -60,6 +62,7 @@ class HttpStream:
         if self._answer.status != 200:
             self._finish()
             raise SourceError(f"{self.name}: the server answers {self._answer.status} {self._answer.reason}")
+        self._socket.settimeout(timeout_s)
         self.content_type = (self._answer.getheader("Content-Type") or "").split(";")[0].strip().lower()
 
     def images(self) -> Iterator[NDArray[np.uint8]]:
@@ -97,13 +100,14 @@ class HttpStream:
 
     def _ask(self, address: str) -> None:
         url, port = self._split(address)
+        open_timeout_s = max(self._timeout_s, _OPEN_TIMEOUT_S)
         headers = {"User-Agent": "cvmask", "Connection": "close"}
         if url.username is not None:
             secret = f"{unquote(url.username)}:{unquote(url.password or '')}".encode()
             headers["Authorization"] = "Basic " + base64.b64encode(secret).decode()
         path = quote((url.path or "/") + (f"?{url.query}" if url.query else ""), safe=string.punctuation)
         try:
-            self._connection = _KINDS[url.scheme](url.hostname or "", port, timeout=self._timeout_s)
+            self._connection = _KINDS[url.scheme](url.hostname or "", port, timeout=open_timeout_s)
             self._connection.connect()
             self._socket = self._connection.sock
             self._connection.request("GET", path, headers=headers)

@@ -148,7 +148,7 @@ def _open_address(
 
 def _answer(name: str, timeout_s: float, on_damaged: Callable[[], None]) -> HttpStream:
     try:
-        return HttpStream(name, max(timeout_s, 5.0), on_damaged)
+        return HttpStream(name, timeout_s, on_damaged)
     except OSError as error:
         raise SourceError(f"{without_password(name)}: cannot be reached: {error}") from None
 
