@@ -72,6 +72,13 @@ def test_video_becomes_a_video_and_json_lines(capsys: pytest.CaptureFixture[str]
     assert "-> cvmask_out/in.mp4, cvmask_out/in.jsonl" in out
 
 
+def test_the_address_of_a_video_is_the_video(capsys: pytest.CaptureFixture[str]) -> None:
+    write_clip("in put.avi", 20)
+    assert main(["predict", Path("in put.avi").absolute().as_uri(), "-o", "o.mp4", "--start", "0.5"]) == 0
+    assert len(list(Video("o.mp4"))) == 15
+    assert capsys.readouterr().err == ""
+
+
 def test_part_of_a_video() -> None:
     write_clip("in.avi", 20)
     assert main(["predict", "in.avi", "-o", "o.mp4", "--start", "0.5", "--end", "0:01.5", "--stride", "2"]) == 0

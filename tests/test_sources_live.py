@@ -285,7 +285,7 @@ def test_stream_that_fails_comes_back_with_nothing_invented(serve: Any, trouble:
     assert "attempt 1 of 10 in 0.5 s" in messages[0]
     assert "the server answers 503" in messages[1]
     assert "attempt 2 of 10 in 1 s" in messages[1]
-    assert messages[2].endswith("back after 2 failed attempts")
+    assert messages[2].endswith("back after 2 attempts")
 
 
 def test_a_server_that_is_slow_to_answer_has_time_and_one_that_stalls_has_the_timeout(serve: Any) -> None:
@@ -416,6 +416,26 @@ def test_names_choose_their_source(tmp_path: Path) -> None:
         assert isinstance(video, Video)
     with pytest.raises(SourceError, match=r"gone.mp4: cannot be read"):
         open_source("gone.mp4")
+
+
+def test_the_address_of_a_file_is_the_file(tmp_path: Path) -> None:
+    folder = tmp_path / "a #1 %"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "p.png"), np.full((4, 4, 3), 9, np.uint8))
+    writer = cv2.VideoWriter(str(folder / "v.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (16, 16))
+    for _ in range(5):
+        writer.write(np.zeros((16, 16, 3), np.uint8))
+    writer.release()
+    video = open_source((folder / "v.avi").as_uri(), start_s=0.2)
+    assert isinstance(video, Video)
+    assert [frame.index for frame in video] == [2, 3, 4]
+    assert greys(open_source((folder / "p.png").as_uri()), 2) == [9]
+    assert greys(open_source(f"file://localhost{folder}"), 2) == [9]
+    assert greys(Images([(folder / "p.png").as_uri()]), 2) == [9]
+    with pytest.raises(SourceError, match=r"gone.mp4: cannot be read"):
+        open_source("file:///gone.mp4")
+    with pytest.raises(SourceError, match="file of another machine"):
+        open_source("file://host/in.mp4")
 
 
 def test_picture_over_http_is_a_picture(tmp_path: Path) -> None:

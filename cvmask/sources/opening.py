@@ -14,6 +14,7 @@ from cvmask.sources.camera import Camera
 from cvmask.sources.headers import read_header
 from cvmask.sources.http import HttpStream, without_password
 from cvmask.sources.images import MAX_PIXELS, SUFFIXES, Images, Still, decode_image, find_images
+from cvmask.sources.local import local_path
 from cvmask.sources.mjpeg import DamagedCount
 from cvmask.sources.newest import Newest
 from cvmask.sources.stdin import Stdin
@@ -46,7 +47,7 @@ def open_source(
     place
         A picture, a folder of pictures, a pattern (``in/*.jpg``), a video, a camera (``0``, ``1``,
         ``/dev/video0``), a network stream (``rtsp://``, ``http://`` and others that FFmpeg knows), or
-        ``-``: frames on standard input.
+        ``-``: frames on standard input. ``file:///folder/name`` is the file.
     start_s, end_s, stride
         Which part of a video; see `Video`.
     every_frame
@@ -69,7 +70,7 @@ def open_source(
         If there is no such thing, or it cannot be opened; the message names it.
     """
     part: dict[str, Any] = {"start_s": start_s, "end_s": end_s, "stride": stride}
-    name = os.fspath(place) if not isinstance(place, int) else str(place)
+    name = local_path(os.fspath(place)) if not isinstance(place, int) else str(place)
     live = live_kind(name)
     if live == CAMERA:
         return _live(Camera(int(name) if name.isdigit() else name), every_frame)
@@ -90,7 +91,7 @@ def live_kind(name: str) -> str:
         return CAMERA
     if name == "-":
         return STDIN
-    return ADDRESS if "://" in name else ""
+    return ADDRESS if "://" in local_path(name) else ""
 
 
 def is_pattern(name: str) -> bool:
@@ -100,6 +101,7 @@ def is_pattern(name: str) -> bool:
 
 def is_picture(name: str) -> bool:
     """Tell whether a file is a picture, by its ending or else by its first bytes."""
+    name = local_path(name)
     if Path(name).suffix.lower() in SUFFIXES:
         return True
     if not os.path.isfile(name):
@@ -120,6 +122,8 @@ def _open_address(
     part: dict[str, Any],
     on_message: Notify,
 ) -> Source:
+    if name.lower().startswith("file:"):
+        raise SourceError(f"{name}: a file of another machine cannot be read; of this one it is file:///folder/name")
     if not name.startswith(("http://", "https://")):
         stream = Stream(
             name, lambda: FfmpegConnection(name, timeout_s), retries=retries, on_message=on_message
