@@ -21,6 +21,7 @@ from cvmask.errors import SourceError
 from cvmask.sources import Camera, Frame, Images, Newest, Source, Video, open_source
 from cvmask.sources.http import without_password
 from cvmask.sources.images import Still
+from cvmask.sources.opening import live_kind
 from cvmask.sources.stdin import Stdin
 
 
@@ -274,6 +275,30 @@ def test_damaged_pictures_of_a_stream_are_left_out_and_told_now_and_then(serve: 
         "1 damaged JPEGs left out so far",
         "10 damaged JPEGs left out so far",
     ]
+
+
+def test_a_part_of_what_is_live_is_told_to_be_of_no_use(serve: Any) -> None:
+    messages: list[str] = []
+    address = serve().address
+    source = open_source(address, every_frame=True, stride=2, on_message=messages.append)
+    assert greys(source, 3) == [0, 10, 20]
+    assert messages == [f"{address}: a stream has no use for start, end and stride: all of it is taken"]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("rtsp://host/a", "stream"),
+        ("udp://host:1", "stream"),
+        ("http://host/a", "address"),
+        ("file:///in.mp4", ""),
+        ("in.mp4", ""),
+        ("-", "standard input"),
+        ("0", "camera"),
+    ],
+)
+def test_kinds_are_told_by_their_looks(name: str, kind: str) -> None:
+    assert live_kind(name) == kind
 
 
 @pytest.mark.parametrize("trouble", ["drop", "stall", "cut"])

@@ -8,15 +8,17 @@ from fractions import Fraction
 from typing import Any
 
 from cvmask.cli.options import UsageError, positive, whole
-from cvmask.sources.opening import ADDRESS, CAMERA, STDIN
+from cvmask.sources.opening import ADDRESS, CAMERA, STDIN, STREAM
 
 PICTURE, VIDEO = "picture", "video"
-_USERS = {VIDEO: "videos", CAMERA: "cameras and streams", ADDRESS: "streams", STDIN: "standard input"}
-# The flags that not everything but pictures has a use for. What lies at an address shows when it is opened.
+_USERS = {VIDEO: "videos", CAMERA: "cameras and streams", STREAM: "streams", STDIN: "standard input"}
+# The flags that not everything but pictures has a use for.
 _USED_BY = {
-    "start": VIDEO, "end": VIDEO, "stride": VIDEO, "every_frame": CAMERA, "retries": ADDRESS, "timeout": ADDRESS,
+    "start": VIDEO, "end": VIDEO, "stride": VIDEO, "every_frame": CAMERA, "retries": STREAM, "timeout": STREAM,
     "raw_size": STDIN, "rate": STDIN,
 }  # fmt: skip
+# What has a use for the flags of others too; what lies at an http address shows when it is opened.
+_LIKE = {STREAM: (CAMERA,), ADDRESS: (VIDEO, CAMERA, STREAM)}
 
 
 def add_stream_options(parser: argparse.ArgumentParser, track: bool = True, workers: int | None = None) -> None:
@@ -67,7 +69,7 @@ def unused_flags(args: argparse.Namespace, kinds: Collection[str]) -> list[str]:
 
 def _uses(kind: str, flag: str) -> bool:
     user = _USED_BY.get(flag, kind)
-    return kind != PICTURE and (user == kind or (kind == ADDRESS and user != STDIN))
+    return kind != PICTURE and (user == kind or user in _LIKE.get(kind, ()))
 
 
 def _given(args: argparse.Namespace) -> list[str]:

@@ -21,7 +21,7 @@ from cvmask.sources.stdin import Stdin
 from cvmask.sources.stream import FfmpegConnection, Stream
 from cvmask.sources.video import Video
 
-CAMERA, STDIN, ADDRESS = "camera", "standard input", "address"
+CAMERA, STDIN, ADDRESS, STREAM = "camera", "standard input", "address", "stream"
 _LARGEST_PICTURE_BYTES = 256 << 20
 
 
@@ -76,7 +76,7 @@ def open_source(
         return _live(Camera(int(name) if name.isdigit() else name), every_frame)
     if live == STDIN:
         return Stdin(size_wh, frame_rate, on_message=on_message)
-    if live == ADDRESS:
+    if live in (ADDRESS, STREAM):
         return _open_address(name, every_frame, retries, timeout_s, max_pixels, part, on_message)
     if os.path.isdir(name) or is_pattern(name):
         return Images(find_images(name), name=name, max_pixels=max_pixels, on_error=on_error)
@@ -86,12 +86,17 @@ def open_source(
 
 
 def live_kind(name: str) -> str:
-    """Tell what a name is by its looks: a camera, standard input, an address; empty for files and folders."""
+    """Tell what a name is by its looks; empty for files and folders.
+
+    A camera, standard input, a stream, or an http address, where only the server knows what it is.
+    """
     if name.isdigit() or name.startswith("/dev/video"):
         return CAMERA
     if name == "-":
         return STDIN
-    return ADDRESS if "://" in local_path(name) else ""
+    if "://" not in local_path(name):
+        return ""
+    return ADDRESS if name.startswith(("http://", "https://")) else STREAM
 
 
 def is_pattern(name: str) -> bool:
@@ -140,14 +145,21 @@ def _open_address(
             retries=retries,
             on_message=on_message,
         )
+        _tell_unused(first.name, "stream", part, on_message)
         return _live(stream, every_frame)
     try:
         if first.content_type.startswith("image/"):
+            _tell_unused(first.name, "picture", part, on_message)
             image, warnings = decode_image(first.read(_LARGEST_PICTURE_BYTES), first.name, max_pixels)
             return Still(image, first.name, warnings)
     finally:
         first.close()
     return Video(name, **part, on_message=on_message)
+
+
+def _tell_unused(name: str, what: str, part: dict[str, Any], on_message: Notify) -> None:
+    if part != {"start_s": 0.0, "end_s": None, "stride": 1}:
+        on_message(f"{name}: a {what} has no use for start, end and stride: all of it is taken")
 
 
 def _answer(name: str, timeout_s: float, on_damaged: Callable[[], None]) -> HttpStream:
