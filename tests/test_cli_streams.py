@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import subprocess
@@ -124,6 +125,13 @@ def test_missing_camera_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
     assert "camera 93: /dev/video93 does not exist" in said
 
 
+@pytest.mark.parametrize("number", ["9" * 20, "9" * 5000])
+def test_a_number_that_no_camera_has_is_one_line(number: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", number]) == 1
+    (said,) = capfd.readouterr().err.splitlines()
+    assert said == f"cvmask: no camera {number}: cameras are numbered from 0"
+
+
 def test_show_without_a_display_is_one_line_and_the_run_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
     write_clip("in.avi")
     assert main(["predict", "in.avi", "-o", "o.mp4", "--show"]) == 0
@@ -211,7 +219,15 @@ def test_the_summary_names_what_is_there_after_an_error(
 
 
 def test_seconds_are_read_in_three_forms() -> None:
-    assert [seconds(text) for text in ("90", "1:30", "0:01:30.5")] == [90, 90, 90.5]
+    assert [seconds(text) for text in ("90", "1:30", "0:01:30.5", "100:00:07", ".5")] == [90, 90, 90.5, 360_007, 0.5]
+
+
+@pytest.mark.parametrize(
+    "text", ["1:-5", "1:99:99:1", "1:60", "60:00", "1:60:00", "-1", "1:", ":1", "1:+5", "1:1e1", "nan", "inf", ""]
+)
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=r"needed seconds, M:SS or H:MM:SS with minutes and"):
+        seconds(text)
 
 
 def test_videos_of_one_name_have_outputs_of_their_own() -> None:

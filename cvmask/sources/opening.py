@@ -23,6 +23,8 @@ from cvmask.sources.video import Video
 
 CAMERA, STDIN, ADDRESS, STREAM = "camera", "standard input", "address", "stream"
 _LARGEST_PICTURE_BYTES = 256 << 20
+# OpenCV has 31 bits for them.
+_LONGEST_CAMERA_NUMBER = 9
 
 
 def open_source(
@@ -73,7 +75,7 @@ def open_source(
     name = local_path(os.fspath(place)) if not isinstance(place, int) else str(place)
     live = live_kind(name)
     if live == CAMERA:
-        return _live(Camera(int(name) if name.isdigit() else name), every_frame)
+        return _live(Camera(_camera_number(name) if name.isdigit() else name), every_frame)
     if live == STDIN:
         return Stdin(size_wh, frame_rate, on_message=on_message)
     if live in (ADDRESS, STREAM):
@@ -90,7 +92,7 @@ def live_kind(name: str) -> str:
 
     A camera, standard input, a stream, or an http address, where only the server knows what it is.
     """
-    if name.isdigit() or name.startswith("/dev/video"):
+    if (name.isascii() and name.isdigit()) or name.startswith("/dev/video"):
         return CAMERA
     if name == "-":
         return STDIN
@@ -155,6 +157,12 @@ def _open_address(
     finally:
         first.close()
     return Video(name, **part, on_message=on_message)
+
+
+def _camera_number(name: str) -> int:
+    if len(name) > _LONGEST_CAMERA_NUMBER:
+        raise SourceError(f"no camera {name}: cameras are numbered from 0")
+    return int(name)
 
 
 def _tell_unused(name: str, what: str, part: dict[str, Any], on_message: Notify) -> None:
