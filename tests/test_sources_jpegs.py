@@ -104,5 +104,6 @@ def test_the_next_picture_is_given_before_anything_follows_it() -> None:
 
 
 def test_what_never_ends_is_no_stream_of_jpegs() -> None:
+    begin = iter([jpeg(1)[:-2]])
     with pytest.raises(SourceError, match="a JPEG of more than 64 MB: not a stream of JPEGs"):
-        next(split_jpegs(lambda some=iter([jpeg(1)[:-2]]): next(some, bytes(1 << 22)), lambda: None))
+        next(split_jpegs(lambda: next(begin, bytes(1 << 22)), lambda: None))
