@@ -24,7 +24,6 @@ _CHUNK_BYTES = 1 << 16
 _OPEN_TIMEOUT_S = 5.0
 # From the colon behind a name to the last @; what a colon and a number in front of a path are, is a port.
 _PASSWORD = re.compile(r"^([^:/]+://[^:/?#@\[]*):(?!\d{0,5}[/?]).*@", re.DOTALL)
-
 _KINDS = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
 
 
@@ -73,8 +72,13 @@ class HttpStream:
             self._finish()
 
     def read(self, most_bytes: int) -> bytes:
-        """Read the whole answer; SourceError if it is longer."""
-        data: bytes = self._answer.read(most_bytes + 1)
+        """Read the whole answer; SourceError if it is longer, or does not come."""
+        try:
+            data: bytes = self._answer.read(most_bytes + 1)
+        except socket.timeout:
+            raise SourceError(f"{self.name}: nothing came for {self._timeout_s:g} s") from None
+        except (OSError, http.client.HTTPException) as error:
+            raise SourceError(f"{self.name}: broke off: {error}") from None
         if len(data) > most_bytes:
             raise SourceError(f"{self.name}: more than {most_bytes >> 20} MB")
         return data
