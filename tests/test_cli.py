@@ -126,6 +126,8 @@ def test_flags_of_videos_are_said_to_be_unused_by_pictures(
         ("camera", "--every-frame --end 3 --workers 2", "--end (videos)"),
         ("camera video", "--every-frame --end 3", ""),
         ("address", "--start 1 --retries 3 --every-frame --raw-size 4x4", "--raw-size (standard input)"),
+        ("stream", "--start 1 --stride 2 --retries 3 --every-frame", "--start (videos), --stride (videos)"),
+        ("stream", "--timeout 3 --rate 5 --track --codec mp4v", "--rate (standard input)"),
         ("standard input", "--raw-size 4x4 --rate 5 --track", ""),
         ("picture", "--codec mp4v", "--codec (videos, cameras and streams)"),
         ("camera", "--codec mp4v", ""),

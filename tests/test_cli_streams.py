@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import subprocess
@@ -72,6 +73,13 @@ def test_video_becomes_a_video_and_json_lines(capsys: pytest.CaptureFixture[str]
     assert "-> cvmask_out/in.mp4, cvmask_out/in.jsonl" in out
 
 
+def test_the_address_of_a_video_is_the_video(capsys: pytest.CaptureFixture[str]) -> None:
+    write_clip("in put.avi", 20)
+    assert main(["predict", Path("in put.avi").absolute().as_uri(), "-o", "o.mp4", "--start", "0.5"]) == 0
+    assert len(list(Video("o.mp4"))) == 15
+    assert capsys.readouterr().err == ""
+
+
 def test_part_of_a_video() -> None:
     write_clip("in.avi", 20)
     assert main(["predict", "in.avi", "-o", "o.mp4", "--start", "0.5", "--end", "0:01.5", "--stride", "2"]) == 0
@@ -115,6 +123,13 @@ def test_missing_camera_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", "93"]) == 1
     (said,) = capfd.readouterr().err.splitlines()
     assert "camera 93: /dev/video93 does not exist" in said
+
+
+@pytest.mark.parametrize("number", ["9" * 20, "9" * 5000])
+def test_a_number_that_no_camera_has_is_one_line(number: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", number]) == 1
+    (said,) = capfd.readouterr().err.splitlines()
+    assert said == f"cvmask: no camera {number}: cameras are numbered from 0"
 
 
 def test_show_without_a_display_is_one_line_and_the_run_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
@@ -204,7 +219,15 @@ def test_the_summary_names_what_is_there_after_an_error(
 
 
 def test_seconds_are_read_in_three_forms() -> None:
-    assert [seconds(text) for text in ("90", "1:30", "0:01:30.5")] == [90, 90, 90.5]
+    assert [seconds(text) for text in ("90", "1:30", "0:01:30.5", "100:00:07", ".5")] == [90, 90, 90.5, 360_007, 0.5]
+
+
+@pytest.mark.parametrize(
+    "text", ["1:-5", "1:99:99:1", "1:60", "60:00", "1:60:00", "-1", "1:", ":1", "1:+5", "1:1e1", "nan", "inf", ""]
+)
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=r"needed seconds, M:SS or H:MM:SS with minutes and"):
+        seconds(text)
 
 
 def test_videos_of_one_name_have_outputs_of_their_own() -> None:

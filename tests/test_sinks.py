@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -251,6 +252,65 @@ def test_sound_is_copied_with_pyav(shared: Path, tmp_path: Path, codec: str) -> 
         assert sound.codec_context.name == "aac"
         assert float(sound.duration * sound.time_base) == pytest.approx(28 / 24, abs=0.05)
         assert float(sound.start_time * sound.time_base) < 0.03
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[str]:
+    """Give the address of a server of the files in tmp_path."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path))) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def make_clip(path: Path, sound: bool) -> None:
+    """Make a clip of a second, black, with or without a track of silence."""
+    av = pytest.importorskip("av", reason="needs PyAV: pip install 'cvmask[av]'")
+    with av.open(str(path), "w", options={"movflags": "faststart"}) as clip:
+        pictures = clip.add_stream("mpeg4", rate=25)
+        pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv420p"
+        voice = clip.add_stream("aac", rate=8000, layout="mono") if sound else None
+        for _ in range(25):
+            clip.mux(pictures.encode(av.VideoFrame.from_ndarray(BLACK, format="bgr24")))
+        clip.mux(pictures.encode(None))
+        if voice is not None:
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.float32), format="fltp", layout="mono")
+            silence.sample_rate = 8000
+            clip.mux([*voice.encode(silence), *voice.encode(None)])
+
+
+@pytest.mark.parametrize("sound", [True, False])
+def test_sound_of_a_video_at_an_address_is_copied(tmp_path: Path, served: str, sound: bool) -> None:
+    make_clip(tmp_path / "in.mp4", sound)
+    messages: list[str] = []
+    source = Video(f"{served}/in.mp4", on_message=messages.append)
+    with open_sink(tmp_path / "out.mp4", source=source, on_message=messages.append) as sink:
+        for frame in source:
+            sink.write(frame.image, frame)
+    import av
+
+    assert messages == []
+    with av.open(str(tmp_path / "out.mp4")) as written:
+        tracks = [float(track.duration * track.time_base) for track in written.streams.audio]
+    assert tracks == ([pytest.approx(1, abs=0.2)] if sound else [])
+
+
+def test_sound_at_an_address_that_is_gone_is_told(tmp_path: Path, served: str) -> None:
+    pytest.importorskip("av", reason="needs PyAV: pip install 'cvmask[av]'")
+    messages: list[str] = []
+    address = served.replace("http://", "http://me:secret@")
+    with VideoFile(tmp_path / "out.mp4", audio_from=f"{address}/gone.mp4", on_message=messages.append) as sink:
+        sink.write(BLACK)
+    (message,) = messages
+    assert "sound is not kept: FFmpeg cannot read http://me:***@127.0.0.1" in message
+    assert "404" in message
 
 
 def test_without_pyav_the_loss_of_sound_is_told(shared: Path, tmp_path: Path) -> None:

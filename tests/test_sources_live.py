@@ -21,7 +21,7 @@ from cvmask.errors import SourceError
 from cvmask.sources import Camera, Frame, Images, Newest, Source, Video, open_source
 from cvmask.sources.http import without_password
 from cvmask.sources.images import Still
-from cvmask.sources.mjpeg import split_jpegs
+from cvmask.sources.opening import live_kind
 from cvmask.sources.stdin import Stdin
 
 
@@ -108,17 +108,25 @@ def test_newest_passes_over_what_is_older() -> None:
 # Standard input
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 100_000])
-def test_jpegs_are_split_wherever_the_bytes_are_cut(chunk: int) -> None:
-    pictures = [jpeg(grey) for grey in (10, 100, 200)]
-    file = io.BytesIO(b"--boundary\r\n" + b"\r\n--boundary\xff\r\n".join(pictures) + pictures[0][:50])
-    assert list(split_jpegs(lambda: file.read(chunk))) == pictures
-
-
 def test_stdin_reads_jpegs_and_leaves_damaged_ones_out() -> None:
     broken = jpeg(3)[:2] + b"\xff\xc0\x00\x04\x00\x00" + b"\xff\xd9"
     messages: list[str] = []
     stdin = Stdin(file=io.BytesIO(jpeg(10) + broken + jpeg(200)), on_message=messages.append)
+    assert [round(frame.image.mean()) for frame in stdin] == [10, 200]
+    assert messages == ["-: 1 damaged JPEGs left out"]
+
+
+def test_stdin_that_is_cut_within_a_jpeg_says_so() -> None:
+    messages: list[str] = []
+    stdin = Stdin(file=io.BytesIO((jpeg(10) + jpeg(200))[:-2]), on_message=messages.append)
+    assert [round(frame.image.mean()) for frame in stdin] == [10]
+    assert messages == ["-: 1 damaged JPEGs left out"]
+
+
+def test_a_jpeg_that_is_not_whole_is_left_out() -> None:
+    cut_within = jpeg(3)[:-30] + b"\xff\xe0\xff\xff" + b"\xff\xd9"
+    messages: list[str] = []
+    stdin = Stdin(file=io.BytesIO(jpeg(10) + cut_within + jpeg(200)), on_message=messages.append)
     assert [round(frame.image.mean()) for frame in stdin] == [10, 200]
     assert messages == ["-: 1 damaged JPEGs left out"]
 
@@ -131,13 +139,21 @@ def test_stdin_reads_raw_frames() -> None:
     assert [frame.time_s for frame in frames] == [0, 0.1]
 
 
+def test_raw_frames_that_came_whole_are_kept() -> None:
+    messages: list[str] = []
+    stdin = Stdin((4, 4), file=io.BytesIO(b"x" * 100), on_message=messages.append)
+    assert [frame.index for frame in stdin] == [0, 1]
+    why = "4 of the 48 bytes of 4x4 came: is --raw-size right?"
+    assert messages == [f"-: ends within frame 2, which is left out ({why})"]
+
+
 @pytest.mark.parametrize(
     ("data", "size_wh", "message"),
     [
         (b"", None, r"holds no frame \(JPEGs expected; raw pixels need"),
         (b"hello" * 100, None, "holds no frame"),
         (b"", (4, 4), r"holds no frame \(raw BGR pixels expected\)"),
-        (b"x" * 50, (4, 4), "need 48 bytes each, the last has 2"),
+        (b"x" * 47, (4, 4), r"holds no frame \(47 of the 48 bytes of 4x4 came: is --raw-size right\?\)"),
     ],
 )
 def test_stdin_without_frames_is_one_line(data: bytes, size_wh: tuple[int, int] | None, message: str) -> None:
@@ -159,7 +175,7 @@ def test_closing_ends_a_read_that_waits_on_a_pipe() -> None:
 class MjpegServer(ThreadingHTTPServer):
     """Streams JPEGs; the script says, for each connection in turn, what happens.
 
-    "asked" sends one for each `asked.release()`.
+    "damaged" cuts every second one short, "asked" sends one for each `asked.release()`.
     """
 
     daemon_threads = True
@@ -186,15 +202,18 @@ class MjpegHandler(BaseHTTPRequestHandler):
             return
         if action == "redirect":
             self.send_response(302)
-            self.send_header("Location", "/elsewhere")
+            self.send_header("Location", "/else where")
             self.end_headers()
             return
+        if action == "slow stall":
+            self.server.over.wait(1)
         self.send_response(200)
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
         self.end_headers()
         try:
-            for _ in range(3 if action in ("drop", "stall", "cut") else 10_000):
-                self.send_part(jpeg(self.server.grey))
+            for index in range(3 if action in ("drop", "stall", "slow stall", "cut") else 10_000):
+                whole = jpeg(self.server.grey)
+                self.send_part(whole[:-20] if action == "damaged" and index % 2 else whole)
                 self.server.grey = (self.server.grey + 10) % 250
                 if self.server.over.wait(0.01):
                     return
@@ -203,7 +222,7 @@ class MjpegHandler(BaseHTTPRequestHandler):
                         return
             if action == "cut":
                 self.send_part(jpeg(250)[:200])
-            if action == "stall":
+            if action.endswith("stall"):
                 self.server.over.wait(20)
         except OSError:
             pass
@@ -248,6 +267,40 @@ def test_mjpeg_stream_gives_every_frame(serve: Any) -> None:
     assert greys(source, 5) == [0, 10, 20, 30, 40]
 
 
+def test_damaged_pictures_of_a_stream_are_left_out_and_told_now_and_then(serve: Any) -> None:
+    messages: list[str] = []
+    source = open_source(serve("damaged").address, every_frame=True, on_message=messages.append)
+    assert greys(source, 12) == [20 * index for index in range(12)]
+    assert [message.split(": ")[1] for message in messages] == [
+        "1 damaged JPEGs left out so far",
+        "10 damaged JPEGs left out so far",
+    ]
+
+
+def test_a_part_of_what_is_live_is_told_to_be_of_no_use(serve: Any) -> None:
+    messages: list[str] = []
+    address = serve().address
+    source = open_source(address, every_frame=True, stride=2, on_message=messages.append)
+    assert greys(source, 3) == [0, 10, 20]
+    assert messages == [f"{address}: a stream has no use for start, end and stride: all of it is taken"]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("rtsp://host/a", "stream"),
+        ("udp://host:1", "stream"),
+        ("http://host/a", "address"),
+        ("file:///in.mp4", ""),
+        ("in.mp4", ""),
+        ("-", "standard input"),
+        ("0", "camera"),
+    ],
+)
+def test_kinds_are_told_by_their_looks(name: str, kind: str) -> None:
+    assert live_kind(name) == kind
+
+
 @pytest.mark.parametrize("trouble", ["drop", "stall", "cut"])
 def test_stream_that_fails_comes_back_with_nothing_invented(serve: Any, trouble: str) -> None:
     messages: list[str] = []
@@ -257,7 +310,15 @@ def test_stream_that_fails_comes_back_with_nothing_invented(serve: Any, trouble:
     assert "attempt 1 of 10 in 0.5 s" in messages[0]
     assert "the server answers 503" in messages[1]
     assert "attempt 2 of 10 in 1 s" in messages[1]
-    assert messages[2].endswith("back after 2 failed attempts")
+    assert messages[2].endswith("back after 2 attempts")
+
+
+def test_a_server_that_is_slow_to_answer_has_time_and_one_that_stalls_has_the_timeout(serve: Any) -> None:
+    messages: list[str] = []
+    server = serve("slow stall", "stream")
+    source = open_source(server.address, every_frame=True, timeout_s=0.3, on_message=messages.append)
+    assert greys(source, 4) == [0, 10, 20, 30]
+    assert "nothing came for 0.3 s; attempt 1" in messages[0]
 
 
 def test_stream_that_does_not_come_back_is_given_up(serve: Any) -> None:
@@ -311,9 +372,48 @@ def test_newest_frame_of_a_stream_comes_first(serve: Any) -> None:
     source.close()
 
 
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("http://127.0.0.1:99999/", "a port is a number up to 65535"),
+        ("http://127.0.0.1:abc/", "a port is a number up to 65535"),
+        ("http://[bad/x", "a port is a number up to 65535"),
+        ("http://", "no http address"),
+        ("http://a b/", "the host is no name"),
+        ("http://127.0.0.1:1\u00e4/", "a port is a number"),
+        ("http://a..b/", "the host is no name"),
+        ("http://u:se#cret@127.0.0.1:9/x", "in a password are written %2F %23"),
+    ],
+)
+def test_what_is_no_address_is_one_line(address: str, why: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        open_source(address)
+    message = str(caught.value)
+    assert message.startswith(f"{without_password(address)}: no http address")
+    assert why in message
+    assert "cret" not in message
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("rtsp://me:secret@host:554/a?b=c", "rtsp://me:***@host:554/a?b=c"),
+        ("rtsp://u:se#cret@127.0.0.1:9/x", "rtsp://u:***@127.0.0.1:9/x"),
+        ("rtsp://u:se/c?r@et@127.0.0.1:9/x", "rtsp://u:***@127.0.0.1:9/x"),
+        ("rtsp://u:1se/cret@127.0.0.1:9/x", "rtsp://u:***@127.0.0.1:9/x"),
+        ("rtsp://:secret@host", "rtsp://:***@host"),
+        ("http://host/a", "http://host/a"),
+        ("http://me@host:80/a", "http://me@host:80/a"),
+        ("http://host:8080/a@b", "http://host:8080/a@b"),
+        ("http://[::1]:8080/a@b", "http://[::1]:8080/a@b"),
+        ("http://[bad/x", "http://[bad/x"),
+    ],
+)
+def test_a_password_is_hidden_and_nothing_else(address: str, shown: str) -> None:
+    assert without_password(address) == shown
+
+
 def test_password_is_not_shown() -> None:
-    assert without_password("rtsp://me:secret@host:554/a?b=c") == "rtsp://me:***@host:554/a?b=c"
-    assert without_password("http://host/a") == "http://host/a"
     with pytest.raises(SourceError) as caught:
         open_source("http://me:secret@127.0.0.1:1/")
     assert "secret" not in str(caught.value)
@@ -341,6 +441,26 @@ def test_names_choose_their_source(tmp_path: Path) -> None:
         assert isinstance(video, Video)
     with pytest.raises(SourceError, match=r"gone.mp4: cannot be read"):
         open_source("gone.mp4")
+
+
+def test_the_address_of_a_file_is_the_file(tmp_path: Path) -> None:
+    folder = tmp_path / "a #1 %"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "p.png"), np.full((4, 4, 3), 9, np.uint8))
+    writer = cv2.VideoWriter(str(folder / "v.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (16, 16))
+    for _ in range(5):
+        writer.write(np.zeros((16, 16, 3), np.uint8))
+    writer.release()
+    video = open_source((folder / "v.avi").as_uri(), start_s=0.2)
+    assert isinstance(video, Video)
+    assert [frame.index for frame in video] == [2, 3, 4]
+    assert greys(open_source((folder / "p.png").as_uri()), 2) == [9]
+    assert greys(open_source(f"file://localhost{folder}"), 2) == [9]
+    assert greys(Images([(folder / "p.png").as_uri()]), 2) == [9]
+    with pytest.raises(SourceError, match=r"gone.mp4: cannot be read"):
+        open_source("file:///gone.mp4")
+    with pytest.raises(SourceError, match="file of another machine"):
+        open_source("file://host/in.mp4")
 
 
 def test_picture_over_http_is_a_picture(tmp_path: Path) -> None:

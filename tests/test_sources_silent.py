@@ -22,6 +22,7 @@ from conftest import ROOT
 
 from cvmask import annotate
 from cvmask.detections import Detections
+from cvmask.errors import SourceError
 from cvmask.sources import Source, open_source
 from cvmask.sources.errands import Errands, Left
 
@@ -120,6 +121,12 @@ def test_closing_ends_a_new_attempt_to_connect(serve: Callable[..., Server]) -> 
     assert "attempt 1 of 10" in messages[0]
     assert server.accepted.acquire(timeout=0)
     assert server.accepted.acquire(timeout=SOON_S), "it waited before it had connected again"
+
+
+def test_a_picture_that_stops_coming_is_one_line(serve: Callable[..., Server]) -> None:
+    address = serve(b"HTTP/1.0 200 OK\r\nContent-Type: image/png\r\nContent-Length: 999\r\n\r\nP").address("http")
+    with pytest.raises(SourceError, match=r"/x: nothing came for 0.2 s"):
+        open_source(address, timeout_s=0.2)
 
 
 def test_an_error_of_the_loop_does_not_wait_for_the_server(serve: Callable[..., Server], clip: bytes) -> None:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Collection
 from fractions import Fraction
 from typing import Any
 
 from cvmask.cli.options import UsageError, positive, whole
-from cvmask.sources.opening import ADDRESS, CAMERA, STDIN
+from cvmask.sources.opening import ADDRESS, CAMERA, STDIN, STREAM
 
+_CLOCK = re.compile(r"(?:(\d+):)?([0-5]?\d):([0-5]?\d(?:\.\d*)?)", re.ASCII)
 PICTURE, VIDEO = "picture", "video"
-_USERS = {VIDEO: "videos", CAMERA: "cameras and streams", ADDRESS: "streams", STDIN: "standard input"}
-# The flags that not everything but pictures has a use for. What lies at an address shows when it is opened.
+_USERS = {VIDEO: "videos", CAMERA: "cameras and streams", STREAM: "streams", STDIN: "standard input"}
+# The flags that not everything but pictures has a use for.
 _USED_BY = {
-    "start": VIDEO, "end": VIDEO, "stride": VIDEO, "every_frame": CAMERA, "retries": ADDRESS, "timeout": ADDRESS,
+    "start": VIDEO, "end": VIDEO, "stride": VIDEO, "every_frame": CAMERA, "retries": STREAM, "timeout": STREAM,
     "raw_size": STDIN, "rate": STDIN,
 }  # fmt: skip
+# What has a use for the flags of others too; what lies at an http address shows when it is opened.
+_LIKE = {STREAM: (CAMERA,), ADDRESS: (VIDEO, CAMERA, STREAM)}
 
 
 def add_stream_options(parser: argparse.ArgumentParser, track: bool = True, workers: int | None = None) -> None:
@@ -67,7 +71,7 @@ def unused_flags(args: argparse.Namespace, kinds: Collection[str]) -> list[str]:
 
 def _uses(kind: str, flag: str) -> bool:
     user = _USED_BY.get(flag, kind)
-    return kind != PICTURE and (user == kind or (kind == ADDRESS and user != STDIN))
+    return kind != PICTURE and (user == kind or user in _LIKE.get(kind, ()))
 
 
 def _given(args: argparse.Namespace) -> list[str]:
@@ -95,14 +99,15 @@ def source_options(args: argparse.Namespace) -> dict[str, Any]:
 
 def seconds(text: str) -> float:
     """Read seconds: 90, 1:30 or 0:01:30.5."""
-    total = 0.0
+    found = _CLOCK.fullmatch(text)
     try:
-        for part in text.split(":"):
-            total = 60 * total + float(part)
-    except ValueError:
+        hours, minutes, rest = found.groups(default="0") if found else ("0", "0", text)
+        total = 3600.0 * int(hours) + 60 * int(minutes) + float(rest)
+    except (ValueError, OverflowError):
         total = -1.0
     if not 0 <= total < float("inf"):
-        raise argparse.ArgumentTypeError(f"needed seconds or hours:minutes:seconds, got {text!r}")
+        wanted = "seconds, M:SS or H:MM:SS with minutes and seconds below 60"
+        raise argparse.ArgumentTypeError(f"needed {wanted}, got {text!r}")
     return total
 
 

@@ -7,9 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from cvmask.sources.http import without_password
+
+# Of a server: how long opening, and each read, may take.
+_TIMEOUT_S = 10.0
+
 
 class Sound:
-    """Copies the first audio track of a file, packet by packet, from `start_s` on.
+    """Copies the first audio track of a file, or of a video at an address, packet by packet, from `start_s` on.
 
     Attributes
     ----------
@@ -24,9 +29,9 @@ class Sound:
         self._input: Any = None
         self.lost = ""
         try:
-            self._input = av.open(os.path.abspath(path))  # a colon in it would name a protocol
+            self._input = _opened(av, path)
         except av.FFmpegError as error:
-            self.lost = f"FFmpeg cannot read {path}: {error.strerror}"
+            self.lost = f"FFmpeg cannot read {without_password(path)}: {error.strerror}"
             return
         if self._input.streams.audio:
             source = self._input.streams.audio[0]
@@ -35,7 +40,7 @@ class Sound:
             except (ValueError, av.FFmpegError):
                 self.lost = f"a {Path(target.name).suffix} file cannot hold its codec"
                 return
-            self._packets = (packet for packet in self._input.demux(source) if packet.pts is not None)
+            self._packets = (packet for packet in self._read(av, source) if packet.pts is not None)
 
     def copy_until(self, time_s: float) -> None:
         """Copy the packets that begin before this time of the output."""
@@ -55,7 +60,19 @@ class Sound:
                 packet.stream = self._stream
                 self._target.mux(packet)
 
+    def _read(self, av: Any, source: Any) -> Iterator[Any]:
+        try:
+            yield from self._input.demux(source)
+        except av.FFmpegError as error:  # such as a server that is gone: the pictures are kept
+            self.lost = f"FFmpeg cannot read on: {error.strerror}"
+
     def close(self) -> None:
         """Close the file that the sound comes from."""
         if self._input is not None:
             self._input.close()
+
+
+def _opened(av: Any, path: str) -> Any:
+    if path.startswith(("http://", "https://")):
+        return av.open(path, timeout=_TIMEOUT_S)
+    return av.open(os.path.abspath(path))  # a colon in it would name a protocol

@@ -75,19 +75,14 @@ def _jpeg(data: bytes) -> Header:
     return Header("JPEG", size, whole=data[end : end + 2] == b"\xff\xd9")
 
 
-def jpeg_length(data: bytes | bytearray) -> int | None:
-    """Count the bytes of the JPEG that `data` begins with; None if its end is not there yet."""
-    for marker, place in _jpeg_segments(data):
-        if marker == 0xD9:
-            return place + 2
-    return None
-
-
-def _jpeg_segments(data: bytes | bytearray) -> Iterator[tuple[int, int]]:
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
     """Give the marker and place of each segment, ending with 0xD9 if the end is there."""
     place = 2
     while place + 2 <= len(data) and data[place] == 0xFF:
         marker = data[place + 1]
+        if marker == 0xFF:  # fill bytes may stand before a marker
+            place += 1
+            continue
         yield marker, place
         if marker == 0xD9 or place + 4 > len(data):
             return

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from cvmask.errors import SourceError
 from cvmask.sources.base import Frame, Source
 from cvmask.sources.headers import Header, read_header
+from cvmask.sources.local import local_path
 
 MAX_PIXELS = 200_000_000
 SUFFIXES = (
@@ -152,7 +153,8 @@ def find_images(place: str | os.PathLike[str]) -> list[str]:
     return sorted(found)
 
 
-def _read_bytes(path: str | os.PathLike[str]) -> bytes:
+def _read_bytes(place: str | os.PathLike[str]) -> bytes:
+    path = local_path(os.fspath(place))
     try:
         mode = os.stat(path).st_mode
         if stat.S_ISDIR(mode):

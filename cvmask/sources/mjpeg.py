@@ -9,58 +9,45 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.errors import SourceError
-from cvmask.sources.headers import jpeg_length
+from cvmask.sources.base import Notify
 from cvmask.sources.images import decode_image
-
-ReadSome = Callable[[], bytes]
-_START = b"\xff\xd8\xff"
-_LARGEST_JPEG_BYTES = 64 << 20
-
-
-def split_jpegs(read_some: ReadSome) -> Iterator[bytes]:
-    """Find each whole JPEG in a run of bytes; whatever stands between them is passed over.
-
-    Parameters
-    ----------
-    read_some
-        Gives the next bytes, as many as there are; none at the end.
-    """
-    held = bytearray()
-    while True:
-        start = held.find(_START)
-        if start > 0:
-            del held[:start]
-        length = jpeg_length(held) if start >= 0 else None
-        if length is not None:
-            yield bytes(held[:length])
-            del held[:length]
-            continue
-        if start < 0:
-            # The first bytes of a JPEG may be here already.
-            del held[:-2]
-        if len(held) > _LARGEST_JPEG_BYTES:
-            raise SourceError(f"a JPEG of more than {_LARGEST_JPEG_BYTES >> 20} MB: not a stream of JPEGs")
-        some = read_some()
-        if not some:
-            return
-        held += some
+from cvmask.sources.jpegs import ReadSome, split_jpegs
 
 
 def decode_jpegs(
     read_some: ReadSome, name: str, on_damaged: Callable[[], None]
 ) -> Iterator[NDArray[np.uint8]]:
     """Decode each JPEG; a damaged one is told and left out, never shown in part."""
-    for data in split_jpegs(read_some):
+    for data in split_jpegs(read_some, on_damaged):
         try:
-            image, _ = decode_image(data, name)
+            image, warnings = decode_image(data, name)
         except SourceError:
+            image = None
+        if image is None or warnings:
             on_damaged()
         else:
             yield image
 
 
-def split_raw(read_some: ReadSome, size_wh: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
-    """Cut raw BGR pixels into frames, shape (height, width, 3); SourceError if the last one is cut short."""
+class DamagedCount:
+    """Counts the damaged JPEGs of a live stream; tells of the 1st, the 10th, the 100th and so on."""
+
+    def __init__(self, name: str, notify: Notify) -> None:
+        self._name, self._notify = name, notify
+        self._count, self._tell_at = 0, 1
+
+    def add(self) -> None:
+        """Count one more."""
+        self._count += 1
+        if self._count == self._tell_at:
+            self._tell_at *= 10
+            self._notify(f"{self._name}: {self._count} damaged JPEGs left out so far")
+
+
+def split_raw(
+    read_some: ReadSome, size_wh: tuple[int, int], on_cut: Callable[[int], None]
+) -> Iterator[NDArray[np.uint8]]:
+    """Cut raw BGR pixels into frames, shape (height, width, 3); `on_cut` gets the bytes of one that is cut short."""
     width, height = size_wh
     length = width * height * 3
     held = bytearray()
@@ -70,5 +57,4 @@ def split_raw(read_some: ReadSome, size_wh: tuple[int, int]) -> Iterator[NDArray
             yield np.frombuffer(bytes(held[:length]), dtype=np.uint8).reshape(height, width, 3).copy()
             del held[:length]
     if held:
-        needed = f"raw frames of {width}x{height} need {length} bytes each"
-        raise SourceError(f"{needed}, the last has {len(held)}")
+        on_cut(len(held))

@@ -14,13 +14,17 @@ from cvmask.sources.camera import Camera
 from cvmask.sources.headers import read_header
 from cvmask.sources.http import HttpStream, without_password
 from cvmask.sources.images import MAX_PIXELS, SUFFIXES, Images, Still, decode_image, find_images
+from cvmask.sources.local import local_path
+from cvmask.sources.mjpeg import DamagedCount
 from cvmask.sources.newest import Newest
 from cvmask.sources.stdin import Stdin
 from cvmask.sources.stream import FfmpegConnection, Stream
 from cvmask.sources.video import Video
 
-CAMERA, STDIN, ADDRESS = "camera", "standard input", "address"
+CAMERA, STDIN, ADDRESS, STREAM = "camera", "standard input", "address", "stream"
 _LARGEST_PICTURE_BYTES = 256 << 20
+# OpenCV has 31 bits for them.
+_LONGEST_CAMERA_NUMBER = 9
 
 
 def open_source(
@@ -45,7 +49,7 @@ def open_source(
     place
         A picture, a folder of pictures, a pattern (``in/*.jpg``), a video, a camera (``0``, ``1``,
         ``/dev/video0``), a network stream (``rtsp://``, ``http://`` and others that FFmpeg knows), or
-        ``-``: frames on standard input.
+        ``-``: frames on standard input. ``file:///folder/name`` is the file.
     start_s, end_s, stride
         Which part of a video; see `Video`.
     every_frame
@@ -68,13 +72,13 @@ def open_source(
         If there is no such thing, or it cannot be opened; the message names it.
     """
     part: dict[str, Any] = {"start_s": start_s, "end_s": end_s, "stride": stride}
-    name = os.fspath(place) if not isinstance(place, int) else str(place)
+    name = local_path(os.fspath(place)) if not isinstance(place, int) else str(place)
     live = live_kind(name)
     if live == CAMERA:
-        return _live(Camera(int(name) if name.isdigit() else name), every_frame)
+        return _live(Camera(_camera_number(name) if name.isdigit() else name), every_frame)
     if live == STDIN:
         return Stdin(size_wh, frame_rate, on_message=on_message)
-    if live == ADDRESS:
+    if live in (ADDRESS, STREAM):
         return _open_address(name, every_frame, retries, timeout_s, max_pixels, part, on_message)
     if os.path.isdir(name) or is_pattern(name):
         return Images(find_images(name), name=name, max_pixels=max_pixels, on_error=on_error)
@@ -84,12 +88,17 @@ def open_source(
 
 
 def live_kind(name: str) -> str:
-    """Tell what a name is by its looks: a camera, standard input, an address; empty for files and folders."""
-    if name.isdigit() or name.startswith("/dev/video"):
+    """Tell what a name is by its looks; empty for files and folders.
+
+    A camera, standard input, a stream, or an http address, where only the server knows what it is.
+    """
+    if (name.isascii() and name.isdigit()) or name.startswith("/dev/video"):
         return CAMERA
     if name == "-":
         return STDIN
-    return ADDRESS if "://" in name else ""
+    if "://" not in local_path(name):
+        return ""
+    return ADDRESS if name.startswith(("http://", "https://")) else STREAM
 
 
 def is_pattern(name: str) -> bool:
@@ -99,6 +108,7 @@ def is_pattern(name: str) -> bool:
 
 def is_picture(name: str) -> bool:
     """Tell whether a file is a picture, by its ending or else by its first bytes."""
+    name = local_path(name)
     if Path(name).suffix.lower() in SUFFIXES:
         return True
     if not os.path.isfile(name):
@@ -119,24 +129,29 @@ def _open_address(
     part: dict[str, Any],
     on_message: Notify,
 ) -> Source:
+    if name.lower().startswith("file:"):
+        raise SourceError(f"{name}: a file of another machine cannot be read; of this one it is file:///folder/name")
     if not name.startswith(("http://", "https://")):
         stream = Stream(
             name, lambda: FfmpegConnection(name, timeout_s), retries=retries, on_message=on_message
         )
         return _live(stream, every_frame)
     # One connection to see what it is; a stream goes on with it.
-    first = _answer(name, timeout_s)
+    damaged = DamagedCount(without_password(name), on_message)
+    first = _answer(name, timeout_s, damaged.add)
     if first.content_type == "multipart/x-mixed-replace":
         waiting = [first]
         stream = Stream(
             name,
-            lambda: waiting.pop() if waiting else HttpStream(name, timeout_s),
+            lambda: waiting.pop() if waiting else HttpStream(name, timeout_s, damaged.add),
             retries=retries,
             on_message=on_message,
         )
+        _tell_unused(first.name, "stream", part, on_message)
         return _live(stream, every_frame)
     try:
         if first.content_type.startswith("image/"):
+            _tell_unused(first.name, "picture", part, on_message)
             image, warnings = decode_image(first.read(_LARGEST_PICTURE_BYTES), first.name, max_pixels)
             return Still(image, first.name, warnings)
     finally:
@@ -144,9 +159,20 @@ def _open_address(
     return Video(name, **part, on_message=on_message)
 
 
-def _answer(name: str, timeout_s: float) -> HttpStream:
+def _camera_number(name: str) -> int:
+    if len(name) > _LONGEST_CAMERA_NUMBER:
+        raise SourceError(f"no camera {name}: cameras are numbered from 0")
+    return int(name)
+
+
+def _tell_unused(name: str, what: str, part: dict[str, Any], on_message: Notify) -> None:
+    if part != {"start_s": 0.0, "end_s": None, "stride": 1}:
+        on_message(f"{name}: a {what} has no use for start, end and stride: all of it is taken")
+
+
+def _answer(name: str, timeout_s: float, on_damaged: Callable[[], None]) -> HttpStream:
     try:
-        return HttpStream(name, max(timeout_s, 5.0))
+        return HttpStream(name, timeout_s, on_damaged)
     except OSError as error:
         raise SourceError(f"{without_password(name)}: cannot be reached: {error}") from None
 

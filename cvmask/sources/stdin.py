@@ -34,7 +34,7 @@ class Stdin(Source):
     Raises
     ------
     SourceError
-        If it is a terminal, or holds no frame, or the last raw frame is cut short.
+        If it is a terminal, or holds no whole frame.
     """
 
     name = "-"
@@ -53,7 +53,7 @@ class Stdin(Source):
         self.size_wh, self.frame_rate = size_wh, frame_rate
         self._notify = on_message
         self._closed = threading.Event()
-        self._damaged = 0
+        self._damaged = self._rest_bytes = 0
 
     def close(self) -> None:
         """Stop reading; standard input itself stays open."""
@@ -64,17 +64,25 @@ class Stdin(Source):
         if self.size_wh is None:
             images = decode_jpegs(self._read_some, self.name, self._count_damaged)
         else:
-            images = split_raw(self._read_some, self.size_wh)
+            images = split_raw(self._read_some, self.size_wh, self._keep_rest)
         for index, image in enumerate(images):
             time_s = None if self.frame_rate is None else float(index / self.frame_rate)
             yield Frame(image, index, time_s, self.name)
         if self._damaged:
             self._notify(f"{self.name}: {self._damaged} damaged JPEGs left out")
-        if index < 0 and not self._closed.is_set():
-            wanted = "raw BGR pixels expected"
-            if self.size_wh is None:
-                wanted = "JPEGs expected; raw pixels need their size, files of other kinds are given by name"
-            raise SourceError(f"{self.name}: standard input holds no frame ({wanted})")
+        if self._closed.is_set():
+            return
+        if index < 0:
+            raise SourceError(f"{self.name}: standard input holds no frame ({self._wanted()})")
+        if self._rest_bytes:
+            self._notify(f"{self.name}: ends within frame {index + 1}, which is left out ({self._wanted()})")
+
+    def _wanted(self) -> str:
+        if self.size_wh is None:
+            return "JPEGs expected; raw pixels need their size, files of other kinds are given by name"
+        width, height = self.size_wh
+        came = f"{self._rest_bytes} of the {3 * width * height} bytes of {width}x{height} came: is --raw-size right?"
+        return came if self._rest_bytes else "raw BGR pixels expected"
 
     def _read_some(self) -> bytes:
         try:
@@ -88,4 +96,8 @@ class Stdin(Source):
         return b""
 
     def _count_damaged(self) -> None:
-        self._damaged += 1
+        if not self._closed.is_set():  # or nobody waited for its end
+            self._damaged += 1
+
+    def _keep_rest(self, count: int) -> None:
+        self._rest_bytes = count

@@ -107,7 +107,7 @@ class Stream(Source):
             for image in connection.images():
                 now_s = time.monotonic()
                 if self._failures:
-                    self._notify(f"{self.name}: back after {self._failures} failed attempts")
+                    self._notify(f"{self.name}: back after {self._failures} attempts")
                 self._failures = 0
                 self._first_s = now_s if self._first_s is None else self._first_s
                 yield Frame(image, self._index, now_s - self._first_s, self.name, taken_at_s=now_s)
