@@ -11,7 +11,7 @@ from typing import Any
 from cvmask.cli.options import UsageError, positive, whole
 from cvmask.sources.opening import ADDRESS, CAMERA, STDIN, STREAM
 
-_CLOCK = re.compile(r"(?:(\d+):)?([0-5]?\d):([0-5]?\d(?:\.\d*)?)", re.ASCII)
+_CLOCK = re.compile(r"(?:(\d+):([0-5]?\d)|(\d+)):([0-5]?\d(?:\.\d*)?)", re.ASCII)
 PICTURE, VIDEO = "picture", "video"
 _USERS = {VIDEO: "videos", CAMERA: "cameras and streams", STREAM: "streams", STDIN: "standard input"}
 # The flags that not everything but pictures has a use for.
@@ -101,12 +101,12 @@ def seconds(text: str) -> float:
     """Read seconds: 90, 1:30 or 0:01:30.5."""
     found = _CLOCK.fullmatch(text)
     try:
-        hours, minutes, rest = found.groups(default="0") if found else ("0", "0", text)
-        total = 3600.0 * int(hours) + 60 * int(minutes) + float(rest)
+        hours, minutes, only_minutes, rest = found.groups(default="0") if found else ("0", "0", "0", text)
+        total = 3600.0 * int(hours) + 60 * (int(minutes) + int(only_minutes)) + float(rest)
     except (ValueError, OverflowError):
         total = -1.0
     if not 0 <= total < float("inf"):
-        wanted = "seconds, M:SS or H:MM:SS with minutes and seconds below 60"
+        wanted = "seconds, M:SS or H:MM:SS"
         raise argparse.ArgumentTypeError(f"needed {wanted}, got {text!r}")
     return total
 
