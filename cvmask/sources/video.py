@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cvmask.errors import SourceError
 from cvmask.sources.base import Frame, Notify, Source, ignore
 from cvmask.sources.capture import length_of, open_capture, rate_of, size_of
+from cvmask.sources.http import without_password
 
 
 class Video(Source):
@@ -53,11 +54,12 @@ class Video(Source):
             raise ValueError(
                 f"needs stride >= 1 and 0 <= start_s < end_s, got {stride}, {start_s} and {end_s}"
             )
-        self.name = os.fspath(path)
+        self.path = os.fspath(path)
+        self.name = without_password(self.path)
         self._part = (start_s, end_s, stride)
         self._notify = on_message
         self._closed = False
-        self._capture = open_capture(self.name)
+        self._capture = open_capture(self.path)
         self.size_wh = size_of(self._capture)
         self._file_rate = rate_of(self._capture)
         self._file_length = length_of(self._capture)
