@@ -82,8 +82,11 @@ def _make_folder(folder: Path) -> None:
 
 def _outputs(source: Source, stem: str, args: argparse.Namespace) -> list[str]:
     """Name the files: what -o says, a video, JSON lines beside it."""
-    if args.output is None and source.live and args.show:
-        return []
+    return [] if args.output is None and source.live and args.show else output_names(stem, args)
+
+
+def output_names(stem: str, args: argparse.Namespace) -> list[str]:
+    """Name the files of a source of this stem that is not only shown."""
     target, one_file = args.output or Place(DEFAULT_FOLDER)
     main = target if one_file else target / f"{stem}.mp4"
     lines = main.with_suffix(".jsonl")
