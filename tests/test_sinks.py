@@ -13,6 +13,7 @@ from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import ANY
 
 import cv2
 import numpy as np
@@ -23,6 +24,7 @@ from cvmask.detections import Detections
 from cvmask.errors import SinkError, SourceError
 from cvmask.sinks import ImageFolder, JsonLines, Sink, VideoFile, open_sink, read_json_lines
 from cvmask.sinks.av_encoder import AvEncoder, has_av
+from cvmask.sinks.ends import is_finished
 from cvmask.sources import Frame, Video, read_image
 
 NTSC_FILM = Fraction(24000, 1001)
@@ -434,6 +436,63 @@ def test_a_full_disk_has_its_space_again(small_disk: Path, new_video: NewVideo) 
         del caught
         assert os.listdir(small_disk) == []
         assert shutil.disk_usage(small_disk).used == 0
+
+
+@pytest.mark.parametrize("name", ["out.avi", "out.mkv", "out.webm", "out.mp4"])
+def test_a_video_that_does_not_fit_any_more_is_an_error(small_disk: Path, name: str) -> None:
+    """All frames but the last are written before it shows: looking every 25 frames is not enough."""
+    (small_disk / "filling").write_bytes(bytes((2 << 20) - 200_000))
+
+    def fill() -> None:
+        rng = np.random.default_rng(0)
+        with VideoFile(small_disk / name, use_av=False) as sink:
+            for _ in range(24):
+                sink.write(rng.integers(0, 256, (240, 320, 3), dtype=np.uint8))
+
+    with pytest.raises(SinkError, match=f"{name} cannot be written: .*the disk is full"):
+        fill()
+    assert os.listdir(small_disk) == ["filling"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX limits")
+@pytest.mark.parametrize("name", ["out.avi", "out.mkv", "out.webm", "out.mp4"])
+def test_a_video_over_the_limit_of_file_sizes_is_an_error(tmp_path: Path, name: str, use_av: bool) -> None:
+    program = f"""
+import resource
+import numpy as np
+from cvmask.errors import SinkError
+from cvmask.sinks import VideoFile
+rng = np.random.default_rng(0)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    with VideoFile("{name}", use_av={use_av}) as sink:
+        for _ in range(24):
+            sink.write(rng.integers(0, 256, (240, 320, 3), dtype=np.uint8))
+except SinkError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout.splitlines()) == (0, [ANY])
+    assert done.stdout.startswith(f"{name} cannot be written: ")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["a.avi", "a.mkv", "a.webm"])
+def test_a_file_of_which_a_byte_is_missing_is_not_finished(tmp_path: Path, name: str) -> None:
+    with VideoFile(tmp_path / name, use_av=False) as sink:
+        write_all(sink, 3)
+    assert is_finished(tmp_path / name)
+    whole = (tmp_path / name).read_bytes()
+    for size in (0, 3, 20, len(whole) // 2, len(whole) - 1):
+        (tmp_path / name).write_bytes(whole[:size])
+        assert not is_finished(tmp_path / name), size
+
+
+def test_an_avi_of_several_riff_chunks_is_finished_at_the_end_of_the_last(tmp_path: Path) -> None:
+    large = b"RIFF\x04\0\0\0AVI RIFF\x06\0\0\0AVIX.."
+    for content in (large, large + b"x", large[:-1]):
+        (tmp_path / "a.avi").write_bytes(content)
+        assert is_finished(tmp_path / "a.avi") == (content == large)
 
 
 def test_sound_that_cannot_be_read_is_told_and_the_video_written(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from cvmask.sinks.av_encoder import AvEncoder, has_av
 from cvmask.sinks.base import Sink
 from cvmask.sinks.codecs import AV_CURE, wrong_codec
 from cvmask.sinks.encoders import CODECS, Encoder, OpenCVEncoder
+from cvmask.sinks.ends import is_finished
 from cvmask.sinks.fit import even, fit
 from cvmask.sources.base import Frame, Notify, ignore
 from cvmask.uninterrupted import uninterrupted
@@ -190,6 +191,9 @@ class VideoFile(Sink):
 
     def _check(self, count: int) -> None:
         """Read the file back: OpenCV's writer fails without a word."""
+        if not is_finished(self._part):
+            why = self._full() or ": is there a limit of file sizes (ulimit -f)?"
+            raise SinkError(f"{self.name} cannot be written: it was cut short{why}")
         capture = cv2.VideoCapture(str(self._part), cv2.CAP_FFMPEG)
         try:
             found, image = capture.read()
