@@ -280,6 +280,14 @@ def test_what_was_not_written_is_not_named(capsys: pytest.CaptureFixture[str]) -
     assert not Path("out.mp4").exists()
 
 
+def test_a_run_without_a_frame_leaves_older_json_lines_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    write_clip("clip.avi")
+    Path("out.jsonl").write_text("older")
+    assert main(["predict", "clip.avi", "-o", "out.mp4", "--save-json", "--start", "50"]) == 1
+    assert Path("out.jsonl").read_text() == "older"
+    assert "out.jsonl" not in capsys.readouterr().out
+
+
 def test_a_file_that_is_no_video_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
     Path("notes.txt").write_text("text")
     assert main(["predict", "notes.txt"]) == 1

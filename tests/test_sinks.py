@@ -18,7 +18,7 @@ from unittest.mock import ANY
 import cv2
 import numpy as np
 import pytest
-from conftest import random_detections
+from conftest import ROOT, random_detections
 
 from cvmask.detections import Detections
 from cvmask.errors import SinkError, SourceError
@@ -471,7 +471,8 @@ try:
 except SinkError as error:
     print(error)
 """
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    command, env = [sys.executable, "-c", program], {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout.splitlines()) == (0, [ANY])
     assert done.stdout.startswith(f"{name} cannot be written: ")
     assert os.listdir(tmp_path) == []
@@ -549,6 +550,23 @@ def test_damaged_json_line_is_named(tmp_path: Path, line: str) -> None:
     (tmp_path / "a.jsonl").write_bytes(line.encode("latin-1") + b"\n")
     with pytest.raises(SourceError, match=r"a.jsonl: (line 1 is no frame|line 1 has no|is not JSON lines)"):
         list(read_json_lines(tmp_path / "a.jsonl"))
+
+
+def test_an_older_file_stays_until_the_first_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("older")
+    for end in (JsonLines.close, JsonLines.discard, lambda sink: None):
+        end(JsonLines(path))
+        assert path.read_text() == "older"
+    with JsonLines(path) as sink:
+        write_all(sink, 1)
+    assert len(list(read_json_lines(path))) == 1
+
+
+def test_a_folder_is_no_json_lines(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").mkdir()
+    with pytest.raises(SinkError, match="a.jsonl cannot be written: Is a directory"):
+        JsonLines(tmp_path / "a.jsonl")
 
 
 def test_json_lines_are_plain_json(tmp_path: Path, two: Detections) -> None:

@@ -70,7 +70,7 @@ def run_stream(
                 outputs = [output for output in outputs if output.endswith(".jsonl")]
             raise
         finally:
-            progress.end(run.summary, outputs)
+            progress.end(run.summary, outputs if run.summary.written else [])
 
 
 def _make_folder(folder: Path) -> None:
