@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import ROOT, random_detections
+from unprivileged import run_unprivileged
 
 from cvmask.detections import Detections
 from cvmask.errors import SinkError, SourceError
@@ -87,6 +88,19 @@ def test_sink_discards_after_an_error(tmp_path: Path, name: str) -> None:
         write_and_raise(tmp_path / name, ZeroDivisionError())
     assert os.listdir(tmp_path) == [name]
     assert (tmp_path / name).read_bytes() == b"older"
+
+
+@pytest.mark.parametrize("name", [*VIDEOS, "out.jsonl"])
+@pytest.mark.parametrize("end", ["close", "discard"])
+def test_nothing_is_written_after_the_end(tmp_path: Path, name: str, end: str) -> None:
+    sink = open_sink(tmp_path / name)
+    write_all(sink, 2)
+    getattr(sink, end)()
+    before = [(path.name, path.read_bytes()) for path in tmp_path.iterdir()]
+    with pytest.raises(SinkError, match=f"{name} is closed: no frame can follow"):
+        write_all(sink, 1)
+    sink.close()
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == before
 
 
 @pytest.mark.parametrize("name", VIDEOS)
@@ -567,6 +581,27 @@ def test_a_folder_is_no_json_lines(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").mkdir()
     with pytest.raises(SinkError, match="a.jsonl cannot be written: Is a directory"):
         JsonLines(tmp_path / "a.jsonl")
+
+
+def test_json_lines_that_may_not_be_written_are_told_at_once(tmp_path: Path) -> None:
+    for name in ("closed", "open"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "open" / "a.jsonl").touch(mode=0o444)
+    (tmp_path / "closed").chmod(0o555)
+    code = f"""
+import os
+from cvmask.errors import SinkError
+from cvmask.sinks import JsonLines
+os.chdir({str(tmp_path)!r})
+for path in ("closed/a.jsonl", "open/a.jsonl", "closed/deep/a.jsonl"):
+    try:
+        JsonLines(path)
+    except SinkError as error:
+        print(error)
+"""
+    said = run_unprivileged(code, tmp_path / "home").splitlines()
+    names = ("closed/a.jsonl", "open/a.jsonl", "closed/deep/a.jsonl")
+    assert said == [f"{name} cannot be written: Permission denied" for name in names]
 
 
 def test_json_lines_are_plain_json(tmp_path: Path, two: Detections) -> None:

@@ -85,6 +85,7 @@ class VideoFile(Sink):
         self._audio_from = audio_from
         self._notify = on_message
         self._encoder: Encoder | None = None
+        self._closed = False
         self._stack = ExitStack()
         self._size_wh = (0, 0)
         self._told_fitted = False
@@ -97,6 +98,8 @@ class VideoFile(Sink):
         self, image: NDArray[np.uint8], frame: Frame | None = None, detections: Detections | None = None
     ) -> None:
         """Encode one frame; TypeError or ValueError if it is none."""
+        if self._closed:
+            raise SinkError(f"{self.name} is closed: no frame can follow")
         image = check_frame(image)
         try:
             if self._encoder is None:
@@ -112,7 +115,7 @@ class VideoFile(Sink):
     @uninterrupted()
     def close(self) -> None:
         """Finish the file, look whether it can be read, and give it its name; nothing if no frame came."""
-        encoder, self._encoder = self._encoder, None
+        encoder = self._take_encoder()
         if encoder is None:
             return
         with self._stack:
@@ -127,7 +130,7 @@ class VideoFile(Sink):
     @uninterrupted()
     def discard(self) -> None:
         """End without a file."""
-        encoder, self._encoder = self._encoder, None
+        encoder = self._take_encoder()
         if encoder is not None:
             try:
                 encoder.abandon()
@@ -135,6 +138,10 @@ class VideoFile(Sink):
                 pass  # It is thrown away: whether it could be finished no longer matters.
             finally:
                 self._stack.__exit__(_Discarded, _Discarded(), None)
+
+    def _take_encoder(self) -> Encoder | None:
+        encoder, self._encoder, self._closed = self._encoder, None, True
+        return encoder
 
     def _open(self, image: NDArray[np.uint8], frame: Frame | None) -> None:
         height, width = image.shape[:2]
