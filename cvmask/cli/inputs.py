@@ -35,8 +35,9 @@ class Input(NamedTuple):
 
 
 def expand(sources: Sequence[str]) -> tuple[list[Input], list[str]]:
-    """Turn files, folders and patterns into inputs, in order and each once; and what could not be."""
+    """Turn files, folders and patterns into inputs, in order and each once, however it is spelled; and what could not be."""
     bases: dict[str, str] = {}
+    seen: set[str] = set()
     failures: list[str] = []
     for source in sources:
         try:
@@ -45,7 +46,10 @@ def expand(sources: Sequence[str]) -> tuple[list[Input], list[str]]:
             failures.append(str(error))
             continue
         for path in found:
-            bases.setdefault(path, _base_of(source))
+            real = os.path.realpath(path) if is_file(path) else path
+            if real not in seen:
+                seen.add(real)
+                bases[path] = _base_of(source)
     return _named(bases), failures
 
 
