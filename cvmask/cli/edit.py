@@ -25,6 +25,7 @@ from cvmask.sources import read_image
 REPLACE, REMOVE, PIXELATE = "replace-background", "remove-background", "pixelate-objects"
 NAMES = (*EFFECTS, REPLACE)
 GREEN = (0, 255, 0)
+_COLOR = re.compile("#[0-9a-fA-F]{6}")
 
 EPILOG = """\
 examples:
@@ -86,6 +87,7 @@ class EffectAction(argparse.Action):
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb and give its exit code."""
+    _check_wishes(args)
     task, alpha = Edit(args), args.effect == REMOVE
 
     def make_task(model: MaskRCNN, inputs: Sequence[Input]) -> Edit:
@@ -93,6 +95,15 @@ def run(args: argparse.Namespace) -> int:
         return task
 
     return loop.run(args, make_task, alpha)
+
+
+def _check_wishes(args: argparse.Namespace) -> None:
+    """Raise UsageError for what looks like an effect and would be none."""
+    for source in args.sources:
+        if _COLOR.fullmatch(source) and not os.path.exists(source):
+            raise UsageError(f"{source}: no such file; a colour goes with --effect {REPLACE} '{source}'")
+    if args.output is not None and args.output.is_file and args.output.path.suffix.lower() == ".jsonl":
+        raise UsageError(f"{args.output.path} holds no picture that an effect could change: name a video")
 
 
 class Edit(Task):
@@ -131,7 +142,7 @@ def given_options(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _background(text: str) -> NDArray[np.uint8] | tuple[int, int, int]:
-    if re.fullmatch("#[0-9a-fA-F]{6}", text):
+    if _COLOR.fullmatch(text):
         red, green, blue = bytes.fromhex(text[1:])
         return blue, green, red
     if text.startswith("#") and not os.path.exists(text):
