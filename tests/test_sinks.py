@@ -244,6 +244,20 @@ def test_odd_sides_gain_a_row(tmp_path: Path, size_wh: tuple[int, int], use_av: 
     assert len(messages) == (size_wh != (2, 2))
 
 
+@pytest.mark.parametrize("debug", ["", "1"])
+def test_opencv_says_nothing_of_a_webm_unless_asked(
+    tmp_path: Path, debug: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CVMASK_DEBUG", debug)
+    with VideoFile(tmp_path / "out.webm") as sink:
+        write_all(sink, 3)
+    assert len(list(Video(tmp_path / "out.webm"))) == 3
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert ("tag 0x30385056/'VP80' is not supported" in err) == bool(debug)
+    assert debug or err == ""
+
+
 def test_frames_of_another_size_are_fitted_in(tmp_path: Path) -> None:
     messages: list[str] = []
     with VideoFile(tmp_path / "out.avi", on_message=messages.append) as sink:
