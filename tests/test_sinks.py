@@ -593,7 +593,7 @@ def test_an_older_file_stays_until_the_first_line(tmp_path: Path) -> None:
 
 def test_a_folder_is_no_json_lines(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").mkdir()
-    with pytest.raises(SinkError, match="a.jsonl cannot be written: Is a directory"):
+    with pytest.raises(SinkError, match=r"a\.jsonl cannot be written: Is a directory"):
         JsonLines(tmp_path / "a.jsonl")
 
 
