@@ -517,6 +517,15 @@ def test_a_file_of_which_a_byte_is_missing_is_not_finished(tmp_path: Path, name:
         assert not is_finished(tmp_path / name), size
 
 
+def test_a_video_that_vanishes_while_it_is_written_is_one_line(tmp_path: Path, use_av: bool) -> None:
+    sink = VideoFile(tmp_path / "a.mkv", use_av=use_av)
+    write_all(sink, 3)
+    (part,) = tmp_path.iterdir()
+    part.unlink()
+    with pytest.raises(SinkError, match=r"a\.mkv cannot be written: No such file or directory"):
+        sink.close()
+
+
 def test_an_avi_of_several_riff_chunks_is_finished_at_the_end_of_the_last(tmp_path: Path) -> None:
     large = b"RIFF\x04\0\0\0AVI RIFF\x06\0\0\0AVIX.."
     for content in (large, large + b"x", large[:-1]):

@@ -103,7 +103,7 @@ def _check_wishes(args: argparse.Namespace) -> None:
         if _COLOR.fullmatch(source) and not os.path.exists(source):
             raise UsageError(f"{source}: no such file; a colour goes with --effect {REPLACE} '{source}'")
     if args.output is not None and args.output.is_file and args.output.path.suffix.lower() == ".jsonl":
-        raise UsageError(f"{args.output.path} holds no picture that an effect could change: name a video")
+        raise UsageError(f"{args.output.path} holds no picture that an effect could change: name a picture or a video")
 
 
 class Edit(Task):

@@ -35,7 +35,7 @@ class Input(NamedTuple):
 
 
 def expand(sources: Sequence[str]) -> tuple[list[Input], list[str]]:
-    """Turn files, folders and patterns into inputs, in order each once however it is spelled; and what could not be."""
+    """Turn what was named into inputs, in order, a file once however often it is spelled; and what could not be."""
     bases: dict[str, str] = {}
     seen: set[str] = set()
     failures: list[str] = []

@@ -120,12 +120,11 @@ class VideoFile(Sink):
             return
         with self._stack:
             try:
-                count = encoder.finish()
+                self._check(encoder.finish())
             except OSError as error:
                 raise SinkError(f"{self.name} cannot be written: {error.strerror or error}") from None
             except ValueError as error:
                 raise SinkError(f"{self.name} cannot be written: {error}{self._full()}") from None
-            self._check(count)
 
     @uninterrupted()
     def discard(self) -> None:
