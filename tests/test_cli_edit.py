@@ -94,6 +94,8 @@ def test_edit_wrong_usage_is_code_2(
         (["--effect", "replace-background", "missing.png"], 1, "missing.png"),
         (["--effect", "replace-background", "#00ff0"], 2, "six hexadecimal digits"),
         (["--effect", "remove-background", "-o", "out.jpg"], 2, "end the name in .png"),
+        (["--effect", "grey-background", "#ff0000", "-o", "out.png"], 2,
+         "#ff0000: no such file; a colour goes with --effect replace-background '#ff0000'"),
     ],
 )
 def test_edit_that_cannot_be_done_is_one_line(
@@ -109,6 +111,13 @@ def test_edit_removes_the_background_of_a_jpeg_into_a_png(scene_png: Path) -> No
     scene_png.rename("scene.jpg")
     assert main(["edit", "scene.jpg", "--effect", "remove-background", *MODEL]) == 0
     assert cv2.imread("cvmask_out/scene.png", cv2.IMREAD_UNCHANGED).shape == (320, 320, 4)
+
+
+def test_edit_writes_no_json_lines(clip_mp4: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["edit", "clip.mp4", "--effect", "grey-background", "-o", "out.jsonl", *MODEL]) == 2
+    said = "out.jsonl holds no picture that an effect could change: name a picture or a video"
+    assert capsys.readouterr().err == f"cvmask: error: {said}\n"
+    assert not Path("out.jsonl").exists()
 
 
 def frames_of(path: str) -> list[NDArray[np.uint8]]:

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from cvmask.cli.inputs import expand
+from cvmask.cli.inputs import expand, videos_left_out
 
 
 @pytest.fixture
@@ -30,6 +30,14 @@ def test_expand_keeps_order_takes_each_once_and_tells_what_failed(pictures: Path
     assert "nothing*.png" in failures[0]
 
 
+def test_a_file_in_several_spellings_is_taken_once(pictures: Path) -> None:
+    (pictures / "link").symlink_to("in")
+    full = str(pictures / "in" / "a.png")
+    spellings = ["./in/a.png", full, "in/day2/../a.png", "link/a.png", "gone.png", "./gone.png"]
+    assert [one.path for one in expand(["in", *spellings])[0]] == [os.path.join("in", "a.png"), "gone.png"]
+    assert [one.path for one in expand(["0", "-", "0", "-"])[0]] == ["0", "-"]
+
+
 def test_names_are_relative_to_what_the_user_gave(pictures: Path) -> None:
     assert names("in") == ["a.png"]
     assert names("in/day2/b.png") == ["b.png"]
@@ -50,3 +58,20 @@ def test_cameras_and_addresses_have_names_without_passwords(work: Path) -> None:
     assert [one.name for one in inputs] == ["camera0", "stdin", "host_554_live", "in.mp4"]
     assert all(one.stream for one in inputs)
     assert not failures
+
+
+def test_a_folder_says_that_its_videos_are_left_out(tmp_path: Path) -> None:
+    for name in ("a.png", "b.mp4", "c.MKV"):
+        (tmp_path / name).touch()
+    (tmp_path / "only").mkdir()
+    (tmp_path / "only" / "d.mp4").touch()
+    line = f"{tmp_path}: of a folder the pictures are taken; to have its 2 videos, name them: '{tmp_path}/*.mp4'"
+    assert videos_left_out([str(tmp_path), str(tmp_path / "only"), "gone", "0"]) == [line]
+    failure = expand([str(tmp_path / "only")])[1][0]
+    assert failure.endswith(f"videos are named, as in {tmp_path}/only/*.mp4), found none")
+
+
+def test_an_address_of_a_file_is_the_file(tmp_path: Path) -> None:
+    (tmp_path / "a b.mp4").touch()
+    named, _ = expand([f"file://{tmp_path}/a%20b.mp4"])
+    assert [(one.path, one.name) for one in named] == [(str(tmp_path / "a b.mp4"), "a b.mp4")]

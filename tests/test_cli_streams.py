@@ -219,7 +219,8 @@ def test_the_summary_names_what_is_there_after_an_error(
 
 
 def test_seconds_are_read_in_three_forms() -> None:
-    assert [seconds(text) for text in ("90", "1:30", "0:01:30.5", "100:00:07", "90:00", ".5")] == [90, 90, 90.5, 360_007, 5400, 0.5]
+    wanted = {"90": 90, "1:30": 90, "0:01:30.5": 90.5, "100:00:07": 360_007, "90:00": 5400, ".5": 0.5}
+    assert {text: seconds(text) for text in wanted} == wanted
 
 
 @pytest.mark.parametrize(
@@ -273,9 +274,11 @@ def test_a_signal_finishes_the_video_and_it_plays(tmp_path: Path, number: int) -
 def test_stdin_and_addresses_get_names_of_their_own() -> None:
     from cvmask.cli.streams import is_stream, stem_of
 
-    places = ["-", "0", "rtsp://me:secret@cam.local:554/live?x=1", "a/b.mkv"]
-    assert [stem_of(place) for place in places] == ["stdin", "camera0", "cam.local_554_live", "b"]
+    places = ["-", "0", "rtsp://me:secret@cam.local:554/live?x=1", "a/b.mkv", "http://cam.local:80/a/in.mp4?x=1"]
+    stems = ["stdin", "camera0", "cam.local_554_live", "b", "cam.local_80_a_in"]
+    assert [stem_of(place) for place in places] == stems
     assert all(is_stream(place) for place in places)
+    assert stem_of("file:///a/b%20c.mp4") == "b c"
     assert not is_stream("a.png")
 
 
@@ -301,6 +304,14 @@ def test_what_was_not_written_is_not_named(capsys: pytest.CaptureFixture[str]) -
     assert "ends before the start" in said.err
     assert "out.mp4" not in said.out
     assert not Path("out.mp4").exists()
+
+
+def test_a_run_without_a_frame_leaves_older_json_lines_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    write_clip("clip.avi")
+    Path("out.jsonl").write_text("older")
+    assert main(["predict", "clip.avi", "-o", "out.mp4", "--save-json", "--start", "50"]) == 1
+    assert Path("out.jsonl").read_text() == "older"
+    assert "out.jsonl" not in capsys.readouterr().out
 
 
 def test_a_file_that_is_no_video_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:

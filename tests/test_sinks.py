@@ -14,16 +14,19 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import ANY
 
 import cv2
 import numpy as np
 import pytest
-from conftest import random_detections
+from conftest import ROOT, random_detections
+from unprivileged import run_unprivileged
 
 from cvmask.detections import Detections
 from cvmask.errors import SinkError, SourceError
 from cvmask.sinks import ImageFolder, JsonLines, Sink, VideoFile, open_sink, read_json_lines
 from cvmask.sinks.av_encoder import AvEncoder, has_av
+from cvmask.sinks.ends import is_finished
 from cvmask.sources import Frame, Video, read_image
 
 NTSC_FILM = Fraction(24000, 1001)
@@ -86,6 +89,19 @@ def test_sink_discards_after_an_error(tmp_path: Path, name: str) -> None:
         write_and_raise(tmp_path / name, ZeroDivisionError())
     assert os.listdir(tmp_path) == [name]
     assert (tmp_path / name).read_bytes() == b"older"
+
+
+@pytest.mark.parametrize("name", [*VIDEOS, "out.jsonl"])
+@pytest.mark.parametrize("end", ["close", "discard"])
+def test_nothing_is_written_after_the_end(tmp_path: Path, name: str, end: str) -> None:
+    sink = open_sink(tmp_path / name)
+    write_all(sink, 2)
+    getattr(sink, end)()
+    before = [(path.name, path.read_bytes()) for path in tmp_path.iterdir()]
+    with pytest.raises(SinkError, match=f"{name} is closed: no frame can follow"):
+        write_all(sink, 1)
+    sink.close()
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == before
 
 
 @pytest.mark.parametrize("name", VIDEOS)
@@ -227,6 +243,20 @@ def test_odd_sides_gain_a_row(tmp_path: Path, size_wh: tuple[int, int], use_av: 
     assert frame.image.shape == (height, width, 3)
     assert frame.image.min() > 190
     assert len(messages) == (size_wh != (2, 2))
+
+
+@pytest.mark.parametrize("debug", ["", "1"])
+def test_opencv_says_nothing_of_a_webm_unless_asked(
+    tmp_path: Path, debug: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CVMASK_DEBUG", debug)
+    with VideoFile(tmp_path / "out.webm") as sink:
+        write_all(sink, 3)
+    assert len(list(Video(tmp_path / "out.webm"))) == 3
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert ("tag 0x30385056/'VP80' is not supported" in err) == bool(debug)
+    assert debug or err == ""
 
 
 def test_frames_of_another_size_are_fitted_in(tmp_path: Path) -> None:
@@ -496,6 +526,73 @@ def test_a_full_disk_has_its_space_again(small_disk: Path, new_video: NewVideo) 
         assert shutil.disk_usage(small_disk).used == 0
 
 
+@pytest.mark.parametrize("name", ["out.avi", "out.mkv", "out.webm", "out.mp4"])
+def test_a_video_that_does_not_fit_any_more_is_an_error(small_disk: Path, name: str) -> None:
+    """All frames but the last are written before it shows: looking every 25 frames is not enough."""
+    (small_disk / "filling").write_bytes(bytes((2 << 20) - 200_000))
+
+    def fill() -> None:
+        rng = np.random.default_rng(0)
+        with VideoFile(small_disk / name, use_av=False) as sink:
+            for _ in range(24):
+                sink.write(rng.integers(0, 256, (240, 320, 3), dtype=np.uint8))
+
+    with pytest.raises(SinkError, match=f"{name} cannot be written: .*the disk is full"):
+        fill()
+    assert os.listdir(small_disk) == ["filling"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX limits")
+@pytest.mark.parametrize("name", ["out.avi", "out.mkv", "out.webm", "out.mp4"])
+def test_a_video_over_the_limit_of_file_sizes_is_an_error(tmp_path: Path, name: str, use_av: bool) -> None:
+    program = f"""
+import resource
+import numpy as np
+from cvmask.errors import SinkError
+from cvmask.sinks import VideoFile
+rng = np.random.default_rng(0)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    with VideoFile("{name}", use_av={use_av}) as sink:
+        for _ in range(24):
+            sink.write(rng.integers(0, 256, (240, 320, 3), dtype=np.uint8))
+except SinkError as error:
+    print(error)
+"""
+    command, env = [sys.executable, "-c", program], {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout.splitlines()) == (0, [ANY])
+    assert done.stdout.startswith(f"{name} cannot be written: ")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["a.avi", "a.mkv", "a.webm"])
+def test_a_file_of_which_a_byte_is_missing_is_not_finished(tmp_path: Path, name: str) -> None:
+    with VideoFile(tmp_path / name, use_av=False) as sink:
+        write_all(sink, 3)
+    assert is_finished(tmp_path / name)
+    whole = (tmp_path / name).read_bytes()
+    for size in (0, 3, 20, len(whole) // 2, len(whole) - 1):
+        (tmp_path / name).write_bytes(whole[:size])
+        assert not is_finished(tmp_path / name), size
+
+
+def test_a_video_that_vanishes_while_it_is_written_is_one_line(tmp_path: Path, use_av: bool) -> None:
+    sink = VideoFile(tmp_path / "a.mkv", use_av=use_av)
+    write_all(sink, 3)
+    (part,) = tmp_path.iterdir()
+    part.unlink()
+    with pytest.raises(SinkError, match=r"a\.mkv cannot be written: No such file or directory"):
+        sink.close()
+
+
+def test_an_avi_of_several_riff_chunks_is_finished_at_the_end_of_the_last(tmp_path: Path) -> None:
+    large = b"RIFF\x04\0\0\0AVI RIFF\x06\0\0\0AVIX.."
+    for content in (large, large + b"x", large[:-1]):
+        (tmp_path / "a.avi").write_bytes(content)
+        assert is_finished(tmp_path / "a.avi") == (content == large)
+
+
 def test_sound_that_cannot_be_read_is_told_and_the_video_written(tmp_path: Path) -> None:
     pytest.importorskip("av", reason="needs PyAV: pip install 'cvmask[av]'")
     (tmp_path / "text.mp4").write_text("no video")
@@ -552,6 +649,44 @@ def test_damaged_json_line_is_named(tmp_path: Path, line: str) -> None:
         list(read_json_lines(tmp_path / "a.jsonl"))
 
 
+def test_an_older_file_stays_until_the_first_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("older")
+    for end in (JsonLines.close, JsonLines.discard, lambda sink: None):
+        end(JsonLines(path))
+        assert path.read_text() == "older"
+    with JsonLines(path) as sink:
+        write_all(sink, 1)
+    assert len(list(read_json_lines(path))) == 1
+
+
+def test_a_folder_is_no_json_lines(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").mkdir()
+    with pytest.raises(SinkError, match=r"a\.jsonl cannot be written: Is a directory"):
+        JsonLines(tmp_path / "a.jsonl")
+
+
+def test_json_lines_that_may_not_be_written_are_told_at_once(tmp_path: Path) -> None:
+    for name in ("closed", "open"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "open" / "a.jsonl").touch(mode=0o444)
+    (tmp_path / "closed").chmod(0o555)
+    code = f"""
+import os
+from cvmask.errors import SinkError
+from cvmask.sinks import JsonLines
+os.chdir({str(tmp_path)!r})
+for path in ("closed/a.jsonl", "open/a.jsonl", "closed/deep/a.jsonl"):
+    try:
+        JsonLines(path)
+    except SinkError as error:
+        print(error)
+"""
+    said = run_unprivileged(code, tmp_path / "home").splitlines()
+    names = ("closed/a.jsonl", "open/a.jsonl", "closed/deep/a.jsonl")
+    assert said == [f"{name} cannot be written: Permission denied" for name in names]
+
+
 def test_json_lines_are_plain_json(tmp_path: Path, two: Detections) -> None:
     with JsonLines(tmp_path / "a.jsonl") as sink:
         sink.write(np.zeros((6, 8, 3), np.uint8), None, two)
@@ -576,7 +711,7 @@ def test_folder_names_pictures_by_their_sources(tmp_path: Path) -> None:
 def test_folder_does_not_replace_its_source(tmp_path: Path) -> None:
     image = np.zeros((4, 4, 3), np.uint8)
     (tmp_path / "a.png").write_bytes(b"precious")
-    with pytest.raises(SinkError, match="would replace its source"):
+    with pytest.raises(SinkError, match="would replace a source"):
         ImageFolder(tmp_path).write(image, Frame(image, 0, None, str(tmp_path / "a.png")))
 
 

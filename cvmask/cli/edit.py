@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Callable
 
@@ -12,15 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.cli import loop
+from cvmask.cli.clashes import check_clashes
+from cvmask.cli.inputs import Input
 from cvmask.cli.options import UsageError
 from cvmask.cli.task import Task
 from cvmask.detections import Detections
 from cvmask.effects import EFFECTS, replace_background
+from cvmask.runtime.model import MaskRCNN
 from cvmask.sources import read_image
 
 REPLACE, REMOVE, PIXELATE = "replace-background", "remove-background", "pixelate-objects"
 NAMES = (*EFFECTS, REPLACE)
 GREEN = (0, 255, 0)
+_COLOR = re.compile("#[0-9a-fA-F]{6}")
 
 EPILOG = """\
 examples:
@@ -82,8 +87,23 @@ class EffectAction(argparse.Action):
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb and give its exit code."""
-    task = Edit(args)
-    return loop.run(args, lambda model, inputs: task, alpha=args.effect == REMOVE)
+    _check_wishes(args)
+    task, alpha = Edit(args), args.effect == REMOVE
+
+    def make_task(model: MaskRCNN, inputs: Sequence[Input]) -> Edit:
+        check_clashes(args, inputs, alpha)
+        return task
+
+    return loop.run(args, make_task, alpha)
+
+
+def _check_wishes(args: argparse.Namespace) -> None:
+    """Raise UsageError for what looks like an effect and would be none."""
+    for source in args.sources:
+        if _COLOR.fullmatch(source) and not os.path.exists(source):
+            raise UsageError(f"{source}: no such file; a colour goes with --effect {REPLACE} '{source}'")
+    if args.output is not None and args.output.is_file and args.output.path.suffix.lower() == ".jsonl":
+        raise UsageError(f"{args.output.path} holds no picture that an effect could change: name a picture or a video")
 
 
 class Edit(Task):
@@ -122,7 +142,7 @@ def given_options(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _background(text: str) -> NDArray[np.uint8] | tuple[int, int, int]:
-    if re.fullmatch("#[0-9a-fA-F]{6}", text):
+    if _COLOR.fullmatch(text):
         red, green, blue = bytes.fromhex(text[1:])
         return blue, green, red
     if text.startswith("#") and not os.path.exists(text):

@@ -5,13 +5,18 @@ from __future__ import annotations
 import glob
 import itertools
 import os
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from cvmask.cli.streams import is_file, is_stream, stem_of
 from cvmask.errors import SourceError
+from cvmask.sinks.encoders import CODECS
 from cvmask.sources import find_images
+from cvmask.sources.images import SUFFIXES
+from cvmask.sources.local import local_path
 from cvmask.sources.opening import is_pattern
 
 
@@ -35,18 +40,35 @@ class Input(NamedTuple):
 
 
 def expand(sources: Sequence[str]) -> tuple[list[Input], list[str]]:
-    """Turn files, folders and patterns into inputs, in order and each once; and what could not be."""
+    """Turn what was named into inputs, in order, a file once however often it is spelled; and what could not be."""
     bases: dict[str, str] = {}
+    seen: set[str] = set()
     failures: list[str] = []
-    for source in sources:
+    for source in map(local_path, sources):
         try:
             found = find_images(source) if _is_many(source) else [source]
         except SourceError as error:
             failures.append(str(error))
             continue
         for path in found:
-            bases.setdefault(path, _base_of(source))
+            real = os.path.realpath(path) if is_file(path) else path
+            if real not in seen:
+                seen.add(real)
+                bases[path] = _base_of(source)
     return _named(bases), failures
+
+
+def videos_left_out(sources: Sequence[str]) -> list[str]:
+    """One line for each folder of pictures that holds videos too."""
+    lines = []
+    for folder in map(local_path, sources):
+        with suppress(OSError):
+            endings = Counter(path.suffix.lower() for path in Path(folder).iterdir())
+            count = sum(endings[suffix] for suffix in CODECS)
+            if count and any(endings[suffix] for suffix in SUFFIXES):
+                cure = f"to have its {count} videos, name them: '{os.path.join(folder, '*.mp4')}'"
+                lines.append(f"{folder}: of a folder the pictures are taken; {cure}")
+    return lines
 
 
 def _is_many(source: str) -> bool:

@@ -13,7 +13,7 @@ from typing import Callable
 from cvmask.cli import options
 from cvmask.cli.frame_progress import FrameProgress
 from cvmask.cli.heard import read_and_tell
-from cvmask.cli.inputs import Input, expand
+from cvmask.cli.inputs import Input, expand, videos_left_out
 from cvmask.cli.outputs import Outputs, free_stem
 from cvmask.cli.place import check_codec, check_place, place_of
 from cvmask.cli.stream_options import PICTURE, VIDEO, add_codec_option, add_stream_options, check_part, unused_flags
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace, make_task: MakeTask, alpha: bool = False) -> i
     `alpha` says that pictures are painted with transparency.
     """
     inputs, failures = expand(args.sources)
-    for failure in failures:
+    for failure in (*failures, *videos_left_out(args.sources)):
         print(f"cvmask: {failure}", file=sys.stderr)
     if not inputs:
         return 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from cvmask.cli.place import ALPHA_SUFFIXES, DEFAULT_FOLDER, PICTURE_SUFFIXES, Place
 from cvmask.errors import SinkError
 from cvmask.files import write_whole
+from cvmask.sinks.replacing import file_id, file_ids
 
 
 class Outputs:
@@ -31,7 +31,7 @@ class Outputs:
     Raises
     ------
     SinkError
-        If an output would replace its source.
+        If an output would replace its source or that of another.
     """
 
     def __init__(self, place: Place | None, sources: Sequence[str], alpha: bool = False) -> None:
@@ -41,9 +41,13 @@ class Outputs:
         taken: set[str] = set()
         for source in sources:
             path = target if one_file else target / self._name(Path(source), taken)
-            if path.exists() and os.path.exists(source) and os.path.samefile(path, source):
-                raise SinkError(f"{path} would replace its source: give another folder with -o")
             self._pictures[source] = path
+        refuse_replacing(self.planned, sources)
+
+    @property
+    def planned(self) -> list[tuple[Path, str]]:
+        """The pictures that will be written, each with its source."""
+        return [(path, source) for source, path in self._pictures.items()]
 
     def write_picture(self, source: str, picture: NDArray[np.uint8]) -> Path:
         """Write the annotated picture of a source; where it went."""
@@ -68,6 +72,16 @@ class Outputs:
     def _name(self, source: Path, taken: set[str]) -> str:
         suffix = source.suffix.lower() if source.suffix.lower() in self._suffixes else ".png"
         return free_stem(source.stem, taken) + suffix
+
+
+def refuse_replacing(planned: Sequence[tuple[Path, str]], sources: Sequence[str]) -> None:
+    """Raise SinkError if a file that will be written, here with its own source, is one of the sources."""
+    read = file_ids(sources)
+    for path, source in planned:
+        found = file_id(path)
+        if found in read:
+            whose = "its" if found == file_id(source) else "another"
+            raise SinkError(f"{path} would replace {whose} source: give another name or folder with -o")
 
 
 def free_stem(stem: str, taken: set[str]) -> str:

@@ -21,7 +21,11 @@ from cvmask.sinks import Sink, Window, open_sink
 from cvmask.sinks.encoders import CODECS
 from cvmask.sources import Source, open_source
 from cvmask.sources.http import without_password
+from cvmask.sources.local import local_path
 from cvmask.sources.opening import is_picture, live_kind
+
+# Of what lies at an address; a host's own name ends otherwise.
+_ENDING = re.compile(r"\.(mp4|m4v|mov|mkv|avi|webm|ts|flv|m3u8|mjpe?g|jpe?g|png)$", re.IGNORECASE)
 
 
 def is_stream(place: str) -> bool:
@@ -70,7 +74,7 @@ def run_stream(
                 outputs = [output for output in outputs if output.endswith(".jsonl")]
             raise
         finally:
-            progress.end(run.summary, outputs)
+            progress.end(run.summary, outputs if run.summary.written else [])
 
 
 def _make_folder(folder: Path) -> None:
@@ -82,8 +86,11 @@ def _make_folder(folder: Path) -> None:
 
 def _outputs(source: Source, stem: str, args: argparse.Namespace) -> list[str]:
     """Name the files: what -o says, a video, JSON lines beside it."""
-    if args.output is None and source.live and args.show:
-        return []
+    return [] if args.output is None and source.live and args.show else output_names(stem, args)
+
+
+def output_names(stem: str, args: argparse.Namespace) -> list[str]:
+    """Name the files of a source of this stem that is not only shown."""
     target, one_file = args.output or Place(DEFAULT_FOLDER)
     main = target if one_file else target / f"{stem}.mp4"
     lines = main.with_suffix(".jsonl")
@@ -96,10 +103,11 @@ def stem_of(place: str) -> str:
         return "stdin"
     if place.isdigit():
         return f"camera{place}"
-    if "://" in place:
-        address = without_password(place).split("://", 1)[1].split("@")[-1].split("?")[0]
-        return re.sub(r"[^A-Za-z0-9.-]+", "_", address).strip("_") or "stream"
-    return Path(place).stem or "video"
+    path = local_path(place)
+    if "://" in path:
+        address = without_password(path).split("://", 1)[1].split("@")[-1].split("?")[0]
+        return re.sub(r"[^A-Za-z0-9.-]+", "_", _ENDING.sub("", address)).strip("_") or "stream"
+    return Path(path).stem or "video"
 
 
 def _window(progress: StreamProgress) -> list[Sink | str]:

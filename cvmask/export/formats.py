@@ -54,5 +54,8 @@ FORMATS: Mapping[str, Callable[[Settings], Writer]] = MappingProxyType(
     }
 )
 
-# All records in one file; the others write files for each record.
-ONE_FILE = frozenset({"coco", "csv", "jsonl"})
+# All records in these files; the other formats write files for each record, in folders of their own.
+FILES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"coco": ("coco.json", "coco_results.json"), "csv": ("detections.csv",), "jsonl": ("detections.jsonl",)}
+)
+ONE_FILE = frozenset(FILES)

@@ -13,6 +13,7 @@ from cvmask.sinks.codecs import wrong_codec
 from cvmask.sinks.encoders import CODECS
 from cvmask.sinks.images import ImageFile, ImageFolder
 from cvmask.sinks.json_lines import JsonLines, read_json_lines
+from cvmask.sinks.replacing import file_id, file_ids
 from cvmask.sinks.video import VideoFile
 from cvmask.sinks.window import Window
 from cvmask.sources.base import Notify, Source, ignore
@@ -69,13 +70,13 @@ def open_sink(
         raise SinkError(f"{name}: {wrong}")
     if name == "window":
         return Window(hold=isinstance(source, Images), on_message=on_message)
-    both = source is not None and os.path.isfile(name) and os.path.exists(source.name)
-    if source is not None and both and os.path.samefile(name, source.name):
-        raise SinkError(f"{name} would replace its source: give another name")
+    paths = source.paths if isinstance(source, Images) else [] if source is None else [source.name]
     if os.path.isdir(name) or not suffix or name.endswith(("/", os.sep)):
-        return ImageFolder(name)
+        return ImageFolder(name, sources=paths)
+    if file_id(name) in file_ids(paths):
+        raise SinkError(f"{name} would replace its source: give another name")
     if suffix in CODECS:
-        audio = source.name if isinstance(source, Video) else None
+        audio = source.path if isinstance(source, Video) else None
         rate = None if source is None else source.frame_rate
         return VideoFile(name, frame_rate=rate, audio_from=audio, codec=codec, on_message=on_message)
     if suffix == ".jsonl":

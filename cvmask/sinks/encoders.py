@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.errors import SinkError
+from cvmask.runtime.quiet import quiet
 from cvmask.sinks.mp4_times import set_frame_times
 
 CODECS = {
@@ -50,7 +52,9 @@ class OpenCVEncoder:
         # Whoever cannot write the file should hear why; OpenCV would not say.
         path.touch()
         code = cv2.VideoWriter.fourcc(*self.codec)
-        self._writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, code, float(rate), size_wh)
+        # Of each .webm file OpenCV says on stderr that it has no tag for VP8, which does not matter.
+        with quiet() if path.suffix.lower() == ".webm" else nullcontext():
+            self._writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, code, float(rate), size_wh)
         if not self._writer.isOpened():
             width, height = size_wh
             what = f"{self.codec} of {width}x{height} pixels to a {path.suffix} file"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ from cvmask.detections import Detections
 from cvmask.errors import SinkError
 from cvmask.files import write_whole
 from cvmask.sinks.base import Sink
+from cvmask.sinks.replacing import file_id, file_ids
 from cvmask.sources.base import Frame
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -44,11 +46,21 @@ class ImageFolder(Sink):
     """One picture a frame: pictures keep their names, frames of videos get ``name_000123``.
 
     Two of the same name get "_2", "_3" and so on. The folder is made if missing.
+
+    Parameters
+    ----------
+    suffix
+        Of pictures whose source has another ending than those of `SUFFIXES`.
+    sources
+        Files that are still to be read, beside that of the frame itself: none is replaced.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], suffix: str = ".png") -> None:
+    def __init__(
+        self, folder: str | os.PathLike[str], suffix: str = ".png", sources: Sequence[str] = ()
+    ) -> None:
         self.name = os.fspath(folder)
         self._suffix = suffix
+        self._sources = file_ids(sources)
         self._taken: set[str] = set()
         self._count = 0
 
@@ -57,8 +69,9 @@ class ImageFolder(Sink):
     ) -> None:
         """Write the picture of a frame, whole or not at all."""
         path = Path(self.name) / self._free_name(frame)
-        if frame is not None and path.exists() and os.path.exists(frame.name) and path.samefile(frame.name):
-            raise SinkError(f"{path} would replace its source: give another folder")
+        found = file_id(path)
+        if found is not None and (found in self._sources or (frame is not None and found == file_id(frame.name))):
+            raise SinkError(f"{path} would replace a source: give another folder")
         write_image(path, image)
         self._count += 1
 

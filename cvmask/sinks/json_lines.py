@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +21,10 @@ from cvmask.sources.base import Frame, Notify, ignore
 
 
 class JsonLines(Sink):
-    """One line a frame, with soft masks, so that `cvmask.render` can draw everything again.
+    """One line a frame, with soft masks, so that `cvmask.rendering.render` can draw everything again.
 
     Unlike other outputs it grows in its final place, and every line is on its way to the disk when
-    `write` returns: a crash loses nothing.
+    `write` returns: a crash loses nothing. A file that was there before is replaced by the first line.
 
     Parameters
     ----------
@@ -33,16 +36,18 @@ class JsonLines(Sink):
         self.name = os.fspath(path)
         self._first: dict[str, Any] = {} if labels is None else {"labels": list(labels)}
         self._count = 0
-        try:
+        self._file: FileIO | None = None
+        self._closed = False
+        with self._told():
             Path(self.name).parent.mkdir(parents=True, exist_ok=True)
-            self._file = open(self.name, "wb", buffering=0)  # noqa: SIM115
-        except OSError as error:
-            raise SinkError(f"{self.name} cannot be written: {error.strerror or error}") from None
+            _check_access(Path(self.name))
 
     def write(
         self, image: NDArray[np.uint8], frame: Frame | None = None, detections: Detections | None = None
     ) -> None:
         """Write the line of a frame; the picture itself is not in it."""
+        if self._closed:
+            raise SinkError(f"{self.name} is closed: no frame can follow")
         if detections is None:
             detections = Detections.empty((image.shape[0], image.shape[1]))
         record = {
@@ -57,19 +62,39 @@ class JsonLines(Sink):
         self._count += 1
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the file; nothing if no frame came."""
+        self._closed = True
+        if self._file is not None:
+            self._file.close()
 
     def _append(self, line: bytes) -> None:
-        start = self._file.tell()
-        rest = memoryview(line)
+        with self._told():
+            if self._file is None:
+                self._file = FileIO(self.name, "wb")
+            start = self._file.tell()
+            rest = memoryview(line)
+            try:
+                while rest:
+                    rest = rest[self._file.write(rest) :]
+            except OSError:
+                # Half a line would spoil the file for whoever reads it.
+                self._file.truncate(start)
+                raise
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
         try:
-            while rest:
-                rest = rest[self._file.write(rest) :]
+            yield
         except OSError as error:
-            # Half a line would spoil the file for whoever reads it.
-            self._file.truncate(start)
             raise SinkError(f"{self.name} cannot be written: {error.strerror or error}") from None
+
+
+def _check_access(path: Path) -> None:
+    """Raise OSError if the file cannot be written, as far as that can be told without touching it."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def read_json_lines(

@@ -21,6 +21,7 @@ from cvmask.sinks.av_encoder import AvEncoder, has_av
 from cvmask.sinks.base import Sink
 from cvmask.sinks.codecs import AV_CURE, wrong_codec
 from cvmask.sinks.encoders import CODECS, Encoder, OpenCVEncoder
+from cvmask.sinks.ends import is_finished
 from cvmask.sinks.fit import even, fit
 from cvmask.sources.base import Frame, Notify, ignore
 from cvmask.uninterrupted import uninterrupted
@@ -84,6 +85,7 @@ class VideoFile(Sink):
         self._audio_from = audio_from
         self._notify = on_message
         self._encoder: Encoder | None = None
+        self._closed = False
         self._stack = ExitStack()
         self._size_wh = (0, 0)
         self._told_fitted = False
@@ -96,6 +98,8 @@ class VideoFile(Sink):
         self, image: NDArray[np.uint8], frame: Frame | None = None, detections: Detections | None = None
     ) -> None:
         """Encode one frame; TypeError or ValueError if it is none."""
+        if self._closed:
+            raise SinkError(f"{self.name} is closed: no frame can follow")
         image = check_frame(image)
         try:
             if self._encoder is None:
@@ -111,22 +115,21 @@ class VideoFile(Sink):
     @uninterrupted()
     def close(self) -> None:
         """Finish the file, look whether it can be read, and give it its name; nothing if no frame came."""
-        encoder, self._encoder = self._encoder, None
+        encoder = self._take_encoder()
         if encoder is None:
             return
         with self._stack:
             try:
-                count = encoder.finish()
+                self._check(encoder.finish())
             except OSError as error:
                 raise SinkError(f"{self.name} cannot be written: {error.strerror or error}") from None
             except ValueError as error:
                 raise SinkError(f"{self.name} cannot be written: {error}{self._full()}") from None
-            self._check(count)
 
     @uninterrupted()
     def discard(self) -> None:
         """End without a file."""
-        encoder, self._encoder = self._encoder, None
+        encoder = self._take_encoder()
         if encoder is not None:
             try:
                 encoder.abandon()
@@ -134,6 +137,10 @@ class VideoFile(Sink):
                 pass  # It is thrown away: whether it could be finished no longer matters.
             finally:
                 self._stack.__exit__(_Discarded, _Discarded(), None)
+
+    def _take_encoder(self) -> Encoder | None:
+        encoder, self._encoder, self._closed = self._encoder, None, True
+        return encoder
 
     def _open(self, image: NDArray[np.uint8], frame: Frame | None) -> None:
         height, width = image.shape[:2]
@@ -190,6 +197,9 @@ class VideoFile(Sink):
 
     def _check(self, count: int) -> None:
         """Read the file back: OpenCV's writer fails without a word."""
+        if not is_finished(self._part):
+            why = self._full() or ": is there a limit of file sizes (ulimit -f)?"
+            raise SinkError(f"{self.name} cannot be written: it was cut short{why}")
         capture = cv2.VideoCapture(str(self._part), cv2.CAP_FFMPEG)
         try:
             found, image = capture.read()

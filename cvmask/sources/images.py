@@ -144,7 +144,8 @@ def find_images(place: str | os.PathLike[str]) -> list[str]:
         except OSError as error:
             raise SourceError(f"{text}: cannot be read: {error.strerror or error}") from error
         found = [os.fspath(path) for path in inside if not path.is_dir()]
-        wanted = f"a folder must hold pictures ({' '.join(SUFFIXES)})"
+        videos = f"videos are named, as in {os.path.join(text, '*.mp4')}"
+        wanted = f"a folder must hold pictures ({' '.join(SUFFIXES)}; {videos})"
     else:
         found = [path for path in glob.glob(text, recursive=True) if not os.path.isdir(path)]
         wanted = "a pattern must match files"

@@ -1,0 +1,66 @@
+"""Before anything is done: no result may replace a source of the run, or another result."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from cvmask.cli.inputs import Input
+from cvmask.cli.outputs import Outputs, free_stem, refuse_replacing
+from cvmask.cli.streams import is_file, output_names, stem_of
+from cvmask.errors import SinkError
+from cvmask.export.formats import FILES
+
+
+def check_clashes(
+    args: argparse.Namespace, inputs: Sequence[Input], alpha: bool = False, saved_in: Path | None = None
+) -> None:
+    """Hold all files that will be written against each other and against those that are read.
+
+    Parameters
+    ----------
+    alpha
+        Whether pictures have transparency.
+    saved_in
+        The folder of what ``--save`` writes; None: it was not given.
+
+    Raises
+    ------
+    SinkError
+        If a result would replace a source, be it that of another result, or two are one file.
+    """
+    planned = [*_of_pictures(args, inputs, alpha), *_of_streams(args, inputs)]
+    refuse_replacing(planned, [one.path for one in inputs])
+    if saved_in is not None:
+        _refuse_writing_twice(planned, args.save, saved_in)
+
+
+def _of_pictures(args: argparse.Namespace, inputs: Sequence[Input], alpha: bool) -> list[tuple[Path, str]]:
+    pictures = Outputs(args.output, [one.path for one in inputs if not one.stream], alpha).planned
+    lines = [(path.with_suffix(".json"), source) for path, source in pictures] if args.save_json else []
+    return pictures + lines
+
+
+def _of_streams(args: argparse.Namespace, inputs: Sequence[Input]) -> list[tuple[Path, str]]:
+    only_shown = args.output is None and args.show
+    taken: set[str] = set()
+    planned = []
+    for one in inputs:
+        if one.stream:
+            stem, from_file = free_stem(stem_of(one.path), taken), is_file(one.path)
+            if from_file or not only_shown:
+                source = one.path if from_file else one.name  # an address may hold a password
+                planned += [(Path(name), source) for name in output_names(stem, args)]
+    return planned
+
+
+def _refuse_writing_twice(planned: Sequence[tuple[Path, str]], formats: Sequence[str], folder: Path) -> None:
+    # Many file systems take A and a for one.
+    saved = {str(folder / name).casefold(): kind for kind in formats for name in FILES.get(kind, ())}
+    for path, source in planned:
+        kind = saved.get(str(path).casefold())
+        if kind is not None:
+            raise SinkError(
+                f"{path} would be written for {source} and by --save {kind}: leave one out, or name them apart"
+            )
