@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,6 +76,25 @@ def test_json_keeps_personal_folders_to_itself(monkeypatch: pytest.MonkeyPatch, 
     assert json.loads(text)[4] == "ok"
     assert "anna" not in text
     assert str(tmp_path) not in text
+
+
+def test_user_without_a_home_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CVMASK_HOME", "~nosuch/x")
+    monkeypatch.setattr(doctor, "CHECKS", (checkup.check_models, checkup.check_extras, checkup.check_cache))
+    found = {finding.topic: finding for finding in doctor.examine()}
+    assert [topic for topic, finding in found.items() if "CVMASK_HOME" in finding.text] == ["cache folder"]
+    assert (found["cache folder"].state, found["model shapes"].state) == ("problem", "ok")
+    assert found["model coco"].text == "not here"
+    assert doctor.without_paths('["ok"]') == '["ok"]'
+
+
+@pytest.mark.skipif(os.name != "posix", reason="this system keeps a folder that is in use")
+def test_json_from_a_folder_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert doctor.without_paths('["ok"]') == '["ok"]'
 
 
 @pytest.mark.parametrize(("version", "is_fine"), [("4.7.0", False), ("4.8.1", True), ("5.0.0", True), ("5.1.0", False)])

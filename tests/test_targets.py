@@ -135,6 +135,13 @@ def test_strict_target_refuses_before_the_first_frame(tmp_path: Path) -> None:
     assert "TargetError: target opencl does not run here: there is no OpenCL device" in done.stderr
 
 
+@pytest.mark.parametrize("target", ["opencl", "auto"])
+def test_targets_do_without_a_cache_folder(target: str, tmp_path: Path) -> None:
+    code = f"import cvmask; print(cvmask.load('shapes', target={target!r}).target.effective)"
+    done = run_python(["-c", code], tmp_path, CVMASK_HOME="~nosuch/x", **NO_DEVICE)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "cpu\n", "")
+
+
 def test_import_sets_nothing_up(tmp_path: Path) -> None:
     code = "import os, cv2; before = dict(os.environ); import cvmask; assert before == dict(os.environ)"
     assert run_python(["-c", code], tmp_path / "home").returncode == 0

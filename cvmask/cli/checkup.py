@@ -137,7 +137,7 @@ def check_models() -> Iterator[Finding]:
     """Which known models are at hand, and whether they are what they should be."""
     for model in zoo.known():
         topic = f"model {model.name}"
-        if zoo.find(model.name) is None:
+        if not _is_here(model.name):
             cure = "reinstall cvmask" if model.bundled else f"cvmask models download {model.name}"
             yield Finding(topic, PROBLEM if model.bundled else NOTE, "not here", cure)
             continue
@@ -147,14 +147,22 @@ def check_models() -> Iterator[Finding]:
 
 
 def check_extras() -> Iterator[Finding]:
-    """Optional packages, and whether the cache folder can be written."""
+    """Optional packages."""
     for extra, modules in EXTRAS.items():
         state = "installed" if all(importlib.util.find_spec(module) for module in modules) else "not installed"
         if extra == "av" and state == "installed" and not has_av():
             state = "older than needed, or without H.264"
         good = state == "installed"
         yield Finding(f"extra {extra}", OK if good else NOTE, state, "" if good else f"pip install 'cvmask[{extra}]'")
-    home = cache_home()
+
+
+def check_cache() -> Iterator[Finding]:
+    """Whether the cache folder can be written."""
+    try:
+        home = cache_home()
+    except CvmaskError as error:
+        yield Finding("cache folder", PROBLEM, str(error))
+        return
     folder = next(place for place in (home, *home.parents) if place.exists())
     good = os.access(folder, os.W_OK | os.X_OK)
     cure = "" if good else "set CVMASK_HOME to a folder that you may write to"
@@ -163,8 +171,15 @@ def check_extras() -> Iterator[Finding]:
 
 CHECKS = (
     check_versions, check_cpu, check_opencl, check_targets,
-    check_video, check_window, check_models, check_extras,
+    check_video, check_window, check_models, check_extras, check_cache,
 )  # fmt: skip
+
+
+def _is_here(model: str) -> bool:
+    try:
+        return zoo.find(model) is not None
+    except CvmaskError:  # there is no cache folder: `check_cache` says so, once
+        return False
 
 
 def _version_of(package: str) -> str:

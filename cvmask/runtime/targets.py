@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import cv2
 
-from cvmask.errors import TargetError
+from cvmask.errors import CvmaskError, TargetError
 from cvmask.home import cache_home
 from cvmask.runtime.net import Net
 
@@ -130,9 +130,9 @@ def _keep_tuned_kernels() -> None:
     """Give OpenCV a folder for what it learns about convolutions on this device, unless there is one."""
     if "OPENCV_OCL4DNN_CONFIG_PATH" in os.environ:
         return
-    folder = cache_home() / "opencl"
     try:
+        folder = cache_home() / "opencl"
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:  # it is a convenience, not a need
+    except (OSError, CvmaskError):  # it is a convenience, not a need
         return
     os.environ["OPENCV_OCL4DNN_CONFIG_PATH"] = str(folder)
