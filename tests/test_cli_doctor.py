@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes.util
 import json
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import pytest
 
-from cvmask.cli import checkup, doctor, target_check
-from cvmask.cli.checkup import Finding
+from cvmask.cli import checkup, checkup_targets, doctor, target_check
+from cvmask.cli.finding import Finding
 from cvmask.cli.main import main
 
 RUNS = {"effective": "cpu", "device": "CPU", "reason": "", "ms": 12.3}
@@ -26,7 +30,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
             return {"error": "OpenCV was built without CUDA"}
         return {**RUNS, "reason": "" if name == "cpu" else "there is no OpenCL device"}
 
-    monkeypatch.setattr(checkup, "try_target", answer)
+    monkeypatch.setattr(checkup_targets, "try_target", answer)
+    monkeypatch.setattr(checkup_targets, "try_opencl", lambda: {"devices": None, "taken": ""})
 
 
 def findings(check: object) -> dict[str, Finding]:
@@ -135,3 +140,38 @@ def test_target_that_takes_its_process_along_is_reported(
     monkeypatch.setattr(target_check, "_CODE", code)
     timeout_s = 1 if "sleep" in code else 60
     assert target_check.try_target("opencl", timeout_s) == {"error": expected}
+
+
+# What the loader of OpenCL calls first in a driver.
+BAD_DRIVER = "#include <stdlib.h>\n#include <unistd.h>\nvoid *clGetExtensionFunctionAddress(const char *n) {{ {} }}\n"
+
+
+def bad_driver(body: str, folder: Path) -> str:
+    """Give the value of OCL_ICD_VENDORS with which OpenCL has one driver, that does nothing but `body`."""
+    if not (sys.platform == "linux" and shutil.which("gcc") and ctypes.util.find_library("OpenCL")):
+        pytest.skip("needs gcc and a loader of OpenCL drivers: on Debian, apt-get install gcc ocl-icd-libopencl1")
+    (folder / "bad.c").write_text(BAD_DRIVER.format(body))
+    library, vendors = folder / "libbad.so", folder / "vendors"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, folder / "bad.c"], check=True)
+    vendors.mkdir()
+    (vendors / "bad.icd").write_text(f"{library}\n")
+    return str(vendors)
+
+
+@pytest.mark.parametrize(
+    ("body", "timeout_s", "words"),
+    [("abort();", 60, "the process crashed (signal 6)"), ("for (;;) sleep(1000);", 3, "no answer within 3 seconds")],
+)
+def test_driver_that_crashes_or_hangs_is_a_finding_and_the_rest_is_reported(
+    body: str, timeout_s: float, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vendors = bad_driver(body, tmp_path)
+    monkeypatch.setenv("OCL_ICD_VENDORS", vendors)
+    monkeypatch.setattr(checkup_targets, "try_opencl", lambda: target_check.try_opencl(timeout_s))
+    found = findings(checkup.check_targets)
+    assert (found["OpenCL"].state, words in found["OpenCL"].text) == ("problem", True), found["OpenCL"]
+    assert "OPENCV_OPENCL_RUNTIME=disabled" in found["OpenCL"].cure
+    assert vendors in found["OpenCL"].cure
+    assert found["target cpu"].state == "ok"
+    others = {found[f"target {name}"].text for name in ("opencl", "auto", "cuda")}
+    assert others == {"not tried: the OpenCL driver does not work"}

@@ -10,7 +10,6 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,16 +17,14 @@ import cv2
 import numpy as np
 
 from cvmask import __version__, zoo
-from cvmask.cli.opencl_devices import opencl_devices
-from cvmask.cli.target_check import try_target
+from cvmask.cli.checkup_targets import check_targets
+from cvmask.cli.finding import NOTE, OK, PROBLEM, Finding
 from cvmask.errors import CvmaskError
 from cvmask.home import cache_home
-from cvmask.runtime import targets
 from cvmask.runtime.quiet import quiet
 from cvmask.sinks.av_encoder import has_av
 from cvmask.sinks.encoders import CODECS, OpenCVEncoder
 
-OK, NOTE, PROBLEM = "ok", "note", "problem"
 OLDEST, TOO_NEW = (4, 8), (5, 1)
 WHEELS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 # What each of them imports.
@@ -38,16 +35,6 @@ EXTRAS = {
     "ray": ("ray", "pyarrow"),
     "supervision": ("supervision",),
 }
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report. `state` is OK, NOTE or PROBLEM; `cure` says what to do, if anything."""
-
-    topic: str
-    state: str
-    text: str
-    cure: str = ""
 
 
 def check_versions() -> Iterator[Finding]:
@@ -74,37 +61,6 @@ def check_cpu() -> Iterator[Finding]:
     missing = " ".join(mark.strip("*?") for mark in marks if mark.endswith("?"))
     text = f"{cv2.getNumThreads()} threads on {os.cpu_count()} CPUs; uses {used}"
     yield Finding("CPU", OK, text + (f"; this CPU lacks {missing}" if missing else ""))
-
-
-def check_opencl() -> Iterator[Finding]:
-    """The OpenCL devices of this machine, and the one that OpenCV takes."""
-    devices = opencl_devices()
-    if not devices:
-        what = "no OpenCL library" if devices is None else "an OpenCL library without devices"
-        yield Finding("OpenCL", NOTE, what, "install the driver of your GPU; without one, target cpu is the way")
-        return
-    with quiet():
-        taken = targets.opencl_device()
-    listed = "; ".join(f"{device} ({platform_name})" for platform_name, device in devices)
-    cure = "" if taken else "OpenCV passes over CPUs; OPENCV_OPENCL_DEVICE=:GPU:1 chooses another GPU"
-    yield Finding("OpenCL", OK if taken else NOTE, f"{listed}. OpenCV takes {taken or 'none'}", cure)
-
-
-def check_targets() -> Iterator[Finding]:
-    """What each target would really do: the bundled model runs on it."""
-    for name in targets.NAMES:
-        seen = try_target(name)
-        topic = f"target {name}"
-        if "error" in seen:
-            yield Finding(topic, PROBLEM if name == "cpu" else NOTE, str(seen["error"]))
-            continue
-        speed = f"{seen['ms']:.0f} ms a 320x320 frame"
-        if name in ("auto", seen["effective"]):
-            where = f"runs on {seen['device']}" if name != "auto" else f"takes {seen['effective']}"
-            why = f" ({seen['reason']})" if seen["reason"] else ""
-            yield Finding(topic, OK, f"{where}, {speed}{why}")
-        else:
-            yield Finding(topic, NOTE, f"would run on {seen['effective']}: {seen['reason']}")
 
 
 def check_video() -> Iterator[Finding]:
@@ -170,8 +126,8 @@ def check_cache() -> Iterator[Finding]:
 
 
 CHECKS = (
-    check_versions, check_cpu, check_opencl, check_targets,
-    check_video, check_window, check_models, check_extras, check_cache,
+    check_versions, check_cpu, check_targets, check_video,
+    check_window, check_models, check_extras, check_cache,
 )  # fmt: skip
 
 

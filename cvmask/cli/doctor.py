@@ -14,7 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Callable
 
-from cvmask.cli.checkup import CHECKS, PROBLEM, Finding
+from cvmask.cli.checkup import CHECKS
+from cvmask.cli.finding import PROBLEM, Finding
 from cvmask.errors import CvmaskError
 from cvmask.home import cache_home
 
