@@ -148,6 +148,12 @@ def test_import_sets_nothing_up(tmp_path: Path) -> None:
     assert not (tmp_path / "home").exists()
 
 
+@pytest.mark.parametrize("target", ["opencl", "auto"])
+def test_device_that_is_not_there_is_looked_for_in_silence(target: str, tmp_path: Path) -> None:
+    report = report_of(target, tmp_path, OPENCV_OPENCL_DEVICE=":GPU:1")
+    assert report["effective"] == "cpu"
+
+
 # Rows
 
 

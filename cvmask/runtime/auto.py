@@ -17,6 +17,7 @@ from cvmask.files import write_whole
 from cvmask.home import cache_home
 from cvmask.runtime import targets
 from cvmask.runtime.pair import Pair
+from cvmask.runtime.quiet import quiet
 from cvmask.runtime.targets import Target
 
 BOXES, RUNS = 4, 3
@@ -50,7 +51,8 @@ def fastest_pair(
 
     What was measured is remembered in the cache folder, for each graph, size, device and OpenCV.
     """
-    device = targets.opencl_device()
+    with quiet():
+        device = targets.opencl_device()
     cpu, _ = open_pair(make, "cpu", False)
     if not device:
         return cpu, Target("auto", "cpu", "CPU", "there is no OpenCL device")
