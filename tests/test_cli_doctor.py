@@ -31,7 +31,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         return {**RUNS, "reason": "" if name == "cpu" else "there is no OpenCL device"}
 
     monkeypatch.setattr(checkup_targets, "try_target", answer)
-    monkeypatch.setattr(checkup_targets, "try_opencl", lambda: {"devices": None, "taken": ""})
+    monkeypatch.setattr(checkup_targets, "try_opencl", lambda: {"devices": None, "taken": "", "off": ""})
 
 
 def findings(check: object) -> dict[str, Finding]:
@@ -142,6 +142,39 @@ def test_target_that_takes_its_process_along_is_reported(
     assert target_check.try_target("opencl", timeout_s) == {"error": expected}
 
 
+CPU_DEVICE = ["PoCL", "a CPU"]
+
+
+@pytest.mark.parametrize(
+    ("seen", "state", "cure"),
+    [
+        ({"devices": [["AMD", "a GPU"]], "taken": "a GPU", "off": ""}, "ok", ""),
+        ({"devices": [CPU_DEVICE], "taken": "", "off": "X=1 is set: unset it"}, "note", "X=1 is set: unset it"),
+        ({"devices": [CPU_DEVICE], "taken": "", "off": ""}, "note", "OPENCV_DNN_OPENCL_ALLOW_ALL_DEVICES=1"),
+        ({"devices": [], "taken": "", "off": ""}, "note", "install the driver"),
+    ],
+)
+def test_opencl_that_opencv_does_not_take_has_its_own_cure(
+    seen: dict[str, object], state: str, cure: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENCV_OPENCL_RUNTIME", raising=False)
+    monkeypatch.setattr(checkup_targets, "try_opencl", lambda: seen)
+    found = checkup_targets._opencl()
+    assert found.state == state
+    assert cure in found.cure if cure else not found.cure
+
+
+def test_variable_that_keeps_opencv_from_opencl_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENCV_OPENCL_RUNTIME", raising=False)
+    monkeypatch.setenv("OPENCV_OPENCL_DEVICE", ":GPU:9")
+    seen = target_check.try_opencl()
+    if "error" in seen or not seen["devices"] or seen["taken"]:
+        pytest.skip("needs an OpenCL device, and no tenth GPU: on Debian, apt-get install pocl-opencl-icd gives one")
+    assert "OPENCV_OPENCL_DEVICE=:GPU:9 is set" in checkup_targets._opencl().cure
+    monkeypatch.setenv("OPENCV_OPENCL_RUNTIME", "disabled")
+    assert "OPENCV_OPENCL_RUNTIME=disabled" in checkup_targets._opencl().cure
+
+
 # What the loader of OpenCL calls first in a driver.
 BAD_DRIVER = "#include <stdlib.h>\n#include <unistd.h>\nvoid *clGetExtensionFunctionAddress(const char *n) {{ {} }}\n"
 
@@ -167,6 +200,7 @@ def test_driver_that_crashes_or_hangs_is_a_finding_and_the_rest_is_reported(
 ) -> None:
     vendors = bad_driver(body, tmp_path)
     monkeypatch.setenv("OCL_ICD_VENDORS", vendors)
+    monkeypatch.delenv("OPENCV_OPENCL_RUNTIME", raising=False)
     monkeypatch.setattr(checkup_targets, "try_opencl", lambda: target_check.try_opencl(timeout_s))
     found = findings(checkup.check_targets)
     assert (found["OpenCL"].state, words in found["OpenCL"].text) == ("problem", True), found["OpenCL"]

@@ -23,6 +23,8 @@ def check_targets() -> Iterator[Finding]:
 
 def _opencl() -> Finding:
     """All devices, and the one that OpenCV takes."""
+    if os.environ.get("OPENCV_OPENCL_RUNTIME") == "disabled":  # the driver is not asked either
+        return Finding("OpenCL", NOTE, "switched off", "unset OPENCV_OPENCL_RUNTIME=disabled to use it")
     seen = try_opencl()
     if "error" in seen:
         listed_in = os.environ.get("OCL_ICD_VENDORS", "/etc/OpenCL/vendors")
@@ -36,7 +38,7 @@ def _opencl() -> Finding:
         what = "no OpenCL library" if devices is None else "an OpenCL library without devices"
         return Finding("OpenCL", NOTE, what, "install the driver of your GPU; without one, target cpu is the way")
     listed = "; ".join(f"{device} ({platform_name})" for platform_name, device in devices)
-    cure = "" if taken else "OpenCV passes over CPUs; OPENCV_OPENCL_DEVICE=:GPU:1 chooses another GPU"
+    cure = "" if taken else seen["off"] or f"OpenCV takes GPUs only; to run on a CPU device, {targets.TAKE_CPU}"
     return Finding("OpenCL", OK if taken else NOTE, f"{listed}. OpenCV takes {taken or 'none'}", cure)
 
 

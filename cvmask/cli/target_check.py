@@ -35,6 +35,7 @@ from cvmask.runtime import targets
 from cvmask.runtime.quiet import quiet
 with quiet():
     seen = {"devices": opencl_devices(), "taken": targets.opencl_device()}
+    seen["off"] = "" if seen["taken"] else targets.switched_off()
 print(json.dumps(seen))
 """
 
@@ -44,7 +45,8 @@ def try_opencl(timeout_s: float = OPENCL_TIMEOUT_S) -> dict[str, Any]:
 
     Returns
     -------
-    ``devices``, as `opencl_devices` gives them, and ``taken``, the name of the one that OpenCV takes; or else ``error``.
+    ``devices``, as `opencl_devices` gives them, ``taken``, the name of the one that OpenCV takes, and ``off``,
+    which variable keeps it from taking one; or else ``error``.
     """
     return _ask([_OPENCL_CODE], timeout_s)
 

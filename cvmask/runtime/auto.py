@@ -53,9 +53,10 @@ def fastest_pair(
     """
     with quiet():
         device = targets.opencl_device()
+        why_none = "" if device else targets.switched_off() or "there is no OpenCL device"
     cpu, _ = open_pair(make, "cpu", False)
     if not device:
-        return cpu, Target("auto", "cpu", "CPU", "there is no OpenCL device")
+        return cpu, Target("auto", "cpu", "CPU", why_none)
     key = hashlib.sha256(graph.data)
     key.update(repr((size_wh, device, cv2.__version__, cv2.getNumThreads())).encode())
     seconds = _remembered(key.hexdigest())
