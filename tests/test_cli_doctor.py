@@ -14,9 +14,11 @@ from pathlib import Path
 import cv2
 import pytest
 
-from cvmask.cli import checkup, checkup_targets, doctor, target_check
+from cvmask.cli import checkup, checkup_targets, checkup_video, doctor, target_check
 from cvmask.cli.finding import Finding
 from cvmask.cli.main import main
+from cvmask.errors import SinkError
+from cvmask.sinks.av_encoder import has_av
 
 RUNS = {"effective": "cpu", "device": "CPU", "reason": "", "ms": 12.3}
 
@@ -121,8 +123,27 @@ def test_two_wheels_of_opencv_are_a_problem(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_video_is_checked_by_writing_and_reading_it(tmp_path: Path) -> None:
-    assert checkup._writes(tmp_path / "clip.mp4")
-    assert not checkup._writes(tmp_path / "missing" / "clip.mp4")
+    assert checkup_video.why_not_written(tmp_path / "clip.mp4", use_av=False) == ""
+    (tmp_path / "file").touch()
+    assert checkup_video.why_not_written(tmp_path / "file" / "clip.mp4", use_av=False)
+
+
+def test_h264_is_written_with_pyav_or_its_cure_is_named() -> None:
+    found = findings(checkup_video.check_video)["video in H.264"]
+    if has_av():
+        assert (found.state, found.text) == ("ok", "writes .mp4, .m4v, .mov, .mkv")
+    else:
+        assert (found.state, found.cure) == ("note", "pip install 'cvmask[av]'")
+
+
+def test_h264_that_pyav_does_not_write_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: object) -> None:
+        raise SinkError("FFmpeg cannot write h264")
+
+    monkeypatch.setattr(checkup_video, "has_av", lambda: True)
+    monkeypatch.setattr("cvmask.sinks.video.AvEncoder", broken)
+    found = findings(checkup_video.check_video)["video in H.264"]
+    assert (found.state, found.text) == ("problem", "cannot be written: FFmpeg cannot write h264")
 
 
 @pytest.mark.parametrize(

@@ -8,22 +8,18 @@ import os
 import platform
 import re
 import sys
-import tempfile
 from collections.abc import Iterator
-from fractions import Fraction
-from pathlib import Path
 
 import cv2
 import numpy as np
 
 from cvmask import __version__, zoo
 from cvmask.cli.checkup_targets import check_targets
+from cvmask.cli.checkup_video import check_video
 from cvmask.cli.finding import NOTE, OK, PROBLEM, Finding
 from cvmask.errors import CvmaskError
 from cvmask.home import cache_home
-from cvmask.runtime.quiet import quiet
 from cvmask.sinks.av_encoder import has_av
-from cvmask.sinks.encoders import CODECS, OpenCVEncoder
 
 OLDEST, TOO_NEW = (4, 8), (5, 1)
 WHEELS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
@@ -61,19 +57,6 @@ def check_cpu() -> Iterator[Finding]:
     missing = " ".join(mark.strip("*?") for mark in marks if mark.endswith("?"))
     text = f"{cv2.getNumThreads()} threads on {os.cpu_count()} CPUs; uses {used}"
     yield Finding("CPU", OK, text + (f"; this CPU lacks {missing}" if missing else ""))
-
-
-def check_video() -> Iterator[Finding]:
-    """Which kinds of video can be written: by writing one of each."""
-    written: list[str] = []
-    refused: list[str] = []
-    with tempfile.TemporaryDirectory() as folder:
-        for suffix, codec in CODECS.items():
-            good = _writes(Path(folder) / f"clip{suffix}")
-            (written if good else refused).append(f"{codec} ({suffix})")
-    text = f"writes {', '.join(written) or 'nothing'}" + (f"; not {', '.join(refused)}" if refused else "")
-    cure = "" if written else "install the wheel opencv-python, which brings FFmpeg"
-    yield Finding("video", OK if written else PROBLEM, text, cure)
 
 
 def check_window() -> Iterator[Finding]:
@@ -143,21 +126,3 @@ def _version_of(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return ""
-
-
-def _writes(path: Path) -> bool:
-    """Whether three frames go into a video and come out of it again."""
-    frame = np.full((48, 64, 3), 127, np.uint8)
-    with quiet():
-        try:
-            encoder = OpenCVEncoder(path, (64, 48), Fraction(25))
-            for number in range(3):
-                encoder.add(frame, number / 25)
-            encoder.finish()
-        except (CvmaskError, OSError, cv2.error):
-            return False
-        capture = cv2.VideoCapture(str(path))
-        try:
-            return all(capture.read()[0] for _ in range(3))
-        finally:
-            capture.release()
