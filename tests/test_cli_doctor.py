@@ -14,11 +14,14 @@ from pathlib import Path
 import cv2
 import pytest
 
+from cvmask import bundled, zoo
 from cvmask.cli import checkup, checkup_targets, checkup_video, doctor, target_check
 from cvmask.cli.finding import Finding
 from cvmask.cli.main import main
 from cvmask.errors import SinkError
 from cvmask.sinks.av_encoder import has_av
+from cvmask.zoo.audit import Report
+from cvmask.zoo.table import GRAPH_FILE
 
 RUNS = {"effective": "cpu", "device": "CPU", "reason": "", "ms": 12.3}
 
@@ -29,7 +32,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def answer(name: str) -> dict[str, object]:
         if name == "cuda":
-            return {"error": "OpenCV was built without CUDA"}
+            return {"error": "target cuda: OpenCV was built without CUDA"}
         return {**RUNS, "reason": "" if name == "cpu" else "there is no OpenCL device"}
 
     monkeypatch.setattr(checkup_targets, "try_target", answer)
@@ -126,6 +129,21 @@ def test_video_is_checked_by_writing_and_reading_it(tmp_path: Path) -> None:
     assert checkup_video.why_not_written(tmp_path / "clip.mp4", use_av=False) == ""
     (tmp_path / "file").touch()
     assert checkup_video.why_not_written(tmp_path / "file" / "clip.mp4", use_av=False)
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_only_a_bundled_model_whose_files_are_damaged_is_to_be_installed_again(
+    is_damaged: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(bundled.path("models/shapes"), tmp_path / "shapes")
+    if is_damaged:
+        with open(folder / GRAPH_FILE, "r+b") as file:
+            file.truncate(1000)
+    report = Report(folder, (), ("what went wrong",))
+    monkeypatch.setattr(zoo, "verify", lambda name: report)
+    found = findings(checkup.check_models)["model shapes"]
+    assert (found.state, found.text) == ("problem", "what went wrong")
+    assert found.cure == ("reinstall cvmask" if is_damaged else "")
 
 
 def test_h264_is_written_with_pyav_or_its_cure_is_named() -> None:

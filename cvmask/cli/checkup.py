@@ -9,6 +9,7 @@ import platform
 import re
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -18,6 +19,8 @@ from cvmask.cli.checkup_targets import check_targets
 from cvmask.cli.checkup_video import check_video
 from cvmask.cli.finding import NOTE, OK, PROBLEM, Finding
 from cvmask.errors import CvmaskError
+from cvmask.graph.check import check
+from cvmask.graph.folder import model_files
 from cvmask.home import cache_home
 from cvmask.sinks.av_encoder import has_av
 
@@ -81,7 +84,11 @@ def check_models() -> Iterator[Finding]:
             yield Finding(topic, PROBLEM if model.bundled else NOTE, "not here", cure)
             continue
         report = zoo.verify(model.name)
-        cure = "" if report.ok else ("reinstall cvmask" if model.bundled else f"cvmask models remove {model.name}")
+        cure = ""
+        if not report.ok and not model.bundled:
+            cure = f"cvmask models remove {model.name}"
+        elif not report.ok and _is_damaged(report.folder):
+            cure = "reinstall cvmask"
         yield Finding(topic, OK if report.ok else PROBLEM, "; ".join(report.problems or report.passed), cure)
 
 
@@ -119,6 +126,14 @@ def _is_here(model: str) -> bool:
         return zoo.find(model) is not None
     except CvmaskError:  # there is no cache folder: `check_cache` says so, once
         return False
+
+
+def _is_damaged(folder: Path) -> bool:
+    """Whether its files are wrong, not what runs them."""
+    try:
+        return bool(check(model_files(folder)).problems)
+    except (CvmaskError, OSError):
+        return True
 
 
 def _version_of(package: str) -> str:

@@ -46,7 +46,7 @@ def _target(name: str) -> Finding:
     seen = try_target(name)
     topic = f"target {name}"
     if "error" in seen:
-        return Finding(topic, PROBLEM if name == "cpu" else NOTE, str(seen["error"]))
+        return Finding(topic, PROBLEM if name == "cpu" else NOTE, str(seen["error"]).removeprefix(f"{topic}: "))
     if name not in ("auto", seen["effective"]):
         return Finding(topic, NOTE, f"would run on {seen['effective']}: {seen['reason']}")
     where = f"runs on {seen['device']}" if name != "auto" else f"takes {seen['effective']}"
