@@ -53,5 +53,5 @@ def test_cache_home_relative_to_a_folder_that_is_gone_names_the_variable(monkeyp
     monkeypatch.chdir(gone)
     gone.rmdir()
     monkeypatch.setenv("CVMASK_HOME", "models")
-    with pytest.raises(CvmaskError, match="^CVMASK_HOME=models leads nowhere"):
+    with pytest.raises(CvmaskError, match=r"^CVMASK_HOME=models leads nowhere"):
         cache_home()
