@@ -14,7 +14,7 @@ from cvmask.runtime.net import Net
 NAMES = ("cpu", "opencl", "opencl-fp16", "auto", "cuda", "cuda-fp16", "vulkan")
 SELF_BUILT = {"cuda": "CUDA", "cuda-fp16": "CUDA", "vulkan": "Vulkan"}
 
-# What lets OpenCV take a CPU as OpenCL device, and half precision anywhere.
+# What lets OpenCV take a CPU as OpenCL device.
 TAKE_CPU = "set both OPENCV_OPENCL_DEVICE=:CPU: and OPENCV_DNN_OPENCL_ALLOW_ALL_DEVICES=1"
 
 # Backend and target as in cv2.dnn, and what Net.dump() writes on a layer that runs there.
@@ -132,7 +132,7 @@ def _why_no_opencl(device: str) -> str:
     if not cv2.ocl.useOpenCL():
         return "OpenCL is switched off in this thread (cv2.ocl.setUseOpenCL)"
     why = f"OpenCV refuses {device}: it takes GPUs only, and half precision on Intel's only"
-    return f"{why}; to run it all the same, {TAKE_CPU}"
+    return f"{why}; OPENCV_DNN_OPENCL_ALLOW_ALL_DEVICES=1 lets it take any"
 
 
 def _ids(name: str) -> tuple[int, int]:
