@@ -16,16 +16,18 @@ def cache_home() -> Path:
     Raises
     ------
     CvmaskError
-        If neither variable is set and this user has no home directory.
+        If neither variable is set and this user has no home directory, or ``CVMASK_HOME`` begins with the
+        ``~`` of no user, or is relative to a working folder that is gone.
     """
     own = os.environ.get("CVMASK_HOME")
-    if own:
-        return Path(own).expanduser().absolute()
-    shared = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG specification asks that a relative path be ignored.
-    if os.path.isabs(shared):
-        return Path(shared) / "cvmask"
     try:
+        if own:
+            return Path(own).expanduser().absolute()
+        shared = os.environ.get("XDG_CACHE_HOME", "")
+        # The XDG specification asks that a relative path be ignored.
+        if os.path.isabs(shared):
+            return Path(shared) / "cvmask"
         return Path.home() / ".cache" / "cvmask"
-    except RuntimeError:
-        raise CvmaskError("this user has no home directory: set CVMASK_HOME to a folder for models") from None
+    except (RuntimeError, OSError):
+        what = f"CVMASK_HOME={own} leads nowhere" if own else "this user has no home directory"
+        raise CvmaskError(f"{what}: set CVMASK_HOME to a folder for models") from None

@@ -64,6 +64,7 @@ def test_inspect_names_what_a_file_really_is(
     assert inspect(path) == 1
     out, err = capsys.readouterr()
     assert words in out + err
+    assert out.count(str(path)) <= 1
     assert "Traceback" not in out + err
 
 

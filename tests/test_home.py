@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from cvmask.errors import CvmaskError
@@ -35,4 +37,21 @@ def test_cache_home_without_a_home_names_the_cure(monkeypatch):
 
     monkeypatch.setattr("pathlib.Path.home", homeless)
     with pytest.raises(CvmaskError, match="set CVMASK_HOME"):
+        cache_home()
+
+
+def test_cache_home_of_no_user_names_the_variable(monkeypatch):
+    monkeypatch.setenv("CVMASK_HOME", "~nosuch/models")
+    with pytest.raises(CvmaskError, match=r"^CVMASK_HOME=~nosuch/models leads nowhere: set CVMASK_HOME to a folder"):
+        cache_home()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="this system keeps a folder that is in use")
+def test_cache_home_relative_to_a_folder_that_is_gone_names_the_variable(monkeypatch, tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    monkeypatch.setenv("CVMASK_HOME", "models")
+    with pytest.raises(CvmaskError, match=r"^CVMASK_HOME=models leads nowhere"):
         cache_home()

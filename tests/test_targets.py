@@ -21,7 +21,7 @@ from cvmask.runtime.targets import Target
 ROOT = Path(__file__).resolve().parent.parent
 # A CPU as OpenCL device (PoCL): OpenCV takes it only when told so.
 POCL = {"OPENCV_OPENCL_DEVICE": ":CPU:", "OPENCV_DNN_OPENCL_ALLOW_ALL_DEVICES": "1"}
-NO_DEVICE = {"OPENCV_OPENCL_DEVICE": "disabled"}
+NO_DEVICE = {"OPENCV_OPENCL_RUNTIME": "disabled"}
 NAME_OF_DEVICE = "import cv2; print(cv2.ocl.Device.getDefault().name())"
 
 
@@ -99,6 +99,7 @@ class FakeNet:
         ("GPU", True, "OCV/OCL_FP16", "opencl-fp16", "opencl-fp16", ""),
         ("GPU", True, "OCV/OCL", "opencl-fp16", "opencl", "half precision on GPU"),
         ("GPU", True, "OCV/CPU", "opencl", "cpu", "refuses GPU"),
+        ("a CPU", True, "OCV/CPU", "opencl", "cpu", "OPENCV_DNN_OPENCL_ALLOW_ALL_DEVICES=1 lets it take any"),
         ("GPU", False, "OCV/OCL", "opencl", "cpu", "switched off in this thread"),
         ("", True, "OCV/OCL", "opencl", "cpu", "no OpenCL device"),
     ],
@@ -112,6 +113,7 @@ def test_observe_believes_only_signs_that_hold_together(
     reason: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(targets, "switched_off", lambda: "")
     monkeypatch.setattr(targets, "opencl_device", lambda: device)
     monkeypatch.setattr(cv2.ocl, "useOpenCL", lambda: in_use)
     seen = targets.observe(FakeNet(dump), requested)  # type: ignore[arg-type]
@@ -124,7 +126,7 @@ def test_observe_believes_only_signs_that_hold_together(
 def test_without_a_device_opencl_is_the_cpu_bit_for_bit(tmp_path: Path) -> None:
     report = report_of("opencl", tmp_path, **NO_DEVICE)
     assert (report["effective"], report["device"]) == ("cpu", "CPU")
-    assert "there is no OpenCL device" in str(report["reason"])
+    assert str(report["reason"]).startswith("OPENCV_OPENCL_RUNTIME=disabled is set: ")
     assert report["exact"]
     assert report["boxes"]
 
@@ -132,13 +134,43 @@ def test_without_a_device_opencl_is_the_cpu_bit_for_bit(tmp_path: Path) -> None:
 def test_strict_target_refuses_before_the_first_frame(tmp_path: Path) -> None:
     code = "import cvmask; cvmask.load('shapes', target='opencl', strict_target=True)"
     done = run_python(["-c", code], tmp_path, **NO_DEVICE)
-    assert "TargetError: target opencl does not run here: there is no OpenCL device" in done.stderr
+    assert "TargetError: target opencl does not run here: OPENCV_OPENCL_RUNTIME=disabled is set: " in done.stderr
+
+
+def test_opencl_does_without_a_cache_folder(tmp_path: Path) -> None:
+    code = "import cvmask; print(cvmask.load('shapes', target='opencl').target.effective)"
+    done = run_python(["-c", code], tmp_path, CVMASK_HOME="~nosuch/x", **NO_DEVICE)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "cpu\n", "")
 
 
 def test_import_sets_nothing_up(tmp_path: Path) -> None:
     code = "import os, cv2; before = dict(os.environ); import cvmask; assert before == dict(os.environ)"
     assert run_python(["-c", code], tmp_path / "home").returncode == 0
     assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize("target", ["opencl", "auto"])
+def test_device_that_is_not_there_is_looked_for_in_silence(target: str, tmp_path: Path) -> None:
+    report = report_of(target, tmp_path, OPENCV_OPENCL_DEVICE=":GPU:9")
+    assert report["effective"] == "cpu"
+    if cv2.ocl.haveOpenCL():
+        assert str(report["reason"]).startswith("OPENCV_OPENCL_DEVICE=:GPU:9 is set: ")
+
+
+@pytest.mark.parametrize("target", ["opencl", "auto"])
+def test_opencl_that_is_switched_off_is_not_blamed_on_the_driver(target: str, tmp_path: Path) -> None:
+    report = report_of(target, tmp_path, **NO_DEVICE)
+    assert str(report["reason"]).startswith("OPENCV_OPENCL_RUNTIME=disabled is set: ")
+
+
+def test_without_a_device_and_a_variable_the_cure_is_a_driver_or_two_variables(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("OPENCV_OPENCL_RUNTIME", raising=False)
+    monkeypatch.delenv("OPENCV_OPENCL_DEVICE", raising=False)
+    reason = targets._why_no_opencl("")
+    for words in ("install the driver", "OPENCV_OPENCL_DEVICE=:CPU:", "OPENCV_DNN_OPENCL_ALLOW_ALL_DEVICES=1"):
+        assert words in reason
 
 
 # Rows
@@ -207,6 +239,7 @@ def test_auto_remembers_for_each_graph(fast_opencl: list[str], monkeypatch: pyte
 
 
 def test_auto_without_a_device_measures_nothing(fast_opencl: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(targets, "switched_off", lambda: "")
     monkeypatch.setattr(targets, "opencl_device", lambda: "")
     target = fastest(fast_opencl)
     assert (target.effective, target.reason) == ("cpu", "there is no OpenCL device")

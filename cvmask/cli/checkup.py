@@ -8,26 +8,22 @@ import os
 import platform
 import re
 import sys
-import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from cvmask import __version__, zoo
-from cvmask.cli.opencl_devices import opencl_devices
-from cvmask.cli.target_check import try_target
+from cvmask.cli.checkup_targets import check_targets
+from cvmask.cli.checkup_video import check_video
+from cvmask.cli.finding import NOTE, OK, PROBLEM, Finding
 from cvmask.errors import CvmaskError
+from cvmask.graph.check import check
+from cvmask.graph.folder import model_files
 from cvmask.home import cache_home
-from cvmask.runtime import targets
-from cvmask.runtime.quiet import quiet
 from cvmask.sinks.av_encoder import has_av
-from cvmask.sinks.encoders import CODECS, OpenCVEncoder
 
-OK, NOTE, PROBLEM = "ok", "note", "problem"
 OLDEST, TOO_NEW = (4, 8), (5, 1)
 WHEELS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 # What each of them imports.
@@ -38,16 +34,6 @@ EXTRAS = {
     "ray": ("ray", "pyarrow"),
     "supervision": ("supervision",),
 }
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report. `state` is OK, NOTE or PROBLEM; `cure` says what to do, if anything."""
-
-    topic: str
-    state: str
-    text: str
-    cure: str = ""
 
 
 def check_versions() -> Iterator[Finding]:
@@ -76,50 +62,6 @@ def check_cpu() -> Iterator[Finding]:
     yield Finding("CPU", OK, text + (f"; this CPU lacks {missing}" if missing else ""))
 
 
-def check_opencl() -> Iterator[Finding]:
-    """The OpenCL devices of this machine, and the one that OpenCV takes."""
-    devices = opencl_devices()
-    if not devices:
-        what = "no OpenCL library" if devices is None else "an OpenCL library without devices"
-        yield Finding("OpenCL", NOTE, what, "install the driver of your GPU; without one, target cpu is the way")
-        return
-    with quiet():
-        taken = targets.opencl_device()
-    listed = "; ".join(f"{device} ({platform_name})" for platform_name, device in devices)
-    cure = "" if taken else "OpenCV passes over CPUs; OPENCV_OPENCL_DEVICE=:GPU:1 chooses another GPU"
-    yield Finding("OpenCL", OK if taken else NOTE, f"{listed}. OpenCV takes {taken or 'none'}", cure)
-
-
-def check_targets() -> Iterator[Finding]:
-    """What each target would really do: the bundled model runs on it."""
-    for name in targets.NAMES:
-        seen = try_target(name)
-        topic = f"target {name}"
-        if "error" in seen:
-            yield Finding(topic, PROBLEM if name == "cpu" else NOTE, str(seen["error"]))
-            continue
-        speed = f"{seen['ms']:.0f} ms a 320x320 frame"
-        if name in ("auto", seen["effective"]):
-            where = f"runs on {seen['device']}" if name != "auto" else f"takes {seen['effective']}"
-            why = f" ({seen['reason']})" if seen["reason"] else ""
-            yield Finding(topic, OK, f"{where}, {speed}{why}")
-        else:
-            yield Finding(topic, NOTE, f"would run on {seen['effective']}: {seen['reason']}")
-
-
-def check_video() -> Iterator[Finding]:
-    """Which kinds of video can be written: by writing one of each."""
-    written: list[str] = []
-    refused: list[str] = []
-    with tempfile.TemporaryDirectory() as folder:
-        for suffix, codec in CODECS.items():
-            good = _writes(Path(folder) / f"clip{suffix}")
-            (written if good else refused).append(f"{codec} ({suffix})")
-    text = f"writes {', '.join(written) or 'nothing'}" + (f"; not {', '.join(refused)}" if refused else "")
-    cure = "" if written else "install the wheel opencv-python, which brings FFmpeg"
-    yield Finding("video", OK if written else PROBLEM, text, cure)
-
-
 def check_window() -> Iterator[Finding]:
     """Whether --show can open a window."""
     line = re.search(r"^\s*GUI:\s*(\S+)", cv2.getBuildInformation(), re.MULTILINE)
@@ -137,24 +79,36 @@ def check_models() -> Iterator[Finding]:
     """Which known models are at hand, and whether they are what they should be."""
     for model in zoo.known():
         topic = f"model {model.name}"
-        if zoo.find(model.name) is None:
+        if not _is_here(model.name):
             cure = "reinstall cvmask" if model.bundled else f"cvmask models download {model.name}"
             yield Finding(topic, PROBLEM if model.bundled else NOTE, "not here", cure)
             continue
         report = zoo.verify(model.name)
-        cure = "" if report.ok else ("reinstall cvmask" if model.bundled else f"cvmask models remove {model.name}")
+        cure = ""
+        if not report.ok and not model.bundled:
+            cure = f"cvmask models remove {model.name}"
+        elif not report.ok and _is_damaged(report.folder):
+            cure = "reinstall cvmask"
         yield Finding(topic, OK if report.ok else PROBLEM, "; ".join(report.problems or report.passed), cure)
 
 
 def check_extras() -> Iterator[Finding]:
-    """Optional packages, and whether the cache folder can be written."""
+    """Optional packages."""
     for extra, modules in EXTRAS.items():
         state = "installed" if all(importlib.util.find_spec(module) for module in modules) else "not installed"
         if extra == "av" and state == "installed" and not has_av():
             state = "older than needed, or without H.264"
         good = state == "installed"
         yield Finding(f"extra {extra}", OK if good else NOTE, state, "" if good else f"pip install 'cvmask[{extra}]'")
-    home = cache_home()
+
+
+def check_cache() -> Iterator[Finding]:
+    """Whether the cache folder can be written."""
+    try:
+        home = cache_home()
+    except CvmaskError as error:
+        yield Finding("cache folder", PROBLEM, str(error))
+        return
     folder = next(place for place in (home, *home.parents) if place.exists())
     good = os.access(folder, os.W_OK | os.X_OK)
     cure = "" if good else "set CVMASK_HOME to a folder that you may write to"
@@ -162,9 +116,24 @@ def check_extras() -> Iterator[Finding]:
 
 
 CHECKS = (
-    check_versions, check_cpu, check_opencl, check_targets,
-    check_video, check_window, check_models, check_extras,
+    check_versions, check_cpu, check_targets, check_video,
+    check_window, check_models, check_extras, check_cache,
 )  # fmt: skip
+
+
+def _is_here(model: str) -> bool:
+    try:
+        return zoo.find(model) is not None
+    except CvmaskError:  # there is no cache folder: `check_cache` says so, once
+        return False
+
+
+def _is_damaged(folder: Path) -> bool:
+    """Whether its files are wrong, not what runs them."""
+    try:
+        return bool(check(model_files(folder)).problems)
+    except (CvmaskError, OSError):
+        return True
 
 
 def _version_of(package: str) -> str:
@@ -172,21 +141,3 @@ def _version_of(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return ""
-
-
-def _writes(path: Path) -> bool:
-    """Whether three frames go into a video and come out of it again."""
-    frame = np.full((48, 64, 3), 127, np.uint8)
-    with quiet():
-        try:
-            encoder = OpenCVEncoder(path, (64, 48), Fraction(25))
-            for number in range(3):
-                encoder.add(frame, number / 25)
-            encoder.finish()
-        except (CvmaskError, OSError, cv2.error):
-            return False
-        capture = cv2.VideoCapture(str(path))
-        try:
-            return all(capture.read()[0] for _ in range(3))
-        finally:
-            capture.release()

@@ -9,14 +9,26 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Callable
 
-from cvmask.cli.checkup import CHECKS, PROBLEM, Finding
+from cvmask.cli.checkup import CHECKS
+from cvmask.cli.finding import PROBLEM, Finding
 from cvmask.errors import CvmaskError
 from cvmask.home import cache_home
 
 WIDTH = 27
+# What a bug report calls the folders that tell who or where the user is.
+_FOLDERS: dict[str, Callable[[], str | Path]] = {
+    "CACHE": cache_home,
+    "INSTALLED": lambda: Path(__file__).resolve().parents[2],
+    "PYTHON": lambda: sys.prefix,
+    "TEMPORARY": tempfile.gettempdir,
+    "HERE": os.getcwd,
+    "HOME": lambda: os.path.expanduser("~"),
+}
 EPILOG = """\
 Ends with 0 where nothing is wrong and 1 where something is. Runs the bundled model on every target:
 on a machine with OpenCL the first time takes a while.
@@ -65,10 +77,10 @@ def line(finding: Finding) -> str:
 
 def without_paths(text: str) -> str:
     """Replace folders that tell who or where the user is; `text` is JSON."""
-    folders = {
-        str(cache_home()): "CACHE", str(Path(__file__).resolve().parents[2]): "INSTALLED", sys.prefix: "PYTHON",
-        tempfile.gettempdir(): "TEMPORARY", os.getcwd(): "HERE", os.path.expanduser("~"): "HOME",
-    }  # fmt: skip
+    folders = {}
+    for name, find in _FOLDERS.items():
+        with suppress(CvmaskError, OSError):  # a user without a home, a working folder that is gone
+            folders[str(find())] = name
     for folder, name in sorted(folders.items(), key=lambda item: -len(item[0])):
         if len(folder) > 1:
             text = text.replace(json.dumps(folder)[1:-1], name)

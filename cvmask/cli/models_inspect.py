@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from pathlib import Path
 
 import cv2
 
@@ -34,7 +35,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         files = model_files(place, args.graph)
     except ModelError as error:
-        print(f"{place}\n  problem: {error}")
+        print(place)
+        _print_problem(place, str(error))
         return 1
     report = check(files)
     problems = [*report.problems, *_label_problems(report)]
@@ -44,8 +46,13 @@ def run(args: argparse.Namespace) -> int:
     for note in report.notes:
         print(f"  note: {note}")
     for problem in problems:
-        print(f"  problem: {problem}")
+        _print_problem(files.graph, problem)
     return 1 if problems else 0
+
+
+def _print_problem(place: Path, problem: str) -> None:
+    """Below the name of the file or folder, which is not said again."""
+    print(f"  problem: {problem.removeprefix(f'{place}: ')}")
 
 
 def _facts(report: Inspection) -> Iterator[tuple[str, str]]:

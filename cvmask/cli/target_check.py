@@ -1,4 +1,4 @@
-"""Runs the bundled model on a target, in a process of its own: a driver may take the process with it."""
+"""Asks for OpenCL's devices and runs the bundled model, in a process each: a driver may take the process with it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 TIMEOUT_S = 300
+OPENCL_TIMEOUT_S = 60
 
 _CODE = """
 import json, sys, time
@@ -27,6 +28,28 @@ seen = model.target
 print(json.dumps({"effective": seen.effective, "device": seen.device, "reason": seen.reason, "ms": spent_ms}))
 """
 
+_OPENCL_CODE = """
+import json
+from cvmask.cli.opencl_devices import opencl_devices
+from cvmask.runtime import targets
+from cvmask.runtime.quiet import quiet
+with quiet():
+    seen = {"devices": opencl_devices(), "taken": targets.opencl_device()}
+    seen["off"] = "" if seen["taken"] else targets.switched_off()
+print(json.dumps(seen))
+"""
+
+
+def try_opencl(timeout_s: float = OPENCL_TIMEOUT_S) -> dict[str, Any]:
+    """What OpenCL there is.
+
+    Returns
+    -------
+    ``devices``, as `opencl_devices` gives them, ``taken``, the name of the one that OpenCV takes, and ``off``,
+    which variable keeps it from taking one; or else ``error``.
+    """
+    return _ask([_OPENCL_CODE], timeout_s)
+
 
 def try_target(name: str, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
     """What happens on a target.
@@ -35,7 +58,12 @@ def try_target(name: str, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
     -------
     ``effective``, ``device``, ``reason`` and ``ms`` (of one 320x320 frame), or else ``error``.
     """
-    command = [sys.executable, "-c", _CODE, name]
+    return _ask([_CODE, name], timeout_s)
+
+
+def _ask(code_and_arguments: list[str], timeout_s: float) -> dict[str, Any]:
+    """What Python code prints as JSON in its last line, or why it did not, as ``error``."""
+    command = [sys.executable, "-c", *code_and_arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s)
     except subprocess.TimeoutExpired:

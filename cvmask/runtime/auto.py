@@ -17,6 +17,7 @@ from cvmask.files import write_whole
 from cvmask.home import cache_home
 from cvmask.runtime import targets
 from cvmask.runtime.pair import Pair
+from cvmask.runtime.quiet import quiet
 from cvmask.runtime.targets import Target
 
 BOXES, RUNS = 4, 3
@@ -50,10 +51,12 @@ def fastest_pair(
 
     What was measured is remembered in the cache folder, for each graph, size, device and OpenCV.
     """
-    device = targets.opencl_device()
+    with quiet():
+        device = targets.opencl_device()
+        why_none = "" if device else targets.switched_off() or "there is no OpenCL device"
     cpu, _ = open_pair(make, "cpu", False)
     if not device:
-        return cpu, Target("auto", "cpu", "CPU", "there is no OpenCL device")
+        return cpu, Target("auto", "cpu", "CPU", why_none)
     key = hashlib.sha256(graph.data)
     key.update(repr((size_wh, device, cv2.__version__, cv2.getNumThreads())).encode())
     seconds = _remembered(key.hexdigest())

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 
 import cv2
 
-from cvmask.errors import TargetError
+from cvmask.errors import CvmaskError, TargetError
 from cvmask.home import cache_home
 from cvmask.runtime.net import Net
 
 NAMES = ("cpu", "opencl", "opencl-fp16", "auto", "cuda", "cuda-fp16", "vulkan")
 SELF_BUILT = {"cuda": "CUDA", "cuda-fp16": "CUDA", "vulkan": "Vulkan"}
+
+# What lets OpenCV take a CPU as OpenCL device.
+TAKE_CPU = "set both OPENCV_OPENCL_DEVICE=:CPU: and OPENCV_DNN_OPENCL_ALLOW_ALL_DEVICES=1"
 
 # Backend and target as in cv2.dnn, and what Net.dump() writes on a layer that runs there.
 _CALLED = {
@@ -107,6 +110,13 @@ def opencl_device() -> str:
     return str(cv2.ocl.Device.getDefault().name()) if cv2.ocl.haveOpenCL() else ""
 
 
+def switched_off() -> str:
+    """Say which variable of the user's keeps OpenCV from OpenCL, where there is no device; empty if none does."""
+    name = "OPENCV_OPENCL_DEVICE" if cv2.ocl.haveOpenCL() else "OPENCV_OPENCL_RUNTIME"
+    value = os.environ.get(name)
+    return f"{name}={value} is set: OpenCV finds no OpenCL device with it; change or unset it" if value else ""
+
+
 def _observe_marks(net: Net, requested: str) -> Target:
     if _CALLED[requested][2] in net.cv.dump():
         return Target(requested, requested, SELF_BUILT[requested])
@@ -115,10 +125,14 @@ def _observe_marks(net: Net, requested: str) -> Target:
 
 def _why_no_opencl(device: str) -> str:
     if not device:
-        return "there is no OpenCL device that OpenCV takes: install the driver of your GPU (`clinfo -l` lists devices)"
+        return switched_off() or (
+            "there is no OpenCL device that OpenCV takes: install the driver of your GPU (`clinfo -l` lists devices); "
+            f"to run on a CPU device, {TAKE_CPU}"
+        )
     if not cv2.ocl.useOpenCL():
         return "OpenCL is switched off in this thread (cv2.ocl.setUseOpenCL)"
-    return f"OpenCV refuses {device}: it takes GPUs only, and half precision on Intel's only"
+    why = f"OpenCV refuses {device}: it takes GPUs only, and half precision on Intel's only"
+    return f"{why}; OPENCV_DNN_OPENCL_ALLOW_ALL_DEVICES=1 lets it take any"
 
 
 def _ids(name: str) -> tuple[int, int]:
@@ -130,9 +144,9 @@ def _keep_tuned_kernels() -> None:
     """Give OpenCV a folder for what it learns about convolutions on this device, unless there is one."""
     if "OPENCV_OCL4DNN_CONFIG_PATH" in os.environ:
         return
-    folder = cache_home() / "opencl"
     try:
+        folder = cache_home() / "opencl"
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:  # it is a convenience, not a need
+    except (OSError, CvmaskError):  # it is a convenience, not a need
         return
     os.environ["OPENCV_OCL4DNN_CONFIG_PATH"] = str(folder)
