@@ -10,12 +10,17 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from cvmask.interrupt import end_quietly_while_importing
+from cvmask.interrupt import end_if_command_cannot_import, end_quietly_while_importing
 
 end_quietly_while_importing()  # before NumPy and OpenCV, which take their time
 
-from cvmask.detections import Detections
-from cvmask.draw import draw
+try:
+    from cvmask.detections import Detections
+    from cvmask.draw import draw
+except ImportError as error:
+    end_if_command_cannot_import(error)
+    raise
+
 from cvmask.errors import CvmaskError, ModelError, SinkError, SourceError, TargetError
 
 if TYPE_CHECKING:

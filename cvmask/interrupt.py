@@ -1,4 +1,4 @@
-"""Ctrl-C while the command is still importing: it ends at once, in one line.
+"""Ctrl-C, or an OpenCV that does not import, while the command is still importing: it ends at once, in one line.
 
 A traceback through NumPy's and OpenCV's imports tells nobody anything. In a program that merely imports
 the package, nothing is changed.
@@ -19,6 +19,21 @@ def end_quietly_while_importing() -> None:
     is_main = threading.current_thread() is threading.main_thread()
     if is_main and _is_command() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _end)
+
+
+def end_if_command_cannot_import(error: ImportError) -> None:
+    """End the process with 1 and the cure, if it is the command `cvmask` and OpenCV or NumPy do not import.
+
+    Does nothing with ``CVMASK_DEBUG=1``.
+    """
+    name = error.name or "cv2"
+    if not _is_command() or name.startswith("cvmask") or os.environ.get("CVMASK_DEBUG") == "1":
+        return
+    if not isinstance(error, ModuleNotFoundError):
+        cure = "pip install opencv-python-headless, or the system's package with the library that is named"
+    else:
+        cure = f"pip install {'opencv-python-headless' if name == 'cv2' else name}"
+    sys.exit(f"cvmask: error: {' '.join(str(error).split())}: {cure}")
 
 
 def raise_as_usual() -> None:

@@ -44,6 +44,31 @@ def test_version_names_the_versions_that_matter(capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().out.startswith(f"cvmask {__version__} (OpenCV {cv2.__version__}")
 
 
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (
+            "raise ImportError('libGL.so.1: cannot open shared object file: No such file or directory')",
+            "libGL.so.1: cannot open shared object file: No such file or directory: "
+            "pip install opencv-python-headless, or the system's package with the library that is named",
+        ),
+        (
+            "raise ModuleNotFoundError(\"No module named 'cv2'\", name='cv2')",
+            "No module named 'cv2': pip install opencv-python-headless",
+        ),
+    ],
+)
+def test_opencv_that_does_not_import_is_one_line(code: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "cv2").mkdir()
+    (tmp_path / "cv2" / "__init__.py").write_text(code)
+    paths = os.pathsep.join((str(tmp_path), str(README.parent)))
+    done = subprocess.run(
+        [sys.executable, "-m", "cvmask", "doctor"],
+        env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"cvmask: error: {message}\n")
+
+
 @pytest.mark.parametrize("argv", [["--help"], ["predict", "--help"], ["edit", "--help"]])
 def test_help_has_examples(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
