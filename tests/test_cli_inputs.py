@@ -75,3 +75,9 @@ def test_an_address_of_a_file_is_the_file(tmp_path: Path) -> None:
     (tmp_path / "a b.mp4").touch()
     named, _ = expand([f"file://{tmp_path}/a%20b.mp4"])
     assert [(one.path, one.name) for one in named] == [(str(tmp_path / "a b.mp4"), "a b.mp4")]
+
+
+def test_a_model_is_no_source() -> None:
+    inputs, failures = expand(["my/graph.pb"])
+    assert inputs == []
+    assert failures == ["my/graph.pb: is of a model, not a source: give the .pb with -m, the .pbtxt with --graph"]

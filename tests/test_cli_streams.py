@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, random_detections
 
-from cvmask.cli import options, predict, streams
+from cvmask.cli import loop, options, predict, streams
 from cvmask.cli.main import main
 from cvmask.cli.stream_options import seconds
 from cvmask.detections import Detections
@@ -60,6 +60,16 @@ def write_clip(path: str, frames: int = 6) -> str:
         writer.write(np.full((48, 64, 3), 20 * index % 256, np.uint8))
     writer.release()
     return path
+
+
+def test_a_window_that_was_ended_ends_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_clip("in.avi")
+    cv2.imwrite("a.png", np.zeros((48, 64, 3), np.uint8))
+    cv2.imwrite("b.png", np.zeros((48, 64, 3), np.uint8))
+    window = SimpleNamespace(ended=True, write=lambda *frame: None)
+    monkeypatch.setattr(loop, "_open_window", lambda: window)
+    assert main(["predict", "a.png", "b.png", "in.avi", "--show", "-o", "out"]) == 0
+    assert os.listdir("out") == ["a.png"]
 
 
 def test_video_becomes_a_video_and_json_lines(capsys: pytest.CaptureFixture[str]) -> None:

@@ -606,6 +606,17 @@ def test_sound_that_cannot_be_read_is_told_and_the_video_written(tmp_path: Path)
     assert len(list(Video(tmp_path / "out.mp4"))) == 1
 
 
+def test_sound_that_breaks_off_is_told_once(tmp_path: Path, shared: Path) -> None:
+    pytest.importorskip("av", reason="needs PyAV: pip install 'cvmask[av]'")
+    messages: list[str] = []
+    sound = str(shared / "data" / "odd_video" / "with_audio_aac.mp4")
+    with VideoFile(tmp_path / "out.mp4", audio_from=sound, on_message=messages.append) as sink:
+        sink.write(BLACK)
+        sink._encoder._sound.lost = "the server is gone"  # type: ignore[union-attr]
+        sink.write(BLACK)
+    assert messages == [f"{tmp_path}/out.mp4: sound is not kept to its end: the server is gone"]
+
+
 def test_a_name_with_a_colon_is_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: Path) -> None:
     pytest.importorskip("av", reason="needs PyAV: pip install 'cvmask[av]'")
     monkeypatch.chdir(tmp_path)

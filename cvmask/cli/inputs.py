@@ -45,6 +45,9 @@ def expand(sources: Sequence[str]) -> tuple[list[Input], list[str]]:
     seen: set[str] = set()
     failures: list[str] = []
     for source in map(local_path, sources):
+        if Path(source).suffix.lower() in (".pb", ".pbtxt"):
+            failures.append(f"{source}: is of a model, not a source: give the .pb with -m, the .pbtxt with --graph")
+            continue
         try:
             found = find_images(source) if _is_many(source) else [source]
         except SourceError as error:

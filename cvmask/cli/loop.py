@@ -75,13 +75,14 @@ def run(args: argparse.Namespace, make_task: MakeTask, alpha: bool = False) -> i
     outputs = Outputs(args.output, [one.path for one in pictures], alpha) if pictures else None
     model = options.load_model(args)
     done = 0
+    window = _open_window() if args.show and pictures else None
     with make_task(model, inputs) as task:
         if outputs is not None:
-            done, unread = _run_pictures(pictures, args, model, task, outputs)
+            done, unread = _run_pictures(pictures, model, task, outputs, window)
             failures += unread
         taken: set[str] = set()
         for one in inputs:
-            if one.stream:
+            if one.stream and not (window is not None and window.ended):
                 failed = _run_stream(one, free_stem(stem_of(one.path), taken), args, model, task)
                 done, failures = done + (not failed), failures + failed
     if task.closing and done:
@@ -106,10 +107,9 @@ def _run_stream(one: Input, stem: str, args: argparse.Namespace, model: MaskRCNN
 
 
 def _run_pictures(
-    inputs: Sequence[Input], args: argparse.Namespace, model: MaskRCNN, task: Task, outputs: Outputs
+    inputs: Sequence[Input], model: MaskRCNN, task: Task, outputs: Outputs, window: Window | None
 ) -> tuple[int, list[str]]:
     """Go from picture to picture; how many went well, and why others, which have been told, did not."""
-    window = _open_window() if args.show else None
     names = {one.path: one.name for one in inputs}
     done, failures = 0, list[str]()
     with FrameProgress(len(inputs)) as progress:

@@ -88,7 +88,7 @@ class VideoFile(Sink):
         self._closed = False
         self._stack = ExitStack()
         self._size_wh = (0, 0)
-        self._told_fitted = False
+        self._told_fitted = self._told_sound = False
         self._count = 0
         self._first_s: float | None = None
         self._last_s = -1.0
@@ -120,7 +120,9 @@ class VideoFile(Sink):
             return
         with self._stack:
             try:
-                self._check(encoder.finish())
+                count = encoder.finish()
+                self._tell_lost_sound(encoder)
+                self._check(count)
             except OSError as error:
                 raise SinkError(f"{self.name} cannot be written: {error.strerror or error}") from None
             except ValueError as error:
@@ -157,14 +159,19 @@ class VideoFile(Sink):
     def _new_encoder(self, start_s: float) -> Encoder:
         if self._use_av:
             encoder = AvEncoder(self._part, self._size_wh, self._rate, self._av_codec, self._audio_from, start_s)
-            if encoder.lost_sound:
-                self._notify(f"{self.name}: sound is not kept: {encoder.lost_sound}")
+            self._tell_lost_sound(encoder)
             return encoder
         if self._audio_from is not None:
             able = Path(self.name).suffix.lower() in AV_SUFFIXES
             cure = f"{AV_CURE} copies it" if able else f"{' '.join(AV_SUFFIXES)} can hold it, with cvmask[av]"
             self._notify(f"{self.name}: sound, if there is any, is not kept: {cure}")
         return OpenCVEncoder(self._part, self._size_wh, self._rate)
+
+    def _tell_lost_sound(self, encoder: Encoder) -> None:
+        lost = getattr(encoder, "lost_sound", "")
+        if lost and not self._told_sound:
+            self._told_sound = True
+            self._notify(f"{self.name}: sound is not kept{' to its end' if self._count else ''}: {lost}")
 
     def _time(self, frame: Frame | None) -> float:
         """Give the seconds since the first frame, always more than those of the one before."""
