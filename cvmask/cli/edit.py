@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Sequence
 from functools import partial
 from typing import Any, Callable
 
@@ -13,13 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.cli import loop
-from cvmask.cli.clashes import check_clashes
-from cvmask.cli.inputs import Input
 from cvmask.cli.options import UsageError
 from cvmask.cli.task import Task
 from cvmask.detections import Detections
 from cvmask.effects import EFFECTS, replace_background
-from cvmask.runtime.model import MaskRCNN
 from cvmask.sources import read_image
 
 REPLACE, REMOVE, PIXELATE = "replace-background", "remove-background", "pixelate-objects"
@@ -88,13 +84,8 @@ class EffectAction(argparse.Action):
 def run(args: argparse.Namespace) -> int:
     """Run the verb and give its exit code."""
     _check_wishes(args)
-    task, alpha = Edit(args), args.effect == REMOVE
-
-    def make_task(model: MaskRCNN, inputs: Sequence[Input]) -> Edit:
-        check_clashes(args, inputs, alpha)
-        return task
-
-    return loop.run(args, make_task, alpha)
+    task = Edit(args)
+    return loop.run(args, lambda model, inputs: task, alpha=args.effect == REMOVE)
 
 
 def _check_wishes(args: argparse.Namespace) -> None:

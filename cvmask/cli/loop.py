@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Callable
 
 from cvmask.cli import options
+from cvmask.cli.clashes import check_clashes
 from cvmask.cli.frame_progress import FrameProgress
 from cvmask.cli.heard import read_and_tell
 from cvmask.cli.inputs import Input, expand, videos_left_out
 from cvmask.cli.outputs import Outputs, free_stem
-from cvmask.cli.place import check_codec, check_place, place_of
+from cvmask.cli.place import DEFAULT_FOLDER, check_codec, check_place, place_of
 from cvmask.cli.stream_options import PICTURE, VIDEO, add_codec_option, add_stream_options, check_part, unused_flags
 from cvmask.cli.streams import run_stream, stem_of
 from cvmask.cli.task import StreamKeeper, Task
@@ -73,6 +74,8 @@ def run(args: argparse.Namespace, make_task: MakeTask, alpha: bool = False) -> i
     if unused := unused_flags(args, {_kind(one) for one in inputs}):
         print(f"cvmask: no source here has a use for {', '.join(unused)}", file=sys.stderr)
     outputs = Outputs(args.output, [one.path for one in pictures], alpha) if pictures else None
+    saved_in = args.output.folder if args.output else DEFAULT_FOLDER
+    check_clashes(args, inputs, alpha, saved_in if getattr(args, "save", None) else None)
     model = options.load_model(args)
     done = 0
     window = _open_window() if args.show and pictures else None

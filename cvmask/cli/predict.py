@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.cli import loop, options
-from cvmask.cli.clashes import check_clashes
 from cvmask.cli.inputs import Input
 from cvmask.cli.outputs import Outputs
 from cvmask.cli.place import DEFAULT_FOLDER
@@ -70,9 +69,8 @@ class Annotate(Task):
         self._style = options.drawing(args, model)
         self._stack = ExitStack()
         self._saver: Saver | None = None
-        folder = args.output.folder if args.output else DEFAULT_FOLDER
-        check_clashes(args, inputs, saved_in=folder if args.save else None)
         if args.save:
+            folder = args.output.folder if args.output else DEFAULT_FOLDER
             check_names([one.name for one in inputs], args.save)
             settings = Settings(folder, model.labels, self._style["colors"], model.settings.mask_threshold)
             self._saver = Saver(args.save, settings)
