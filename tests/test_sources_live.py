@@ -113,14 +113,14 @@ def test_stdin_reads_jpegs_and_leaves_damaged_ones_out() -> None:
     messages: list[str] = []
     stdin = Stdin(file=io.BytesIO(jpeg(10) + broken + jpeg(200)), on_message=messages.append)
     assert [round(frame.image.mean()) for frame in stdin] == [10, 200]
-    assert messages == ["-: 1 damaged JPEGs left out"]
+    assert messages == ["-: damaged JPEGs left out: 1"]
 
 
 def test_stdin_that_is_cut_within_a_jpeg_says_so() -> None:
     messages: list[str] = []
     stdin = Stdin(file=io.BytesIO((jpeg(10) + jpeg(200))[:-2]), on_message=messages.append)
     assert [round(frame.image.mean()) for frame in stdin] == [10]
-    assert messages == ["-: 1 damaged JPEGs left out"]
+    assert messages == ["-: damaged JPEGs left out: 1"]
 
 
 def test_a_jpeg_that_is_not_whole_is_left_out() -> None:
@@ -128,7 +128,7 @@ def test_a_jpeg_that_is_not_whole_is_left_out() -> None:
     messages: list[str] = []
     stdin = Stdin(file=io.BytesIO(jpeg(10) + cut_within + jpeg(200)), on_message=messages.append)
     assert [round(frame.image.mean()) for frame in stdin] == [10, 200]
-    assert messages == ["-: 1 damaged JPEGs left out"]
+    assert messages == ["-: damaged JPEGs left out: 1"]
 
 
 def test_stdin_reads_raw_frames() -> None:
@@ -271,9 +271,9 @@ def test_damaged_pictures_of_a_stream_are_left_out_and_told_now_and_then(serve: 
     messages: list[str] = []
     source = open_source(serve("damaged").address, every_frame=True, on_message=messages.append)
     assert greys(source, 12) == [20 * index for index in range(12)]
-    assert [message.split(": ")[1] for message in messages] == [
-        "1 damaged JPEGs left out so far",
-        "10 damaged JPEGs left out so far",
+    assert [message.split(": ", 1)[1] for message in messages] == [
+        "damaged JPEGs left out so far: 1",
+        "damaged JPEGs left out so far: 10",
     ]
 
 

@@ -41,7 +41,7 @@ class DamagedCount:
         self._count += 1
         if self._count == self._tell_at:
             self._tell_at *= 10
-            self._notify(f"{self._name}: {self._count} damaged JPEGs left out so far")
+            self._notify(f"{self._name}: damaged JPEGs left out so far: {self._count}")
 
 
 def split_raw(

@@ -69,7 +69,7 @@ class Stdin(Source):
             time_s = None if self.frame_rate is None else float(index / self.frame_rate)
             yield Frame(image, index, time_s, self.name)
         if self._damaged:
-            self._notify(f"{self.name}: {self._damaged} damaged JPEGs left out")
+            self._notify(f"{self.name}: damaged JPEGs left out: {self._damaged}")
         if self._closed.is_set():
             return
         if index < 0:
