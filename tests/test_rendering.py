@@ -144,6 +144,9 @@ def test_lines_of_a_run_that_was_broken_off_are_drawn(clip: Path, lines: tuple[P
     assert told[0] == f"{lines[0]}: line 8 is cut off, its run was broken off there: it is left out"
     lines[0].write_text(whole + "\n")
     assert render(clip, lines[0], Keep()).written == 8
+    lines[0].write_bytes(whole.encode() + '{"name":"ü'.encode()[:-1])
+    assert render(clip, lines[0], Keep(), on_message=told.append).written == 8
+    assert told[-1] == f"{lines[0]}: line 9 is cut off, its run was broken off there: it is left out"
 
 
 @pytest.mark.parametrize(

@@ -660,6 +660,12 @@ def test_damaged_json_line_is_named(tmp_path: Path, line: str) -> None:
         list(read_json_lines(tmp_path / "a.jsonl"))
 
 
+def test_a_file_without_a_whole_line_is_no_run_that_was_broken_off(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b"garbage")
+    with pytest.raises(SourceError, match=r"a.jsonl: line 1 is no frame of detections: Expecting value"):
+        list(read_json_lines(tmp_path / "a.jsonl"))
+
+
 def test_an_older_file_stays_until_the_first_line(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text("older")

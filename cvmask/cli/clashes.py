@@ -7,21 +7,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cvmask.cli.inputs import Input
-from cvmask.cli.outputs import Outputs, free_stem, refuse_replacing
+from cvmask.cli.outputs import free_stem
 from cvmask.cli.streams import is_file, output_names, stem_of
 from cvmask.errors import SinkError
 from cvmask.export.formats import FILES
+from cvmask.sinks.replacing import file_id, file_ids
 
 
 def check_clashes(
-    args: argparse.Namespace, inputs: Sequence[Input], alpha: bool = False, saved_in: Path | None = None
+    args: argparse.Namespace, inputs: Sequence[Input], pictures: Sequence[tuple[Path, str]], saved_in: Path | None
 ) -> None:
     """Hold all files that will be written against each other and against those that are read.
 
     Parameters
     ----------
-    alpha
-        Whether pictures have transparency.
+    pictures
+        Those that will be written, each with its source.
     saved_in
         The folder of what ``--save`` writes; None: it was not given.
 
@@ -30,16 +31,14 @@ def check_clashes(
     SinkError
         If a result would replace a source, be it that of another result, or two are one file.
     """
-    planned = [*_of_pictures(args, inputs, alpha), *_of_streams(args, inputs)]
-    refuse_replacing(planned, [one.path for one in inputs])
+    planned = [*pictures, *_beside(args, pictures), *_of_streams(args, inputs)]
+    _refuse_replacing(planned, [one.path for one in inputs])
     if saved_in is not None:
         _refuse_writing_twice(planned, args.save, saved_in)
 
 
-def _of_pictures(args: argparse.Namespace, inputs: Sequence[Input], alpha: bool) -> list[tuple[Path, str]]:
-    pictures = Outputs(args.output, [one.path for one in inputs if not one.stream], alpha).planned
-    lines = [(path.with_suffix(".json"), source) for path, source in pictures] if args.save_json else []
-    return pictures + lines
+def _beside(args: argparse.Namespace, pictures: Sequence[tuple[Path, str]]) -> list[tuple[Path, str]]:
+    return [(path.with_suffix(".json"), source) for path, source in pictures] if args.save_json else []
 
 
 def _of_streams(args: argparse.Namespace, inputs: Sequence[Input]) -> list[tuple[Path, str]]:
@@ -53,6 +52,16 @@ def _of_streams(args: argparse.Namespace, inputs: Sequence[Input]) -> list[tuple
                 source = one.path if from_file else one.name  # an address may hold a password
                 planned += [(Path(name), source) for name in output_names(stem, args)]
     return planned
+
+
+def _refuse_replacing(planned: Sequence[tuple[Path, str]], sources: Sequence[str]) -> None:
+    """Raise SinkError if a file that will be written, here with its own source, is one of the sources."""
+    read = file_ids(sources)
+    for path, source in planned:
+        found = file_id(path)
+        if found in read:
+            whose = "its" if found == file_id(source) else "another"
+            raise SinkError(f"{path} would replace {whose} source: give another name or folder with -o")
 
 
 def _refuse_writing_twice(planned: Sequence[tuple[Path, str]], formats: Sequence[str], folder: Path) -> None:

@@ -75,7 +75,8 @@ def run(args: argparse.Namespace, make_task: MakeTask, alpha: bool = False) -> i
         print(f"cvmask: no source here has a use for {', '.join(unused)}", file=sys.stderr)
     outputs = Outputs(args.output, [one.path for one in pictures], alpha) if pictures else None
     saved_in = args.output.folder if args.output else DEFAULT_FOLDER
-    check_clashes(args, inputs, alpha, saved_in if getattr(args, "save", None) else None)
+    planned = outputs.planned if outputs is not None else []
+    check_clashes(args, inputs, planned, saved_in if getattr(args, "save", None) else None)
     model = options.load_model(args)
     done = 0
     window = _open_window() if args.show and pictures else None

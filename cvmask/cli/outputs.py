@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from cvmask.cli.place import ALPHA_SUFFIXES, DEFAULT_FOLDER, PICTURE_SUFFIXES, Place
 from cvmask.errors import SinkError
 from cvmask.files import write_whole
-from cvmask.sinks.replacing import file_id, file_ids
 
 
 class Outputs:
@@ -27,11 +26,6 @@ class Outputs:
         All that will be written. Two of the same name get "_2", "_3" and so on.
     alpha
         Whether the pictures have transparency: then a ``.jpg`` becomes a ``.png``.
-
-    Raises
-    ------
-    SinkError
-        If an output would replace its source or that of another.
     """
 
     def __init__(self, place: Place | None, sources: Sequence[str], alpha: bool = False) -> None:
@@ -42,7 +36,6 @@ class Outputs:
         for source in sources:
             path = target if one_file else target / self._name(Path(source), taken)
             self._pictures[source] = path
-        refuse_replacing(self.planned, sources)
 
     @property
     def planned(self) -> list[tuple[Path, str]]:
@@ -72,16 +65,6 @@ class Outputs:
     def _name(self, source: Path, taken: set[str]) -> str:
         suffix = source.suffix.lower() if source.suffix.lower() in self._suffixes else ".png"
         return free_stem(source.stem, taken) + suffix
-
-
-def refuse_replacing(planned: Sequence[tuple[Path, str]], sources: Sequence[str]) -> None:
-    """Raise SinkError if a file that will be written, here with its own source, is one of the sources."""
-    read = file_ids(sources)
-    for path, source in planned:
-        found = file_id(path)
-        if found in read:
-            whose = "its" if found == file_id(source) else "another"
-            raise SinkError(f"{path} would replace {whose} source: give another name or folder with -o")
 
 
 def free_stem(stem: str, taken: set[str]) -> str:

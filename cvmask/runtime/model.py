@@ -126,6 +126,7 @@ class MaskRCNN:
         targets.check_name(target)
         self._graph = graph
         self._text, self._given_labels = text, labels
+        self._score_floor = score_floor(text)
         self._choices = (target, strict_target, origin, notes)
         self.origin = origin
         self._lock = threading.Lock()
@@ -154,7 +155,7 @@ class MaskRCNN:
 
     @settings.setter
     def settings(self, settings: Settings) -> None:
-        floor = score_floor(self._text)
+        floor = self._score_floor
         if settings.score_threshold < floor and not math.isclose(settings.score_threshold, floor, rel_tol=1e-6):
             raise ValueError(
                 f"score_threshold {settings.score_threshold:g}: this model gives no scores below {floor:g}; "

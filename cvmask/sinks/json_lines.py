@@ -111,31 +111,31 @@ def read_json_lines(
     """
     path = os.fspath(path)
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, "rb") as file:  # each line decoded alone: the last one may end within a letter
             for number, line in enumerate(file, 1):
                 if not line.strip():
                     continue
                 try:
                     parsed = _parse(line, f"{path}: line {number}")
                 except SourceError:
-                    if line.endswith("\n"):
+                    if line.endswith(b"\n") or number == 1:  # without a line before it, it may be anything
                         raise
                     on_message(f"{path}: line {number} is cut off, its run was broken off there: it is left out")
                     return
                 yield parsed
     except OSError as error:
         raise SourceError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise SourceError(f"{path}: is not JSON lines in UTF-8") from None
 
 
-def _parse(line: str, name: str) -> tuple[dict[str, Any], Detections]:
+def _parse(line: bytes, name: str) -> tuple[dict[str, Any], Detections]:
     try:
-        record = json.loads(line)
+        record = json.loads(line.decode())
         detections = Detections.from_dict(record.pop("detections"))
         record["index"] = int(record["index"])
     except json.JSONDecodeError as error:
         raise SourceError(f"{name} is no frame of detections: {error.msg} at its character {error.colno}") from None
+    except UnicodeDecodeError:
+        raise SourceError(f"{name} is no frame of detections: the file is not JSON lines in UTF-8") from None
     except KeyError as error:
         raise SourceError(
             f"{name} has no {error}: needed what `--save-json` writes of a video; "
