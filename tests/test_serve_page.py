@@ -79,6 +79,8 @@ def page(browser: Any, stage: tuple[Served, Hand]) -> Iterator[Any]:
         page.wait_for_selector("#picture:not([hidden])")
         # What is seen may be the picture of the test before.
         until(lambda: server.count("frames_total") > frames)
+        # The buttons follow the picture.
+        page.wait_for_selector("#pause:enabled")
         yield page
 
 
@@ -86,7 +88,8 @@ def shown(page: Any) -> str:
     """Give the pixels on the screen; that they may be looked at only so is the policy's doing."""
     return str(
         page.evaluate(
-            """() => {
+            """async () => {
+                await picture.decode().catch(() => {}); // replaced by a newer one meanwhile
                 const canvas = document.createElement("canvas");
                 [canvas.width, canvas.height] = [picture.naturalWidth, picture.naturalHeight];
                 canvas.getContext("2d").drawImage(picture, 0, 0);
@@ -181,7 +184,8 @@ def test_pause_snapshot_and_go_on(page: Any, stage: tuple[Served, Hand], tmp_pat
     assert shown(page) == before
     page.keyboard.press("p")
     until(lambda: shown(page) != before)
-    assert page.get_by_role("button", name="Pause").is_visible()
+    # The words follow the picture: they are said once it is on the screen.
+    page.get_by_role("button", name="Pause").wait_for()
 
 
 def test_record_stop_and_download(page: Any, stage: tuple[Served, Hand], tmp_path: Path) -> None:
