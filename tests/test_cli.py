@@ -92,6 +92,9 @@ def test_help_has_examples(argv: list[str], capsys: pytest.CaptureFixture[str]) 
         (["predict", "x.png", "--oppacity", "1"], "unknown argument --oppacity, did you mean --opacity?"),
         (["predict", "x.png", "--oppacity=1"], "unknown argument --oppacity, did you mean --opacity?"),
         (["predict", "x.png", "--zzz"], "unknown argument --zzz (see"),
+        (["predict", "x.png", "-o", ""], "what follows -o is empty: a variable that is not set? (see"),
+        (["predict", "x.png", "--output="], "what follows --output is empty: a variable that is not set? (see"),
+        (["predict", ""], "what follows cvmask predict is empty: a variable that is not set? (see"),
     ],
 )
 def test_wrong_usage_is_code_2(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 import cvmask
-from cvmask import scenes
+from cvmask import scenes, zoo
 from cvmask.cli import benchmark
 from cvmask.cli.main import main
 
@@ -34,6 +35,16 @@ def test_benchmark_reports_stages_workers_and_memory(picture: Path, capsys: pyte
     text = capsys.readouterr().out
     assert all(stage in text for stage in benchmark.STAGES)
     assert str(picture.parent) not in text
+
+
+@pytest.mark.parametrize("name", [".", "../shapes/", "../shapes"])
+def test_the_model_is_called_after_its_folder(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(zoo.resolve("shapes"), tmp_path / "shapes")
+    monkeypatch.chdir(tmp_path / "shapes")
+    assert main(["benchmark", "-m", name, "--size", "64", "--runs", "1", "--workers", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["model"] == "shapes"
 
 
 def test_benchmark_gives_the_threads_back() -> None:

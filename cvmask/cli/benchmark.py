@@ -9,7 +9,6 @@ import statistics
 import sys
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -75,7 +74,7 @@ def describe(model: MaskRCNN, frame: NDArray[np.uint8], name: str) -> dict[str, 
     height, width = frame.shape[:2]
     return {
         # A path may be personal, and this is made to be shown.
-        "model": Path(name).name,
+        "model": os.path.basename(os.path.abspath(name)),
         "opencv": cv2.__version__,
         "threads": cv2.getNumThreads(),
         "target": model.target.effective,
@@ -88,10 +87,11 @@ def describe(model: MaskRCNN, frame: NDArray[np.uint8], name: str) -> dict[str, 
 def time_stages(model: MaskRCNN, frame: NDArray[np.uint8], runs: int) -> tuple[dict[str, float], int]:
     """Median milliseconds of each stage, after one run that does not count; how many objects there are."""
     spent: dict[str, list[float]] = {stage: [] for stage in STAGES}
+    style: dict[str, Any] = {"labels": model.labels, "mask_threshold": model.settings.mask_threshold}
     found = 0
     for number in range(runs + 1):
         detections, spent_ms = model.detect_timed(frame)
-        spent_ms["draw"], annotated = _timed(lambda d=detections: draw(frame, d, labels=model.labels))
+        spent_ms["draw"], annotated = _timed(lambda d=detections: draw(frame, d, **style))
         spent_ms["encode"], _ = _timed(lambda image=annotated: cv2.imencode(".jpg", image))
         found = len(detections)
         for stage in STAGES if number else ():

@@ -50,12 +50,21 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         """End with code 2 for unknown flags: left to argparse, the command would answer, which knows no verb's."""
+        if args is not None and self._subparsers is None:
+            self._refuse_empty(args)
         known, unknown = super().parse_known_args(args, namespace)
         if unknown:
             flag = unknown[0].split("=")[0]
             near = difflib.get_close_matches(flag, self._option_string_actions, 1)
             self.error(f"unknown argument {flag}{f', did you mean {near[0]}?' if near else ''}")
         return known, unknown
+
+    def _refuse_empty(self, args: Sequence[str]) -> None:
+        """End with code 2 for an empty argument: as a path it would be the folder one is in."""
+        for before, argument in zip([self.prog, *args], args):
+            flag = argument[:-1] if argument.startswith("--") and argument.endswith("=") else ""
+            if flag or not argument:
+                self.error(f"what follows {flag or before} is empty: a variable that is not set?")
 
 
 def build_parser() -> argparse.ArgumentParser:
