@@ -73,12 +73,12 @@ def page(browser: Any, stage: tuple[Served, Hand]) -> Iterator[Any]:
         {"score_threshold": 0.5, "mask_threshold": 0.3, "opacity": 0.45, "classes": None, "effect": "none"}
     )
     server.service.live.pause(False)
-    frames = server.count("frames_total")
-    hand.give(picture())
+    first = picture()
+    hand.give(first)
     with opened(browser, server) as page:
         page.wait_for_selector("#picture:not([hidden])")
-        # What is seen may be the picture of the test before.
-        until(lambda: server.count("frames_total") > frames)
+        # What is seen may be a picture of the test before, and another one of it may wait.
+        until(lambda: server.service.live._frame.image is first)
         # The buttons follow the picture.
         page.wait_for_selector("#pause:enabled")
         yield page

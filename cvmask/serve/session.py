@@ -108,10 +108,9 @@ class Session:
 
     def show(self, image: NDArray[np.uint8], frame: Frame) -> None:
         """Take a picture from the loop."""
-        if frame is not self._frame:
+        fresh, self._frame = frame is not self._frame, frame
+        if fresh:
             self._times_s.append(time.monotonic())
-            self._metrics.count("frames_total", {"of": self._key.split(":")[0]})
-        self._frame = frame
         shown = self._painted.popleft()
         names = Counter(self.labels[i] for i in shown.class_id.tolist())
         age_s = time.monotonic() - frame.taken_at_s if frame.taken_at_s is not None else 0.0
@@ -123,6 +122,8 @@ class Session:
             "total": len(shown),
             "counts": dict(names.most_common()),
         }
+        if fresh:
+            self._metrics.count("frames_total", {"of": self._key.split(":")[0]})
         self.view.show(image, self._status())
 
     def paint(self, image: NDArray[np.uint8], detections: Detections) -> NDArray[np.uint8]:
