@@ -101,10 +101,10 @@ def load(
     text = report.text
     if score_threshold < patch.score_floor(text):
         text = patch.set_score_floor(text, score_threshold)
-    if 0 < patch.max_detections(text) < max_detections:
-        text = patch.set_max_detections(text, max_detections)
     if proposals is not None:
         text = patch.set_proposals(text, proposals)
+    if 0 < patch.max_detections(text) < max_detections:
+        text = patch.set_max_detections(text, max_detections)
     return MaskRCNN(
         frozen,
         text,

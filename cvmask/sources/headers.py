@@ -14,7 +14,9 @@ from typing import NamedTuple
 # After data of a scan only these can follow: no stuffed byte, no restart, no fill byte.
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
 _GIF_FRAME = re.compile(rb"\x21\xf9\x04.{4}\x00\x2c", re.DOTALL)
-_PNM_SIZE = re.compile(rb"P[1-6](?:\s+|#[^\n]*\n)+(\d+)(?:\s+|#[^\n]*\n)+(\d+)")
+_PNM_SIZE = re.compile(rb"P[1-6](?:\s|#[^\n]*\n)+(\d{1,10})(?:\s|#[^\n]*\n)+(\d{1,10})\b")
+# Real ones have some hundred; of more, made to keep a reader busy, the rest is not looked at.
+_MOST_JPEG_SEGMENTS = 10_000
 
 
 class Header(NamedTuple):
@@ -78,7 +80,9 @@ def _jpeg(data: bytes) -> Header:
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
     """Give the marker and place of each segment, ending with 0xD9 if the end is there."""
     place = 2
-    while place + 2 <= len(data) and data[place] == 0xFF:
+    for _ in range(_MOST_JPEG_SEGMENTS):
+        if place + 2 > len(data) or data[place] != 0xFF:
+            return
         marker = data[place + 1]
         if marker == 0xFF:  # fill bytes may stand before a marker
             place += 1
