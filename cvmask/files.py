@@ -12,6 +12,15 @@ from typing import IO, Any
 from cvmask.errors import SinkError
 
 
+def wrong_name(path: str) -> str:
+    """Say why OpenCV and FFmpeg must not be given a path or an address, at which they may crash; "" if they may."""
+    try:
+        null = "\0" in path or not os.path.abspath(path).encode()
+    except UnicodeEncodeError:
+        return "its name, or that of its folder, is not UTF-8: rename it"
+    return "a name has no null character" if null else ""
+
+
 @contextlib.contextmanager
 def whole_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a name beside `path` to write to, of the same ending; it becomes `path` once the block has ended well.

@@ -91,6 +91,15 @@ def test_sink_discards_after_an_error(tmp_path: Path, name: str) -> None:
     assert (tmp_path / name).read_bytes() == b"older"
 
 
+@pytest.mark.parametrize("name", VIDEOS)
+def test_a_name_that_would_crash_opencv_is_refused(tmp_path: Path, name: str, use_av: bool) -> None:
+    with pytest.raises(SinkError, match="is not UTF-8: rename it"):
+        VideoFile(tmp_path / f"\udcff{name}", use_av=use_av)
+    with pytest.raises(SinkError, match="has no null character"):
+        VideoFile(tmp_path / f"\0{name}", use_av=use_av)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("name", [*VIDEOS, "out.jsonl"])
 @pytest.mark.parametrize("end", ["close", "discard"])
 def test_nothing_is_written_after_the_end(tmp_path: Path, name: str, end: str) -> None:
