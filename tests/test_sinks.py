@@ -325,6 +325,48 @@ def make_clip(path: Path, sound: bool) -> None:
             clip.mux([*voice.encode(silence), *voice.encode(None)])
 
 
+def make_clip_with_a_beep(path: Path, sound_s: float, pictures_s: float) -> None:
+    """Make a clip whose sound begins at `sound_s` and whose second of pictures at `pictures_s`: 0.5 s later it beeps."""
+    av = pytest.importorskip("av", reason="needs PyAV: pip install 'cvmask[av]'")
+    with av.open(str(path), "w") as clip:
+        pictures = clip.add_stream("mpeg4", rate=25)
+        pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv420p"
+        voice = clip.add_stream("aac", rate=48000, layout="mono")
+        for index in range(25):
+            picture = av.VideoFrame.from_ndarray(BLACK, format="bgr24")
+            picture.pts, picture.time_base = index + round(25 * pictures_s), Fraction(1, 25)
+            clip.mux(pictures.encode(picture))
+        clip.mux(pictures.encode(None))
+        samples = np.zeros((1, round(48000 * (pictures_s - sound_s + 1))), np.float32)
+        beep = round(48000 * (pictures_s - sound_s + 0.5))
+        samples[0, beep : beep + 2400] = np.sin(np.arange(2400) / 5) / 2
+        sound = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
+        sound.sample_rate, sound.pts, sound.time_base = 48000, round(48000 * sound_s), Fraction(1, 48000)
+        clip.mux([*voice.encode(sound), *voice.encode(None)])
+
+
+@pytest.mark.parametrize(
+    ("name", "sound_s", "pictures_s"),
+    [("in.mkv", 0, 0.48), ("in.mp4", 0, 0.48), ("in.mp4", 0, 0), ("in.ts", 1.4, 1.4), ("in.ts", 100, 100)],
+)
+@pytest.mark.parametrize("start_s", [0, 0.2])
+def test_sound_stays_with_its_pictures_wherever_their_times_begin(
+    tmp_path: Path, name: str, sound_s: float, pictures_s: float, start_s: float
+) -> None:
+    make_clip_with_a_beep(tmp_path / name, sound_s, pictures_s)
+    messages: list[str] = []
+    source = Video(tmp_path / name, start_s=start_s)
+    with open_sink(tmp_path / "out.mp4", source=source, on_message=messages.append) as sink:
+        for frame in source:
+            sink.write(frame.image, frame)
+    import av
+
+    assert messages == []
+    with av.open(str(tmp_path / "out.mp4")) as written:
+        loud_s = [float(some.time) for some in written.decode(audio=0) if np.abs(some.to_ndarray()).max() > 0.2]
+    assert min(loud_s) == pytest.approx(0.5 - start_s, abs=0.045)  # two packets
+
+
 @pytest.mark.parametrize("sound", [True, False])
 def test_sound_of_a_video_at_an_address_is_copied(tmp_path: Path, served: str, sound: bool) -> None:
     make_clip(tmp_path / "in.mp4", sound)
