@@ -27,6 +27,7 @@ from cvmask.errors import SinkError, SourceError
 from cvmask.sinks import ImageFolder, JsonLines, Sink, VideoFile, open_sink, read_json_lines
 from cvmask.sinks.av_encoder import AvEncoder, has_av
 from cvmask.sinks.ends import is_finished
+from cvmask.sinks.mp4_times import set_frame_times
 from cvmask.sources import Frame, Video, read_image
 
 NTSC_FILM = Fraction(24000, 1001)
@@ -223,6 +224,28 @@ def test_mp4_of_sixty_days_is_written(tmp_path: Path, new_video: NewVideo) -> No
     assert changes == pytest.approx(times, rel=0, abs=0.002)
 
 
+def test_mp4_is_written_without_what_windows_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "pread", raising=False)
+    with VideoFile(tmp_path / "out.mp4", use_av=False) as sink:
+        write_all(sink, 3)
+    assert len(list(Video(tmp_path / "out.mp4"))) == 3
+
+
+def test_an_mp4_cut_anywhere_has_no_times_and_stays(tmp_path: Path) -> None:
+    whole, cut = tmp_path / "out.mp4", tmp_path / "cut.mp4"
+    with VideoFile(whole, use_av=False) as sink:
+        write_all(sink, 3)
+    data = whole.read_bytes()
+    place = data.index(b"stts") - 4
+    damaged = [data[:length] for length in range(1, len(data))]
+    damaged += [data[:place] + size.to_bytes(4, "big") + data[place + 4 :] for size in (8, 12, 19, 2**31)]
+    for some in damaged:
+        cut.write_bytes(some)
+        with pytest.raises(ValueError, match="the MP4 file "):
+            set_frame_times(cut, [0, 0.04, 0.08], Fraction(25))
+        assert cut.read_bytes() == some
+
+
 def test_frames_at_nearly_the_same_time_are_all_kept(tmp_path: Path, new_video: NewVideo) -> None:
     with new_video(tmp_path / "out.mp4", frame_rate=Fraction(25)) as sink:
         for index, time_s in enumerate([0, 1e-7, 2e-7, 0.04]):
@@ -326,7 +349,7 @@ def make_clip(path: Path, sound: bool) -> None:
 
 
 def make_clip_with_a_beep(path: Path, sound_s: float, pictures_s: float) -> None:
-    """Make a clip whose sound begins at `sound_s` and whose second of pictures at `pictures_s`: 0.5 s later it beeps."""
+    """Make a clip whose sound begins at `sound_s`, a second of pictures at `pictures_s`; 0.5 s later it beeps."""
     av = pytest.importorskip("av", reason="needs PyAV: pip install 'cvmask[av]'")
     with av.open(str(path), "w") as clip:
         pictures = clip.add_stream("mpeg4", rate=25)

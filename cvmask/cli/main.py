@@ -114,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # Whoever read our output has gone, as in `cvmask ... | head`: there is nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+        return 128 + getattr(signal, "SIGPIPE", 13)  # Windows does not name it
     except (MemoryError, OSError, cv2.error) as error:
         if os.environ.get("CVMASK_DEBUG") == "1":
             raise
