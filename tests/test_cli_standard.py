@@ -66,7 +66,7 @@ def test_frames_from_a_closed_standard_input_are_one_line(work: Path) -> None:
 
 
 def test_a_reader_that_is_gone_is_no_error_where_its_signal_has_no_name(work: Path) -> None:
-    code = "import signal, sys; del signal.SIGPIPE; from cvmask.cli.main import main; sys.exit(main('models list'.split()))"
+    code = "import signal; del signal.SIGPIPE; from cvmask.cli.main import main; exit(main(['models', 'list']))"
     reading, writing = os.pipe()
     os.close(reading)
     command = [sys.executable, "-u", "-c", code]

@@ -108,7 +108,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error))
     except UsageError as error:
         return _fail(str(error), WRONG_USAGE)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        if isinstance(interrupt.__cause__, CvmaskError):  # an output that could not be finished
+            print(f"cvmask: {interrupt.__cause__}", file=sys.stderr)
         print("cvmask: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
