@@ -114,6 +114,29 @@ def test_nothing_is_written_after_the_end(tmp_path: Path, name: str, end: str) -
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == before
 
 
+@pytest.mark.parametrize("name", [*VIDEOS, "out.jsonl", "out.png"])
+def test_sink_writes_to_what_a_link_leads_to_and_keeps_its_permissions(tmp_path: Path, name: str) -> None:
+    target = tmp_path / "private"
+    target.touch(mode=0o600)
+    (tmp_path / name).symlink_to(target)
+    with open_sink(tmp_path / name) as sink:
+        write_all(sink, count_for(name))
+    assert (tmp_path / name).is_symlink()
+    assert target.stat().st_size > 0
+    if os.name == "posix":
+        assert target.stat().st_mode & 0o777 == 0o600
+    assert sorted(os.listdir(tmp_path)) == sorted([name, "private"])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes that have a name")
+@pytest.mark.parametrize("name", [*VIDEOS, "out.jsonl", "out.png"])
+def test_sink_refuses_a_pipe_and_leaves_it(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(SinkError, match=f"{name} is a pipe or a device"):
+        write_and_raise(tmp_path / name, AssertionError())
+    assert (tmp_path / name).is_fifo()
+
+
 @pytest.mark.parametrize("name", VIDEOS)
 def test_sink_finishes_when_interrupted(tmp_path: Path, name: str) -> None:
     with pytest.raises(KeyboardInterrupt):
