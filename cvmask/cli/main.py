@@ -109,13 +109,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error))
     except UsageError as error:
         return _fail(str(error), WRONG_USAGE)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        if isinstance(interrupt.__cause__, CvmaskError):  # an output that could not be finished
+            print(f"cvmask: {interrupt.__cause__}", file=sys.stderr)
         print("cvmask: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has gone, as in `cvmask ... | head`: there is nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+        return 128 + getattr(signal, "SIGPIPE", 13)  # Windows does not name it
     except (MemoryError, OSError, cv2.error) as error:
         if os.environ.get("CVMASK_DEBUG") == "1":
             raise

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from cvmask.detections import Detections
 from cvmask.errors import SinkError, SourceError
+from cvmask.files import check_is_file
 from cvmask.sinks.base import Sink
 from cvmask.sources.base import Frame, Notify, ignore
 
@@ -91,8 +92,7 @@ class JsonLines(Sink):
 
 def _check_access(path: Path) -> None:
     """Raise OSError if the file cannot be written, as far as that can be told without touching it."""
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    check_is_file(path)
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
