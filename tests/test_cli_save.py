@@ -53,6 +53,21 @@ def test_save_holds_what_detect_found(folder: Path) -> None:
     assert record.detections == model.detect(cv2.imread("in/s7.png"))
 
 
+def test_a_name_that_is_not_utf8_is_saved_in_every_format_and_read_back(folder: Path) -> None:
+    odd = folder / "\udcffodd.png"
+    try:
+        (folder / "s7.png").rename(odd)
+    except OSError as error:
+        pytest.skip(f"this file system wants UTF-8: {error}")
+    assert predict("in", "-o", "out", "--save-json", "--save", ",".join(FORMATS)) == 0
+    assert [record.name for record in read_jsonl("out/detections.jsonl")] == ["s8.png", "s9.png", odd.name]
+    assert json.loads(Path("out/coco.json").read_text())["images"][2]["file_name"] == odd.name
+    labelme = json.loads(Path(f"out/labelme/{odd.stem}.json").read_text())
+    assert (Path("out/labelme") / labelme["imagePath"]).samefile(odd)
+    assert json.loads(Path(f"out/{odd.stem}.json").read_text())["file"] == str(odd.relative_to(folder.parent))
+    assert "\\udcffodd.png," in Path("out/detections.csv").read_text()
+
+
 def test_an_interrupted_run_keeps_what_it_has(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

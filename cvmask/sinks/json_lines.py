@@ -57,7 +57,8 @@ class JsonLines(Sink):
             **self._first,
             "detections": detections.to_dict(),
         }
-        self._append(json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+        line = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
+        self._append(line.encode(errors="backslashreplace") + b"\n")
         self._first = {}
         self._count += 1
 
