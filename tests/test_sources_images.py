@@ -119,6 +119,21 @@ def test_transparent_pixels_are_laid_on_white(tmp_path: Path, dtype: type) -> No
     assert image.tolist() == [[[0, 0, 255], [255, 255, 255], [204, 204, 255]]]
 
 
+@pytest.mark.parametrize(
+    ("dtype", "channels", "compression"),
+    [
+        *((np.float32, 1, 1), (np.float32, 4, 1), (np.float64, 3, 1), (np.int32, 4, 1)),
+        (np.float32, 3, 34676),  # LogLuv, which OpenCV reads as 8 bits of another colour
+    ],
+)
+def test_tiff_of_wide_values_is_refused(tmp_path: Path, dtype: type, channels: int, compression: int) -> None:
+    path = tmp_path / "a.tif"
+    grey = np.full((8, 9, channels), 0.5 if dtype is not np.int32 else 1 << 20, dtype)
+    cv2.imwrite(str(path), grey, [cv2.IMWRITE_TIFF_COMPRESSION, compression])
+    with pytest.raises(SourceError, match=f"this TIFF holds {np.dtype(dtype).name} values: save it with 8 or 16 bits"):
+        read_image(path)
+
+
 def test_pipe_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     with pytest.raises(SourceError, match=r"pipe.jpg: is a pipe or a device"):

@@ -176,6 +176,10 @@ def _decode(data: bytes, header: Header, path: str | os.PathLike[str]) -> NDArra
     buffer = np.frombuffer(complete, dtype=np.uint8)
     try:
         image = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED) if header.alpha else None
+        if image is not None and (image.dtype.itemsize > 2 or image.dtype.kind == "f"):
+            # They have no white that is known, and OpenCV reads some of them as other colours.
+            cure = "save it with 8 or 16 bits a value"
+            raise SourceError(f"{path}: this {header.kind} holds {image.dtype} values: {cure}")
         if image is not None and image.ndim == 3 and image.shape[2] == 4:
             return _on_white(image)
         image = cv2.imdecode(buffer, cv2.IMREAD_COLOR)
