@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import struct
+import subprocess
+import sys
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -117,6 +120,39 @@ def test_transparent_pixels_are_laid_on_white(tmp_path: Path, dtype: type) -> No
     cv2.imwrite(str(tmp_path / "a.png"), bgra)
     image, _ = read_image(tmp_path / "a.png")
     assert image.tolist() == [[[0, 0, 255], [255, 255, 255], [204, 204, 255]]]
+
+
+def test_transparency_takes_no_many_times_the_memory_of_the_picture(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((1000, 1000, 4), np.uint8))
+    tracemalloc.start()
+    try:
+        image, _ = read_image(tmp_path / "a.png")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert image.all()
+    assert peak < 3 * image.nbytes + 4 * 1_000_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits its own memory as Linux does")
+def test_pictures_for_which_memory_is_too_short_are_named(tmp_path: Path) -> None:
+    for name, size in (("a.png", 900 << 20), ("b.jpg", 200 << 20)):
+        with open(tmp_path / name, "wb") as file:
+            file.write(b"\xff\xd8\xff")
+            file.truncate(size)
+    code = """
+import resource, sys
+from cvmask.sources import Images
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (300 << 20), resource.RLIM_INFINITY))
+list(Images(sys.argv[1:], on_error=print))
+"""
+    command = [sys.executable, "-c", code, "a.png", "b.jpg"]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path, check=True)
+    assert run.stdout.splitlines() == [
+        "a.png: is larger than the memory there is",
+        "b.jpg: this JPEG needs more memory than there is",
+    ]
 
 
 @pytest.mark.parametrize(

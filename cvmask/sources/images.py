@@ -19,6 +19,7 @@ from cvmask.sources.headers import Header, read_header
 from cvmask.sources.local import local_path
 
 MAX_PIXELS = 200_000_000
+_BAND_PIXELS = 1 << 16
 SUFFIXES = (
     *(".avif", ".bmp", ".dib", ".gif", ".hdr", ".jp2", ".jpe", ".jpeg", ".jpg"),
     *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".ras", ".tif", ".tiff", ".webp"),
@@ -64,7 +65,10 @@ def decode_image(
     if header.size_wh and header.size_wh[0] * header.size_wh[1] > max_pixels:
         width, height = header.size_wh
         raise SourceError(f"{name}: {width}x{height} pixels are more than the limit of {max_pixels}")
-    return _decode(data, header, name), tuple(_warnings(header))
+    try:
+        return _decode(data, header, name), tuple(_warnings(header))
+    except MemoryError:
+        raise SourceError(f"{name}: this {header.kind} needs more memory than there is") from None
 
 
 class Images(Source):
@@ -165,6 +169,8 @@ def _read_bytes(place: str | os.PathLike[str]) -> bytes:
         data = Path(path).read_bytes()
     except OSError as error:
         raise SourceError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except MemoryError:
+        raise SourceError(f"{path}: is larger than the memory there is") from None
     if not data:
         raise SourceError(f"{path}: is empty (0 bytes)")
     return data
@@ -195,9 +201,14 @@ def _decode(data: bytes, header: Header, path: str | os.PathLike[str]) -> NDArra
 
 def _on_white(bgra: NDArray[Any]) -> NDArray[np.uint8]:
     full = np.float32(np.iinfo(bgra.dtype).max)
-    alpha = bgra[..., 3:] / full
-    mixed = 255 * (bgra[..., :3] / full * alpha + (1 - alpha))
-    return cast("NDArray[np.uint8]", mixed.round().astype(np.uint8))
+    pixels = bgra.reshape(-1, 4)
+    mixed = np.empty((len(pixels), 3), np.uint8)
+    # All at once the fractions would take many times the picture's own memory.
+    for start in range(0, len(pixels), _BAND_PIXELS):
+        band = pixels[start : start + _BAND_PIXELS]
+        alpha = band[:, 3:] / full
+        mixed[start : start + _BAND_PIXELS] = (255 * (band[:, :3] / full * alpha + (1 - alpha))).round()
+    return mixed.reshape(*bgra.shape[:2], 3)
 
 
 def _warnings(header: Header) -> Iterator[str]:
