@@ -102,6 +102,15 @@ def test_pictures_that_would_share_a_file_are_refused_before_the_run(
     assert predict("in", "-o", "out", "--save", "coco,csv") == 0
 
 
+def test_a_picture_called_as_a_frame_is_refused_before_the_run(
+    folder: Path, clip_mp4: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "s7.png").rename("clip_000003.png")
+    assert predict("clip_000003.png", "clip.mp4", "-o", "out", "--save", "labelme") == 1
+    assert "clip_000003.png and clip.mp4 would both be saved as clip_ and a number" in capsys.readouterr().err
+    assert not Path("out").exists()
+
+
 def test_save_of_a_video_has_index_and_time_of_each_frame_and_no_path(folder: Path, clip_mp4: Path) -> None:
     clip_mp4.rename("in/clip.mp4")
     assert predict("in/clip.mp4", "in/s7.png", "-o", "out", "--track", "--save", "csv,coco,labelme,jsonl") == 0
