@@ -62,13 +62,21 @@ def decode_image(
     header = read_header(data)
     if header is None:
         raise SourceError(f"{name}: no picture that is known here, it starts with {data[:12]!r}")
-    if header.size_wh and header.size_wh[0] * header.size_wh[1] > max_pixels:
-        width, height = header.size_wh
-        raise SourceError(f"{name}: {width}x{height} pixels are more than the limit of {max_pixels}")
+    if header.size_wh:
+        _check_pixels(header.size_wh, name, max_pixels)
     try:
-        return _decode(data, header, name), tuple(_warnings(header))
+        image = _decode(data, header, name)
     except MemoryError:
         raise SourceError(f"{name}: this {header.kind} needs more memory than there is") from None
+    # A damaged header may tell no size, or another one.
+    _check_pixels((image.shape[1], image.shape[0]), name, max_pixels)
+    return image, tuple(_warnings(header))
+
+
+def _check_pixels(size_wh: tuple[int, int], name: str | os.PathLike[str], max_pixels: int) -> None:
+    width, height = size_wh
+    if width * height > max_pixels:
+        raise SourceError(f"{name}: {width}x{height} pixels are more than the limit of {max_pixels}")
 
 
 class Images(Source):
