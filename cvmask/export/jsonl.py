@@ -46,12 +46,13 @@ def from_line(fields: dict[str, Any]) -> Record:
 def read_jsonl(path: str | os.PathLike[str]) -> Iterator[Record]:
     """Read a file record by record; SourceError names a line that is damaged."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, "rb") as file:
             for number, line in enumerate(file, 1):
                 try:
-                    yield from_line(json.loads(line))
-                except (KeyError, TypeError, ValueError) as error:
+                    record = from_line(json.loads(line.decode()))
+                except (KeyError, TypeError, ValueError, RecursionError) as error:
                     raise SourceError(f"{path}: line {number} is no record of detections: {error}") from error
+                yield record
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error.strerror or error}") from error
 
