@@ -157,6 +157,15 @@ def test_refusals_name_the_cure(server: Served, status: int, data: bytes, header
     check_problem(server.client.post(f"/v1/detect?{query}", content=data, headers=headers), status)
 
 
+def test_a_picture_too_wide_for_a_jpeg_is_told_so_and_a_png_of_it_comes(server: Served) -> None:
+    data = png(np.full((2, 70_000, 3), 90, np.uint8))
+    fields = check_problem(server.client.post("/v1/detect", content=data, headers={**PNG, "Accept": "image/jpeg"}), 422)
+    assert "65500" in fields["detail"]
+    assert "image/png" in fields["cure"]
+    answer = server.client.post("/v1/detect", content=data, headers={**PNG, "Accept": "image/png"})
+    assert cv2.imdecode(np.frombuffer(answer.content, np.uint8), 1).shape == (2, 70_000, 3)
+
+
 def test_a_body_without_a_stated_length_is_limited_too(server: Served) -> None:
     endless = (bytes(100_000) for _ in range(100))
     check_problem(server.client.post("/v1/detect", content=endless, headers=JPEG), 413)

@@ -180,6 +180,17 @@ def test_the_status_says_what_is_seen(stage: tuple[Served, Hand], quick_model: M
     assert status["age_ms"] >= 0
 
 
+def test_a_picture_too_wide_for_a_jpeg_is_scaled_and_the_next_one_comes(stage: tuple[Served, Hand]) -> None:
+    server, hand = stage
+    with Viewer(server.connect("/v1/live")) as viewer:
+        hand.give(np.full((2, 70_000, 3), 90, np.uint8))
+        status, image = viewer.wait(at(0))
+        assert status["size"] == [70_000, 2]
+        assert image.shape == (1, 65_500, 3)
+        hand.give(picture())
+        assert viewer.wait(at(1))[0]["state"] == "live"
+
+
 def test_pause_keeps_the_picture_and_sliders_still_act(stage: tuple[Served, Hand]) -> None:
     server, hand = stage
     with Viewer(server.connect("/v1/live")) as viewer, Viewer(server.connect("/v1/live")) as other:
