@@ -240,6 +240,33 @@ def test_pictures_and_clips_come_back_annotated(
     assert page.locator("#results li").count() == 0
 
 
+def test_a_card_that_is_removed_is_not_sent_or_worked_on(
+    browser: Any, quick_model: MaskRCNN, clip_mp4: Path, tmp_path: Path
+) -> None:
+    names = ("sent.jpg", "waits.jpg", "last.jpg")
+    for name in names:
+        (tmp_path / name).write_bytes(jpeg(picture()))
+    with served(quick_model) as server, opened(browser, server) as page:
+        page.get_by_role("tab", name="File").click()
+
+        def remove(name: str) -> None:
+            page.get_by_role("button", name=f"Remove {name}").click()
+
+        release = server.hold()
+        page.set_input_files("#choose", [clip_mp4, *(tmp_path / name for name in names)])
+        page.wait_for_selector('#results li:has-text("clip.mp4"):has-text("working")')
+        remove("clip.mp4")
+        until(lambda: not server.service.clips._clips)
+        # The frame of the clip, which cannot be taken back, and the picture.
+        until(lambda: server.service.pool.waiting == 2)
+        remove("waits.jpg")
+        remove("sent.jpg")
+        until(lambda: 'status="499"' in server.service.metrics.text())
+        release.set()
+        page.wait_for_selector('#results li:has-text("last.jpg")[data-state="done"]')
+        assert server.inferences("api") == 1
+
+
 def test_a_dropped_file_is_taken_wherever_it_falls(page: Any) -> None:
     page.evaluate(
         """bytes => {
