@@ -90,6 +90,15 @@ def test_odd_clips_have_an_answer(server: Served, shared: Path) -> None:
     assert set(states.values()) <= {415, "done", "failed"}
 
 
+def test_only_the_newest_results_are_kept(quick_model: MaskRCNN, clip_mp4: Path) -> None:
+    data = clip_mp4.read_bytes()
+    with served(quick_model, kept_clips=2) as server:
+        keys = [finished(server, server.client.post("/v1/clips", content=data, headers=MP4))["id"] for _ in range(4)]
+        there = [server.client.get(f"/v1/clips/{key}/video").status_code for key in keys]
+    # The fourth was not done yet when there was last looked for old ones.
+    assert there == [404, 200, 200, 200]
+
+
 def test_limits_of_clips(server: Served, clip_mp4: Path) -> None:
     assert server.client.post("/v1/clips", content=bytes(1_000_001), headers=MP4).status_code == 413
     body = (clip_mp4.read_bytes()[:2000] * 100 for _ in range(20))

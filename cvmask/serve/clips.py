@@ -24,7 +24,6 @@ from cvmask.sources import Video
 
 WAITING, WORKING, DONE, FAILED = "waiting", "working", "done", "failed"
 _MAGIC = ((4, b"ftyp", ".mp4"), (0, b"\x1a\x45\xdf\xa3", ".mkv"), (8, b"AVI ", ".avi"))
-_KEPT = 8
 
 
 def suffix_of(head: bytes) -> str | None:
@@ -134,7 +133,7 @@ class Clips:
         with self._lock:
             ended = [clip for clip in self._clips.values() if clip.state in (DONE, FAILED)]
             old = [clip for clip in ended if now_s - clip.ended_s > self._limits.kept_s]
-        for clip in {*old, *ended[:-_KEPT]}:
+        for clip in {*old, *ended[: -self._limits.kept_clips]}:
             self.remove(clip)
 
     def _serve(self) -> None:

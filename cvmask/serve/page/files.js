@@ -97,8 +97,9 @@ export class Files {
     }
     if (state.state === "failed") throw new Error(state.message);
     card.done(`${state.frames} frames`);
-    card.link("Video", state.video, "_annotated.mp4");
-    card.link("JSON lines", state.detections, ".jsonl");
+    const place = `/v1/clips/${state.id}`;
+    card.link("Video", state.video, "_annotated.mp4", place);
+    card.link("JSON lines", state.detections, ".jsonl", place);
   }
 }
 
@@ -145,10 +146,14 @@ class Card {
     this.done(text);
     this.text.className = "bad";
     this.item.dataset.state = "failed";
+    for (const link of this.links.querySelectorAll("a")) link.remove();
   }
 
-  link(name, href, ending) {
+  // place: where to ask whether it is still there; the server does not keep clips for ever.
+  link(name, href, ending, place) {
     const link = Object.assign(document.createElement("a"), { className: "button", textContent: `Download ${name}`, href, download: this.stem + ending });
+    const look = (answer) => answer.status === 404 && this.fail("The server does not have it any more: choose the file again.");
+    if (place) link.addEventListener("click", () => fetch(place).then(look, () => {}));
     this.links.prepend(link);
   }
 
