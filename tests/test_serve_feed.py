@@ -71,6 +71,33 @@ def test_a_folder_goes_round(work: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert not np.array_equal(taken[0].image, taken[1].image)
 
 
+def test_a_damaged_picture_of_a_folder_is_passed_over(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cvmask.serve.feed._PICTURE_S", 0.02)
+    for name in "ac":
+        cv2.imwrite(f"{name}.png", picture(ord(name)))
+    Path("b.png").write_bytes(Path("a.png").read_bytes()[:300])
+    errors: list[SourceError] = []
+    feed = Feed(lambda: open_source(".", on_error=errors.append))
+    states = []
+    feed.on_state = lambda: states.append(feed.state)
+    with taking(feed) as taken:
+        until(lambda: len(taken) >= 5)
+    assert [Path(frame.name).name for frame in taken[:4]] == ["a.png", "c.png", "a.png", "c.png"]
+    assert "b.png" in str(errors[0])
+    assert not states
+
+
+def test_a_folder_without_a_picture_that_can_be_read_is_lost(work: Path) -> None:
+    for name in "ab":
+        Path(f"{name}.png").write_bytes(b"no picture")
+    feed = Feed(lambda: open_source(".", on_error=lambda error: None))
+    with taking(feed) as taken:
+        until(lambda: feed.state == "lost")
+        assert "no picture that can be read" in feed.message
+        cv2.imwrite("b.png", picture())
+        until(lambda: taken and feed.state == "live")
+
+
 def test_a_paused_video_goes_on_where_it_was(clip_mp4: Path) -> None:
     feed = Feed(lambda: open_source(clip_mp4))
     with taking(feed) as taken:

@@ -164,6 +164,7 @@ class Feed(Source):
 
     def _play_once(self) -> str | None:
         """Go through the source; why it was lost, "" if it shall be played again, None if that was all."""
+        before = self._came_s
         try:
             source = self._inner or self._open_again()
         except SourceError as error:
@@ -177,6 +178,8 @@ class Feed(Source):
         finally:
             source.close()
             self._inner = None
+        if isinstance(source, Images) and self._came_s == before:
+            return f"{self.name}: holds no picture that can be read"
         if isinstance(source, Video) or (isinstance(source, Images) and len(source.paths) > 1):
             return ""
         if source.live and getattr(source, "returns", True):
@@ -194,7 +197,7 @@ class Feed(Source):
                 self._wait_until(began_s + (number * _PICTURE_S if frame.time_s is None else frame.time_s))
                 frame = dataclasses.replace(frame, taken_at_s=time.monotonic())
             self._offer(frame)
-        if isinstance(source, Images) and len(source.paths) > 1:
+        if began_s is not None and isinstance(source, Images) and len(source.paths) > 1:
             self._wait_until(self._clock_s() + _PICTURE_S)
 
     def _clock_s(self) -> float:
