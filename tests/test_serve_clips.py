@@ -7,7 +7,7 @@ from typing import Any
 
 import cv2
 import pytest
-from serve_helpers import PATIENCE_S, Served, served, until
+from serve_helpers import PATIENCE_S, Served, avi, served, until
 
 from cvmask.runtime.model import MaskRCNN
 from cvmask.sinks import read_json_lines
@@ -76,6 +76,16 @@ def test_a_damaged_clip_fails_and_says_why_without_a_path(server: Served, clip_m
         assert status["message"]
         assert str(server.service.folder) not in status["message"]
         assert server.client.get(f"/v1/clips/{status['id']}/video").status_code == 404
+
+
+def test_a_clip_that_is_cut_short_is_done_and_says_so(server: Served, work: Path) -> None:
+    data = avi(6)
+    whole = finished(server, server.client.post("/v1/clips", content=data, headers=MP4))
+    assert (whole["state"], whole["frames"], whole["message"]) == ("done", 6, "")
+    cut = finished(server, server.client.post("/v1/clips", content=data[: len(data) * 2 // 3], headers=MP4))
+    assert cut["state"] == "done"
+    assert 0 < cut["frames"] < 6
+    assert f"the clip: says it has 6 frames, {cut['frames']} could be read" in cut["message"]
 
 
 def test_odd_clips_have_an_answer(server: Served, shared: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from serve_helpers import Hand, Served, jpeg, picture, served, until
+from serve_helpers import Hand, Served, avi, jpeg, picture, served, until
 
 from cvmask.errors import SourceError
 from cvmask.runtime.model import MaskRCNN
@@ -241,13 +241,15 @@ def test_pictures_and_clips_come_back_annotated(
     assert page.locator("#results li").count() == 0
 
 
-def test_a_clip_that_the_server_keeps_no_longer_is_told(
-    browser: Any, quick_model: MaskRCNN, clip_mp4: Path
+def test_what_is_wrong_with_a_clip_is_told_and_that_it_is_gone(
+    browser: Any, quick_model: MaskRCNN, tmp_path: Path
 ) -> None:
+    data = avi(6)
+    (tmp_path / "cut.avi").write_bytes(data[: len(data) * 2 // 3])
     with served(quick_model) as server, opened(browser, server) as page:
         page.get_by_role("tab", name="File").click()
-        page.set_input_files("#choose", clip_mp4)
-        page.wait_for_selector('#results li[data-state="done"]')
+        page.set_input_files("#choose", tmp_path / "cut.avi")
+        page.wait_for_selector('#results li[data-state="done"]:has-text("says it has 6 frames")')
         (clip,) = server.service.clips._clips.values()
         server.service.clips.remove(clip)
         page.get_by_role("link", name="Download Video").click()

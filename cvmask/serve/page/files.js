@@ -96,7 +96,7 @@ export class Files {
       state = await json(await request("GET", `/v1/clips/${state.id}`));
     }
     if (state.state === "failed") throw new Error(state.message);
-    card.done(`${state.frames} frames`);
+    card.done(`${state.frames} frames${state.message && `; ${state.message}`}`);
     const place = `/v1/clips/${state.id}`;
     card.link("Video", state.video, "_annotated.mp4", place);
     card.link("JSON lines", state.detections, ".jsonl", place);
