@@ -46,7 +46,7 @@ class Served:
         self.client = httpx.Client(base_url=self.url, headers=headers, timeout=PATIENCE_S, trust_env=False)
 
     def count(self, name: str) -> int:
-        return int(self.service.metrics.total(name))
+        return self.service.metrics.total(name)
 
     def inferences(self, by: str) -> int:
         lines = self.service.metrics.text().splitlines()

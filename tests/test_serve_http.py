@@ -19,6 +19,7 @@ from serve_helpers import PATIENCE_S, Served, jpeg, picture, png, served, until
 
 from cvmask.draw import draw
 from cvmask.runtime.model import MaskRCNN, Settings
+from cvmask.serve.metrics import Metrics
 
 JPEG = {"Content-Type": "image/jpeg"}
 PNG = {"Content-Type": "image/png"}
@@ -235,6 +236,16 @@ def test_metrics_count(server: Served) -> None:
         assert after[f"cvmask_{name}"] == before[f"cvmask_{name}"] + 1
     assert after["cvmask_queue_length"] == 0
     assert after['cvmask_inference_seconds_bucket{le="+Inf"}'] == after["cvmask_inference_seconds_count"]
+
+
+def test_counters_keep_every_digit() -> None:
+    metrics = Metrics()
+    metrics._counts["requests_total"]['path="/"'] = 123_456_788
+    metrics.count("requests_total", {"path": "/"})
+    metrics.gauges = {"queue_length": lambda: 12_345_678}
+    lines = metrics.text().splitlines()
+    assert 'cvmask_requests_total{path="/"} 123456789' in lines
+    assert "cvmask_queue_length 12345678" in lines
 
 
 def test_the_page_is_strict_and_complete(server: Served) -> None:
