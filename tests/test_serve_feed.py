@@ -13,7 +13,7 @@ from serve_helpers import Hand, picture, until
 
 from cvmask.errors import SourceError
 from cvmask.serve.feed import Feed
-from cvmask.sources import Frame, open_source
+from cvmask.sources import Frame, Source, open_source
 
 
 @contextmanager
@@ -43,6 +43,22 @@ def test_a_video_is_played_over_and_over_at_its_pace(clip_mp4: Path) -> None:
     times = [frame.time_s for frame in taken]
     assert times == sorted(times)
     assert all(frame.taken_at_s is not None for frame in taken)
+
+
+def test_a_video_of_one_frame_is_played_at_its_pace_too(work: Path) -> None:
+    writer = cv2.VideoWriter("one.mp4", cv2.VideoWriter.fourcc(*"mp4v"), 10, (160, 128))
+    writer.write(picture())
+    writer.release()
+    opened_s: list[float] = []
+
+    def open_it() -> Source:
+        opened_s.append(time.monotonic())
+        return open_source("one.mp4")
+
+    with taking(Feed(open_it)):
+        until(lambda: len(opened_s) >= 4)
+    # The first is opened before it is played.
+    assert opened_s[3] - opened_s[1] >= 2 / 10
 
 
 def test_where_files_lie_is_not_told(clip_mp4: Path) -> None:

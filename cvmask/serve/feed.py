@@ -14,6 +14,7 @@ from cvmask.sources import Frame, Images, Source, Video
 LIVE, LOST, ENDED, STILL = "live", "lost", "ended", "still"
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.5, 15.0
 _PICTURE_S = 2.0
+_FRAME_S = 0.04
 
 
 class Feed(Source):
@@ -199,6 +200,9 @@ class Feed(Source):
             self._offer(frame)
         if began_s is not None and isinstance(source, Images) and len(source.paths) > 1:
             self._wait_until(self._clock_s() + _PICTURE_S)
+        elif isinstance(source, Video):
+            # The last frame has its time too; without it a video of one frame would be opened without end.
+            self._wait_until(self._clock_s() + min(_PICTURE_S, max(_FRAME_S, float(1 / (source.frame_rate or 25)))))
 
     def _clock_s(self) -> float:
         """Tell the time of a clock that stands still while it is paused."""
