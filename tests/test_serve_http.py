@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from serve_helpers import PATIENCE_S, Served, jpeg, picture, png, served, until
+from serve_helpers import PATIENCE_S, Served, httpx, jpeg, picture, png, served, until
 
 from cvmask.draw import draw
 from cvmask.runtime.model import MaskRCNN, Settings
@@ -301,6 +301,20 @@ def test_a_token_is_asked_for_everywhere(quick_model: MaskRCNN) -> None:
         assert "httponly" in cookie
         assert "samesite=strict" in cookie
         assert server.client.get("/v1/model", headers=bare).status_code == 200, "the cookie opens"
+
+
+def test_two_servers_of_one_host_keep_their_tokens_apart(quick_model: MaskRCNN) -> None:
+    tokens = ("first-token-first", "second-token-second")
+    with (
+        served(quick_model, token=tokens[0]) as first,
+        served(quick_model.clone(), token=tokens[1]) as second,
+        # As a browser, which gives a cookie to all ports of a host.
+        httpx.Client(trust_env=False, timeout=PATIENCE_S) as browser,
+    ):
+        for server, token in zip((first, second), tokens):
+            assert browser.get(f"{server.url}/?token={token}").status_code == 303
+        for server in (first, second):
+            assert browser.get(f"{server.url}/v1/model").status_code == 200
 
 
 def test_a_full_queue_says_when_to_try_again(quick_model: MaskRCNN) -> None:

@@ -386,11 +386,12 @@ def test_pictures_of_a_camera_that_come_too_fast_are_dropped(quick_model: MaskRC
 
 def test_sockets_need_the_token_and_the_right_origin(quick_model: MaskRCNN) -> None:
     with served(quick_model, lambda: Hand(), token="right-token-right") as server:
+        name = f"cvmask_token_{server.port}"
         for path in ("/v1/live", "/v1/camera"):
-            for headers in ({}, {"Authorization": "Bearer wrong-token-wrong"}, {"Cookie": "cvmask_token=wrong"}):
+            for headers in ({}, {"Authorization": "Bearer wrong-token-wrong"}, {"Cookie": f"{name}=wrong"}):
                 with pytest.raises(Exception, match="403"), server.connect(path, additional_headers=headers):
                     pass
-            cookie = {"Cookie": "cvmask_token=right-token-right"}
+            cookie = {"Cookie": f"{name}=right-token-right"}
             elsewhere = "http://elsewhere.example"
             with pytest.raises(Exception, match="403"):  # noqa: SIM117
                 with server.connect(path, additional_headers=cookie, origin=elsewhere):
