@@ -184,6 +184,16 @@ def test_a_form_needs_just_the_picture(server: Served) -> None:
     check_problem(server.client.post("/v1/detect", files={"image": ("a", b"x")}, data={"more": "1"}), 422)
 
 
+def test_a_form_for_which_there_is_no_room_is_a_problem(
+    server: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Parts of more than a megabyte go to a temporary file.
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    data = png(picture()) + bytes(1_500_000)
+    answer = server.client.post("/v1/detect", files={"image": ("a.png", data, "image/png")})
+    assert "no room" in check_problem(answer, 503)["detail"]
+
+
 def test_every_odd_picture_has_an_answer(server: Served, shared: Path) -> None:
     answers = {}
     for path in sorted((shared / "data" / "odd_images").iterdir()):
