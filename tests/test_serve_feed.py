@@ -63,8 +63,25 @@ def test_a_video_of_one_frame_is_played_at_its_pace_too(work: Path) -> None:
 
 def test_where_files_lie_is_not_told(clip_mp4: Path) -> None:
     feed = Feed(lambda: open_source(clip_mp4))
-    feed.close()
     assert feed.name == "clip.mp4"
+    with taking(feed):
+        clip_mp4.unlink()
+        until(lambda: feed.state == "lost")
+    assert feed.message.startswith("clip.mp4: ")
+    assert str(clip_mp4.parent) not in feed.message
+
+
+@pytest.mark.parametrize("place", ["{}", "{}/", "."])
+def test_a_folder_is_called_by_its_name(work: Path, place: str) -> None:
+    cv2.imwrite("a.png", picture())
+    feed = Feed(lambda: open_source(place.format(work)))
+    feed.close()
+    assert feed.name == "work"
+
+
+def test_a_part_that_begins_behind_the_end_is_an_error_at_once(clip_mp4: Path) -> None:
+    with pytest.raises(SourceError, match=r"clip\.mp4: ends before"):
+        Feed(lambda: open_source(clip_mp4, start_s=100.0))
 
 
 def test_a_single_picture_stays_and_is_given_again(work: Path) -> None:

@@ -52,10 +52,15 @@ class Feed(Source):
 
     def __init__(self, open_again: Callable[[], Source], lost_s: float = 2.5) -> None:
         self._open_again = open_again
-        self._inner: Source | None = open_again()
-        self.size_wh, self.frame_rate = self._inner.size_wh, self._inner.frame_rate
+        inner = open_again()
+        if isinstance(inner, Video) and inner.length == 0:
+            inner.close()
+            raise SourceError(f"{inner.name}: ends before the part that is wanted begins")
+        self._inner: Source | None = inner
+        self.size_wh, self.frame_rate = inner.size_wh, inner.frame_rate
         # Whoever looks at the page need not know where files lie.
-        self.name = self._inner.name if self._inner.live else os.path.basename(self._inner.name)
+        self._folder = "" if inner.live else os.path.join(os.path.dirname(inner.name.rstrip(os.sep)), "")
+        self.name = inner.name if inner.live else os.path.basename(os.path.abspath(inner.name))
         self.state, self.message, self.paused, self.dropped = LIVE, "", False, 0
         self.on_state: Callable[[], None] = lambda: None
         self.wanted: Callable[[], bool] = lambda: True
@@ -155,7 +160,7 @@ class Feed(Source):
                     return
                 failures = 1 if self._came_s > before else failures + 1
                 if once:
-                    self._be(LOST, once)
+                    self._be(LOST, once.replace(self._folder, "") if self._folder else once)
                     delay_s = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2 ** (failures - 1))
                     with self._changed:
                         self._changed.wait_for(lambda: self._closed, delay_s)
