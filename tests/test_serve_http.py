@@ -286,6 +286,15 @@ def test_unknown_methods_are_problems_too(server: Served) -> None:
     check_problem(server.client.delete("/v1/model"), 405)
 
 
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/metrics", "/v1/model", "/page/page.js"])
+def test_what_answers_get_answers_head(server: Served, path: str) -> None:
+    head, whole = server.client.head(path), server.client.get(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"] == whole.headers["content-type"]
+    assert int(head.headers["content-length"]) > 0
+    check_problem(server.client.get("/v1/detect"), 405)
+
+
 def test_another_name_and_another_origin_are_refused(server: Served) -> None:
     check_problem(server.client.get("/v1/model", headers={"Host": "rebound.example"}), 421)
     check_problem(server.client.get("/v1/model", headers={"Host": ""}), 421)
