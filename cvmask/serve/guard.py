@@ -66,7 +66,7 @@ class Guard:
         given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[-1]
         if scope["path"] == "/" and given and self._token and self._matches(given):
             response = RedirectResponse("/", 303)
-            response.set_cookie(COOKIE, given, httponly=True, samesite="strict")
+            response.set_cookie(_cookie(headers), given, httponly=True, samesite="strict")
             await response(scope, receive, send)
             return
         problem = self._refusal(scope, headers)
@@ -121,7 +121,7 @@ class Guard:
         if kind.lower() == "bearer" and self._matches(bearer.strip()):
             return True
         try:
-            morsel = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+            morsel = SimpleCookie(headers.get("cookie", "")).get(_cookie(headers))
         except CookieError:
             return False
         return morsel is not None and self._matches(morsel.value)
@@ -161,6 +161,12 @@ class _Body:
             self.held_bytes += count
             self._guard.hold(count)
         return message
+
+
+def _cookie(headers: Headers) -> str:
+    """Name the cookie after the port that was called: the cookies of a host reach all of its ports."""
+    port = headers.get("host", "").rpartition(":")[2]
+    return f"{COOKIE}_{port}" if port.isascii() and port.isdecimal() else COOKIE
 
 
 def _most_bytes(path: str, limits: Limits) -> int:
