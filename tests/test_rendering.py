@@ -85,6 +85,15 @@ def test_rendering_filters_by_score_and_class(clip: Path, lines: tuple[Path, Kee
         assert again.counts == expected if expected else sum(again.counts) > 0
 
 
+def test_classes_are_those_of_other_labels_where_there_are_any(clip: Path, lines: tuple[Path, Keep]) -> None:
+    again, expected = Keep(), Keep()
+    render(clip, lines[0], [expected], classes=["cat"])
+    render(clip, lines[0], [again], classes=["tiger"], style={"labels": ["lion", "tiger"] * 45})
+    assert again.counts == expected.counts
+    with pytest.raises(SourceError, match="labels: there is no class 'cat'"):
+        render(clip, lines[0], [again], classes=["cat"], style={"labels": ["lion", "tiger"] * 45})
+
+
 def test_rendering_writes_a_video(clip: Path, lines: tuple[Path, Keep], tmp_path: Path) -> None:
     render(clip, lines[0], [tmp_path / "again.mp4"])
     assert len(list(Video(tmp_path / "again.mp4"))) == 8

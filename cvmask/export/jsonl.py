@@ -49,7 +49,11 @@ def read_jsonl(path: str | os.PathLike[str]) -> Iterator[Record]:
         with open(path, "rb") as file:
             for number, line in enumerate(file, 1):
                 try:
-                    record = from_line(json.loads(line.decode()))
+                    fields = json.loads(line.decode())
+                    if "detections" in fields:
+                        cure = "`--save-json` of a video writes it; its reader is cvmask.sinks.read_json_lines"
+                        raise SourceError(f"{path}: line {number} is of another kind: {cure}")
+                    record = from_line(fields)
                 except (KeyError, TypeError, ValueError, RecursionError) as error:
                     raise SourceError(f"{path}: line {number} is no record of detections: {error}") from error
                 yield record

@@ -135,7 +135,7 @@ def _parse(line: bytes, name: str) -> tuple[dict[str, Any], Detections]:
         record["index"] = int(record["index"])
         _check_labels(record.get("labels"))
     except json.JSONDecodeError as error:
-        raise SourceError(f"{name} is no frame of detections: {error.msg} at its character {error.colno}") from None
+        raise SourceError(f"{name} is no frame of detections: {error.msg} (character {error.colno})") from None
     except UnicodeDecodeError:
         raise SourceError(f"{name} is no frame of detections: the file is not JSON lines in UTF-8") from None
     except KeyError as error:
