@@ -405,6 +405,8 @@ def test_annotate_refuses_nonsense() -> None:
         annotate(Fake(), Model(), workers=0)
     with pytest.raises(TypeError, match="stride: give these to open_source"):
         annotate(Fake(), Model(), stride=2)
+    with pytest.raises(TypeError, match=r"model must be what cvmask.load gives, .* got 'shapes'"):
+        annotate(Fake(), "shapes")  # type: ignore[arg-type]
 
 
 def test_summary_says_what_happened() -> None:
