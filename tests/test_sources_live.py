@@ -19,7 +19,7 @@ import pytest
 
 from cvmask.errors import SourceError
 from cvmask.sources import Camera, Frame, Images, Newest, Source, Video, open_source
-from cvmask.sources.http import without_password
+from cvmask.sources.http import HttpStream, without_password
 from cvmask.sources.images import Still
 from cvmask.sources.opening import live_kind
 from cvmask.sources.stdin import Stdin
@@ -406,6 +406,29 @@ def test_what_is_no_address_is_one_line(address: str, why: str) -> None:
     assert message.startswith(f"{without_password(address)}: no http address")
     assert why in message
     assert "cret" not in message
+
+
+@pytest.mark.parametrize("answer", [b"garbage\r\n\r\n", b""])
+def test_a_connection_without_an_answer_is_closed(answer: bytes) -> None:
+    errors: list[SourceError] = []
+
+    def ask(port: int) -> None:
+        try:
+            HttpStream(f"http://127.0.0.1:{port}/", 20)
+        except SourceError as error:
+            errors.append(error)  # and with it the frames that hold what is open
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        asking = threading.Thread(target=ask, args=(listening.getsockname()[1],))
+        asking.start()
+        with listening.accept()[0] as taken:
+            taken.recv(4096)
+            taken.sendall(answer)
+            taken.shutdown(socket.SHUT_WR)
+            taken.settimeout(10)
+            assert taken.recv(4096) == b""
+        asking.join()
+    assert "answers no HTTP" in str(errors[0])
 
 
 @pytest.mark.parametrize(
