@@ -22,6 +22,7 @@ from cvmask.errors import SinkError, SourceError
 from cvmask.pipeline import annotate
 from cvmask.sinks import JsonLines, Sink, read_json_lines
 from cvmask.sources import Frame, Newest, Source, Video
+from cvmask.summary import Stage
 
 # CVMASK_TEST_FRAMES=10000 makes the test of memory a long one.
 MANY_FRAMES = int(os.environ.get("CVMASK_TEST_FRAMES", "1300"))
@@ -405,6 +406,21 @@ def test_annotate_refuses_nonsense() -> None:
         annotate(Fake(), Model(), workers=0)
     with pytest.raises(TypeError, match="stride: give these to open_source"):
         annotate(Fake(), Model(), stride=2)
+
+
+def test_a_stage_counts_what_several_threads_add() -> None:
+    stage, switched_s = Stage(), sys.getswitchinterval()
+    threads = [threading.Thread(target=lambda: [stage.add(0.001) for _ in range(20_000)]) for _ in range(4)]
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(switched_s)
+    assert stage.count == 80_000
+    assert stage.percentile_s(1.0) == pytest.approx(0.001, rel=0.02)  # 0 if a class has lost some
 
 
 def test_summary_says_what_happened() -> None:
