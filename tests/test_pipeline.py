@@ -21,7 +21,7 @@ from cvmask.detections import Detections
 from cvmask.errors import SinkError, SourceError
 from cvmask.pipeline import annotate
 from cvmask.sinks import JsonLines, Sink, read_json_lines
-from cvmask.sources import Frame, Newest, Source, Video
+from cvmask.sources import Frame, Images, Newest, Source, Video
 from cvmask.summary import Stage
 
 # CVMASK_TEST_FRAMES=10000 makes the test of memory a long one.
@@ -406,6 +406,8 @@ def test_annotate_refuses_nonsense() -> None:
         annotate(Fake(), Model(), workers=0)
     with pytest.raises(TypeError, match="stride: give these to open_source"):
         annotate(Fake(), Model(), stride=2)
+    with pytest.raises(TypeError, match="stride, on_error: give these to open_source"):
+        annotate(Images(["a.png"]), Model(), on_error=print, stride=2)
 
 
 def test_a_stage_counts_what_several_threads_add() -> None:
