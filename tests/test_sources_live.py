@@ -153,6 +153,13 @@ def test_stdin_reads_raw_frames() -> None:
     assert [frame.time_s for frame in frames] == [0, 0.1]
 
 
+@pytest.mark.parametrize("size_wh", [(0, 480), (640, 0), (-1, -1)])
+def test_stdin_refuses_a_size_without_pixels(size_wh: tuple[int, int]) -> None:
+    for make in (lambda: Stdin(size_wh, file=io.BytesIO(b"123")), lambda: open_source("-", size_wh=size_wh)):
+        with pytest.raises(ValueError, match=f"needs a size_wh of at least 1x1, got {size_wh[0]}x{size_wh[1]}"):
+            make()
+
+
 def test_raw_frames_that_came_whole_are_kept() -> None:
     messages: list[str] = []
     stdin = Stdin((4, 4), file=io.BytesIO(b"x" * 100), on_message=messages.append)
