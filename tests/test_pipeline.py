@@ -20,7 +20,7 @@ from conftest import random_detections
 from cvmask.detections import Detections
 from cvmask.errors import SinkError, SourceError
 from cvmask.pipeline import annotate
-from cvmask.sinks import JsonLines, Sink, read_json_lines
+from cvmask.sinks import JsonLines, Sink, open_sink, read_json_lines
 from cvmask.sources import Frame, Images, Newest, Source, Video
 from cvmask.summary import Stage
 
@@ -399,6 +399,17 @@ def test_an_output_that_cannot_be_opened_releases_everything(tmp_path: Path) -> 
         annotate(source, Model(), outputs=[sink, tmp_path / "a.xyz"])
     assert source.closed.is_set()
     assert sink.end == "discarded"
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.avi", "a.jsonl", "a.png", "folder"])
+def test_one_file_for_two_outputs_is_refused(name: str, tmp_path: Path) -> None:
+    os.symlink(tmp_path / name, tmp_path / f"link_{name}")
+    source, path = Fake(), tmp_path / name
+    for again in (path, f"{tmp_path}/../{tmp_path.name}/{name}", tmp_path / f"link_{name}", open_sink(path)):
+        with pytest.raises(SinkError, match=f"{name} is named for two outputs: leave one out"):
+            annotate(source, Model(), outputs=[again, path])
+    assert source.closed.is_set()
+    assert os.listdir(tmp_path) == [f"link_{name}"]
 
 
 def test_annotate_refuses_nonsense() -> None:
