@@ -44,7 +44,8 @@ def annotate(
     Parameters
     ----------
     source
-        A source, or whatever `open_source` takes; `source_options` go there.
+        A source, or whatever `open_source` takes; `source_options` go there, and `on_error`: with a source
+        that is open already they are a TypeError.
     model
         Has ``detect``, and ``clone`` if there is more than one worker.
     outputs
@@ -112,8 +113,8 @@ def _opened(
     options: Mapping[str, Any],
 ) -> Source:
     if isinstance(source, Source):
-        if options:
-            raise TypeError(f"{', '.join(options)}: give these to open_source, the source is open already")
+        if given := [*options, *(["on_error"] if on_error else [])]:
+            raise TypeError(f"{', '.join(given)}: give these to open_source, the source is open already")
         return source
 
     def count(error: SourceError) -> None:
