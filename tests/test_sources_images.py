@@ -122,6 +122,32 @@ def test_transparent_pixels_are_laid_on_white(tmp_path: Path, dtype: type) -> No
     assert image.tolist() == [[[0, 0, 255], [255, 255, 255], [204, 204, 255]]]
 
 
+def bmp_of(alpha: int, alpha_mask: int, length: int = 124) -> bytes:
+    """Make a BMP of two pixels of 32 bits: a red one of this alpha, and a blue one of twice as much."""
+    pixels = bytes([0, 0, 255, alpha, 255, 0, 0, 2 * alpha])
+    masks = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, alpha_mask)
+    header = (struct.pack("<IiiHHIIiiII", length, 2, 1, 1, 32, 3, 8, 0, 0, 0, 0) + masks).ljust(length, b"\0")
+    header = header[: max(length, 52)]  # the masks of colours follow the short one
+    return b"BM" + struct.pack("<IHHI", 22 + len(header), 0, 0, 14 + len(header)) + header + pixels
+
+
+@pytest.mark.parametrize(
+    ("data", "pixels"),
+    [
+        (bmp_of(51, 0xFF000000), [[204, 204, 255], [255, 153, 153]]),
+        (bmp_of(0, 0xFF000000), [[0, 0, 255], [255, 0, 0]]),
+        (bmp_of(51, 0), [[0, 0, 255], [255, 0, 0]]),
+        (bmp_of(51, 0, 40), [[0, 0, 255], [255, 0, 0]]),
+    ],
+    ids=["alpha", "alpha 0 everywhere", "no mask of alpha", "short header"],
+)
+def test_bmp_is_laid_on_white_where_it_says_that_it_has_alpha(
+    tmp_path: Path, data: bytes, pixels: list[list[int]]
+) -> None:
+    (tmp_path / "a.bmp").write_bytes(data)
+    assert read_image(tmp_path / "a.bmp")[0].tolist() == [pixels]
+
+
 def test_transparency_takes_no_many_times_the_memory_of_the_picture(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((1000, 1000, 4), np.uint8))
     tracemalloc.start()

@@ -39,7 +39,7 @@ class Place(NamedTuple):
 def place_of(text: str) -> Place:
     """Understand what was given to -o."""
     path = Path(text)
-    is_folder = text.endswith(("/", os.sep)) or path.is_dir() or not path.suffix
+    is_folder = text.endswith(("/", os.sep)) or os.path.isdir(path) or not path.suffix
     return Place(path, not is_folder)
 
 

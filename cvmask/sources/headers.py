@@ -107,8 +107,11 @@ def _gif(data: bytes) -> Header:
 def _bmp(data: bytes) -> Header:
     if struct.unpack_from("<I", data, 14)[0] == 12:
         return Header("BMP", struct.unpack_from("<HH", data, 18))
-    width, height = struct.unpack_from("<ii", data, 18)
-    return Header("BMP", (abs(width), abs(height)))
+    length, width, height, _, bits, compression = struct.unpack_from("<IiiHHI", data, 14)
+    # From 56 bytes on, a header of bit fields says where alpha is; OpenCV takes whatever is left over for it.
+    masked = length >= 56 and bits == 32 and compression == 3
+    alpha = masked and struct.unpack_from("<I", data, 66)[0] != 0
+    return Header("BMP", (abs(width), abs(height)), alpha=alpha)
 
 
 def _webp(data: bytes) -> Header:
