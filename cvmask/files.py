@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,16 +14,26 @@ from typing import IO, Any
 from cvmask.errors import SinkError
 
 
+def wrong_name(path: str) -> str:
+    """Say why OpenCV and FFmpeg must not be given a path or an address, at which they may crash; "" if they may."""
+    try:
+        null = "\0" in path or not os.path.abspath(path).encode()
+    except UnicodeEncodeError:
+        return "its name, or that of its folder, is not UTF-8: rename it"
+    return "a name has no null character" if null else ""
+
+
 @contextlib.contextmanager
 def whole_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a name beside `path` to write to, of the same ending; it becomes `path` once the block has ended well.
 
-    If the block raises, nothing is left and a file that was there before stays. Missing folders are made.
+    If the block raises, nothing is left and a file that was there before stays. Missing folders are made. Of a
+    link, it is the file that it leads to; a file that is replaced leaves its permissions to the new one.
 
     Raises
     ------
     SinkError
-        If the place cannot be written to.
+        If the place cannot be written to, or what is there is no file: a pipe or a device stays.
     """
     path = Path(path)
     with _replaced(path) as part:
@@ -34,21 +46,36 @@ def whole_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _replaced(path: Path) -> Iterator[Path]:
-    part = path.parent / f".{uuid.uuid4().hex}.part{path.suffix}"
+    check_is_file(path)
+    target = Path(os.path.realpath(path))
+    part = target.parent / f".{uuid.uuid4().hex}.part{path.suffix}"
     try:
         with _named(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
         yield part
+        with contextlib.suppress(OSError):  # there was no file before, or the file system knows no permissions
+            part.chmod(stat.S_IMODE(target.stat().st_mode))
         with _named(path):
-            os.replace(part, path)
+            os.replace(part, target)
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
 
 
+def check_is_file(path: str | os.PathLike[str]) -> None:
+    """Raise SinkError where something lies that is no file: a folder, a pipe, a device. A link is what it leads to."""
+    with _named(Path(path)):
+        if os.path.isdir(path):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise SinkError(f"{os.fspath(path)} is a pipe or a device, which cannot be replaced: name a file")
+
+
 @contextlib.contextmanager
 def whole_file(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
     """Open a file for writing; it appears at `path` as with `whole_path`. Text is UTF-8, line ends as written.
+
+    A byte of a file's name that is not UTF-8 becomes ``\\udcff`` there, which JSON reads back as it was.
 
     Raises
     ------
@@ -56,7 +83,7 @@ def whole_file(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any
         If the place cannot be written to, or the disk is full.
     """
     path = Path(path)
-    text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    text = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
     with _replaced(path) as part:
         with _named(path):
             file = open(part, mode.replace("w", "x"), **text)  # type: ignore[call-overload]  # noqa: SIM115

@@ -70,7 +70,8 @@ def annotate(
     ------
     SourceError, SinkError
         If the source or an output cannot be opened. While it runs, whatever goes wrong anywhere is
-        raised once, from the iteration, and nothing goes on behind it.
+        raised once, from the iteration, and nothing goes on behind it. Of an output that could not be
+        finished after an interrupt, it is the ``__cause__`` of the KeyboardInterrupt.
     """
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")

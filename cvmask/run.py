@@ -54,6 +54,8 @@ class Run:
         Where the frames come from.
     summary
         Frames and times so far.
+    finished
+        The outputs that are whole, once it has ended.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Run:
         summary: Summary,
     ) -> None:
         self.source, self.summary = source, summary
+        self.finished: list[Sink] = []
         self._models, self._sinks, self._paint = models, sinks, paint
         self._tracker = Tracker() if track else None
         # A live frame grows old in a queue: it is only read when a worker is free for it.
@@ -136,10 +139,16 @@ class Run:
         failure: BaseException | None = None
         for sink in self._sinks:
             try:
-                (sink.close if keep and not failure else sink.discard)()
+                if keep and not failure:
+                    sink.close()
+                    self.finished.append(sink)
+                else:
+                    sink.discard()
             except Exception as caught:
                 failure = failure or caught
-        if failure is not None and error is None:
+        if failure is not None and isinstance(error, KeyboardInterrupt):
+            error.__cause__ = failure  # It goes on as what it is, and takes along what else is to be told.
+        elif failure is not None and (error is None or isinstance(error, GeneratorExit)):
             raise failure
 
     def _start(self) -> None:

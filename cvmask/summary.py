@@ -40,12 +40,12 @@ class Stage:
         return self.total_s / self.count if self.count else 0.0
 
     def percentile_s(self, share: float = 0.95) -> float:
-        """Give the duration that this share of all does not exceed; 0 if there is none."""
+        """Give the duration that this share of all does not exceed, or up to 2% more; 0 if there is none."""
         left = math.ceil(share * self.count)
         for index in sorted(self._classes):
             left -= self._classes[index]
             if left <= 0:
-                return _SHORTEST_S * math.exp((index + 0.5) * _RATIO)
+                return _SHORTEST_S * math.exp((index + 1) * _RATIO)
         return 0.0
 
 

@@ -90,3 +90,11 @@ def test_save_beside_files_of_other_names_is_no_clash(two_folders: Path) -> None
     shutil.copy("x/p.png", "detections.png")
     assert main(["predict", "detections.png", "-o", "c", "--save-json", "--save", "jsonl,csv", *SHAPES]) == 0
     assert sorted(os.listdir("c")) == ["detections.csv", "detections.json", "detections.jsonl", "detections.png"]
+
+
+@pytest.mark.parametrize("output", ["c\udcff/", "\udcff.mp4"])
+def test_a_video_whose_name_is_not_utf8_is_refused_before_a_model_is_loaded(
+    output: str, two_folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", "x/a.mp4", "-o", output, "-m", "missing"]) == 1
+    assert capsys.readouterr().err.endswith("mp4: its name, or that of its folder, is not UTF-8: rename it\n")

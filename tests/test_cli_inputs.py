@@ -81,3 +81,9 @@ def test_a_model_is_no_source() -> None:
     inputs, failures = expand(["my/graph.pb"])
     assert inputs == []
     assert failures == ["my/graph.pb: is of a model, not a source: give the .pb with -m, the .pbtxt with --graph"]
+
+
+def test_a_video_whose_name_is_not_utf8_is_a_failure_and_a_picture_is_not(pictures: Path) -> None:
+    inputs, failures = expand(["\udcffclip.mp4", "in/\udcff.png", "in/a.png"])
+    assert [one.path for one in inputs] == ["in/\udcff.png", "in/a.png"]
+    assert failures == ["\udcffclip.mp4: its name, or that of its folder, is not UTF-8: rename it"]

@@ -65,6 +65,16 @@ def test_frames_from_a_closed_standard_input_are_one_line(work: Path) -> None:
     assert line.startswith("cvmask: -: standard input holds no frame (JPEGs expected;")
 
 
+def test_a_reader_that_is_gone_is_no_error_where_its_signal_has_no_name(work: Path) -> None:
+    code = "import signal; del signal.SIGPIPE; from cvmask.cli.main import main; exit(main(['models', 'list']))"
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-u", "-c", code]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, cwd=ROOT, text=True, timeout=120)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (128 + 13, "")
+
+
 def test_opencv_is_silent_and_then_talks_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENCV_LOG_LEVEL", raising=False)
     monkeypatch.delenv("CVMASK_DEBUG", raising=False)

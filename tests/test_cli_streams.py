@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import signal
 import subprocess
@@ -23,10 +24,12 @@ from conftest import ROOT, random_detections
 from cvmask.cli import loop, options, predict, streams
 from cvmask.cli.main import main
 from cvmask.cli.stream_options import seconds
+from cvmask.cli.stream_progress import StreamProgress
 from cvmask.detections import Detections
 from cvmask.errors import SourceError
 from cvmask.runtime.model import Settings
 from cvmask.sinks import read_json_lines
+from cvmask.sinks.encoders import OpenCVEncoder
 from cvmask.sources import Frame, Source, Video
 
 
@@ -226,6 +229,36 @@ def test_the_summary_names_what_is_there_after_an_error(
     assert sorted(path.name for path in Path("out").iterdir()) == sorted(
         Path(name).name for name in kept[4:].split(", ")
     )
+
+
+def test_a_video_that_cannot_be_finished_after_an_interrupt_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def finish(encoder: OpenCVEncoder) -> int:
+        encoder.abandon()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(OpenCVEncoder, "finish", finish)
+    monkeypatch.setattr(StreamProgress, "advance", lambda *_: signal.raise_signal(signal.SIGINT))
+    assert main(["predict", write_clip("in.avi"), "-o", "out.avi", "--save-json"]) == 130
+    said = capsys.readouterr()
+    why, end = said.err.splitlines()[-2:]
+    assert (why, end) == ("cvmask: out.avi cannot be written: No space left on device", "cvmask: interrupted")
+    assert said.out.splitlines()[0].endswith(" frames a second -> out.jsonl")
+    assert not Path("out.avi").exists()
+
+
+def test_the_summary_does_not_name_what_an_error_of_another_kind_discarded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(StreamProgress, "advance", fail)
+    with pytest.raises(ZeroDivisionError):
+        main(["predict", write_clip("in.avi"), "-o", "out.avi", "--save-json"])
+    assert capsys.readouterr().out.splitlines()[0].endswith(" frames a second -> out.jsonl")
+    assert not Path("out.avi").exists()
 
 
 def test_seconds_are_read_in_three_forms() -> None:

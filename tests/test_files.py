@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,52 @@ def test_whole_path_keeps_the_ending_because_writers_choose_by_it(tmp_path):
         assert part.parent == tmp_path
         part.write_bytes(b"x")
     assert [p.name for p in tmp_path.iterdir()] == ["clip.mp4"]
+
+
+def write_by(way: str, path: Path) -> None:
+    """Write "new", in one of the two ways."""
+    if way == "file":
+        write_whole(path, b"new")
+        return
+    with whole_path(path) as part:
+        part.write_bytes(b"new")
+
+
+@pytest.mark.parametrize("way", ["file", "path"])
+@pytest.mark.parametrize("older", [True, False])
+def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path: Path, way: str, older: bool) -> None:
+    target, link = tmp_path / "deep" / "real.bin", tmp_path / "link.txt"
+    link.symlink_to(target)
+    if older:
+        target.parent.mkdir()
+        target.write_bytes(b"old")
+    write_by(way, link)
+    assert link.is_symlink()
+    assert target.read_bytes() == b"new"
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["deep", "link.txt", "real.bin"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs the permissions of POSIX")
+@pytest.mark.parametrize("way", ["file", "path"])
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o400])
+def test_a_file_that_is_replaced_leaves_its_permissions(tmp_path: Path, way: str, mode: int) -> None:
+    path = tmp_path / "out.txt"
+    path.write_bytes(b"old")
+    path.chmod(mode)
+    write_by(way, path)
+    assert path.read_bytes() == b"new"
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes that have a name")
+@pytest.mark.parametrize("way", ["file", "path"])
+def test_a_pipe_and_a_device_are_refused_and_stay(tmp_path: Path, way: str) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "link.mp4").symlink_to(tmp_path / "pipe.mp4")
+    (tmp_path / "null.mp4").symlink_to(os.devnull)
+    for name in ("pipe.mp4", "link.mp4", "null.mp4"):
+        with pytest.raises(SinkError, match=f"{name} is a pipe or a device"):
+            write_by(way, tmp_path / name)
+    assert stat.S_ISFIFO((tmp_path / "pipe.mp4").stat().st_mode)
+    assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
+    assert sorted(os.listdir(tmp_path)) == ["link.mp4", "null.mp4", "pipe.mp4"]

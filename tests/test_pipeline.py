@@ -228,6 +228,43 @@ def test_an_error_within_with_discards_the_outputs_and_leaving_it_finishes_them(
     assert (failed.end, left.end) == ("discarded", "closed")
 
 
+class Unfinished(Collect):
+    """Cannot be finished."""
+
+    def close(self) -> None:
+        fail(SinkError("collect: the disk is full"))
+
+
+def test_an_output_that_cannot_be_finished_is_told_when_the_loop_is_left() -> None:
+    first, last = Collect(), Collect()
+    run = annotate(Fake(10_000), Model(), outputs=[first, Unfinished(), last])
+    results = iter(run)
+    next(results)
+    with pytest.raises(SinkError, match="the disk is full"):
+        results.close()  # type: ignore[attr-defined]
+    assert (first.end, last.end) == ("closed", "discarded")
+    assert run.finished == [first]
+
+    def leave_early() -> None:
+        with annotate(Fake(10_000), Model(), outputs=[Unfinished()]) as run:
+            for _ in run:
+                break
+
+    with pytest.raises(SinkError, match="the disk is full"):
+        leave_early()
+
+
+def test_an_output_that_cannot_be_finished_after_an_interrupt_is_its_cause() -> None:
+    def interrupt() -> None:
+        with annotate(Fake(10_000), Model(), outputs=[Unfinished()]) as run:
+            for _ in run:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        interrupt()
+    assert str(caught.value.__cause__) == "collect: the disk is full"
+
+
 KEPT = """
 import sys
 import numpy as np
@@ -376,4 +413,4 @@ def test_summary_says_what_happened() -> None:
     assert lines[0].startswith("frames: 5 read, 5 written, 0 dropped, 0 failed; ")
     assert [line.split()[0] for line in lines[1:]] == ["read", "detect", "draw", "write"]
     detect = summary.stages["detect"]
-    assert 0.005 < detect.mean_s <= detect.percentile_s(1.0) * 1.02
+    assert 0.005 < detect.mean_s <= detect.percentile_s(1.0)

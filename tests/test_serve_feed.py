@@ -188,3 +188,23 @@ def test_a_wish_that_ends_at_once_gives_a_frame_or_none() -> None:
         feed.wanted = lambda: True
         until(lambda: len(taken) == 2)
     assert np.array_equal(taken[1].image, picture(3)), "the newest"
+
+
+def test_a_feed_is_closed_before_or_after_its_thread_is_started_and_not_between(
+    clip_mp4: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = Feed(lambda: open_source(clip_mp4))
+    closers = [threading.Thread(target=feed.close)]
+    start = threading.Thread.start
+
+    def start_late(thread: threading.Thread) -> None:
+        if closers and thread.name == "cvmask-feed":
+            start(closers[0])
+            closers[0].join(0.3)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_late)
+    list(feed)
+    closers[0].join(10)
+    assert not closers[0].is_alive()
+    assert "cvmask-feed" not in [thread.name for thread in threading.enumerate()]

@@ -27,6 +27,7 @@ from cvmask.errors import SinkError, SourceError
 from cvmask.sinks import ImageFolder, JsonLines, Sink, VideoFile, open_sink, read_json_lines
 from cvmask.sinks.av_encoder import AvEncoder, has_av
 from cvmask.sinks.ends import is_finished
+from cvmask.sinks.mp4_times import set_frame_times
 from cvmask.sources import Frame, Video, read_image
 
 NTSC_FILM = Fraction(24000, 1001)
@@ -91,6 +92,15 @@ def test_sink_discards_after_an_error(tmp_path: Path, name: str) -> None:
     assert (tmp_path / name).read_bytes() == b"older"
 
 
+@pytest.mark.parametrize("name", VIDEOS)
+def test_a_name_that_would_crash_opencv_is_refused(tmp_path: Path, name: str, use_av: bool) -> None:
+    with pytest.raises(SinkError, match="is not UTF-8: rename it"):
+        VideoFile(tmp_path / f"\udcff{name}", use_av=use_av)
+    with pytest.raises(SinkError, match="has no null character"):
+        VideoFile(tmp_path / f"\0{name}", use_av=use_av)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("name", [*VIDEOS, "out.jsonl"])
 @pytest.mark.parametrize("end", ["close", "discard"])
 def test_nothing_is_written_after_the_end(tmp_path: Path, name: str, end: str) -> None:
@@ -102,6 +112,29 @@ def test_nothing_is_written_after_the_end(tmp_path: Path, name: str, end: str) -
         write_all(sink, 1)
     sink.close()
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == before
+
+
+@pytest.mark.parametrize("name", [*VIDEOS, "out.jsonl", "out.png"])
+def test_sink_writes_to_what_a_link_leads_to_and_keeps_its_permissions(tmp_path: Path, name: str) -> None:
+    target = tmp_path / "private"
+    target.touch(mode=0o600)
+    (tmp_path / name).symlink_to(target)
+    with open_sink(tmp_path / name) as sink:
+        write_all(sink, count_for(name))
+    assert (tmp_path / name).is_symlink()
+    assert target.stat().st_size > 0
+    if os.name == "posix":
+        assert target.stat().st_mode & 0o777 == 0o600
+    assert sorted(os.listdir(tmp_path)) == sorted([name, "private"])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes that have a name")
+@pytest.mark.parametrize("name", [*VIDEOS, "out.jsonl", "out.png"])
+def test_sink_refuses_a_pipe_and_leaves_it(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(SinkError, match=f"{name} is a pipe or a device"):
+        write_and_raise(tmp_path / name, AssertionError())
+    assert (tmp_path / name).is_fifo()
 
 
 @pytest.mark.parametrize("name", VIDEOS)
@@ -214,6 +247,28 @@ def test_mp4_of_sixty_days_is_written(tmp_path: Path, new_video: NewVideo) -> No
     assert changes == pytest.approx(times, rel=0, abs=0.002)
 
 
+def test_mp4_is_written_without_what_windows_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "pread", raising=False)
+    with VideoFile(tmp_path / "out.mp4", use_av=False) as sink:
+        write_all(sink, 3)
+    assert len(list(Video(tmp_path / "out.mp4"))) == 3
+
+
+def test_an_mp4_cut_anywhere_has_no_times_and_stays(tmp_path: Path) -> None:
+    whole, cut = tmp_path / "out.mp4", tmp_path / "cut.mp4"
+    with VideoFile(whole, use_av=False) as sink:
+        write_all(sink, 3)
+    data = whole.read_bytes()
+    place = data.index(b"stts") - 4
+    damaged = [data[:length] for length in range(1, len(data))]
+    damaged += [data[:place] + size.to_bytes(4, "big") + data[place + 4 :] for size in (8, 12, 19, 2**31)]
+    for some in damaged:
+        cut.write_bytes(some)
+        with pytest.raises(ValueError, match="the MP4 file "):
+            set_frame_times(cut, [0, 0.04, 0.08], Fraction(25))
+        assert cut.read_bytes() == some
+
+
 def test_frames_at_nearly_the_same_time_are_all_kept(tmp_path: Path, new_video: NewVideo) -> None:
     with new_video(tmp_path / "out.mp4", frame_rate=Fraction(25)) as sink:
         for index, time_s in enumerate([0, 1e-7, 2e-7, 0.04]):
@@ -314,6 +369,48 @@ def make_clip(path: Path, sound: bool) -> None:
             silence = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.float32), format="fltp", layout="mono")
             silence.sample_rate = 8000
             clip.mux([*voice.encode(silence), *voice.encode(None)])
+
+
+def make_clip_with_a_beep(path: Path, sound_s: float, pictures_s: float) -> None:
+    """Make a clip whose sound begins at `sound_s`, a second of pictures at `pictures_s`; 0.5 s later it beeps."""
+    av = pytest.importorskip("av", reason="needs PyAV: pip install 'cvmask[av]'")
+    with av.open(str(path), "w") as clip:
+        pictures = clip.add_stream("mpeg4", rate=25)
+        pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv420p"
+        voice = clip.add_stream("aac", rate=48000, layout="mono")
+        for index in range(25):
+            picture = av.VideoFrame.from_ndarray(BLACK, format="bgr24")
+            picture.pts, picture.time_base = index + round(25 * pictures_s), Fraction(1, 25)
+            clip.mux(pictures.encode(picture))
+        clip.mux(pictures.encode(None))
+        samples = np.zeros((1, round(48000 * (pictures_s - sound_s + 1))), np.float32)
+        beep = round(48000 * (pictures_s - sound_s + 0.5))
+        samples[0, beep : beep + 2400] = np.sin(np.arange(2400) / 5) / 2
+        sound = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
+        sound.sample_rate, sound.pts, sound.time_base = 48000, round(48000 * sound_s), Fraction(1, 48000)
+        clip.mux([*voice.encode(sound), *voice.encode(None)])
+
+
+@pytest.mark.parametrize(
+    ("name", "sound_s", "pictures_s"),
+    [("in.mkv", 0, 0.48), ("in.mp4", 0, 0.48), ("in.mp4", 0, 0), ("in.ts", 1.4, 1.4), ("in.ts", 100, 100)],
+)
+@pytest.mark.parametrize("start_s", [0, 0.2])
+def test_sound_stays_with_its_pictures_wherever_their_times_begin(
+    tmp_path: Path, name: str, sound_s: float, pictures_s: float, start_s: float
+) -> None:
+    make_clip_with_a_beep(tmp_path / name, sound_s, pictures_s)
+    messages: list[str] = []
+    source = Video(tmp_path / name, start_s=start_s)
+    with open_sink(tmp_path / "out.mp4", source=source, on_message=messages.append) as sink:
+        for frame in source:
+            sink.write(frame.image, frame)
+    import av
+
+    assert messages == []
+    with av.open(str(tmp_path / "out.mp4")) as written:
+        loud_s = [float(some.time) for some in written.decode(audio=0) if np.abs(some.to_ndarray()).max() > 0.2]
+    assert min(loud_s) == pytest.approx(0.5 - start_s, abs=0.045)  # two packets
 
 
 @pytest.mark.parametrize("sound", [True, False])
@@ -651,6 +748,14 @@ def test_json_line_is_in_the_file_when_write_returns(tmp_path: Path, two: Detect
     assert found == two
     assert second == {"index": 1, "time_s": None, "name": None}
     assert len(nothing) == 0
+
+
+def test_json_line_keeps_a_name_that_is_not_utf8(tmp_path: Path) -> None:
+    image = np.zeros((6, 8, 3), np.uint8)
+    with JsonLines(tmp_path / "a.jsonl") as sink:
+        sink.write(image, Frame(image, 0, None, "\udcff.png"))
+    ((record, _),) = read_json_lines(tmp_path / "a.jsonl")
+    assert record["name"] == "\udcff.png"
 
 
 @pytest.mark.parametrize("line", ["{", "[]", "{}", '{"index": "x", "detections": {}}', "\xff"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 
@@ -26,6 +27,13 @@ _READ = "from cvmask.sources.headers import read_header; print(read_header({!r})
 def test_the_size_of_a_pnm_is_found_or_missed_at_once(data: bytes, size_wh: tuple[int, int] | None) -> None:
     done = subprocess.run([sys.executable, "-c", _READ.format(data)], capture_output=True, text=True, timeout=60)
     assert (done.stdout.strip(), done.stderr) == (str(size_wh), "")
+
+
+@pytest.mark.parametrize("place", [16, 2**63, 2**64 - 1])
+def test_a_bigtiff_that_points_anywhere_is_cut_short(place: int) -> None:
+    header = read_header(b"II+\0\x08\0\0\0" + struct.pack("<QQ", place, 2**64 - 1) + bytes(100))
+    assert header is not None
+    assert (header.kind, header.whole) == ("BigTIFF", False)
 
 
 def test_a_jpeg_of_nothing_but_segments_is_not_read_to_its_end() -> None:

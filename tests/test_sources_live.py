@@ -108,6 +108,20 @@ def test_newest_passes_over_what_is_older() -> None:
 # Standard input
 
 
+def test_newest_may_be_closed_at_any_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    capture = FakeCapture(1000)
+    newest = Newest(Camera(0, lambda device: capture))
+    start = threading.Thread.start
+
+    def start_late(thread: threading.Thread) -> None:
+        newest.close()
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_late)
+    assert list(newest) == []
+    assert capture.released
+
+
 def test_stdin_reads_jpegs_and_leaves_damaged_ones_out() -> None:
     broken = jpeg(3)[:2] + b"\xff\xc0\x00\x04\x00\x00" + b"\xff\xd9"
     messages: list[str] = []

@@ -197,3 +197,33 @@ def test_errands_undo_what_comes_too_late() -> None:
         if thread.name == "cvmask-errands":
             thread.join(SOON_S)
     assert undone == ["late", "last"]
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["while the call goes on", "when its thread has ended"])
+def test_errands_do_the_last_one_after_an_interrupt(late: bool) -> None:
+    errands, begun, go, done = Errands(), threading.Event(), threading.Event(), threading.Event()
+    (thread,) = (thread for thread in threading.enumerate() if thread.name == "cvmask-errands")
+
+    def interrupt() -> None:
+        begun.wait(SOON_S)
+        signal.raise_signal(signal.SIGINT)
+
+    def work() -> None:
+        begun.set()
+        go.wait(SOON_S)
+
+    interrupting = threading.Thread(target=interrupt)
+    interrupting.start()
+    with pytest.raises(KeyboardInterrupt):
+        errands.do(work)
+    interrupting.join()
+    if late:
+        go.set()
+        thread.join(SOON_S)
+    calls: list[int] = []
+    for number in range(2):
+        errands.leave(last=lambda number=number: (calls.append(number), done.set()))
+    go.set()
+    thread.join(SOON_S)
+    assert done.is_set()
+    assert calls == [0]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cvmask.errors import SourceError
-from cvmask.sources import Video
+from cvmask.sources import Video, open_source
 
 VERSION = tuple(int(part) for part in cv2.__version__.split(".")[:2])
 OLD = VERSION < (4, 12)  # of a raw stream, FFmpeg's own guess
@@ -151,3 +151,35 @@ def test_folder_is_no_video(tmp_path: Path) -> None:
         Video(tmp_path)
     with pytest.raises(SourceError, match=r"gone.mp4: cannot be read: No such file"):
         Video(tmp_path / "gone.mp4")
+
+
+NOT_UTF8 = "its name, or that of its folder, is not UTF-8: rename it"
+
+
+@pytest.mark.parametrize(
+    "name", ["\udcffclip.mp4", "/dev/video\udcff", "rtsp://127.0.0.1:1/\udcff", "http://127.0.0.1:1/\udcff"]
+)
+def test_a_name_that_would_crash_opencv_is_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SourceError, match=NOT_UTF8):
+        open_source(name)
+    if not name.startswith("/dev/"):
+        with pytest.raises(SourceError, match=NOT_UTF8):
+            Video(name)
+
+
+def test_a_folder_that_would_crash_opencv_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    try:
+        (tmp_path / "\udcff").mkdir()
+    except OSError:
+        pytest.skip("needs a file system that takes any bytes for a name")
+    monkeypatch.chdir(tmp_path / "\udcff")
+    Path("clip.mp4").write_bytes(b"something")
+    with pytest.raises(SourceError, match=f"^clip.mp4: {NOT_UTF8}"):
+        Video("clip.mp4")
+
+
+@pytest.mark.parametrize("name", ["a\0.mp4", "a\0.png", "in\0/*.png", "/dev/video\0", "rtsp://127.0.0.1:1/\0"])
+def test_a_null_character_is_one_line(name: str) -> None:
+    with pytest.raises(SourceError, match="a name has no null character"):
+        open_source(name)

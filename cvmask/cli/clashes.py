@@ -11,6 +11,8 @@ from cvmask.cli.outputs import free_stem
 from cvmask.cli.streams import is_file, output_names, stem_of
 from cvmask.errors import SinkError
 from cvmask.export.formats import FILES
+from cvmask.files import wrong_name
+from cvmask.sinks.encoders import CODECS
 from cvmask.sinks.replacing import file_id, file_ids
 
 
@@ -29,9 +31,11 @@ def check_clashes(
     Raises
     ------
     SinkError
-        If a result would replace a source, be it that of another result, or two are one file.
+        If a result would replace a source, be it that of another result, two are one file, or a video has a
+        name that no encoder takes.
     """
     planned = [*pictures, *_beside(args, pictures), *_of_streams(args, inputs)]
+    _refuse_names(planned)
     _refuse_replacing(planned, [one.path for one in inputs])
     if saved_in is not None:
         _refuse_writing_twice(planned, args.save, saved_in)
@@ -52,6 +56,12 @@ def _of_streams(args: argparse.Namespace, inputs: Sequence[Input]) -> list[tuple
                 source = one.path if from_file else one.name  # an address may hold a password
                 planned += [(Path(name), source) for name in output_names(stem, args)]
     return planned
+
+
+def _refuse_names(planned: Sequence[tuple[Path, str]]) -> None:
+    for path, _ in planned:
+        if path.suffix.lower() in CODECS and (wrong := wrong_name(str(path))):
+            raise SinkError(f"{path}: {wrong}")
 
 
 def _refuse_replacing(planned: Sequence[tuple[Path, str]], sources: Sequence[str]) -> None:

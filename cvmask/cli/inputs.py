@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from cvmask.cli.streams import is_file, is_stream, stem_of
 from cvmask.errors import SourceError
+from cvmask.files import wrong_name
 from cvmask.sinks.encoders import CODECS
 from cvmask.sources import find_images
 from cvmask.sources.images import SUFFIXES
@@ -54,6 +55,10 @@ def expand(sources: Sequence[str]) -> tuple[list[Input], list[str]]:
             failures.append(str(error))
             continue
         for path in found:
+            # Said here, before a model is loaded; pictures may have such names.
+            if (wrong := wrong_name(path)) and is_stream(path):
+                failures.append(f"{path}: {wrong}")
+                continue
             real = os.path.realpath(path) if is_file(path) else path
             if real not in seen:
                 seen.add(real)

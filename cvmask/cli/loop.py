@@ -41,9 +41,9 @@ def add_source_options(parser: argparse.ArgumentParser) -> argparse.Action:
     parser.add_argument("-o", "--output", metavar="OUT", type=place_of,
                         help="a folder, or a file for a single source (default: the folder cvmask_out)")  # fmt: skip
     add_codec_option(parser)
-    parser.add_argument(
-        "--show", action="store_true", help="show each result in a window: q ends, s saves, any other key goes on"
-    )
+    parser.add_argument("--show", action="store_true",
+                        help="show each result in a window: q or Esc ends, s saves, space pauses a video, any key "
+                             "leaves a picture")  # fmt: skip
     return sources
 
 

@@ -55,8 +55,9 @@ class Parser(argparse.ArgumentParser):
         known, unknown = super().parse_known_args(args, namespace)
         if unknown:
             flag = unknown[0].split("=")[0]
-            near = difflib.get_close_matches(flag, self._option_string_actions, 1)
-            self.error(f"unknown argument {flag}{f', did you mean {near[0]}?' if near else ''}")
+            names = {name.lstrip("-"): name for name in self._option_string_actions}
+            near = difflib.get_close_matches(flag.lstrip("-"), names, 1)
+            self.error(f"unknown argument {flag}{f', did you mean {names[near[0]]}?' if near else ''}")
         return known, unknown
 
     def _refuse_empty(self, args: Sequence[str]) -> None:
@@ -108,13 +109,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error))
     except UsageError as error:
         return _fail(str(error), WRONG_USAGE)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        if isinstance(interrupt.__cause__, CvmaskError):  # an output that could not be finished
+            print(f"cvmask: {interrupt.__cause__}", file=sys.stderr)
         print("cvmask: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has gone, as in `cvmask ... | head`: there is nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+        return 128 + getattr(signal, "SIGPIPE", 13)  # Windows does not name it
     except (MemoryError, OSError, cv2.error) as error:
         if os.environ.get("CVMASK_DEBUG") == "1":
             raise

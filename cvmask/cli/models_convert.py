@@ -9,11 +9,9 @@ from cvmask import zoo
 from cvmask.errors import ModelError, SinkError
 from cvmask.files import write_whole
 from cvmask.graph.convert import convert
-from cvmask.graph.folder import model_files
+from cvmask.graph.folder import TEXT_FILE, model_files, stands_for_folder
 from cvmask.graph.text import print_text
 from cvmask.graph.wire import read_graph
-
-TEXT_FILE = "graph.pbtxt"
 
 
 def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -46,9 +44,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _target(graph: Path, output: Path | None) -> Path:
     if output is None:
-        # Beside several graphs, `graph.pbtxt` would be taken for that of each.
-        alone = len(list(graph.parent.glob("*.pb"))) == 1
-        target = graph.with_name(TEXT_FILE) if alone else graph.with_suffix(".pbtxt")
+        target = graph.with_name(TEXT_FILE) if stands_for_folder(graph) else graph.with_suffix(".pbtxt")
         # It may have been made by hand, and nobody asked for that file to be replaced.
         if target.exists():
             raise SinkError(f"{target} is there already: name it with -o to replace it")

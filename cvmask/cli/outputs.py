@@ -59,7 +59,7 @@ class Outputs:
     def write_text(self, source: str, suffix: str, text: str) -> Path:
         """Write a text beside the picture of a source; where it went."""
         path = self._pictures[source].with_suffix(suffix)
-        write_whole(path, text.encode())
+        write_whole(path, text.encode(errors="backslashreplace"))
         return path
 
     def _name(self, source: Path, taken: set[str]) -> str:

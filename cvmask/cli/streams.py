@@ -13,7 +13,7 @@ from cvmask.cli.standard import opencv_silent
 from cvmask.cli.stream_options import source_options
 from cvmask.cli.stream_progress import StreamProgress
 from cvmask.cli.workers import threads_shared_by, usual_workers
-from cvmask.errors import CvmaskError, SinkError
+from cvmask.errors import SinkError
 from cvmask.pipeline import annotate
 from cvmask.run import Paint
 from cvmask.runtime.model import MaskRCNN
@@ -66,15 +66,15 @@ def run_stream(
         run = annotate(source, model, outputs=opened, paint=paint, track=args.track, workers=workers)
         progress.begin(source.name, source.length)
         try:
-            for result in run:
-                counts = Counter(model.labels[i] for i in result.detections.class_id.tolist())
-                progress.advance(counts)
-        except CvmaskError:
-            if not source.live:  # of a live source all is finished; of a file what did not grow in its place is gone
-                outputs = [output for output in outputs if output.endswith(".jsonl")]
-            raise
+            with run:
+                for result in run:
+                    counts = Counter(model.labels[i] for i in result.detections.class_id.tolist())
+                    progress.advance(counts)
         finally:
-            progress.end(run.summary, outputs if run.summary.written else [])
+            whole = {sink.name for sink in run.finished}
+            # JSON lines grow in their place, and are there however the run ended.
+            kept = [output for output in outputs if output in whole or output.endswith(".jsonl")]
+            progress.end(run.summary, kept if run.summary.written else [])
 
 
 def _make_folder(folder: Path) -> None:

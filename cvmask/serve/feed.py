@@ -104,9 +104,10 @@ class Feed(Source):
             self._thread.join()
 
     def _frames(self) -> Iterator[Frame]:
-        if not self._closed:
-            self._thread = threading.Thread(target=self._follow, name="cvmask-feed")
-            self._thread.start()
+        with self._changed:  # `close` can only wait for a thread that has been started
+            if not self._closed:
+                self._thread = threading.Thread(target=self._follow, name="cvmask-feed")
+                self._thread.start()
         index, first_s = 0, time.monotonic()
         while True:
             with self._changed:

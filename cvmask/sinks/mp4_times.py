@@ -12,6 +12,7 @@ import os
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
+from typing import BinaryIO
 
 _CONTAINERS = (b"moov", b"trak", b"edts", b"mdia", b"minf", b"stbl")
 _LIMIT = 2**32 - 1
@@ -44,8 +45,11 @@ def set_frame_times(path: str | os.PathLike[str], times_s: Sequence[float], rate
     durations = [max(1, after - before) for before, after in zip(ticks, ticks[1:])]
     durations.append(max(1, round(scale / rate)))
     with open(path, "r+b") as file:
-        place, moov = _find_moov(file.fileno(), os.fstat(file.fileno()).st_size)
-        rebuilt = _rebuild(moov, _edits(durations, scale))
+        try:
+            place, moov = _find_moov(file, os.fstat(file.fileno()).st_size)
+            rebuilt = _rebuild(moov, _edits(durations, scale))
+        except (struct.error, IndexError):
+            raise ValueError("the MP4 file is cut short within a box") from None
         file.seek(place)
         file.write(struct.pack(">I4s", 8 + len(rebuilt), b"moov") + rebuilt)
         file.truncate()
@@ -56,14 +60,16 @@ def _fitting(scales: Sequence[int], seconds: float) -> int:
     return next((scale for scale in scales if seconds * scale <= _LIMIT), int(_LIMIT / seconds))
 
 
-def _find_moov(descriptor: int, size: int) -> tuple[int, bytes]:
+def _find_moov(file: BinaryIO, size: int) -> tuple[int, bytes]:
     """Give place and body of the last box, which must be moov."""
     place = 0
     while place < size:
-        length, kind = struct.unpack(">I4s", os.pread(descriptor, 8, place))
-        length = struct.unpack(">Q", os.pread(descriptor, 8, place + 8))[0] if length == 1 else length
+        file.seek(place)
+        length, kind = struct.unpack(">I4s", file.read(8))
+        length = struct.unpack(">Q", file.read(8))[0] if length == 1 else length
         if kind == b"moov" and place + length == size:
-            return place, os.pread(descriptor, length - 8, place + 8)
+            file.seek(place + 8)
+            return place, file.read(length - 8)
         place += max(8, length)
     raise ValueError("the MP4 file does not end in its index")
 

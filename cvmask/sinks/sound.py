@@ -16,6 +16,8 @@ _TIMEOUT_S = 10.0
 class Sound:
     """Copies the first audio track of a file, or of a video at an address, packet by packet, from `start_s` on.
 
+    `start_s` counts from the first picture, which need not be where the file's own times begin.
+
     Attributes
     ----------
     lost
@@ -33,6 +35,7 @@ class Sound:
         except av.FFmpegError as error:
             self.lost = f"FFmpeg cannot read {without_password(path)}: {error.strerror}"
             return
+        self._start_s += _first_picture_s(self._input)
         if self._input.streams.audio:
             source = self._input.streams.audio[0]
             try:
@@ -70,6 +73,14 @@ class Sound:
         """Close the file that the sound comes from."""
         if self._input is not None:
             self._input.close()
+
+
+def _first_picture_s(container: Any) -> float:
+    """Give when the first picture is due, in the file's own time; 0 where it does not say."""
+    for track in container.streams.video[:1]:
+        if track.start_time is not None:
+            return float(track.start_time * track.time_base)
+    return 0.0
 
 
 def _opened(av: Any, path: str) -> Any:

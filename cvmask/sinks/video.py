@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cvmask.detections import Detections
 from cvmask.errors import SinkError
-from cvmask.files import whole_path
+from cvmask.files import whole_path, wrong_name
 from cvmask.frames import check_frame
 from cvmask.sinks.av_encoder import SUFFIXES as AV_SUFFIXES
 from cvmask.sinks.av_encoder import AvEncoder, has_av
@@ -77,6 +77,8 @@ class VideoFile(Sink):
         suffix = Path(self.name).suffix.lower()
         if suffix not in CODECS:
             raise SinkError(f"{self.name}: a video ends in one of {' '.join(CODECS)}")
+        if wrong := wrong_name(self.name) or wrong_name(os.path.realpath(self.name)):
+            raise SinkError(f"{self.name}: {wrong}")
         self._use_av = suffix in AV_SUFFIXES and (has_av() if use_av is None else use_av)
         self._av_codec = codec or "h264"
         if wrong := wrong_codec(suffix, codec, self._use_av):

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.errors import SourceError
+from cvmask.files import wrong_name
 from cvmask.sources.errands import Errands, Left
 from cvmask.sources.http import without_password
 
@@ -124,7 +125,10 @@ def open_capture(address: str, timeout_s: float | None = None) -> Capture:
 
     `timeout_s` limits each read of a network address; opening it may take 10 s.
     """
-    return RemoteCapture(address, timeout_s) if "://" in address else open_file(address)
+    if "://" not in address:
+        return open_file(address)
+    check_name(address)
+    return RemoteCapture(address, timeout_s)
 
 
 def open_file(path: str) -> FileCapture:
@@ -138,6 +142,12 @@ def _opened(address: str, name: str, limits: Sequence[int] = ()) -> cv2.VideoCap
     if not capture.isOpened():
         raise SourceError(f"{name}: no video that OpenCV can open (damaged, cut short, without pictures?)")
     return capture
+
+
+def check_name(place: str) -> None:
+    """Raise SourceError for a path or address at which OpenCV would crash."""
+    if wrong := wrong_name(place):
+        raise SourceError(f"{without_password(place)}: {wrong}")
 
 
 def size_of(capture: Capture) -> tuple[int, int] | None:
@@ -159,6 +169,7 @@ def length_of(capture: Capture) -> int | None:
 
 
 def _check_file(path: str) -> None:
+    check_name(path)
     try:
         status = os.stat(path)
         with open(path, "rb") if stat.S_ISREG(status.st_mode) else open(os.devnull):

@@ -26,7 +26,7 @@ class Errands:
         self._changed = threading.Condition()
         self._work: Callable[[], Any] | None = None
         self._answer: tuple[Any, BaseException | None] | None = None
-        self._busy = self._left = False
+        self._busy = self._left = self._gone = False
         self._last: Callable[[], None] | None = None
         self._thread = threading.Thread(target=self._run, name="cvmask-errands", daemon=True)
         self._thread.start()
@@ -59,14 +59,16 @@ class Errands:
         return result
 
     def leave(self, last: Callable[[], None] | None = None) -> None:
-        """Send home whoever waits; `last` is called after the call that goes on. Any thread may do it."""
+        """Send home whoever waits; the first `last` is called after the call that goes on. Any thread may do it."""
         with self._changed:
-            if not self._left:
-                self._left, self._last = True, last
-                self._changed.notify_all()
-            waiting = not self._busy
+            first, self._last = self._last is None, self._last or last
+            self._left = True
+            self._changed.notify_all()
+            waiting, gone = not self._busy, self._gone
         if waiting:
             self._thread.join()
+        if gone and first and last is not None:  # an interrupt had sent it home before there was a `last`
+            last()
 
     def _run(self) -> None:
         while True:
@@ -76,8 +78,10 @@ class Errands:
             if work is None:
                 break
             self._make(work)
-        if self._last is not None:
-            self._last()
+        with self._changed:
+            self._gone, last = True, self._last
+        if last is not None:
+            last()
 
     def _make(self, work: Callable[[], Any]) -> None:
         answer: tuple[Any, BaseException | None]

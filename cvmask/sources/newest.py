@@ -43,9 +43,10 @@ class Newest(Source):
 
     def _frames(self) -> Iterator[Frame]:
         if not (self._closed or self._ended):
-            self._thread = threading.Thread(target=self._follow, name="cvmask-newest")
+            thread = threading.Thread(target=self._follow, name="cvmask-newest")
             with uninterrupted():
-                self._thread.start()
+                thread.start()
+                self._thread = thread  # only now could `close` wait for it
         while (frame := self._wait()) is not None:
             yield frame
         if self._error is not None:

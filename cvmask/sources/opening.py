@@ -11,6 +11,7 @@ from typing import Any, Callable
 from cvmask.errors import SourceError
 from cvmask.sources.base import Notify, Source, ignore
 from cvmask.sources.camera import Camera
+from cvmask.sources.capture import check_name
 from cvmask.sources.headers import read_header
 from cvmask.sources.http import HttpStream, without_password
 from cvmask.sources.images import MAX_PIXELS, SUFFIXES, Images, Still, decode_image, find_images
@@ -74,6 +75,8 @@ def open_source(
     part: dict[str, Any] = {"start_s": start_s, "end_s": end_s, "stride": stride}
     name = local_path(os.fspath(place)) if not isinstance(place, int) else str(place)
     live = live_kind(name)
+    if live or "\0" in name:  # pictures are read by Python, which takes any other name
+        check_name(name)
     if live == CAMERA:
         return _live(Camera(_camera_number(name) if name.isdigit() else name), every_frame)
     if live == STDIN:
