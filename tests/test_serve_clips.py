@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,6 +111,28 @@ def test_only_the_newest_results_are_kept(quick_model: MaskRCNN, clip_mp4: Path)
         there = [server.client.get(f"/v1/clips/{key}/video").status_code for key in keys]
     # The fourth was not done yet when there was last looked for old ones.
     assert there == [404, 200, 200, 200]
+
+
+def test_an_upload_that_the_end_of_the_server_meets_is_told_so_without_a_traceback(
+    quick_model: MaskRCNN, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("cvmask.serve.server._GRACE_S", 0.1)
+    head = b"POST /v1/clips HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: video/mp4\r\nContent-Length: 99\r\n\r\n"
+    with contextlib.ExitStack() as stack:
+        with served(quick_model) as server:
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S))
+            client.sendall(head + b"\0\0\0 ftypisom")
+            until(lambda: server.service.clips._clips)
+        answer = client.makefile("rb").read()
+    assert b" 503 " in answer
+    assert b"the server is ending" in answer
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_only_what_is_given_up_leaves_no_traceback(server: Served, caplog: pytest.LogCaptureFixture) -> None:
+    for error in (asyncio.CancelledError(), ZeroDivisionError()):
+        logging.getLogger("uvicorn.error").error("Exception in ASGI application", exc_info=error)
+    assert [record.exc_info[0] for record in caplog.records] == [ZeroDivisionError]
 
 
 def test_limits_of_clips(server: Served, clip_mp4: Path) -> None:

@@ -189,6 +189,29 @@ def test_pause_snapshot_and_go_on(page: Any, stage: tuple[Served, Hand], tmp_pat
     page.get_by_role("button", name="Pause").wait_for()
 
 
+def test_a_key_that_is_held_down_counts_once(page: Any) -> None:
+    page.evaluate("document.addEventListener('click', () => { window.clicks = (window.clicks || 0) + 1 })")
+    with page.expect_download():
+        for _ in range(3):
+            # Down again without an up between is a key that repeats.
+            page.keyboard.down("s")
+    assert page.evaluate("window.clicks") == 1
+
+
+def test_what_needs_the_server_is_off_while_it_is_gone(browser: Any, quick_model: MaskRCNN) -> None:
+    hand = _given(picture())
+    with served(quick_model, lambda: hand) as server:
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(server.url)
+        page.wait_for_selector("#pause:enabled")
+    # The last picture can still be saved.
+    page.wait_for_selector("#pause:disabled")
+    assert page.is_disabled("#record")
+    assert page.is_enabled("#snapshot")
+    context.close()
+
+
 def test_record_stop_and_download(page: Any, stage: tuple[Served, Hand], tmp_path: Path) -> None:
     server, hand = stage
     page.get_by_role("button", name="Record", exact=True).click()
@@ -351,8 +374,10 @@ def test_a_lost_source_is_said_and_comes_back(browser: Any, quick_model: MaskRCN
         assert "Live" in page.inner_text("#state")
 
 
-@pytest.mark.parametrize("width", [360, 768, 1440])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [(240, "light"), (320, "dark"), *((width, scheme) for width in (360, 768, 1440) for scheme in ("light", "dark"))],
+)
 def test_it_fits_every_screen_and_is_readable(
     browser: Any, stage: tuple[Served, Hand], width: int, scheme: str
 ) -> None:
@@ -367,6 +392,8 @@ def test_it_fits_every_screen_and_is_readable(
         page.get_by_role("tab", name="Live").click()
         page.wait_for_selector("#picture:not([hidden])")
         assert page.evaluate(_CONTRAST) >= 4.5
+        assert page.evaluate(_STICKING_OUT) == []
+        assert page.evaluate(_TOUCHING) == []
         for box in page.evaluate(_TARGETS):
             assert min(box["width"], box["height"]) >= 18, box
 
@@ -386,6 +413,16 @@ _CONTRAST = """() => {
     }
     return least;
 }"""
+_STICKING_OUT = """() => { const right = document.querySelector("aside").getBoundingClientRect().right;
+    return [...document.querySelectorAll("aside *")].filter(one => one.getBoundingClientRect().right > right + 0.5)
+        .map(one => one.id || one.className); }"""
+# Figures with less than 4 pixels between them.
+_TOUCHING = """() => { const boxes = [...document.querySelectorAll(".figures :is(dt, dd)")].map(one => {
+        const text = document.createRange(); text.selectNodeContents(one);
+        return [one.textContent, text.getBoundingClientRect()]; });
+    return boxes.flatMap(([a, one]) => boxes.filter(([b, other]) => a !== b &&
+        one.left <= other.left && one.right > other.left - 4 &&
+        one.top < other.bottom - 4 && other.top < one.bottom - 4).map(([b]) => [a, b])); }"""
 _TARGETS = """() => [...document.querySelectorAll("button, input, select, summary")].filter(one => one.offsetParent)
     .map(one => ({ id: one.id, width: one.offsetWidth, height: one.offsetHeight }))"""
 

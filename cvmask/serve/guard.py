@@ -62,7 +62,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        send = _secured(send, self._limits.answer_s)
+        at_once, send = send, _secured(send, self._limits.answer_s)
         given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[-1]
         if scope["path"] == "/" and given and self._token and self._matches(given):
             response = RedirectResponse("/", 303)
@@ -75,8 +75,20 @@ class Guard:
             return
         self._open += 1
         body = _Body(self, scope, receive, self._limits)
+        begun = False
+
+        async def noted(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
         try:
-            await self._app(scope, body if scope["type"] == "http" else receive, send)
+            await self._app(scope, body if scope["type"] == "http" else receive, noted)
+        except asyncio.CancelledError:
+            # The server ends, and has waited for this. It does not wait for the answer.
+            if begun:
+                raise
+            await _refuse(busy("the server is ending", 10), scope, receive, at_once)
         finally:
             self._open -= 1
             self._held_bytes -= body.held_bytes
