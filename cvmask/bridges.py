@@ -31,6 +31,7 @@ def to_dict(detections: Detections) -> dict[str, Any]:
     }
 
 
+@np.errstate(over="ignore")  # what becomes infinite is refused by Detections
 def arrays_from_dict(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Give the arguments of Detections; ValueError if a field is missing or damaged."""
     needed = ["frame_size", "xyxy", "confidence", "class_id", "soft_masks"]
@@ -39,13 +40,21 @@ def arrays_from_dict(fields: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"a dict of Detections needs {', '.join(needed)}; {', '.join(missing)} missing")
     ids = fields.get("tracker_id")
     return {
-        "frame_size": tuple(fields["frame_size"]),
+        "frame_size": tuple(_int32("frame_size", fields["frame_size"]).tolist()),
         "xyxy": np.array(fields["xyxy"], dtype=np.float32).reshape(-1, 4),
         "confidence": np.array(fields["confidence"], dtype=np.float32),
-        "class_id": np.array(fields["class_id"], dtype=np.int32),
-        "tracker_id": None if ids is None else np.array(ids, dtype=np.int32),
+        "class_id": _int32("class_id", fields["class_id"]),
+        "tracker_id": None if ids is None else _int32("tracker_id", ids),
         "soft_masks": _unpack(fields["soft_masks"]),
     }
+
+
+def _int32(name: str, values: Any) -> NDArray[np.int32]:
+    numbers, limits = np.array(values), np.iinfo(np.int32)
+    whole = not numbers.size or numbers.dtype.kind in "iu"
+    if not whole or not ((numbers >= limits.min) & (numbers <= limits.max)).all():
+        raise ValueError(f"{name} must be whole numbers of 32 bits, got {str(values)[:60]}")
+    return numbers.astype(np.int32)
 
 
 def _pack(soft_masks: NDArray[np.float32]) -> dict[str, Any]:

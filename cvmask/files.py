@@ -75,13 +75,15 @@ def check_is_file(path: str | os.PathLike[str]) -> None:
 def whole_file(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
     """Open a file for writing; it appears at `path` as with `whole_path`. Text is UTF-8, line ends as written.
 
+    A byte of a file's name that is not UTF-8 becomes ``\\udcff`` there, which JSON reads back as it was.
+
     Raises
     ------
     SinkError
         If the place cannot be written to, or the disk is full.
     """
     path = Path(path)
-    text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    text = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
     with _replaced(path) as part:
         with _named(path):
             file = open(part, mode.replace("w", "x"), **text)  # type: ignore[call-overload]  # noqa: SIM115

@@ -7,6 +7,7 @@ the package, nothing is changed.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -44,8 +45,15 @@ def raise_as_usual() -> None:
 
 def _is_command() -> bool:
     program = (getattr(sys, "argv", None) or [""])[0]
-    # `-m` is what Python calls the program while it imports the package of `python -m cvmask`.
-    return program == "-m" or os.path.splitext(os.path.basename(program))[0] in ("cvmask", "cvmask-script")
+    if program == "-m":  # so it is called while the package of `python -m package` is imported
+        program = _module()
+    return os.path.splitext(os.path.basename(program))[0] in ("cvmask", "cvmask-script")
+
+
+def _module() -> str:
+    """What follows ``-m`` on the command line; nothing before Python 3.10, which does not keep it."""
+    words = getattr(sys, "orig_argv", [])
+    return next((after for before, after in zip(words, words[1:]) if re.fullmatch("-[A-Za-z]*m", before)), "")
 
 
 def _end(number: int, frame: object) -> None:

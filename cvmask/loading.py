@@ -39,7 +39,7 @@ def load(
     strict_target: bool = False,
     score_threshold: float = 0.5,
     mask_threshold: float = 0.3,
-    classes: Iterable[str | int] | None = None,
+    classes: Iterable[str | int] | str | int | None = None,
     max_detections: int = 100,
     proposals: int | None = None,
     size: Size = "auto",
@@ -68,7 +68,7 @@ def load(
     mask_threshold
         In 0..1; kept in ``settings`` for those that draw and export.
     classes
-        Names or 0-based ids to keep; None for all.
+        Names or 0-based ids to keep, or one of these; None for all.
     max_detections
         At most so many, the best.
     proposals
@@ -101,10 +101,10 @@ def load(
     text = report.text
     if score_threshold < patch.score_floor(text):
         text = patch.set_score_floor(text, score_threshold)
-    if 0 < patch.max_detections(text) < max_detections:
-        text = patch.set_max_detections(text, max_detections)
     if proposals is not None:
         text = patch.set_proposals(text, proposals)
+    if 0 < patch.max_detections(text) < max_detections:
+        text = patch.set_max_detections(text, max_detections)
     return MaskRCNN(
         frozen,
         text,
@@ -180,12 +180,12 @@ def read_names(path: PathLike, classes: int = 0) -> list[str]:
     return names + [f"class {number}" for number in range(len(names), classes)]
 
 
-def class_ids(classes: Iterable[str | int], labels: Sequence[str]) -> tuple[int, ...]:
+def class_ids(classes: Iterable[str | int] | str | int, labels: Sequence[str]) -> tuple[int, ...]:
     """Turn names and ids into ids, sorted; a name goes before an id. ValueError names one that does not exist.
 
     A name means each class that has it.
     """
-    items = [classes] if isinstance(classes, str) else classes
+    items = [classes] if isinstance(classes, (str, int, np.integer)) else classes
     return tuple(sorted({number for item in items for number in _ids_of(item, labels)}))
 
 

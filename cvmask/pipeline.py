@@ -69,11 +69,15 @@ def annotate(
 
     Raises
     ------
+    TypeError, ValueError
+        If the model is none, or an option is wrong.
     SourceError, SinkError
         If the source or an output cannot be opened. While it runs, whatever goes wrong anywhere is
         raised once, from the iteration, and nothing goes on behind it. Of an output that could not be
         finished after an interrupt, it is the ``__cause__`` of the KeyboardInterrupt.
     """
+    if not callable(getattr(model, "detect", None)):
+        raise TypeError(f"model must be what cvmask.load gives, or have a detect of its own, got {model!r:.60}")
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
     summary = Summary()

@@ -47,7 +47,7 @@ def render(
     score_threshold
         Draw detections with a higher confidence.
     classes
-        Draw these only: ids, or names of the labels in the JSON lines.
+        Draw these only: ids, or names of the labels.
     style
         Arguments for `draw`; labels are those in the JSON lines unless they are here.
     on_message
@@ -70,8 +70,8 @@ def render(
     if first is None:
         raise SourceError(f"{os.fspath(detections)}: holds no line")
     labels = first[0].get("labels")
-    wanted = _class_ids(classes, labels, detections)
     style = {"labels": labels, **(style or {})}
+    wanted = _class_ids(classes, style["labels"], detections if style["labels"] is labels else "labels")
     if labels and style["labels"] and len(labels) != len(style["labels"]):
         raise SourceError(f"{os.fspath(detections)}: is of {len(labels)} classes, not of {len(style['labels'])} labels")
     opened = source if isinstance(source, Source) else open_source(source, on_message=on_message)

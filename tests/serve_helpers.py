@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import queue
 import struct
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -44,7 +46,7 @@ class Served:
         self.client = httpx.Client(base_url=self.url, headers=headers, timeout=PATIENCE_S, trust_env=False)
 
     def count(self, name: str) -> int:
-        return int(self.service.metrics.total(name))
+        return self.service.metrics.total(name)
 
     def inferences(self, by: str) -> int:
         lines = self.service.metrics.text().splitlines()
@@ -185,3 +187,14 @@ def jpeg(image: NDArray[np.uint8]) -> bytes:
 
 def png(image: NDArray[np.uint8]) -> bytes:
     return bytes(cv2.imencode(".png", image)[1])
+
+
+def avi(frames: int) -> bytes:
+    """Make a video that can be cut short and still be read, 160 x 128, 25 a second."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "clip.avi")
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, SIZE_WH)
+        for index in range(frames):
+            writer.write(picture(index))
+        writer.release()
+        return path.read_bytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -47,6 +48,11 @@ def test_missing_extra_is_one_line(work: Path) -> None:
 def test_impossible_number_is_refused(work: Path, model: MaskRCNN, name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} must be a whole number from"):
         cvmask.batch("in", "out", model, **{name: -1})  # type: ignore[arg-type]
+
+
+def test_the_name_of_a_model_is_no_model(work: Path) -> None:
+    with pytest.raises(TypeError, match=r"model must be what cvmask.load gives, got 'shapes'"):
+        cvmask.batch("in", "out", "shapes")  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -440,3 +446,34 @@ def test_annotated_pictures_and_videos(ray_here: str, work: Path, model: MaskRCN
     far = [[np.abs(picture.astype(int) - one).mean() for one in drawn] for picture in pictures]
     assert [int(np.argmin(row)) for row in far] == list(range(40))
     assert sorted(path.name for path in Path("out/annotated").iterdir()) == ["000.png", "001.png", "clip.mp4"]
+
+
+def test_annotated_pictures_of_odd_names_are_all_there(ray_here: str, work: Path, model: MaskRCNN) -> None:
+    small = cv2.imencode(".jpg", np.zeros((48, 64, 3), np.uint8))[1].tobytes()
+    for name in ("d1/a.jpg", "d2/a.jpg", "d2/a~2.jpg", "d2/A.png"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_bytes(small)
+    cv2.imwrite("d1/wide.webp", np.zeros((20, 300, 3), np.uint8))
+    assert cv2.imwrite("d1/wide.png", np.zeros((20, 66000, 3), np.uint8))
+    os.rename("d1/wide.png", "d1/wide.jpg")
+    with tarfile.open("d1/t.tar", "w") as tar:
+        for name in ("dir.jpg/in.jpg", "dir.jpg", "s.jpg", "./s.jpg", "s.jpg", "../" * 9 + "é" * 140 + ".jpg"):
+            member = tarfile.TarInfo(name)
+            member.size = len(small)
+            tar.addfile(member, io.BytesIO(small))
+    mine = [Path("out/.movie.mp4.part1"), Path("out/.git/x/.a.party")]
+    for path in mine:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    begun = Path("out/annotated") / f".{'0a' * 16}.part.jpg"
+    begun.parent.mkdir()
+    begun.touch()
+    summary = cvmask.batch(["d1", "d2"], "out", model, annotated=True)
+    assert (summary["frames"], summary["failed"]) == (12, 0)
+    assert [path.exists() for path in (*mine, begun)] == [True, True, False]
+    found = sorted(path.relative_to("out/annotated").as_posix() for path in Path("out/annotated").rglob("*.*g*"))
+    long = f"t.tar/00000005-{'é' * 98}.jpg"
+    assert found == sorted(
+        [*("a.jpg", "a~2.jpg", "a~2~2.jpg", "A.png", "wide.jpg.png"), long]
+        + [f"t.tar/{name}.jpg" for name in ("00000000-in", "00000001-dir", "00000002-s", "00000003-s", "00000004-s")]
+    )

@@ -61,9 +61,10 @@ def test_version_names_the_versions_that_matter(capsys: pytest.CaptureFixture[st
 def test_opencv_that_does_not_import_is_one_line(code: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "cv2").mkdir()
     (tmp_path / "cv2" / "__init__.py").write_text(code)
-    paths = os.pathsep.join((str(tmp_path), str(README.parent)))
+    (tmp_path / "cvmask").write_text("from cvmask.cli.main import main\n")
+    paths = os.pathsep.join((str(README.parent), str(tmp_path)))
     done = subprocess.run(
-        [sys.executable, "-m", "cvmask", "doctor"],
+        [sys.executable, str(tmp_path / "cvmask"), "doctor"],
         env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True,
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"cvmask: error: {message}\n")
@@ -246,6 +247,15 @@ def test_predict_output_in_a_place_that_cannot_be_written(
     Path("file").write_bytes(b"")
     assert main(["predict", "-m", "shapes", str(scene_png), "-o", "file/out"]) == 1
     assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "x" * 5000 + ".png", "x" * 5000 + "/"])
+def test_predict_output_of_a_name_too_long_is_one_line(
+    scene_png: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", "-m", "shapes", str(scene_png), "-o", name]) == 1
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.endswith("File name too long")
 
 
 @pytest.mark.parametrize("name", ["out.gif", "out.mp4", "out.xyz", "deep/out.avif"])

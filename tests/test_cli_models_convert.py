@@ -49,6 +49,22 @@ def test_convert_beside_other_graphs_takes_the_name_of_its_own(folder, capsys):
     assert convert(folder / "a.pb") == 0
     assert capsys.readouterr().out == f"{folder}/a.pbtxt\n"
     assert model_files(folder / "b.pb").text is None
+    assert model_files(folder / "a.pb").text == folder / "a.pbtxt"
+    assert model_files(folder).text is None
+
+
+def test_files_of_no_graphs_name_belong_to_the_one_that_stands_for_the_folder(folder, capsys):
+    shutil.copy(folder / GRAPH_FILE, folder / "b.pb")
+    for name in ("labels.names", "pipeline.config"):
+        (folder / name).write_text("x")
+    assert convert(folder / GRAPH_FILE) == 0
+    assert capsys.readouterr().out == f"{folder}/graph.pbtxt\n"
+    for model in (folder, folder / GRAPH_FILE):
+        found = model_files(model)
+        assert (found.text, found.labels) == (folder / "graph.pbtxt", folder / "labels.names")
+        assert found.config == folder / "pipeline.config"
+    other = model_files(folder / "b.pb")
+    assert (other.text, other.labels, other.config) == (None, None, None)
 
 
 def test_convert_takes_a_folder(folder):
@@ -82,6 +98,11 @@ def test_convert_never_writes_to_a_graph(folder, name):
 def test_convert_makes_the_folder_it_writes_to(folder):
     convert(folder, "-o", folder / "new" / "a.pbtxt")
     assert (folder / "new" / "a.pbtxt").exists()
+
+
+def test_convert_takes_a_slash_for_a_folder(folder):
+    convert(folder, "-o", f"{folder}/newdir/")
+    assert names(folder / "newdir") == ["graph.pbtxt"]
 
 
 def test_convert_into_a_place_that_is_no_folder_is_one_line(folder):

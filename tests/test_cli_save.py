@@ -53,6 +53,21 @@ def test_save_holds_what_detect_found(folder: Path) -> None:
     assert record.detections == model.detect(cv2.imread("in/s7.png"))
 
 
+def test_a_name_that_is_not_utf8_is_saved_in_every_format_and_read_back(folder: Path) -> None:
+    odd = folder / "\udcffodd.png"
+    try:
+        (folder / "s7.png").rename(odd)
+    except OSError as error:
+        pytest.skip(f"this file system wants UTF-8: {error}")
+    assert predict("in", "-o", "out", "--save-json", "--save", ",".join(FORMATS)) == 0
+    assert [record.name for record in read_jsonl("out/detections.jsonl")] == ["s8.png", "s9.png", odd.name]
+    assert json.loads(Path("out/coco.json").read_text())["images"][2]["file_name"] == odd.name
+    labelme = json.loads(Path(f"out/labelme/{odd.stem}.json").read_text())
+    assert (Path("out/labelme") / labelme["imagePath"]).samefile(odd)
+    assert json.loads(Path(f"out/{odd.stem}.json").read_text())["file"] == str(odd.relative_to(folder.parent))
+    assert "\\udcffodd.png," in Path("out/detections.csv").read_text()
+
+
 def test_an_interrupted_run_keeps_what_it_has(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -85,6 +100,15 @@ def test_pictures_that_would_share_a_file_are_refused_before_the_run(
     assert "S7.jpg and s7.png would both be saved as s7: rename one" in capsys.readouterr().err
     assert not Path("out").exists()
     assert predict("in", "-o", "out", "--save", "coco,csv") == 0
+
+
+def test_a_picture_called_as_a_frame_is_refused_before_the_run(
+    folder: Path, clip_mp4: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "s7.png").rename("clip_000003.png")
+    assert predict("clip_000003.png", "clip.mp4", "-o", "out", "--save", "labelme") == 1
+    assert "clip_000003.png and clip.mp4 would both be saved as clip_ and a number" in capsys.readouterr().err
+    assert not Path("out").exists()
 
 
 def test_save_of_a_video_has_index_and_time_of_each_frame_and_no_path(folder: Path, clip_mp4: Path) -> None:

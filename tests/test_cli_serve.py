@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from cvmask.cli.main import main
@@ -123,6 +125,20 @@ def test_a_camera_that_is_not_there_is_one_line(capfd: pytest.CaptureFixture[str
     assert main(["serve", "-m", "shapes", "--port", "0", "93"]) == 1
     (said,) = capfd.readouterr().err.splitlines()
     assert "camera 93" in said
+
+
+@with_extra
+def test_a_damaged_picture_of_a_folder_is_told_once(work: Path, tmp_path: Path) -> None:
+    Path("a.png").write_bytes(b"no picture")
+    cv2.imwrite("b.png", np.full((128, 160, 3), 90, np.uint8))
+    with started(".", folder=tmp_path) as (command, address):
+        client = pytest.importorskip("websockets.sync.client")
+        with client.connect(address.replace("http", "ws") + "v1/live", proxy=None) as viewer:
+            while b'"index":1' not in viewer.recv(timeout=60):
+                viewer.send('{"do":"seen"}')
+        command.send_signal(signal.SIGTERM)
+        _, said = command.communicate(timeout=60)
+    assert [line for line in said.splitlines() if "a.png" in line] == said.splitlines()[:1]
 
 
 @with_extra

@@ -59,6 +59,12 @@ def test_a_text_graph_given_as_the_model_is_given_as_its_graph():
     assert len(cvmask.load(GRAPH, graph=TEXT).labels) == 8
 
 
+def test_a_text_graph_that_is_none_is_left_out(tmp_path):
+    shutil.copy(GRAPH, tmp_path)
+    (tmp_path / "graph.pbtxt").write_text("garbage")
+    refused("graph.pbtxt: no text graph: leave it out", tmp_path)
+
+
 def test_one_of_several_graphs_is_named(tmp_path):
     for name in ("a.pb", "b.pb"):
         shutil.copy(GRAPH, tmp_path / name)

@@ -150,6 +150,18 @@ def test_from_dict_names_what_is_missing_or_damaged(two: Detections) -> None:
             Detections.from_dict({**fields, "soft_masks": damaged})
 
 
+@pytest.mark.parametrize("name", ["class_id", "tracker_id", "frame_size"])
+@pytest.mark.parametrize("number", [10**12, 10**30, float("inf"), "7"])
+def test_from_dict_names_numbers_that_are_no_ids(two: Detections, name: str, number: object) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be whole numbers of 32 bits, got .*{number}"):
+        Detections.from_dict({**two.to_dict(), name: [number, 2]})
+
+
+def test_from_dict_refuses_coordinates_beyond_float32(two: Detections) -> None:
+    with pytest.raises(ValueError, match="xyxy must be finite pixels"):
+        Detections.from_dict({**two.to_dict(), "xyxy": [[1e300, 1, 2, 3]] * 2})
+
+
 def test_to_matterport_counts_classes_from_1_and_swaps_the_axes(two: Detections) -> None:
     result = two.to_matterport()
     assert result["rois"].tolist() == [[1, 1, 3, 4], [2, 4, 6, 8]]

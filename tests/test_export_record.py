@@ -45,8 +45,33 @@ def test_two_pictures_with_the_same_place_are_refused(tmp_path: Path) -> None:
     nothing = Detections.empty((1, 1))
     files.path_for(Record("a.jpg", nothing), ".txt")
     files.path_for(Record("a.jpg", nothing), "_2.txt")
-    with pytest.raises(SinkError, match=r"a\.jpg and a\.png would both become a\.txt"):
-        files.path_for(Record("a.png", nothing), ".txt")
+    for name in ("a.png", "A.bmp"):
+        with pytest.raises(SinkError, match=f"a.jpg and {name} would both be saved as a: rename one"):
+            files.path_for(Record(name, nothing), ".txt")
+    files.path_for(Record("a:b.jpg", nothing), ".txt")
+    with pytest.raises(SinkError, match=r"a:b\.jpg and a_b\.jpg would both be saved as a_b: rename one"):
+        files.path_for(Record("a_b.jpg", nothing), ".txt")
+
+
+def test_a_picture_that_is_called_as_a_frame_is_refused_in_either_order(tmp_path: Path) -> None:
+    nothing = Detections.empty((1, 1))
+    picture, frame = Record("clip_000017.png", nothing), Record("clip.mp4", nothing, 3)
+    files = FileForEach(tmp_path)
+    files.path_for(picture, ".json")
+    with pytest.raises(SinkError, match=r"clip_000017\.png and clip\.mp4 would both be saved as clip_ and a number"):
+        files.path_for(frame, ".json")
+    files = FileForEach(tmp_path)
+    files.path_for(frame, ".json")
+    with pytest.raises(SinkError, match=r"clip\.mp4 and clip_000017\.png would both be saved as clip_000017: rename"):
+        files.path_for(picture, ".json")
+
+
+def test_names_with_numbers_that_cannot_clash_are_taken(tmp_path: Path) -> None:
+    files = FileForEach(tmp_path)
+    nothing = Detections.empty((1, 1))
+    pictures = [Record(name, nothing) for name in ("frame.png", "frame_000017.png", "frame_000018.png", "clip_17.png")]
+    frames = [Record(name, nothing, index) for name in ("clip.mp4", "clip_000017.mp4") for index in (17, 18)]
+    assert len({files.path_for(one, ".json") for one in (*pictures, *frames)}) == 8
 
 
 def test_every_format_writes_pictures_empty_ones_and_frames(

@@ -51,10 +51,10 @@ def test_check_formats_takes_each_once_and_lists_all() -> None:
 
 
 def test_check_names_minds_only_formats_with_files_of_their_own() -> None:
-    check_names(["a.jpg", "a.png"], ["coco", "csv", "jsonl"])
-    check_names(["a.jpg", "day2/a.jpg"], ["labelme"])
+    check_names(["a.jpg", "a.png"], ["a.mp4"], ["coco", "csv", "jsonl"])
+    check_names(["a.jpg", "day2/a.jpg"], ["b.mp4"], ["labelme"])
     with pytest.raises(SinkError, match=r"a\.jpg and A\.png would both be saved as a"):
-        check_names(["a.jpg", "A.png"], ["coco", "labelme"])
+        check_names(["a.jpg", "A.png"], [], ["coco", "labelme"])
 
 
 def test_saver_that_could_not_write_a_record_finishes_nothing(

@@ -31,6 +31,7 @@ def interrupted(words: list[str], after: str) -> tuple[int, list[str]]:
     return process.returncode, [line for line in rest if not line.startswith("import time:")]
 
 
+@pytest.mark.skipif(sys.version_info < (3, 10), reason="needs Python 3.10, which keeps its command line")
 @pytest.mark.parametrize("after", ["numpy.version", "numpy", "cv2"])
 def test_interrupt_during_the_imports_of_the_module_is_one_line(after: str) -> None:
     assert interrupted(["-m", "cvmask", "doctor"], after) == (130, ["cvmask: interrupted"])
@@ -48,6 +49,17 @@ def test_a_program_that_imports_the_package_keeps_its_keyboard_interrupt(tmp_pat
     script.write_text("try:\n    import cvmask.cli.main\nexcept KeyboardInterrupt:\n    raise SystemExit(7)\n")
     # After "cv2" it is Python that imports: NumPy's own start makes other errors of an interrupt.
     assert interrupted([str(script)], "cv2") == (7, [])
+
+
+def test_a_package_run_as_a_module_that_imports_the_package_keeps_its_keyboard_interrupt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "__init__.py").write_text(
+        "try:\n    import cvmask.cli.main\nexcept KeyboardInterrupt:\n    raise SystemExit(7)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert interrupted(["-m", "mine"], "cv2") == (7, [])
 
 
 def test_an_interrupt_that_is_ignored_stays_ignored(tmp_path: Path) -> None:

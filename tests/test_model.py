@@ -3,6 +3,7 @@ from __future__ import annotations
 import functools
 import pickle
 import shutil
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -73,6 +74,7 @@ def test_filters_do_not_change_what_is_left(model: MaskRCNN) -> None:
     assert len(everything) >= 4
     wanted = everything.class_id[0]
     some = cvmask.load("shapes", classes=[scenes.LABELS[wanted]]).detect(scene.image)
+    assert cvmask.load("shapes", classes=int(wanted)).detect(scene.image) == some
     assert some == everything[everything.class_id == wanted]
     assert cvmask.load("shapes", max_detections=2).detect(scene.image) == everything[:2]
 
@@ -224,6 +226,13 @@ def test_more_detections_than_the_text_graph_gives_are_had_by_loading_for_them()
     frame = scenes.make_scene(7, objects=8).image
     model = cvmask.load("shapes", score_threshold=0.0, max_detections=150, proposals=150)
     assert len(model.detect(frame)) == 150
+
+
+@pytest.mark.parametrize("most", [2**31, 2**32 + 3, sys.maxsize])
+def test_more_detections_than_can_be_counted_are_all_there_are(most: int) -> None:
+    frame = scenes.make_scene(7, objects=8).image
+    all_of_them = cvmask.load("shapes", score_threshold=0.05, max_detections=1000).detect(frame)
+    assert cvmask.load("shapes", score_threshold=0.05, max_detections=most).detect(frame) == all_of_them
 
 
 @pytest.mark.parametrize(

@@ -417,6 +417,8 @@ def test_annotate_refuses_nonsense() -> None:
         annotate(Fake(), Model(), workers=0)
     with pytest.raises(TypeError, match="stride: give these to open_source"):
         annotate(Fake(), Model(), stride=2)
+    with pytest.raises(TypeError, match=r"model must be what cvmask.load gives, .* got 'shapes'"):
+        annotate(Fake(), "shapes")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="stride, on_error: give these to open_source"):
         annotate(Images(["a.png"]), Model(), on_error=print, stride=2)
 
@@ -433,7 +435,7 @@ def test_a_stage_counts_what_several_threads_add() -> None:
     finally:
         sys.setswitchinterval(switched_s)
     assert stage.count == 80_000
-    assert stage.percentile_s(1.0) == pytest.approx(0.001, rel=0.02)  # 0 if a class has lost some
+    assert stage.percentile_s(1.0) == pytest.approx(0.001, rel=0.03)  # 0 if a class has lost some
 
 
 def test_summary_says_what_happened() -> None:
@@ -442,4 +444,4 @@ def test_summary_says_what_happened() -> None:
     assert lines[0].startswith("frames: 5 read, 5 written, 0 dropped, 0 failed; ")
     assert [line.split()[0] for line in lines[1:]] == ["read", "detect", "draw", "write"]
     detect = summary.stages["detect"]
-    assert 0.005 < detect.mean_s <= detect.percentile_s(1.0) * 1.02
+    assert 0.005 < detect.mean_s <= detect.percentile_s(1.0)

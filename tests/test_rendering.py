@@ -85,6 +85,15 @@ def test_rendering_filters_by_score_and_class(clip: Path, lines: tuple[Path, Kee
         assert again.counts == expected if expected else sum(again.counts) > 0
 
 
+def test_classes_are_those_of_other_labels_where_there_are_any(clip: Path, lines: tuple[Path, Keep]) -> None:
+    again, expected = Keep(), Keep()
+    render(clip, lines[0], [expected], classes=["cat"])
+    render(clip, lines[0], [again], classes=["tiger"], style={"labels": ["lion", "tiger"] * 45})
+    assert again.counts == expected.counts
+    with pytest.raises(SourceError, match="labels: there is no class 'cat'"):
+        render(clip, lines[0], [again], classes=["cat"], style={"labels": ["lion", "tiger"] * 45})
+
+
 def test_rendering_writes_a_video(clip: Path, lines: tuple[Path, Keep], tmp_path: Path) -> None:
     render(clip, lines[0], [tmp_path / "again.mp4"])
     assert len(list(Video(tmp_path / "again.mp4"))) == 8
@@ -157,6 +166,18 @@ def test_lines_of_a_run_that_was_broken_off_are_drawn(clip: Path, lines: tuple[P
         (lambda text: text.partition("\n")[2], "cat", "its first line tells no class names: give ids"),
         (lambda text: text * 2, None, "tells frame 0 after frame 7: needed the lines of one run"),
         (lambda text: text.replace("}\n", "\n", 1), None, "line 1 is no frame of detections: Expecting"),
+        (lambda text: text.replace('"index":0', '"index":Infinity'), None, "line 1 is no frame of detections: cannot"),
+        (lambda text: "[" * 200_000 + "\n" + text, None, "line 1 is no frame of detections: maximum recursion depth"),
+        (
+            lambda text: re.sub(r'"labels":\[[^]]*\]', '"labels":5', text),
+            None,
+            "line 1 is no frame of detections: labels must be a list of names, got 5",
+        ),
+        (
+            lambda text: re.sub(r'"labels":\[[^]]*\]', '"labels":[1,2]', text),
+            None,
+            "line 1 is no frame of detections: labels must be a list of names, got [1, 2]",
+        ),
     ],
 )
 def test_lines_that_do_not_hold_what_is_asked_for(

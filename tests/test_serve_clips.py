@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +11,7 @@ from typing import Any
 
 import cv2
 import pytest
-from serve_helpers import PATIENCE_S, Served, served, until
+from serve_helpers import PATIENCE_S, Served, avi, served, until
 
 from cvmask.runtime.model import MaskRCNN
 from cvmask.sinks import read_json_lines
@@ -78,6 +82,16 @@ def test_a_damaged_clip_fails_and_says_why_without_a_path(server: Served, clip_m
         assert server.client.get(f"/v1/clips/{status['id']}/video").status_code == 404
 
 
+def test_a_clip_that_is_cut_short_is_done_and_says_so(server: Served, work: Path) -> None:
+    data = avi(6)
+    whole = finished(server, server.client.post("/v1/clips", content=data, headers=MP4))
+    assert (whole["state"], whole["frames"], whole["message"]) == ("done", 6, "")
+    cut = finished(server, server.client.post("/v1/clips", content=data[: len(data) * 2 // 3], headers=MP4))
+    assert cut["state"] == "done"
+    assert 0 < cut["frames"] < 6
+    assert f"the clip: says it has 6 frames, {cut['frames']} could be read" in cut["message"]
+
+
 def test_odd_clips_have_an_answer(server: Served, shared: Path) -> None:
     states = {}
     for path in sorted((shared / "data" / "odd_video").iterdir()):
@@ -88,6 +102,37 @@ def test_odd_clips_have_an_answer(server: Served, shared: Path) -> None:
         states[path.name] = posted.status_code if posted.status_code != 202 else finished(server, posted)["state"]
     assert states["zero_bytes.mp4"] == states["text.mp4"] == 415
     assert set(states.values()) <= {415, "done", "failed"}
+
+
+def test_only_the_newest_results_are_kept(quick_model: MaskRCNN, clip_mp4: Path) -> None:
+    data = clip_mp4.read_bytes()
+    with served(quick_model, kept_clips=2) as server:
+        keys = [finished(server, server.client.post("/v1/clips", content=data, headers=MP4))["id"] for _ in range(4)]
+        there = [server.client.get(f"/v1/clips/{key}/video").status_code for key in keys]
+    # The fourth was not done yet when there was last looked for old ones.
+    assert there == [404, 200, 200, 200]
+
+
+def test_an_upload_that_the_end_of_the_server_meets_is_told_so_without_a_traceback(
+    quick_model: MaskRCNN, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("cvmask.serve.server._GRACE_S", 0.1)
+    head = b"POST /v1/clips HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: video/mp4\r\nContent-Length: 99\r\n\r\n"
+    with contextlib.ExitStack() as stack:
+        with served(quick_model) as server:
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S))
+            client.sendall(head + b"\0\0\0 ftypisom")
+            until(lambda: server.service.clips._clips)
+        answer = client.makefile("rb").read()
+    assert b" 503 " in answer
+    assert b"the server is ending" in answer
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_only_what_is_given_up_leaves_no_traceback(server: Served, caplog: pytest.LogCaptureFixture) -> None:
+    for error in (asyncio.CancelledError(), ZeroDivisionError()):
+        logging.getLogger("uvicorn.error").error("Exception in ASGI application", exc_info=error)
+    assert [record.exc_info[0] for record in caplog.records] == [ZeroDivisionError]
 
 
 def test_limits_of_clips(server: Served, clip_mp4: Path) -> None:

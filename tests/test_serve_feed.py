@@ -13,7 +13,7 @@ from serve_helpers import Hand, picture, until
 
 from cvmask.errors import SourceError
 from cvmask.serve.feed import Feed
-from cvmask.sources import Frame, open_source
+from cvmask.sources import Frame, Source, open_source
 
 
 @contextmanager
@@ -45,10 +45,43 @@ def test_a_video_is_played_over_and_over_at_its_pace(clip_mp4: Path) -> None:
     assert all(frame.taken_at_s is not None for frame in taken)
 
 
+def test_a_video_of_one_frame_is_played_at_its_pace_too(work: Path) -> None:
+    writer = cv2.VideoWriter("one.mp4", cv2.VideoWriter.fourcc(*"mp4v"), 10, (160, 128))
+    writer.write(picture())
+    writer.release()
+    opened_s: list[float] = []
+
+    def open_it() -> Source:
+        opened_s.append(time.monotonic())
+        return open_source("one.mp4")
+
+    with taking(Feed(open_it)):
+        until(lambda: len(opened_s) >= 4)
+    # The first is opened before it is played.
+    assert opened_s[3] - opened_s[1] >= 2 / 10
+
+
 def test_where_files_lie_is_not_told(clip_mp4: Path) -> None:
     feed = Feed(lambda: open_source(clip_mp4))
-    feed.close()
     assert feed.name == "clip.mp4"
+    with taking(feed):
+        clip_mp4.unlink()
+        until(lambda: feed.state == "lost")
+    assert feed.message.startswith("clip.mp4: ")
+    assert str(clip_mp4.parent) not in feed.message
+
+
+@pytest.mark.parametrize("place", ["{}", "{}/", "."])
+def test_a_folder_is_called_by_its_name(work: Path, place: str) -> None:
+    cv2.imwrite("a.png", picture())
+    feed = Feed(lambda: open_source(place.format(work)))
+    feed.close()
+    assert feed.name == "work"
+
+
+def test_a_part_that_begins_behind_the_end_is_an_error_at_once(clip_mp4: Path) -> None:
+    with pytest.raises(SourceError, match=r"clip\.mp4: ends before"):
+        Feed(lambda: open_source(clip_mp4, start_s=100.0))
 
 
 def test_a_single_picture_stays_and_is_given_again(work: Path) -> None:
@@ -69,6 +102,33 @@ def test_a_folder_goes_round(work: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         until(lambda: len(taken) >= 5)
     assert np.array_equal(taken[0].image, taken[2].image)
     assert not np.array_equal(taken[0].image, taken[1].image)
+
+
+def test_a_damaged_picture_of_a_folder_is_passed_over(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cvmask.serve.feed._PICTURE_S", 0.02)
+    for name in "ac":
+        cv2.imwrite(f"{name}.png", picture(ord(name)))
+    Path("b.png").write_bytes(Path("a.png").read_bytes()[:300])
+    errors: list[SourceError] = []
+    feed = Feed(lambda: open_source(".", on_error=errors.append))
+    states = []
+    feed.on_state = lambda: states.append(feed.state)
+    with taking(feed) as taken:
+        until(lambda: len(taken) >= 5)
+    assert [Path(frame.name).name for frame in taken[:4]] == ["a.png", "c.png", "a.png", "c.png"]
+    assert "b.png" in str(errors[0])
+    assert not states
+
+
+def test_a_folder_without_a_picture_that_can_be_read_is_lost(work: Path) -> None:
+    for name in "ab":
+        Path(f"{name}.png").write_bytes(b"no picture")
+    feed = Feed(lambda: open_source(".", on_error=lambda error: None))
+    with taking(feed) as taken:
+        until(lambda: feed.state == "lost")
+        assert "no picture that can be read" in feed.message
+        cv2.imwrite("b.png", picture())
+        until(lambda: taken and feed.state == "live")
 
 
 def test_a_paused_video_goes_on_where_it_was(clip_mp4: Path) -> None:

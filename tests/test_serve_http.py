@@ -15,10 +15,11 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from serve_helpers import PATIENCE_S, Served, jpeg, picture, png, served, until
+from serve_helpers import PATIENCE_S, Served, httpx, jpeg, picture, png, served, until
 
 from cvmask.draw import draw
 from cvmask.runtime.model import MaskRCNN, Settings
+from cvmask.serve.metrics import Metrics
 
 JPEG = {"Content-Type": "image/jpeg"}
 PNG = {"Content-Type": "image/png"}
@@ -157,6 +158,15 @@ def test_refusals_name_the_cure(server: Served, status: int, data: bytes, header
     check_problem(server.client.post(f"/v1/detect?{query}", content=data, headers=headers), status)
 
 
+def test_a_picture_too_wide_for_a_jpeg_is_told_so_and_a_png_of_it_comes(server: Served) -> None:
+    data = png(np.full((2, 70_000, 3), 90, np.uint8))
+    fields = check_problem(server.client.post("/v1/detect", content=data, headers={**PNG, "Accept": "image/jpeg"}), 422)
+    assert "65500" in fields["detail"]
+    assert "image/png" in fields["cure"]
+    answer = server.client.post("/v1/detect", content=data, headers={**PNG, "Accept": "image/png"})
+    assert cv2.imdecode(np.frombuffer(answer.content, np.uint8), 1).shape == (2, 70_000, 3)
+
+
 def test_a_body_without_a_stated_length_is_limited_too(server: Served) -> None:
     endless = (bytes(100_000) for _ in range(100))
     check_problem(server.client.post("/v1/detect", content=endless, headers=JPEG), 413)
@@ -172,6 +182,16 @@ def test_a_form_needs_just_the_picture(server: Served) -> None:
     fields = check_problem(server.client.post("/v1/detect", files={"photo": ("a.png", b"x", "image/png")}), 422)
     assert "photo" in fields["detail"]
     check_problem(server.client.post("/v1/detect", files={"image": ("a", b"x")}, data={"more": "1"}), 422)
+
+
+def test_a_form_for_which_there_is_no_room_is_a_problem(
+    server: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Parts of more than a megabyte go to a temporary file.
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    data = png(picture()) + bytes(1_500_000)
+    answer = server.client.post("/v1/detect", files={"image": ("a.png", data, "image/png")})
+    assert "no room" in check_problem(answer, 503)["detail"]
 
 
 def test_every_odd_picture_has_an_answer(server: Served, shared: Path) -> None:
@@ -228,6 +248,16 @@ def test_metrics_count(server: Served) -> None:
     assert after['cvmask_inference_seconds_bucket{le="+Inf"}'] == after["cvmask_inference_seconds_count"]
 
 
+def test_counters_keep_every_digit() -> None:
+    metrics = Metrics()
+    metrics._counts["requests_total"]['path="/"'] = 123_456_788
+    metrics.count("requests_total", {"path": "/"})
+    metrics.gauges = {"queue_length": lambda: 12_345_678}
+    lines = metrics.text().splitlines()
+    assert 'cvmask_requests_total{path="/"} 123456789' in lines
+    assert "cvmask_queue_length 12345678" in lines
+
+
 def test_the_page_is_strict_and_complete(server: Served) -> None:
     page = server.client.get("/")
     policy = page.headers["content-security-policy"]
@@ -256,6 +286,15 @@ def test_unknown_methods_are_problems_too(server: Served) -> None:
     check_problem(server.client.delete("/v1/model"), 405)
 
 
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/metrics", "/v1/model", "/page/page.js"])
+def test_what_answers_get_answers_head(server: Served, path: str) -> None:
+    head, whole = server.client.head(path), server.client.get(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"] == whole.headers["content-type"]
+    assert int(head.headers["content-length"]) > 0
+    check_problem(server.client.get("/v1/detect"), 405)
+
+
 def test_another_name_and_another_origin_are_refused(server: Served) -> None:
     check_problem(server.client.get("/v1/model", headers={"Host": "rebound.example"}), 421)
     check_problem(server.client.get("/v1/model", headers={"Host": ""}), 421)
@@ -281,6 +320,20 @@ def test_a_token_is_asked_for_everywhere(quick_model: MaskRCNN) -> None:
         assert "httponly" in cookie
         assert "samesite=strict" in cookie
         assert server.client.get("/v1/model", headers=bare).status_code == 200, "the cookie opens"
+
+
+def test_two_servers_of_one_host_keep_their_tokens_apart(quick_model: MaskRCNN) -> None:
+    tokens = ("first-token-first", "second-token-second")
+    with (
+        served(quick_model, token=tokens[0]) as first,
+        served(quick_model.clone(), token=tokens[1]) as second,
+        # As a browser, which gives a cookie to all ports of a host.
+        httpx.Client(trust_env=False, timeout=PATIENCE_S) as browser,
+    ):
+        for server, token in zip((first, second), tokens):
+            assert browser.get(f"{server.url}/?token={token}").status_code == 303
+        for server in (first, second):
+            assert browser.get(f"{server.url}/v1/model").status_code == 200
 
 
 def test_a_full_queue_says_when_to_try_again(quick_model: MaskRCNN) -> None:

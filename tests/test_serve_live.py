@@ -180,6 +180,17 @@ def test_the_status_says_what_is_seen(stage: tuple[Served, Hand], quick_model: M
     assert status["age_ms"] >= 0
 
 
+def test_a_picture_too_wide_for_a_jpeg_is_scaled_and_the_next_one_comes(stage: tuple[Served, Hand]) -> None:
+    server, hand = stage
+    with Viewer(server.connect("/v1/live")) as viewer:
+        hand.give(np.full((2, 70_000, 3), 90, np.uint8))
+        status, image = viewer.wait(at(0))
+        assert status["size"] == [70_000, 2]
+        assert image.shape == (1, 65_500, 3)
+        hand.give(picture())
+        assert viewer.wait(at(1))[0]["state"] == "live"
+
+
 def test_pause_keeps_the_picture_and_sliders_still_act(stage: tuple[Served, Hand]) -> None:
     server, hand = stage
     with Viewer(server.connect("/v1/live")) as viewer, Viewer(server.connect("/v1/live")) as other:
@@ -304,7 +315,7 @@ def test_an_order_that_cannot_be_obeyed_is_answered(stage: tuple[Served, Hand], 
 def test_noise_does_not_end_a_conversation(stage: tuple[Served, Hand]) -> None:
     server, hand = stage
     with Viewer(server.connect("/v1/live")) as viewer:
-        for noise in ("", "{", "[]", "null", b"", b"\xff\xd8"):
+        for noise in ("", "{", "[]", "null", "[" * 100_000, b"", b"\xff\xd8"):
             viewer.push(noise)
         hand.give(picture())
         viewer.wait(at(0))
@@ -375,11 +386,12 @@ def test_pictures_of_a_camera_that_come_too_fast_are_dropped(quick_model: MaskRC
 
 def test_sockets_need_the_token_and_the_right_origin(quick_model: MaskRCNN) -> None:
     with served(quick_model, lambda: Hand(), token="right-token-right") as server:
+        name = f"cvmask_token_{server.port}"
         for path in ("/v1/live", "/v1/camera"):
-            for headers in ({}, {"Authorization": "Bearer wrong-token-wrong"}, {"Cookie": "cvmask_token=wrong"}):
+            for headers in ({}, {"Authorization": "Bearer wrong-token-wrong"}, {"Cookie": f"{name}=wrong"}):
                 with pytest.raises(Exception, match="403"), server.connect(path, additional_headers=headers):
                     pass
-            cookie = {"Cookie": "cvmask_token=right-token-right"}
+            cookie = {"Cookie": f"{name}=right-token-right"}
             elsewhere = "http://elsewhere.example"
             with pytest.raises(Exception, match="403"):  # noqa: SIM117
                 with server.connect(path, additional_headers=cookie, origin=elsewhere):

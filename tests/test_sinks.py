@@ -750,6 +750,14 @@ def test_json_line_is_in_the_file_when_write_returns(tmp_path: Path, two: Detect
     assert len(nothing) == 0
 
 
+def test_json_line_keeps_a_name_that_is_not_utf8(tmp_path: Path) -> None:
+    image = np.zeros((6, 8, 3), np.uint8)
+    with JsonLines(tmp_path / "a.jsonl") as sink:
+        sink.write(image, Frame(image, 0, None, "\udcff.png"))
+    ((record, _),) = read_json_lines(tmp_path / "a.jsonl")
+    assert record["name"] == "\udcff.png"
+
+
 @pytest.mark.parametrize("line", ["{", "[]", "{}", '{"index": "x", "detections": {}}', "\xff"])
 def test_damaged_json_line_is_named(tmp_path: Path, line: str) -> None:
     (tmp_path / "a.jsonl").write_bytes(line.encode("latin-1") + b"\n")
@@ -806,6 +814,14 @@ def test_json_lines_are_plain_json(tmp_path: Path, two: Detections) -> None:
         sink.write(np.zeros((6, 8, 3), np.uint8), None, two)
     record = json.loads((tmp_path / "a.jsonl").read_text())
     assert record["detections"]["class_id"] == [2, 0]
+
+
+@pytest.mark.parametrize("name", VIDEOS)
+def test_video_of_a_frame_in_hours_is_written(tmp_path: Path, name: str, use_av: bool) -> None:
+    image = np.zeros((48, 64, 3), np.uint8)
+    with VideoFile(tmp_path / name, frame_rate=Fraction(25, 1_000_000), use_av=use_av) as sink:
+        sink.write(image, Frame(image, 0, 0.0, ""))
+    assert len(list(Video(tmp_path / name))) == 1
 
 
 # Pictures

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import struct
+import subprocess
+import sys
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -119,6 +122,80 @@ def test_transparent_pixels_are_laid_on_white(tmp_path: Path, dtype: type) -> No
     assert image.tolist() == [[[0, 0, 255], [255, 255, 255], [204, 204, 255]]]
 
 
+def bmp_of(alpha: int, alpha_mask: int, length: int = 124) -> bytes:
+    """Make a BMP of two pixels of 32 bits: a red one of this alpha, and a blue one of twice as much."""
+    pixels = bytes([0, 0, 255, alpha, 255, 0, 0, 2 * alpha])
+    masks = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, alpha_mask)
+    header = (struct.pack("<IiiHHIIiiII", length, 2, 1, 1, 32, 3, 8, 0, 0, 0, 0) + masks).ljust(length, b"\0")
+    header = header[: max(length, 52)]  # the masks of colours follow the short one
+    return b"BM" + struct.pack("<IHHI", 22 + len(header), 0, 0, 14 + len(header)) + header + pixels
+
+
+@pytest.mark.parametrize(
+    ("data", "pixels"),
+    [
+        (bmp_of(51, 0xFF000000), [[204, 204, 255], [255, 153, 153]]),
+        (bmp_of(0, 0xFF000000), [[0, 0, 255], [255, 0, 0]]),
+        (bmp_of(51, 0), [[0, 0, 255], [255, 0, 0]]),
+        (bmp_of(51, 0, 40), [[0, 0, 255], [255, 0, 0]]),
+    ],
+    ids=["alpha", "alpha 0 everywhere", "no mask of alpha", "short header"],
+)
+def test_bmp_is_laid_on_white_where_it_says_that_it_has_alpha(
+    tmp_path: Path, data: bytes, pixels: list[list[int]]
+) -> None:
+    (tmp_path / "a.bmp").write_bytes(data)
+    assert read_image(tmp_path / "a.bmp")[0].tolist() == [pixels]
+
+
+def test_transparency_takes_no_many_times_the_memory_of_the_picture(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((1000, 1000, 4), np.uint8))
+    tracemalloc.start()
+    try:
+        image, _ = read_image(tmp_path / "a.png")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert image.all()
+    assert peak < 3 * image.nbytes + 4 * 1_000_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits its own memory as Linux does")
+def test_pictures_for_which_memory_is_too_short_are_named(tmp_path: Path) -> None:
+    for name, size in (("a.png", 900 << 20), ("b.jpg", 200 << 20)):
+        with open(tmp_path / name, "wb") as file:
+            file.write(b"\xff\xd8\xff")
+            file.truncate(size)
+    code = """
+import resource, sys
+from cvmask.sources import Images
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (300 << 20), resource.RLIM_INFINITY))
+list(Images(sys.argv[1:], on_error=print))
+"""
+    command = [sys.executable, "-c", code, "a.png", "b.jpg"]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path, check=True)
+    assert run.stdout.splitlines() == [
+        "a.png: is larger than the memory there is",
+        "b.jpg: this JPEG needs more memory than there is",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "channels", "compression"),
+    [
+        *((np.float32, 1, 1), (np.float32, 4, 1), (np.float64, 3, 1), (np.int32, 4, 1)),
+        (np.float32, 3, 34676),  # LogLuv, which OpenCV reads as 8 bits of another colour
+    ],
+)
+def test_tiff_of_wide_values_is_refused(tmp_path: Path, dtype: type, channels: int, compression: int) -> None:
+    path = tmp_path / "a.tif"
+    grey = np.full((8, 9, channels), 0.5 if dtype is not np.int32 else 1 << 20, dtype)
+    cv2.imwrite(str(path), grey, [cv2.IMWRITE_TIFF_COMPRESSION, compression])
+    with pytest.raises(SourceError, match=f"this TIFF holds {np.dtype(dtype).name} values: save it with 8 or 16 bits"):
+        read_image(path)
+
+
 def test_pipe_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     with pytest.raises(SourceError, match=r"pipe.jpg: is a pipe or a device"):
@@ -146,7 +223,7 @@ def test_file_without_permission_is_named(tmp_path: Path, monkeypatch: pytest.Mo
     ("suffix", "kind"),
     [
         *((".png", "PNG"), (".jpg", "JPEG"), (".bmp", "BMP"), (".webp", "WebP"), (".tif", "TIFF")),
-        *((".ppm", "PNM"), (".jp2", "JPEG 2000")),
+        *((".ppm", "PNM"), (".jp2", "JPEG 2000"), (".hdr", "Radiance HDR"), (".ras", "Sun raster")),
     ],
 )
 def test_header_tells_kind_and_size(suffix: str, kind: str) -> None:
@@ -165,7 +242,7 @@ def test_jpeg_with_data_after_its_end_is_whole(tmp_path: Path) -> None:
         assert header.whole
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".webp", ".tif", ".ppm", ".jp2"])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".webp", ".tif", ".ppm", ".jp2", ".hdr", ".ras"])
 def test_no_prefix_of_a_picture_raises_anything_but_source_error(tmp_path: Path, suffix: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     data = cv2.imencode(suffix, noise)[1].tobytes()
@@ -184,6 +261,50 @@ def test_png_over_the_limit_is_refused_before_decoding(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(data)
     with pytest.raises(SourceError, match="30x40 pixels are more than the limit of 1199"):
         read_image(tmp_path / "a.png", max_pixels=1199)
+
+
+# OpenCV reads a line in pieces of 127 bytes, and takes a piece without letters for the end of the header.
+@pytest.mark.parametrize("end", [b"\n", b"x\n\n", b"x" * 127 + b"\n"])
+def test_radiance_over_the_limit_is_refused_before_decoding(tmp_path: Path, end: bytes) -> None:
+    header = b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n" + end + b"-Y 40 +X 30\n"
+    (tmp_path / "a.hdr").write_bytes(header + b"\n-Y 4 +X 3\n")
+    with pytest.raises(SourceError, match="30x40 pixels are more than the limit of 1199"):
+        read_image(tmp_path / "a.hdr", max_pixels=1199)
+
+
+def tiff_of(order: str, big: bool) -> bytes:
+    """Make a black TIFF of 70 x 64; OpenCV writes no BigTIFF."""
+    number, length = ("Q", "Q") if big else ("I", "H")
+    pixels = bytes(70 * 64)
+    start = 16 if big else 8
+    tags = {256: 70, 257: 64, 258: 8, 259: 1, 262: 1, 273: start, 277: 1, 278: 64, 279: len(pixels)}
+    head = {"<": b"II", ">": b"MM"}[order] + struct.pack(order + "H", 43 if big else 42)
+    head += struct.pack(order + "HH", 8, 0) if big else b""
+    entries = [
+        struct.pack(f"{order}HH{number}{number}", tag, 16 if big else 4, 1, value) for tag, value in tags.items()
+    ]
+    directory = struct.pack(order + length, len(entries)) + b"".join(entries)
+    return head + struct.pack(order + number, start + len(pixels)) + pixels + directory + bytes(8 if big else 4)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_big_tiff_tells_its_size(tmp_path: Path, order: str) -> None:
+    header = read_header(tiff_of(order, big=True))
+    assert header is not None
+    assert header[:2] == ("BigTIFF", (70, 64))
+    (tmp_path / "a.tif").write_bytes(tiff_of(order, big=True))
+    assert read_image(tmp_path / "a.tif")[0].shape == (64, 70, 3)
+
+
+def test_picture_whose_header_tells_no_size_is_held_against_the_limit_too(tmp_path: Path) -> None:
+    without_end = tiff_of("<", big=False)[:-4]
+    header = read_header(without_end)
+    assert header is not None
+    assert header.size_wh is None
+    (tmp_path / "a.tif").write_bytes(without_end)
+    assert read_image(tmp_path / "a.tif", 70 * 64)[0].shape == (64, 70, 3)
+    with pytest.raises(SourceError, match="70x64 pixels are more than the limit of 4479"):
+        read_image(tmp_path / "a.tif", 70 * 64 - 1)
 
 
 def test_images_yields_in_order_and_goes_on_after_a_bad_one(tmp_path: Path) -> None:

@@ -13,23 +13,29 @@ from numpy.typing import NDArray
 from cvmask.archive.places import Place, write_bytes
 from cvmask.errors import CvmaskError, SinkError
 from cvmask.sinks.av_encoder import has_av
-from cvmask.sinks.images import SUFFIXES
 from cvmask.sinks.video import VideoFile
 from cvmask.sources.base import Frame
 
 FOLDER, CLIPS = "annotated", "annotated/_clips"
 
 
-def write_picture(output: Place, name: str, image: NDArray[np.uint8]) -> None:
-    """Write the annotated form of a picture under its own name; formats that OpenCV cannot write become PNG."""
-    # Names inside of shards are anybody's: none may lead out of the folder.
-    name = "/".join(part for part in name.split("/") if part not in ("", ".", ".."))
-    known = posixpath.splitext(name)[1].lower() in SUFFIXES
-    place = output / FOLDER / (name if known else f"{name}.png")
-    written, data = cv2.imencode(posixpath.splitext(place.path)[1], image)
-    if not written:
+def write_picture(place: Place, image: NDArray[np.uint8]) -> None:
+    """Write the annotated form of a picture; one that is too large for its format becomes a PNG beside that name."""
+    data = _encoded(image, posixpath.splitext(place.path)[1])
+    if data is None:
+        place = Place(place.root, f"{place.path}.png")
+        data = _encoded(image, ".png")
+    if data is None:
         raise SinkError(f"{place.shown}: OpenCV cannot write {image.shape[1]}x{image.shape[0]} pixels so")
-    write_bytes(place, data.tobytes())
+    write_bytes(place, data)
+
+
+def _encoded(image: NDArray[np.uint8], suffix: str) -> bytes | None:
+    try:
+        written, data = cv2.imencode(suffix, image)
+    except cv2.error:
+        return None
+    return data.tobytes() if written else None
 
 
 def clip_place(output: Place, part: str) -> Place:

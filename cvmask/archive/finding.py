@@ -7,6 +7,7 @@ import posixpath
 import re
 from collections.abc import Iterable, Sequence
 
+from cvmask.archive.names import with_own_names
 from cvmask.archive.places import LOCAL, Place, file_size, is_folder, list_files, one_line, place_of, read_bytes
 from cvmask.archive.units import PARQUET, PICTURES, TAR, VIDEO, Item
 from cvmask.errors import SourceError
@@ -35,7 +36,7 @@ def find_items(sources: Iterable[str | os.PathLike[str]]) -> list[Item]:
     for source in sources:
         for item in _expand(os.fspath(source)):
             found.setdefault(item.place, item)
-    return _named(list(found.values()))
+    return with_own_names(list(found.values()))
 
 
 def kind_of(path: str) -> str | None:
@@ -79,7 +80,7 @@ def _items(base: Place, files: Sequence[tuple[str, int]], source: str, empty: st
 def _listed(source: str, place: Place) -> list[Item]:
     """Read a list: one path or address a line, relative ones from the folder of the list."""
     try:
-        lines = read_bytes(place).decode("utf-8").splitlines()
+        lines = read_bytes(place).decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise SourceError(f"{source}: this list cannot be read: {one_line(error)}") from None
     folder = Place(place.root, posixpath.dirname(place.path))
@@ -94,19 +95,6 @@ def _listed(source: str, place: Place) -> list[Item]:
     if not items:
         raise SourceError(f"{source}: a list must name files, one a line, found none")
     return items
-
-
-def _named(items: list[Item]) -> list[Item]:
-    """Give each item a name of its own, inside of any folder, also where file systems ignore case."""
-    taken: dict[str, int] = {}
-    result = []
-    for item in items:
-        parts = [part for part in item.name.split("/") if part not in ("", ".", "..")]
-        name = "/".join(parts) or "file"
-        count = taken[name.casefold()] = taken.get(name.casefold(), 0) + 1
-        stem, end = posixpath.splitext(name)
-        result.append(item._replace(name=name if count == 1 else f"{stem}~{count}{end}"))
-    return result
 
 
 def _pattern(text: str) -> str:

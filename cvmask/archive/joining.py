@@ -15,11 +15,11 @@ import ray.data
 
 from cvmask.archive.annotated import CLIPS, FOLDER, clip_place
 from cvmask.archive.fetching import local_file
+from cvmask.archive.names import annotated_name
 from cvmask.archive.parts import Finished, note_of
 from cvmask.archive.places import LOCAL, Place, file_size, read_bytes, write_bytes
 from cvmask.archive.units import VIDEO, Unit
 from cvmask.errors import SourceError
-from cvmask.sinks.av_encoder import SUFFIXES
 from cvmask.sinks.sound import Sound
 
 
@@ -29,7 +29,7 @@ def join_videos(output: Place, units: Sequence[Unit], finished: Finished, run: s
     videos = [unit for unit in units if unit.kind == VIDEO]
     for item, group in itertools.groupby(videos, lambda unit: unit.items[0]):
         parts = [place for unit in group for place in finished.of(unit.number)]
-        name = item.name if item.name.lower().endswith(SUFFIXES) else f"{item.name}.mp4"
+        name = annotated_name(item)
         if file_size(output / FOLDER / name) is None:
             row = {"name": name, "parts": [place.path for place in parts], "output": tuple(output)}
             rows.append({"job": json.dumps({**row, "source": tuple(item.place) if sound else None, "run": run})})

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from cvmask.archive.places import LOCAL, Place, list_files
@@ -15,6 +15,7 @@ from cvmask.archive.rows import Counts, counts_of, read_note
 
 FOLDER = "parts"
 _NAME = re.compile(r"part-(\d{6,})-(\d{4,})(-last)?\.parquet")
+_LEFTOVER = re.compile(r"\.[0-9a-f]{32}\.part(\.\w+)?")
 _READERS = 16
 
 
@@ -66,11 +67,13 @@ class Finished:
 
 
 def remove_leftovers(output: Place) -> None:
-    """Remove what workers that were killed had begun to write."""
-    if output.root == LOCAL:
-        for path in Path(output.path).rglob(".*.part*"):
+    """Remove what workers that were killed had begun to write: files that `cvmask.files` names, and no others."""
+    if output.root != LOCAL:
+        return
+    for folder, _, names in os.walk(output.path):
+        for name in filter(_LEFTOVER.fullmatch, names):
             with suppress(OSError):
-                path.unlink()
+                os.unlink(os.path.join(folder, name))
 
 
 def missing(numbers: Iterable[int], finished: Finished) -> list[int]:

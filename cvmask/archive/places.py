@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 from pyarrow import fs as arrow_fs
 
+from cvmask.archive.disk import files_below
 from cvmask.errors import SinkError, SourceError
 from cvmask.files import write_whole
 
@@ -81,6 +82,13 @@ def place_of(text: str | os.PathLike[str]) -> Place:
 
 def list_files(folder: Place) -> list[tuple[str, int]]:
     """Find every file below a folder, hidden ones left out: paths and bytes, sorted; empty if there is no folder."""
+    if folder.root == LOCAL:
+        try:
+            return sorted(files_below(folder.path))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise SourceError(f"{folder.shown}: cannot be read: {one_line(error)}") from None
     selector = arrow_fs.FileSelector(folder.path, recursive=True, allow_not_found=True)
     found = [(info.path, info.size) for info in _infos(folder, selector) if info.type == arrow_fs.FileType.File]
     start = len(folder.path.rstrip("/")) + 1

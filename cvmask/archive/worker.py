@@ -16,11 +16,13 @@ import pyarrow as pa
 import ray
 from numpy.typing import NDArray
 
+from cvmask.archive.annotated import FOLDER as ANNOTATED
 from cvmask.archive.annotated import Clip, clip_place, write_picture
 from cvmask.archive.chunks import Chunk, read_picture
 from cvmask.archive.cluster import same_version
 from cvmask.archive.deaths import Deaths
 from cvmask.archive.fetching import local_file
+from cvmask.archive.names import annotated_name, member_name
 from cvmask.archive.parts import FOLDER, part_name
 from cvmask.archive.places import Place, one_line, write_bytes
 from cvmask.archive.rows import Rows
@@ -128,9 +130,8 @@ class Worker:
                 image, warnings = decode_image(read_picture(item.place) if data is None else data, shown)
                 found = self._detect(rows, Frame(image, index, None, shown, warnings), member)
                 if self._job.annotated:
-                    name = item.name if member is None else f"{item.name}/{member}"
-                    name = name if unit.kind == PICTURES or member else f"{item.name}/{index:08d}"
-                    write_picture(self._job.output, name, self._paint(image, found))
+                    name = annotated_name(item) if unit.kind == PICTURES else member_name(item, index, member)
+                    write_picture(self._job.output / ANNOTATED / name, self._paint(image, found))
         if chunk.failure:
             rows.failed(unit.items[0].place.shown, None, chunk.failure)
         part = self._write(rows, unit.number, chunk.number, chunk.last)

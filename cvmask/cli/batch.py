@@ -75,6 +75,8 @@ def run(args: argparse.Namespace) -> int:
     print(_about_last_run(summary["last_run"]) if bar.shown else "nothing was left to do")
     for reason, count in sorted(summary["reasons"].items(), key=lambda one: -one[1]):
         print(f"cvmask: {count} failed: {reason}", file=sys.stderr)
+    if summary["failed"]:
+        print(f"cvmask: which ones: the rows of {args.output.rstrip('/')}/parts with an error", file=sys.stderr)
     return 0 if not summary["failed"] else (3 if summary["frames"] else 1)
 
 

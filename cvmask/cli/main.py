@@ -55,8 +55,9 @@ class Parser(argparse.ArgumentParser):
         known, unknown = super().parse_known_args(args, namespace)
         if unknown:
             flag = unknown[0].split("=")[0]
-            near = difflib.get_close_matches(flag, self._option_string_actions, 1)
-            self.error(f"unknown argument {flag}{f', did you mean {near[0]}?' if near else ''}")
+            names = {name.lstrip("-"): name for name in self._option_string_actions}
+            near = difflib.get_close_matches(flag.lstrip("-"), names, 1)
+            self.error(f"unknown argument {flag}{f', did you mean {names[near[0]]}?' if near else ''}")
         return known, unknown
 
     def _refuse_empty(self, args: Sequence[str]) -> None:

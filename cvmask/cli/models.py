@@ -40,7 +40,8 @@ def add_parser(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
         ("remove", "remove a downloaded model"),
     ):
         verb = actions.add_parser(action, help=text, description=text)
-        verb.add_argument("name", metavar="NAME", help=f"one of: {', '.join(zoo.NAMES)}")
+        or_folder = ", or a folder" if action == "verify" else ""
+        verb.add_argument("name", metavar="NAME", help=f"one of: {', '.join(zoo.NAMES)}{or_folder}")
     verb.add_argument(
         "--forget",
         action="store_true",

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from cvmask import zoo
 from cvmask.errors import ModelError, SinkError
 from cvmask.files import write_whole
 from cvmask.graph.convert import convert
-from cvmask.graph.folder import model_files
+from cvmask.graph.folder import TEXT_FILE, model_files, stands_for_folder
 from cvmask.graph.text import print_text
 from cvmask.graph.wire import read_graph
-
-TEXT_FILE = "graph.pbtxt"
 
 
 def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -27,9 +26,8 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "-o",
         "--output",
         metavar="OUT",
-        type=Path,
-        help=f"a file, replaced if it is there, or a folder (default: {TEXT_FILE} beside the .pb; beside several "
-        "of its own name)",
+        help="a file, replaced if it is there, or a folder, which is made where the name ends in / "
+        f"(default: {TEXT_FILE} beside the .pb; beside several of its own name)",
     )
 
 
@@ -44,16 +42,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _target(graph: Path, output: Path | None) -> Path:
+def _target(graph: Path, output: str | None) -> Path:
     if output is None:
-        # Beside several graphs, `graph.pbtxt` would be taken for that of each.
-        alone = len(list(graph.parent.glob("*.pb"))) == 1
-        target = graph.with_name(TEXT_FILE) if alone else graph.with_suffix(".pbtxt")
+        target = graph.with_name(TEXT_FILE) if stands_for_folder(graph) else graph.with_suffix(".pbtxt")
         # It may have been made by hand, and nobody asked for that file to be replaced.
         if target.exists():
             raise SinkError(f"{target} is there already: name it with -o to replace it")
         return target
-    target = output / TEXT_FILE if output.is_dir() else output
+    is_folder = output.endswith(("/", os.sep)) or os.path.isdir(output)
+    target = Path(output, TEXT_FILE) if is_folder else Path(output)
     if target.suffix == ".pb" or (target.exists() and target.samefile(graph)):
         raise ModelError(f"{target} would replace a graph: needed a .pbtxt to write to")
     return target

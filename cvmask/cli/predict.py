@@ -71,7 +71,8 @@ class Annotate(Task):
         self._saver: Saver | None = None
         if args.save:
             folder = args.output.folder if args.output else DEFAULT_FOLDER
-            check_names([one.name for one in inputs], args.save)
+            pictures, videos = ([one.name for one in inputs if one.stream == stream] for stream in (False, True))
+            check_names(pictures, videos, args.save)
             settings = Settings(folder, model.labels, self._style["colors"], model.settings.mask_threshold)
             self._saver = Saver(args.save, settings)
             self.closing = f"{', '.join(args.save)}: in {folder}"

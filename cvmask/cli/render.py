@@ -39,7 +39,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("source", metavar="VIDEO", help="what the earlier run read")
     parser.add_argument("detections", metavar="DETECTIONS", help="the .jsonl file that it wrote")
-    parser.add_argument("-o", "--output", metavar="OUT", required=True, help="a video, or .jsonl")
+    parser.add_argument("-o", "--output", metavar="OUT", required=True,
+                        help="a video, .jsonl, or a folder for a picture of each frame")  # fmt: skip
     add_codec_option(parser)
     parser.add_argument("--score-threshold", "--conf", type=options.share, default=0.0, metavar="T",
                         help="draw detections with a higher score, 0 to 1 (default: all)")  # fmt: skip

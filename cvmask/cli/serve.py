@@ -16,7 +16,7 @@ from cvmask.cli import options
 from cvmask.cli.options import UsageError
 from cvmask.cli.standard import opencv_silent
 from cvmask.cli.stream_options import add_stream_options, check_part, source_options
-from cvmask.errors import CvmaskError
+from cvmask.errors import CvmaskError, SourceError
 from cvmask.sources import Source, open_source
 
 EPILOG = """\
@@ -104,8 +104,16 @@ def address(host: str, port: int, token: str | None) -> str:
 def _opener(args: argparse.Namespace) -> Callable[[], Source] | None:
     if args.source is None:
         return None
+    told: set[str] = set()
+
+    def tell(error: SourceError) -> None:
+        # The folder is gone through again and again.
+        if str(error) not in told:
+            told.add(str(error))
+            print(f"cvmask: {error}", file=sys.stderr)
+
     # The feed takes the newest frame itself, and opens again what is lost.
-    given = {**source_options(args), "every_frame": True}
+    given = {**source_options(args), "every_frame": True, "on_error": tell}
     return lambda: open_source(args.source, **given)
 
 

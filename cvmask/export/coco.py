@@ -92,7 +92,8 @@ class CocoWriter:
     def __enter__(self) -> CocoWriter:
         self._dataset, self._results = (self._stack.enter_context(whole_file(path)) for path in self._paths)
         # Images and annotations are two lists of one file: the shorter one waits outside it.
-        self._images = self._stack.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8"))
+        waiting = tempfile.TemporaryFile("w+", encoding="utf-8", errors="backslashreplace")
+        self._images = self._stack.enter_context(waiting)
         names = [{"id": number, "name": name} for number, name in enumerate(self._labels, 1)]
         self._dataset.write(f'{{"categories": {json.dumps(names, ensure_ascii=False)},\n"annotations": [')
         self._results.write("[")

@@ -46,12 +46,17 @@ def from_line(fields: dict[str, Any]) -> Record:
 def read_jsonl(path: str | os.PathLike[str]) -> Iterator[Record]:
     """Read a file record by record; SourceError names a line that is damaged."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, "rb") as file:
             for number, line in enumerate(file, 1):
                 try:
-                    yield from_line(json.loads(line))
-                except (KeyError, TypeError, ValueError) as error:
+                    fields = json.loads(line.decode())
+                    if "detections" in fields:
+                        cure = "`--save-json` of a video writes it; its reader is cvmask.sinks.read_json_lines"
+                        raise SourceError(f"{path}: line {number} is of another kind: {cure}")
+                    record = from_line(fields)
+                except (KeyError, TypeError, ValueError, RecursionError) as error:
                     raise SourceError(f"{path}: line {number} is no record of detections: {error}") from error
+                yield record
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error.strerror or error}") from error
 

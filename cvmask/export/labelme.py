@@ -94,7 +94,7 @@ class LabelmeWriter(FileForEach):
         else:
             image, frame = _relative(record.image_path, path.parent), None
         document = to_document(record, self._labels, image, frame, self._threshold)
-        write_whole(path, json.dumps(document, ensure_ascii=False, indent=1).encode())
+        write_whole(path, json.dumps(document, ensure_ascii=False, indent=1).encode(errors="backslashreplace"))
 
 
 def _relative(path: Path, folder: Path) -> str:

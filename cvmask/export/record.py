@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from types import TracebackType
 from typing import Protocol, TypeVar
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.detections import Detections
-from cvmask.errors import SinkError
+from cvmask.export.names import Names, key_of
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class FileForEach:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._names: dict[str, str] = {}
+        self._names = Names()
 
     def __enter__(self: _Self) -> _Self:
         return self
@@ -85,20 +85,10 @@ class FileForEach:
         Raises
         ------
         SinkError
-            If another picture has the same one: ``street.jpg`` and ``street.png``.
+            If another picture or video could have the same one; see `names.Names`.
         """
-        # The frames of one video differ by their index; remembering each would grow without end.
-        first = self._names.setdefault(str(PurePath(record.name).with_suffix("")), record.name)
-        if first != record.name:
-            raise SinkError(f"{first} and {record.name} would both become {record.key}{ending}: rename one")
+        self._names.add(record.name, record.frame_index is not None)
         return self.folder / f"{record.key}{ending}"
-
-
-def key_of(name: str) -> str:
-    """Turn the name of a picture or video into a path below any folder, without suffix."""
-    path = PurePath(name)
-    parts = [part for part in (*path.parent.parts, path.stem) if part not in (path.anchor, "..", "")]
-    return "/".join(re.sub(r'[<>:"|?*\\/\x00-\x1f]+', "_", part) for part in parts) or "frame"
 
 
 def label_of(class_id: int, labels: Sequence[str]) -> str:

@@ -9,9 +9,9 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from cvmask.errors import SinkError
 from cvmask.export.formats import FORMATS, ONE_FILE, Settings
-from cvmask.export.record import Record, key_of
+from cvmask.export.names import Names
+from cvmask.export.record import Record
 from cvmask.uninterrupted import uninterrupted
 
 
@@ -75,20 +75,18 @@ def check_formats(formats: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(formats))
 
 
-def check_names(names: Sequence[str], formats: Sequence[str]) -> None:
-    """Hold the names of pictures against each other, before hours are spent on them.
+def check_names(pictures: Sequence[str], videos: Sequence[str], formats: Sequence[str]) -> None:
+    """Hold the names of pictures and videos against each other, before hours are spent on them.
 
     Raises
     ------
     SinkError
-        If two would get the same file in a format that writes one for each: ``a.jpg`` and ``a.png``.
+        If two could get the same file in a format that writes one for each: ``a.jpg`` and ``a.png``.
     """
     if not set(formats) - ONE_FILE:
         return
-    first: dict[str, str] = {}
-    for name in names:
-        # Many file systems take A and a for one.
-        key = key_of(name).casefold()
-        if key in first:
-            raise SinkError(f"{first[key]} and {name} would both be saved as {key}: rename one")
-        first[key] = name
+    names = Names()
+    for name in pictures:
+        names.add(name, video=False)
+    for name in videos:
+        names.add(name, video=True)

@@ -10,6 +10,7 @@ from cvmask.errors import ModelError
 from cvmask.graph.kinds import identify
 
 CACHED = ".cvmask.pbtxt"  # the end of the name of a text graph that cvmask has made itself
+TEXT_FILE = "graph.pbtxt"
 _GRAPH = "frozen_inference_graph.pb"
 _LABELS = ("labels.names", "label_map.pbtxt", "labels.txt")
 
@@ -40,14 +41,18 @@ def model_files(path: str | os.PathLike[str], text: str | os.PathLike[str] | Non
         raise ModelError(f"{path}: a text graph: give the .pb as the model, and this file as its graph")
     graph = _only_graph(path) if kind.name == "folder" else path
     folder = graph.parent
-    # Beside one of several graphs a file may belong to another of them.
-    own = kind.name == "folder" or len(list(folder.glob("*.pb"))) == 1
+    own = stands_for_folder(graph)
     return ModelFiles(
         graph=graph,
-        text=Path(text) if text is not None else _text_beside(graph, alone=own),
+        text=Path(text) if text is not None else _text_beside(graph, own),
         labels=next(filter(_is_file, (folder / name for name in _LABELS)), None) if own else None,
-        config=next(filter(_is_file, [folder / "pipeline.config"]), None),
+        config=next(filter(_is_file, [folder / "pipeline.config"]), None) if own else None,
     )
+
+
+def stands_for_folder(graph: Path) -> bool:
+    """Whether what bears no graph's name belongs to this one: it has the usual name, or is the only one."""
+    return graph.name == _GRAPH or len(list(graph.parent.glob("*.pb"))) == 1
 
 
 def _only_graph(folder: Path) -> Path:
@@ -60,13 +65,13 @@ def _only_graph(folder: Path) -> Path:
     return found[0]
 
 
-def _text_beside(graph: Path, alone: bool) -> Path | None:
-    """The text graph beside a graph: `graph.pbtxt`, one of the graph's name, or the only one of a folder."""
-    for name in ("graph.pbtxt", f"{graph.stem}.pbtxt"):
+def _text_beside(graph: Path, own: bool) -> Path | None:
+    """The text graph beside a graph: one of its name; of the folder's own `graph.pbtxt` too, or the only one there."""
+    for name in ((TEXT_FILE,) if own else ()) + (f"{graph.stem}.pbtxt",):
         if _is_file(graph.parent / name):
             return graph.parent / name
     found = [path for path in sorted(graph.parent.glob("*.pbtxt")) if _is_text_graph(path)]
-    return found[0] if alone and len(found) == 1 else None
+    return found[0] if own and len(found) == 1 else None
 
 
 def _is_file(path: Path) -> bool:
@@ -75,6 +80,8 @@ def _is_file(path: Path) -> bool:
 
 def _is_text_graph(path: Path) -> bool:
     if path.name.endswith(CACHED) or path.name in _LABELS or not _is_file(path):
+        return False
+    if _is_file(path.with_suffix(".pb")):  # that one's
         return False
     try:
         return identify(path).name not in ("label_map", "config")

@@ -35,8 +35,13 @@ def max_detections(graph: Graph) -> int:
 
 
 def set_max_detections(graph: Graph, count: int) -> Graph:
-    """A graph that gives `count` rows of final detections at most."""
-    return _with_count(graph, final_detections(graph), count, "detections")
+    """A graph that gives `count` rows of final detections at most, and no more than there can be.
+
+    A proposal is an object of each class at most, and OpenCV makes room for all rows.
+    """
+    final = final_detections(graph)
+    possible = int(first_detections(graph).get("keep_top_k", "i", 0)) * int(final.get("num_classes", "i", 0))
+    return _with_count(graph, final, min(count, possible) if possible > 0 else count, "detections")
 
 
 def _with_count(graph: Graph, node: Node, count: int, what: str) -> Graph:

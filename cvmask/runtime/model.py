@@ -75,7 +75,8 @@ class MaskRCNN:
         What was asked for and what runs.
     settings, resizer
         As below; both may be replaced between two frames. Settings that the loaded networks cannot serve are a
-        ValueError: scores lower than they were loaded for, and classes that there are not.
+        ValueError: scores below those that the text graph gives, and classes that there are not. Of more
+        ``max_detections`` than the model was loaded with there are as many as its text graph gives.
     notes
         What is worth saying about its files.
     graph_bytes

@@ -18,6 +18,7 @@ from cvmask.runtime.model import Settings
 from cvmask.serve.controls import Controls, paint
 from cvmask.serve.pool import Worker
 from cvmask.serve.problems import Problem
+from cvmask.serve.view import JPEG_SIDE
 from cvmask.sources.headers import read_header
 from cvmask.sources.images import decode_image
 
@@ -66,6 +67,10 @@ def answer(worker: Worker, data: bytes, wish: Wish, labels: Sequence[str], max_p
         image, warnings = decode_image(data, "the picture", max_pixels)
     except SourceError as error:
         raise Problem(422, str(error), "it is damaged: send another") from None
+    height, width = image.shape[:2]
+    if wish.media_type == JPEG and max(width, height) > JPEG_SIDE:
+        detail = f"{width}x{height} pixels, a JPEG has at most {JPEG_SIDE} a side"
+        raise Problem(422, detail, f"ask for {PNG}, or scale it down")
     controls = wish.controls
     settings = Settings(controls.score_threshold, controls.mask_threshold, controls.classes)
     try:
@@ -79,8 +84,8 @@ def answer(worker: Worker, data: bytes, wish: Wish, labels: Sequence[str], max_p
         if wish.media_type == kind:
             return picture, kind
     fields = {
-        "width": image.shape[1],
-        "height": image.shape[0],
+        "width": width,
+        "height": height,
         "score_threshold": controls.score_threshold,
         "mask_threshold": controls.mask_threshold,
         "inference_ms": round(1000 * spent_s, 1),

@@ -74,6 +74,9 @@ class _Counting:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":
+            # An answer to GET; uvicorn leaves its body out.
+            scope = {**scope, "method": "GET"}
 
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -23,8 +23,8 @@ from cvmask.serve.pool import Pool, QueueFullError
 from cvmask.sources import Video
 
 WAITING, WORKING, DONE, FAILED = "waiting", "working", "done", "failed"
+_SAID = 5
 _MAGIC = ((4, b"ftyp", ".mp4"), (0, b"\x1a\x45\xdf\xa3", ".mkv"), (8, b"AVI ", ".avi"))
-_KEPT = 8
 
 
 def suffix_of(head: bytes) -> str | None:
@@ -134,7 +134,7 @@ class Clips:
         with self._lock:
             ended = [clip for clip in self._clips.values() if clip.state in (DONE, FAILED)]
             old = [clip for clip in ended if now_s - clip.ended_s > self._limits.kept_s]
-        for clip in {*old, *ended[:-_KEPT]}:
+        for clip in {*old, *ended[: -self._limits.kept_clips]}:
             self.remove(clip)
 
     def _serve(self) -> None:
@@ -150,23 +150,27 @@ class Clips:
                 continue
             clip.state = WORKING
             try:
-                self._annotate(clip)
-                clip.state = DONE if clip.state == WORKING else FAILED
+                said = self._annotate(clip)
+                self._end(clip, DONE if clip.state == WORKING else FAILED, said)
             except CvmaskError as error:
-                self._fail(clip, str(error).replace(str(clip.source), "the clip").replace(str(clip.video), "the video"))
+                self._end(clip, FAILED, str(error))
             except Exception as error:
-                self._fail(clip, f"{type(error).__name__} while it was worked on")
-            clip.ended_s = time.monotonic()
+                self._end(clip, FAILED, f"{type(error).__name__} while it was worked on")
             clip.source.unlink(missing_ok=True)
             if clip.state == FAILED:
                 clip.remove_()
 
-    def _fail(self, clip: Clip, message: str) -> None:
-        clip.state, clip.message = FAILED, message
+    def _end(self, clip: Clip, state: str, message: str) -> None:
+        clip.message = message.replace(str(clip.source), "the clip").replace(str(clip.video), "the video")
+        # The state last: whoever sees it takes the rest for granted.
+        clip.ended_s = time.monotonic()
+        clip.state = state
 
-    def _annotate(self, clip: Clip) -> None:
+    def _annotate(self, clip: Clip) -> str:
+        """Annotate it; what was wrong with it nevertheless, or ""."""
+        said: list[str] = []
         model = _Asking(self._pool, clip, self._labels)
-        with Video(clip.source) as source:
+        with Video(clip.source, on_message=said.append) as source:
             clip.length = source.length
             width, height = source.size_wh or (0, 0)
             if width * height > self._limits.pixels:
@@ -180,10 +184,12 @@ class Clips:
                 for result in run:
                     clip.frames += 1
                     if self._closed or clip.state != WORKING:
-                        return
+                        return ""
                     if result.frame.index >= self._limits.clip_frames:
                         limit = self._limits.clip_frames
                         raise SourceError(f"the clip: more than {limit} frames: cut it, or use cvmask predict")
+        # One for each damaged frame, and the last one says how many are missing.
+        return "; ".join([*said[: _SAID - 1], *said[_SAID - 1 :][-1:]])
 
 
 class _Asking:

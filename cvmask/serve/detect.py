@@ -120,6 +120,8 @@ async def _part(request: Request) -> bytes:
     except (HTTPException, FormParserError) as error:
         reason = error.detail if isinstance(error, HTTPException) else error
         raise Problem(400, f"the form cannot be read: {reason}", "send one file as the part `image`") from None
+    except OSError as error:
+        raise busy(f"there is no room for the picture: {error.strerror}", 60) from None
     names = ", ".join(f"{name}"[:50] for name, _ in items) or "none"
     raise Problem(422, f"the form must have one part, the file `image`, got {names}", "curl -F image=@FILE does that")
 

@@ -14,6 +14,7 @@ from cvmask.sources import Frame, Images, Source, Video
 LIVE, LOST, ENDED, STILL = "live", "lost", "ended", "still"
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.5, 15.0
 _PICTURE_S = 2.0
+_FRAME_S = 0.04
 
 
 class Feed(Source):
@@ -51,10 +52,15 @@ class Feed(Source):
 
     def __init__(self, open_again: Callable[[], Source], lost_s: float = 2.5) -> None:
         self._open_again = open_again
-        self._inner: Source | None = open_again()
-        self.size_wh, self.frame_rate = self._inner.size_wh, self._inner.frame_rate
+        inner = open_again()
+        if isinstance(inner, Video) and inner.length == 0:
+            inner.close()
+            raise SourceError(f"{inner.name}: ends before the part that is wanted begins")
+        self._inner: Source | None = inner
+        self.size_wh, self.frame_rate = inner.size_wh, inner.frame_rate
         # Whoever looks at the page need not know where files lie.
-        self.name = self._inner.name if self._inner.live else os.path.basename(self._inner.name)
+        self._folder = "" if inner.live else os.path.join(os.path.dirname(inner.name.rstrip(os.sep)), "")
+        self.name = inner.name if inner.live else os.path.basename(os.path.abspath(inner.name))
         self.state, self.message, self.paused, self.dropped = LIVE, "", False, 0
         self.on_state: Callable[[], None] = lambda: None
         self.wanted: Callable[[], bool] = lambda: True
@@ -155,7 +161,7 @@ class Feed(Source):
                     return
                 failures = 1 if self._came_s > before else failures + 1
                 if once:
-                    self._be(LOST, once)
+                    self._be(LOST, once.replace(self._folder, "") if self._folder else once)
                     delay_s = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2 ** (failures - 1))
                     with self._changed:
                         self._changed.wait_for(lambda: self._closed, delay_s)
@@ -165,6 +171,7 @@ class Feed(Source):
 
     def _play_once(self) -> str | None:
         """Go through the source; why it was lost, "" if it shall be played again, None if that was all."""
+        before = self._came_s
         try:
             source = self._inner or self._open_again()
         except SourceError as error:
@@ -178,6 +185,8 @@ class Feed(Source):
         finally:
             source.close()
             self._inner = None
+        if isinstance(source, Images) and self._came_s == before:
+            return f"{self.name}: holds no picture that can be read"
         if isinstance(source, Video) or (isinstance(source, Images) and len(source.paths) > 1):
             return ""
         if source.live and getattr(source, "returns", True):
@@ -195,8 +204,11 @@ class Feed(Source):
                 self._wait_until(began_s + (number * _PICTURE_S if frame.time_s is None else frame.time_s))
                 frame = dataclasses.replace(frame, taken_at_s=time.monotonic())
             self._offer(frame)
-        if isinstance(source, Images) and len(source.paths) > 1:
+        if began_s is not None and isinstance(source, Images) and len(source.paths) > 1:
             self._wait_until(self._clock_s() + _PICTURE_S)
+        elif isinstance(source, Video):
+            # The last frame has its time too; without it a video of one frame would be opened without end.
+            self._wait_until(self._clock_s() + min(_PICTURE_S, max(_FRAME_S, float(1 / (source.frame_rate or 25)))))
 
     def _clock_s(self) -> float:
         """Tell the time of a clock that stands still while it is paused."""

@@ -62,11 +62,11 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        send = _secured(send, self._limits.answer_s)
+        at_once, send = send, _secured(send, self._limits.answer_s)
         given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[-1]
         if scope["path"] == "/" and given and self._token and self._matches(given):
             response = RedirectResponse("/", 303)
-            response.set_cookie(COOKIE, given, httponly=True, samesite="strict")
+            response.set_cookie(_cookie(headers), given, httponly=True, samesite="strict")
             await response(scope, receive, send)
             return
         problem = self._refusal(scope, headers)
@@ -75,8 +75,20 @@ class Guard:
             return
         self._open += 1
         body = _Body(self, scope, receive, self._limits)
+        begun = False
+
+        async def noted(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
         try:
-            await self._app(scope, body if scope["type"] == "http" else receive, send)
+            await self._app(scope, body if scope["type"] == "http" else receive, noted)
+        except asyncio.CancelledError:
+            # The server ends, and has waited for this. It does not wait for the answer.
+            if begun:
+                raise
+            await _refuse(busy("the server is ending", 10), scope, receive, at_once)
         finally:
             self._open -= 1
             self._held_bytes -= body.held_bytes
@@ -121,7 +133,7 @@ class Guard:
         if kind.lower() == "bearer" and self._matches(bearer.strip()):
             return True
         try:
-            morsel = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+            morsel = SimpleCookie(headers.get("cookie", "")).get(_cookie(headers))
         except CookieError:
             return False
         return morsel is not None and self._matches(morsel.value)
@@ -161,6 +173,12 @@ class _Body:
             self.held_bytes += count
             self._guard.hold(count)
         return message
+
+
+def _cookie(headers: Headers) -> str:
+    """Name the cookie after the port that was called: the cookies of a host reach all of its ports."""
+    port = headers.get("host", "").rpartition(":")[2]
+    return f"{COOKIE}_{port}" if port.isascii() and port.isdecimal() else COOKIE
 
 
 def _most_bytes(path: str, limits: Limits) -> int:

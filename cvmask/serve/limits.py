@@ -32,8 +32,8 @@ class Limits:
         to take a part of the answer.
     work_s
         Seconds that a picture may take from arrival to answer.
-    kept_s
-        Seconds that the results of a clip can be downloaded.
+    kept_s, kept_clips
+        Seconds that the results of a clip can be downloaded, and of how many clips: those that came last.
     lost_s
         Seconds without a frame after which the page says that the source is lost.
     recording_s
@@ -55,5 +55,6 @@ class Limits:
     answer_s: float = 30.0
     work_s: float = 60.0
     kept_s: float = 1800.0
+    kept_clips: int = 8
     lost_s: float = 2.5
     recording_s: float = 1800.0

@@ -148,6 +148,6 @@ async def _obey(session: Session, order: dict[str, Any]) -> str:
 def _order(text: str) -> dict[str, Any]:
     try:
         order = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return order if isinstance(order, dict) else {}

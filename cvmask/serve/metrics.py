@@ -27,10 +27,10 @@ class Metrics:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._counts: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+        self._counts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
         self._buckets = [0] * len(_BOUNDS_S)
         self._seconds, self._timed = 0.0, 0
-        self.gauges: dict[str, Callable[[], float]] = {}
+        self.gauges: dict[str, Callable[[], int]] = {}
 
     def count(self, name: str, labels: Mapping[str, str] | None = None) -> None:
         """Add one; `labels` must come from a short list, never from the network."""
@@ -46,7 +46,7 @@ class Metrics:
             for index, bound in enumerate(_BOUNDS_S):
                 self._buckets[index] += seconds <= bound
 
-    def total(self, name: str) -> float:
+    def total(self, name: str) -> int:
         """Sum a counter over its labels."""
         with self._lock:
             return sum(self._counts[name].values())
@@ -66,9 +66,9 @@ class Metrics:
                 if kind == "histogram":
                     lines += self._histogram(name)
                 for labels, value in sorted(self._counts[name].items()):
-                    lines.append(f"cvmask_{name}{{{labels}}} {value:g}" if labels else f"cvmask_{name} {value:g}")
+                    lines.append(f"cvmask_{name}{{{labels}}} {value}" if labels else f"cvmask_{name} {value}")
         for name, read in self.gauges.items():
-            lines += [f"# TYPE cvmask_{name} gauge", f"cvmask_{name} {read():g}"]
+            lines += [f"# TYPE cvmask_{name} gauge", f"cvmask_{name} {read()}"]
         return "\n".join(lines) + "\n"
 
     def _histogram(self, name: str) -> list[str]:
@@ -77,10 +77,10 @@ class Metrics:
         return [*buckets, f"cvmask_{name}_sum {self._seconds:.6f}", f"cvmask_{name}_count {self._timed}"]
 
 
-def resident_bytes() -> float:
+def resident_bytes() -> int:
     """Tell the memory of this process; 0 where the system does not say."""
     try:
         pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
     except (OSError, IndexError):
-        return 0.0
-    return float(int(pages) * os.sysconf("SC_PAGE_SIZE"))
+        return 0
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")

@@ -120,7 +120,7 @@ class ClipStatus(BaseModel):
 
     id: str
     state: Literal["waiting", "working", "done", "failed"]
-    message: str = Field(description="Why it failed.")
+    message: str = Field(description="Why it failed, or what was wrong with it although it is done.")
     frames: int = Field(description="Frames that are done.")
     length: Optional[int] = Field(description="Frames that the file says it has.")
     video: Optional[str] = Field(description="Where the annotated video is, once it is done.")

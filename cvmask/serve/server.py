@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import ipaddress
+import logging
 import signal
 import socket
 import threading
@@ -56,6 +57,7 @@ def is_loopback(host: str) -> bool:
 
 def make_server(app: ASGIApp, limits: Limits) -> Server:
     """Make a server for `app`; ``run(sockets=[...])`` serves until it is stopped."""
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
     config = uvicorn.Config(
         app,
         http=_protocol(limits),
@@ -91,6 +93,11 @@ class Server(uvicorn.Server):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Leave out the tracebacks of what is given up when the server ends."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], asyncio.CancelledError)
 
 
 def _protocol(limits: Limits) -> type[H11Protocol]:

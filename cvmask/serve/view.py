@@ -8,7 +8,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from cvmask.serve.metrics import Metrics
 
 JPEG_QUALITY = 85
+JPEG_SIDE = 65_500
 
 
 class View:
@@ -103,7 +104,17 @@ class View:
         if self._image is None:
             return b""
         if self._jpeg is None:
-            _, buffer = cv2.imencode(".jpg", self._image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+            _, buffer = cv2.imencode(".jpg", _fit(self._image), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
             self._jpeg = buffer.tobytes()
             self._metrics.count("encodings_total")
         return self._jpeg
+
+
+def _fit(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Scale what is too wide or too high for a JPEG."""
+    height, width = image.shape[:2]
+    scale = JPEG_SIDE / max(width, height)
+    if scale >= 1:
+        return image
+    size_wh = max(1, int(width * scale)), max(1, int(height * scale))
+    return cast("NDArray[np.uint8]", cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA))

@@ -58,7 +58,8 @@ class JsonLines(Sink):
             **self._first,
             "detections": detections.to_dict(),
         }
-        self._append(json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+        line = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
+        self._append(line.encode(errors="backslashreplace") + b"\n")
         self._first = {}
         self._count += 1
 
@@ -132,8 +133,9 @@ def _parse(line: bytes, name: str) -> tuple[dict[str, Any], Detections]:
         record = json.loads(line.decode())
         detections = Detections.from_dict(record.pop("detections"))
         record["index"] = int(record["index"])
+        _check_labels(record.get("labels"))
     except json.JSONDecodeError as error:
-        raise SourceError(f"{name} is no frame of detections: {error.msg} at its character {error.colno}") from None
+        raise SourceError(f"{name} is no frame of detections: {error.msg} (character {error.colno})") from None
     except UnicodeDecodeError:
         raise SourceError(f"{name} is no frame of detections: the file is not JSON lines in UTF-8") from None
     except KeyError as error:
@@ -141,6 +143,11 @@ def _parse(line: bytes, name: str) -> tuple[dict[str, Any], Detections]:
             f"{name} has no {error}: needed what `--save-json` writes of a video; "
             "of `--save jsonl` the reader is cvmask.export.jsonl.read_jsonl"
         ) from None
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise SourceError(f"{name} is no frame of detections: {error or 'damaged'}") from None
     return record, detections
+
+
+def _check_labels(labels: object) -> None:
+    if labels is not None and not (isinstance(labels, list) and all(isinstance(label, str) for label in labels)):
+        raise ValueError(f"labels must be a list of names, got {str(labels)[:60]}")

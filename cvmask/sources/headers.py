@@ -6,6 +6,7 @@ without a word. So kind, size and a few facts are read here.
 
 from __future__ import annotations
 
+import io
 import re
 import struct
 from collections.abc import Iterator
@@ -14,7 +15,11 @@ from typing import NamedTuple
 # After data of a scan only these can follow: no stuffed byte, no restart, no fill byte.
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
 _GIF_FRAME = re.compile(rb"\x21\xf9\x04.{4}\x00\x2c", re.DOTALL)
-_PNM_SIZE = re.compile(rb"P[1-6](?:\s+|#[^\n]*\n)+(\d+)(?:\s+|#[^\n]*\n)+(\d+)")
+_PNM_SIZE = re.compile(rb"P[1-6](?:\s|#[^\n]*\n)+(\d{1,10})(?:\s|#[^\n]*\n)+(\d{1,10})\b")
+# Real ones have some hundred; of more, made to keep a reader busy, the rest is not looked at.
+_MOST_JPEG_SEGMENTS = 10_000
+_RADIANCE_SIZE = re.compile(rb"-Y\s*\+?(\d{1,10})\s*\+X\s*\+?(\d{1,10})")
+_MOST_TAGS = 0xFFFF
 
 
 class Header(NamedTuple):
@@ -46,8 +51,8 @@ def read_header(data: bytes) -> Header | None:
     for magic, kind, read in _KINDS:
         if data[magic[0] : magic[0] + len(magic[1])] == magic[1]:
             try:
-                return read(data) if read else Header(kind)
-            except (struct.error, IndexError):
+                return read(data)
+            except (struct.error, IndexError, OverflowError):
                 return Header(kind, whole=False)
     return None
 
@@ -78,7 +83,9 @@ def _jpeg(data: bytes) -> Header:
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
     """Give the marker and place of each segment, ending with 0xD9 if the end is there."""
     place = 2
-    while place + 2 <= len(data) and data[place] == 0xFF:
+    for _ in range(_MOST_JPEG_SEGMENTS):
+        if place + 2 > len(data) or data[place] != 0xFF:
+            return
         marker = data[place + 1]
         if marker == 0xFF:  # fill bytes may stand before a marker
             place += 1
@@ -100,8 +107,11 @@ def _gif(data: bytes) -> Header:
 def _bmp(data: bytes) -> Header:
     if struct.unpack_from("<I", data, 14)[0] == 12:
         return Header("BMP", struct.unpack_from("<HH", data, 18))
-    width, height = struct.unpack_from("<ii", data, 18)
-    return Header("BMP", (abs(width), abs(height)))
+    length, width, height, _, bits, compression = struct.unpack_from("<IiiHHI", data, 14)
+    # From 56 bytes on, a header of bit fields says where alpha is; OpenCV takes whatever is left over for it.
+    masked = length >= 56 and bits == 32 and compression == 3
+    alpha = masked and struct.unpack_from("<I", data, 66)[0] != 0
+    return Header("BMP", (abs(width), abs(height)), alpha=alpha)
 
 
 def _webp(data: bytes) -> Header:
@@ -119,17 +129,34 @@ def _webp(data: bytes) -> Header:
 
 def _tiff(data: bytes) -> Header:
     order = "<" if data[:2] == b"II" else ">"
-    place = struct.unpack_from(order + "I", data, 4)[0]
-    count = struct.unpack_from(order + "H", data, place)[0]
+    kind, start, length, step, number = "TIFF", 4, "H", 12, "I"
+    if 43 in data[2:4]:
+        kind, start, length, step, number = "BigTIFF", 8, "Q", 20, "Q"
+    place = struct.unpack_from(order + number, data, start)[0]
+    count = struct.unpack_from(order + length, data, place)[0]
+    first = place + struct.calcsize(length)
     tags = {}
-    for index in range(count):
-        entry = place + 2 + 12 * index
+    for entry in range(first, first + step * min(count, _MOST_TAGS), step):
         tag, form = struct.unpack_from(order + "HH", data, entry)
         if tag in (256, 257):
-            tags[tag] = struct.unpack_from(order + ("H" if form == 3 else "I"), data, entry + 8)[0]
-    following = struct.unpack_from(order + "I", data, place + 2 + 12 * count)[0]
+            value_at = entry + 4 + struct.calcsize(number)
+            tags[tag] = struct.unpack_from(order + {3: "H", 16: "Q"}.get(form, "I"), data, value_at)[0]
+    following = struct.unpack_from(order + number, data, first + step * count)[0]
     size = (tags[256], tags[257]) if len(tags) == 2 else None
-    return Header("TIFF", size, alpha=True, more=following != 0)
+    return Header(kind, size, alpha=True, more=following != 0)
+
+
+def _radiance(data: bytes) -> Header:
+    lines = io.BytesIO(data)
+    # OpenCV takes a line of more than 127 bytes for several.
+    while lines.readline(127) not in (b"\n", b""):
+        pass
+    size = _RADIANCE_SIZE.match(lines.readline(127))
+    return Header("Radiance HDR", (int(size[2]), int(size[1])) if size else None)
+
+
+def _sun(data: bytes) -> Header:
+    return Header("Sun raster", struct.unpack_from(">II", data, 4))
 
 
 def _pnm(data: bytes) -> Header:
@@ -160,7 +187,8 @@ _KINDS = (
     ((4, b"ftypavi"), "AVIF", _avif),
     ((4, b"jP  "), "JPEG 2000", _jp2),
     *(((0, b"P%d" % number), "PNM", _pnm) for number in range(1, 7)),
-    ((0, b"II+\0"), "BigTIFF", None),
-    ((0, b"#?RADIANCE"), "Radiance HDR", None),
-    ((0, b"\x59\xa6\x6a\x95"), "Sun raster", None),
+    ((0, b"II+\0"), "BigTIFF", _tiff),
+    ((0, b"MM\0+"), "BigTIFF", _tiff),
+    ((0, b"#?RADIANCE"), "Radiance HDR", _radiance),
+    ((0, b"\x59\xa6\x6a\x95"), "Sun raster", _sun),
 )

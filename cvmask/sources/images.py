@@ -19,6 +19,7 @@ from cvmask.sources.headers import Header, read_header
 from cvmask.sources.local import local_path
 
 MAX_PIXELS = 200_000_000
+_BAND_PIXELS = 1 << 16
 SUFFIXES = (
     *(".avif", ".bmp", ".dib", ".gif", ".hdr", ".jp2", ".jpe", ".jpeg", ".jpg"),
     *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".ras", ".tif", ".tiff", ".webp"),
@@ -31,7 +32,8 @@ def read_image(
     """Read the first picture of a file, whatever its name says it is.
 
     Greys become BGR, 16 bits a value become the upper 8, EXIF rotation is applied, and what is
-    transparent is laid on white (where a picture has both, it is not rotated).
+    transparent is laid on white (where a picture has both, it is not rotated). A BMP whose alpha is 0
+    everywhere has none.
 
     Parameters
     ----------
@@ -61,10 +63,21 @@ def decode_image(
     header = read_header(data)
     if header is None:
         raise SourceError(f"{name}: no picture that is known here, it starts with {data[:12]!r}")
-    if header.size_wh and header.size_wh[0] * header.size_wh[1] > max_pixels:
-        width, height = header.size_wh
+    if header.size_wh:
+        _check_pixels(header.size_wh, name, max_pixels)
+    try:
+        image = _decode(data, header, name)
+    except MemoryError:
+        raise SourceError(f"{name}: this {header.kind} needs more memory than there is") from None
+    # A damaged header may tell no size, or another one.
+    _check_pixels((image.shape[1], image.shape[0]), name, max_pixels)
+    return image, tuple(_warnings(header))
+
+
+def _check_pixels(size_wh: tuple[int, int], name: str | os.PathLike[str], max_pixels: int) -> None:
+    width, height = size_wh
+    if width * height > max_pixels:
         raise SourceError(f"{name}: {width}x{height} pixels are more than the limit of {max_pixels}")
-    return _decode(data, header, name), tuple(_warnings(header))
 
 
 class Images(Source):
@@ -165,6 +178,8 @@ def _read_bytes(place: str | os.PathLike[str]) -> bytes:
         data = Path(path).read_bytes()
     except OSError as error:
         raise SourceError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except MemoryError:
+        raise SourceError(f"{path}: is larger than the memory there is") from None
     if not data:
         raise SourceError(f"{path}: is empty (0 bytes)")
     return data
@@ -176,7 +191,11 @@ def _decode(data: bytes, header: Header, path: str | os.PathLike[str]) -> NDArra
     buffer = np.frombuffer(complete, dtype=np.uint8)
     try:
         image = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED) if header.alpha else None
-        if image is not None and image.ndim == 3 and image.shape[2] == 4:
+        if image is not None and (image.dtype.itemsize > 2 or image.dtype.kind == "f"):
+            # They have no white that is known, and OpenCV reads some of them as other colours.
+            cure = "save it with 8 or 16 bits a value"
+            raise SourceError(f"{path}: this {header.kind} holds {image.dtype} values: {cure}")
+        if image is not None and image.ndim == 3 and image.shape[2] == 4 and _has_alpha(image, header):
             return _on_white(image)
         image = cv2.imdecode(buffer, cv2.IMREAD_COLOR)
     except cv2.error as error:
@@ -189,11 +208,21 @@ def _decode(data: bytes, header: Header, path: str | os.PathLike[str]) -> NDArra
     return cast("NDArray[np.uint8]", image)
 
 
+def _has_alpha(bgra: NDArray[Any], header: Header) -> bool:
+    # Many programs leave it 0 in a BMP, and mean a picture that can be seen.
+    return header.kind != "BMP" or bool(bgra[..., 3].any())
+
+
 def _on_white(bgra: NDArray[Any]) -> NDArray[np.uint8]:
     full = np.float32(np.iinfo(bgra.dtype).max)
-    alpha = bgra[..., 3:] / full
-    mixed = 255 * (bgra[..., :3] / full * alpha + (1 - alpha))
-    return cast("NDArray[np.uint8]", mixed.round().astype(np.uint8))
+    pixels = bgra.reshape(-1, 4)
+    mixed = np.empty((len(pixels), 3), np.uint8)
+    # All at once the fractions would take many times the picture's own memory.
+    for start in range(0, len(pixels), _BAND_PIXELS):
+        band = pixels[start : start + _BAND_PIXELS]
+        alpha = band[:, 3:] / full
+        mixed[start : start + _BAND_PIXELS] = (255 * (band[:, :3] / full * alpha + (1 - alpha))).round()
+    return mixed.reshape(*bgra.shape[:2], 3)
 
 
 def _warnings(header: Header) -> Iterator[str]:

@@ -3,8 +3,8 @@
 const $ = (id) => document.getElementById(id);
 const POLL_MS = 400;
 
-// Gives a Blob, or the FormData of an answer in several parts.
-function request(method, url, { body = null, type, accept, progress } = {}) {
+// Gives a Blob, or the FormData of an answer in several parts; `signal` breaks it off.
+function request(method, url, { body = null, type, accept, progress, signal } = {}) {
   return new Promise((done, fail) => {
     const xhr = new XMLHttpRequest();
     xhr.open(method, url);
@@ -12,6 +12,8 @@ function request(method, url, { body = null, type, accept, progress } = {}) {
     if (type) xhr.setRequestHeader("Content-Type", type);
     if (accept) xhr.setRequestHeader("Accept", accept);
     if (progress) xhr.upload.onprogress = (event) => progress(event.loaded / event.total);
+    if (signal) signal.addEventListener("abort", () => xhr.abort());
+    xhr.onabort = () => fail(new Error("removed"));
     xhr.onerror = () => fail(new Error("The server does not answer, or has refused the file."));
     xhr.onload = async () => {
       const kind = xhr.getResponseHeader("Content-Type") || "";
@@ -60,6 +62,7 @@ export class Files {
   }
 
   async work(file, card) {
+    if (card.signal.aborted) return;
     const query = this.controls.query();
     if (query === null) throw new Error("No class is ticked: tick one.");
     const clip = file.type.startsWith("video/") || /\.(mp4|mov|m4v|mkv|webm|avi)$/i.test(file.name);
@@ -69,7 +72,7 @@ export class Files {
   async picture(file, card, query) {
     const type = file.type || "application/octet-stream";
     const progress = (share) => card.progress(share / 2, share < 1 ? "sending" : "working");
-    const parts = await request("POST", `/v1/detect?${query}`, { body: file, type, accept: "multipart/form-data", progress });
+    const parts = await request("POST", `/v1/detect?${query}`, { body: file, type, accept: "multipart/form-data", progress, signal: card.signal });
     const [found, picture] = [new Blob([parts.get("json")], { type: "application/json" }), parts.get("picture")];
     const { detections, inference_ms: time, warnings } = await json(found);
     card.picture(picture);
@@ -81,24 +84,29 @@ export class Files {
   async clip(file, card, query) {
     const type = file.type.startsWith("video/") ? file.type : "application/octet-stream";
     const progress = (share) => card.progress(share * 0.2, "sending");
-    let state = await json(await request("POST", `/v1/clips?${query}`, { body: file, type, progress }));
-    card.onRemove = () => request("DELETE", `/v1/clips/${state.id}`).catch(() => {});
+    let state = await json(await request("POST", `/v1/clips?${query}`, { body: file, type, progress, signal: card.signal }));
+    const forget = () => request("DELETE", `/v1/clips/${state.id}`).catch(() => {});
+    card.signal.addEventListener("abort", forget);
+    if (card.signal.aborted) forget();
     while (state.state === "waiting" || state.state === "working") {
       const share = state.length ? state.frames / state.length : 0;
       card.progress(0.2 + 0.8 * Math.min(1, share), state.state, `${state.frames} of ${state.length ?? "?"} frames`);
       await new Promise((done) => setTimeout(done, POLL_MS));
-      if (card.removed) return;
+      if (card.signal.aborted) return;
       state = await json(await request("GET", `/v1/clips/${state.id}`));
     }
     if (state.state === "failed") throw new Error(state.message);
-    card.done(`${state.frames} frames`);
-    card.link("Video", state.video, "_annotated.mp4");
-    card.link("JSON lines", state.detections, ".jsonl");
+    card.done(`${state.frames} frames${state.message && `; ${state.message}`}`);
+    const place = `/v1/clips/${state.id}`;
+    card.link("Video", state.video, "_annotated.mp4", place);
+    card.link("JSON lines", state.detections, ".jsonl", place);
   }
 }
 
 class Card {
   constructor(file) {
+    this.removal = new AbortController();
+    this.signal = this.removal.signal;
     this.stem = file.name.replace(/\.[^.]*$/, "");
     this.item = document.createElement("li");
     const title = Object.assign(document.createElement("h3"), { textContent: file.name });
@@ -114,7 +122,6 @@ class Card {
     remove.addEventListener("click", () => this.remove());
     this.links.append(remove);
     this.item.append(title, this.bar, this.text, this.numbers, this.links);
-    this.onRemove = () => {};
   }
 
   progress(share, text, numbers = "") {
@@ -139,16 +146,19 @@ class Card {
     this.done(text);
     this.text.className = "bad";
     this.item.dataset.state = "failed";
+    for (const link of this.links.querySelectorAll("a")) link.remove();
   }
 
-  link(name, href, ending) {
+  // place: where to ask whether it is still there; the server does not keep clips for ever.
+  link(name, href, ending, place) {
     const link = Object.assign(document.createElement("a"), { className: "button", textContent: `Download ${name}`, href, download: this.stem + ending });
+    const look = (answer) => answer.status === 404 && this.fail("The server does not have it any more: choose the file again.");
+    if (place) link.addEventListener("click", () => fetch(place).then(look, () => {}));
     this.links.prepend(link);
   }
 
   remove() {
-    this.removed = true;
-    this.onRemove();
+    this.removal.abort();
     this.item.remove();
     $("choose").focus();
   }

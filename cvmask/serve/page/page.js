@@ -72,8 +72,8 @@ function describe() {
   if (recording.key) $("download").href = `/v1/recordings/${recording.key}`;
   if (recording.message) complain(recording.message);
   counts(seen);
-  const idle = !seen || !socket;
-  for (const id of ["pause", "snapshot", "record"]) $(id).disabled = idle;
+  $("snapshot").disabled = !seen;
+  for (const id of ["pause", "record"]) $(id).disabled = !seen || !socket || !socket.ready;
 }
 
 function badge(paused, lost, recording) {
@@ -227,7 +227,7 @@ $("snapshot").addEventListener("click", () => {
   Object.assign(document.createElement("a"), { href: shown.url, download: name }).click();
 });
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) return;
+  if (event.repeat || event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) return;
   const id = { p: "pause", s: "snapshot", r: "record" }[event.key];
   if (id && !$(id).disabled && tab !== "file") $(id).click();
 });

@@ -1,0 +1,74 @@
+"""Which files a batch finds, and what it calls their results."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from cvmask.errors import SourceError
+
+pytest.importorskip("pyarrow", reason="needs PyArrow: pip install 'cvmask[ray]'")
+
+from cvmask.archive.disk import files_below
+from cvmask.archive.finding import find_items
+from cvmask.archive.names import annotated_name, member_name, with_own_names
+from cvmask.archive.places import LOCAL, Place
+from cvmask.archive.units import PICTURES, TAR, VIDEO, Item
+
+
+def item(name: str, kind: str = PICTURES) -> Item:
+    return Item(Place(LOCAL, f"/{name}"), name, kind, None)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs links")
+def test_a_folder_is_gone_into_once_however_many_links_lead_to_it(tmp_path: Path) -> None:
+    (tmp_path / "a" / ".hidden").mkdir(parents=True)
+    for name in ("a/1.jpg", "2.jpg", ".3.jpg", "a/.hidden/4.jpg"):
+        (tmp_path / name).write_bytes(b"12")
+    for name, target in (("up", "."), ("a/again", ".."), ("z", "a"), ("gone.jpg", "nowhere"), ("self", "self")):
+        os.symlink(target, tmp_path / name)
+    found = sorted((os.path.relpath(path, tmp_path), size) for path, size in files_below(str(tmp_path)))
+    assert found == [("2.jpg", 2), ("a/1.jpg", 2)]
+    assert [one.name for one in find_items([tmp_path])] == ["2.jpg", "a/1.jpg"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are text there")
+def test_a_name_that_is_not_utf8_is_told_before_anything_is_done(tmp_path: Path) -> None:
+    try:
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.jpg")).write_bytes(b"")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    with pytest.raises(SourceError, match=r"caf\\xe9.jpg': this name is not UTF-8: rename it$"):
+        find_items([tmp_path])
+
+
+def test_a_list_may_begin_with_a_mark_of_its_encoding(tmp_path: Path) -> None:
+    (tmp_path / "files.txt").write_text("a.jpg\n", encoding="utf-8-sig")
+    assert [one.name for one in find_items([tmp_path / "files.txt"])] == ["a.jpg"]
+
+
+def test_no_two_results_are_one_file_or_within_another() -> None:
+    pictures = ["a.jpg", "A.jpg", "a~2.jpg", "a", "a.png", "d/a.jpg", "d", "a.jpg/x.jpg", "", "../b.tga", "b.tga.png"]
+    items = [
+        *map(item, pictures),
+        *(item(name, VIDEO) for name in ("a.avi", "a.avi.mp4", "c.mp4", "c.mp4/c.mov")),
+        *(item(name, TAR) for name in ("a.avi.mp4", "s.tar")),
+    ]
+    named = with_own_names(items)
+    paths = [annotated_name(one).casefold() for one in named]
+    assert len(set(paths)) == len(paths)
+    assert not any(other.startswith(f"{path}/") for path in paths for other in paths)
+    assert [one.name for one in named[:3]] == ["a.jpg", "A~2.jpg", "a~2~2.jpg"]
+    assert annotated_name(named[9]) == "b.tga.png"
+
+
+def test_names_are_cut_to_what_file_systems_take() -> None:
+    (long,) = with_own_names([item("d/" + "é" * 300 + ".jpeg")])
+    inside = member_name(item("s.tar", TAR), 7, "x/../" + "y" * 400)
+    for path in (annotated_name(long), inside):
+        assert max(len(part.encode()) for part in path.split("/")) <= 220
+    assert long.name.endswith("é.jpeg")
+    assert inside.startswith("s.tar/00000007-yyy")
+    assert inside.endswith("y.png")

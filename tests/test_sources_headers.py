@@ -1,0 +1,44 @@
+"""Headers made to keep a reader busy."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from cvmask.sources.headers import read_header
+
+_READ = "from cvmask.sources.headers import read_header; print(read_header({!r}).size_wh)"
+
+
+@pytest.mark.parametrize(
+    ("data", "size_wh"),
+    [
+        (b"P1" + b" " * 60 + b"title", None),
+        (b"P5 " + b"# \n" * 60 + b"title", None),
+        (b"P6 " + b"1" * 5000 + b" 7\n", None),
+        (b"P6 # 3 4\n #\n12\t\r\n# x\n7\n255\n", (12, 7)),
+    ],
+)
+def test_the_size_of_a_pnm_is_found_or_missed_at_once(data: bytes, size_wh: tuple[int, int] | None) -> None:
+    done = subprocess.run([sys.executable, "-c", _READ.format(data)], capture_output=True, text=True, timeout=60)
+    assert (done.stdout.strip(), done.stderr) == (str(size_wh), "")
+
+
+@pytest.mark.parametrize("place", [16, 2**63, 2**64 - 1])
+def test_a_bigtiff_that_points_anywhere_is_cut_short(place: int) -> None:
+    header = read_header(b"II+\0\x08\0\0\0" + struct.pack("<QQ", place, 2**64 - 1) + bytes(100))
+    assert header is not None
+    assert (header.kind, header.whole) == ("BigTIFF", False)
+
+
+def test_a_jpeg_of_nothing_but_segments_is_not_read_to_its_end() -> None:
+    data = cv2.imencode(".jpg", np.zeros((8, 9, 3), np.uint8))[1].tobytes()
+    for count, known in ((5_000, True), (20_000, False)):
+        header = read_header(data[:2] + b"\xff\xfe\x00\x02" * count + data[2:])
+        assert header is not None
+        assert (header.size_wh == (9, 8), header.whole) == (known, known)
