@@ -43,18 +43,11 @@ class Stage:
         return self.total_s / self.count if self.count else 0.0
 
     def percentile_s(self, share: float = 0.95) -> float:
-<<<<<<< HEAD
         """Give the duration that this share of all does not exceed, or up to 2% more; 0 if there is none."""
-        left = math.ceil(share * self.count)
-        for index in sorted(self._classes):
-            left -= self._classes[index]
-=======
-        """Give the duration that this share of all does not exceed; 0 if there is none."""
         with self._lock:
             left, classes = math.ceil(share * self.count), sorted(self._classes.items())
         for index, count in classes:
             left -= count
->>>>>>> media
             if left <= 0:
                 return _SHORTEST_S * math.exp((index + 1) * _RATIO)
         return 0.0
