@@ -80,7 +80,7 @@ class VideoFile(Sink):
         suffix = Path(self.name).suffix.lower()
         if suffix not in CODECS:
             raise SinkError(f"{self.name}: a video ends in one of {' '.join(CODECS)}")
-        if wrong := wrong_name(self.name) or wrong_name(os.path.realpath(self.name)):
+        if wrong := wrong_name(os.path.abspath(self.name)) or wrong_name(os.path.realpath(self.name)):
             raise SinkError(f"{self.name}: {wrong}")
         self._use_av = suffix in AV_SUFFIXES and (has_av() if use_av is None else use_av)
         self._av_codec = codec or "h264"
