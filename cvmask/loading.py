@@ -12,7 +12,7 @@ from typing import Union, cast
 import numpy as np
 
 from cvmask import bundled, zoo
-from cvmask.arrays import whole_number
+from cvmask.arrays import check_range, whole_number
 from cvmask.errors import ModelError
 from cvmask.graph import patch
 from cvmask.graph.check import check, label_problems
@@ -90,6 +90,7 @@ def load(
     parse_size(size, Resizer())
     if proposals is not None:
         proposals = whole_number("proposals", proposals)
+        check_range("proposals", proposals, 1, patch.MAX_PROPOSALS)
     names_given = _names(labels)
     files = model_files(zoo.resolve(model), graph)
     frozen = GraphFile(files.graph)
