@@ -277,11 +277,12 @@ def tiff_of(order: str, big: bool) -> bytes:
     number, length = ("Q", "Q") if big else ("I", "H")
     pixels = bytes(70 * 64)
     start = 16 if big else 8
-    tags = {256: 70, 257: 64, 258: 8, 259: 1, 262: 1, 273: start, 277: 1, 278: 64, 279: len(pixels)}
+    fields = {256: 70, 257: 64, 258: 8, 259: 1, 262: 1, 273: start, 277: 1, 278: 64, 279: len(pixels)}
+    tags = [*fields.items(), (256, 1)]  # the second width does not count
     head = {"<": b"II", ">": b"MM"}[order] + struct.pack(order + "H", 43 if big else 42)
     head += struct.pack(order + "HH", 8, 0) if big else b""
     entries = [
-        struct.pack(f"{order}HH{number}{number}", tag, 16 if big else 4, 1, value) for tag, value in tags.items()
+        struct.pack(f"{order}HH{number}{number}", tag, 16 if big else 4, 1, value) for tag, value in tags
     ]
     directory = struct.pack(order + length, len(entries)) + b"".join(entries)
     return head + struct.pack(order + number, start + len(pixels)) + pixels + directory + bytes(8 if big else 4)
@@ -296,15 +297,21 @@ def test_big_tiff_tells_its_size(tmp_path: Path, order: str) -> None:
     assert read_image(tmp_path / "a.tif")[0].shape == (64, 70, 3)
 
 
-def test_picture_whose_header_tells_no_size_is_held_against_the_limit_too(tmp_path: Path) -> None:
-    without_end = tiff_of("<", big=False)[:-4]
-    header = read_header(without_end)
-    assert header is not None
-    assert header.size_wh is None
-    (tmp_path / "a.tif").write_bytes(without_end)
-    assert read_image(tmp_path / "a.tif", 70 * 64)[0].shape == (64, 70, 3)
+@pytest.mark.parametrize(("place", "count"), [(2**63, 0), (2**62, 0), (16, 2**64 - 1)])
+def test_big_tiff_with_numbers_beyond_its_end_is_damaged(tmp_path: Path, place: int, count: int) -> None:
+    (tmp_path / "a.tif").write_bytes(b"II" + struct.pack("<HHHQQ", 43, 8, 0, place, count) + bytes(100))
+    with pytest.raises(SourceError, match=r"a\.tif: this BigTIFF is"):
+        read_image(tmp_path / "a.tif")
+
+
+def test_picture_whose_header_tells_another_size_is_held_against_the_limit_too(tmp_path: Path) -> None:
+    data = cv2.imencode(".jp2", np.zeros((64, 70, 3), np.uint8))[1].tobytes()
+    start = 12 + int.from_bytes(data[12:16], "big")  # behind the box of the file's type
+    lie = b"xml ihdr" + struct.pack(">II", 1, 1)
+    (tmp_path / "a.jp2").write_bytes(data[:start] + struct.pack(">I", 4 + len(lie)) + lie + data[start:])
+    assert read_image(tmp_path / "a.jp2", 70 * 64)[0].shape == (64, 70, 3)
     with pytest.raises(SourceError, match="70x64 pixels are more than the limit of 4479"):
-        read_image(tmp_path / "a.tif", 70 * 64 - 1)
+        read_image(tmp_path / "a.jp2", 70 * 64 - 1)
 
 
 def test_images_yields_in_order_and_goes_on_after_a_bad_one(tmp_path: Path) -> None:

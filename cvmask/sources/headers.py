@@ -135,15 +135,17 @@ def _tiff(data: bytes) -> Header:
     place = struct.unpack_from(order + number, data, start)[0]
     count = struct.unpack_from(order + length, data, place)[0]
     first = place + struct.calcsize(length)
-    tags = {}
+    tags: dict[int, int] = {}
     for entry in range(first, first + step * min(count, _MOST_TAGS), step):
         tag, form = struct.unpack_from(order + "HH", data, entry)
         if tag in (256, 257):
             value_at = entry + 4 + struct.calcsize(number)
-            tags[tag] = struct.unpack_from(order + {3: "H", 16: "Q"}.get(form, "I"), data, value_at)[0]
-    following = struct.unpack_from(order + number, data, first + step * count)[0]
+            value = struct.unpack_from(order + {3: "H", 16: "Q"}.get(form, "I"), data, value_at)[0]
+            tags.setdefault(tag, value)  # of a tag that is there twice, libtiff takes the first
+    end = first + step * count
+    following = data[end : end + struct.calcsize(number)]
     size = (tags[256], tags[257]) if len(tags) == 2 else None
-    return Header(kind, size, alpha=True, more=following != 0)
+    return Header(kind, size, alpha=True, more=any(following))
 
 
 def _radiance(data: bytes) -> Header:
