@@ -371,6 +371,23 @@ def test_a_camera_of_the_browser_gets_its_own_pictures_back(quick_model: MaskRCN
             assert viewer.wait(at(0))[0]["controls"]["effect"] == "none", "a session of its own"
 
 
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"no picture", "must be a JPEG, PNG or WebP, got 10 bytes"),
+        (bytes(cv2.imencode(".bmp", np.zeros((128, 160, 3), np.uint8))[1]), "must be a JPEG, PNG or WebP, got BMP"),
+        (bytes(cv2.imencode(".png", np.zeros((200, 300, 3), np.uint8))[1]), "300x200 pixels, the limit is 30000"),
+        (bytes(cv2.imencode(".png", picture())[1])[:300], "damaged"),
+    ],
+)
+def test_a_picture_of_a_camera_that_cannot_be_taken_is_told(quick_model: MaskRCNN, data: bytes, words: str) -> None:
+    with served(quick_model, pixels=30_000) as server, Viewer(server.connect("/v1/camera")) as viewer:
+        viewer.push(data)
+        assert words in viewer.wait(lambda status: status["message"])[0]["message"]
+        viewer.push(jpeg(picture()))
+        viewer.wait(lambda status: at(0)(status) and not status["message"])
+
+
 def test_pictures_of_a_camera_that_come_too_fast_are_dropped(quick_model: MaskRCNN) -> None:
     with served(quick_model) as server, Viewer(server.connect("/v1/camera")) as viewer:
         data = jpeg(picture(1))

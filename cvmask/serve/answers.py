@@ -51,8 +51,9 @@ def check_picture(data: bytes, max_pixels: int) -> None:
     """Refuse what is no picture of `KINDS`, or too large, by its header; raises Problem."""
     header = read_header(data[: 1 << 16]) if data[:1] != b"\xff" else read_header(data)
     if header is None or header.kind not in KINDS:
-        what = f"a {header.kind}" if header else f"{len(data)} bytes that start with {data[:8]!r}"
-        raise Problem(415, f"the body must be a JPEG, PNG or WebP, got {what}", "convert it, or send the file itself")
+        what = header.kind if header else f"{len(data)} bytes that start with {data[:8]!r}"
+        cure = "convert it, or send the file itself"
+        raise Problem(415, f"the picture must be a JPEG, PNG or WebP, got {what}", cure)
     if header.size_wh is None or min(header.size_wh) < 1:
         raise Problem(422, f"this {header.kind} does not state its size", "it is damaged: send another")
     width, height = header.size_wh

@@ -37,7 +37,7 @@ class Feed(Source):
         ``live``; ``lost``: nothing comes, it is tried again; ``ended``: nothing more will come;
         ``still``: a single picture.
     message
-        Why it is lost; "" while it is not.
+        Why it is lost, or what `say` was given; "" while all is well.
     paused
         Whether the frame shown stays; see `pause`.
     wanted
@@ -85,6 +85,10 @@ class Feed(Source):
         with self._changed:
             self._again = True
             self._changed.notify_all()
+
+    def say(self, message: str) -> None:
+        """Say something about the source until the next frame comes."""
+        self._be(self.state, message)
 
     @property
     def behind(self) -> bool:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 
 from cvmask.errors import SourceError
+from cvmask.serve.answers import check_picture
+from cvmask.serve.problems import Problem
 from cvmask.sources import Frame, Source
 from cvmask.sources.base import ignore
 from cvmask.sources.images import decode_image
@@ -18,7 +20,8 @@ class Pushed(Source):
     Parameters
     ----------
     max_pixels
-        Pictures with more are left out, and `on_message` is told; so are damaged ones.
+        Pictures with more are left out, and `on_message` is told; so are damaged ones, and other kinds than
+        `POST /v1/detect` takes.
     """
 
     live = True
@@ -52,8 +55,9 @@ class Pushed(Source):
                     return
                 (data, taken_at_s), self._latest = self._latest, None
             try:
+                check_picture(data, self._max_pixels)
                 image, _ = decode_image(data, "a picture of the browser camera", self._max_pixels)
-            except SourceError as error:
+            except (Problem, SourceError) as error:
                 self._notify(str(error))
                 continue
             yield Frame(image, index, taken_at_s - first_s, self.name, taken_at_s=taken_at_s)

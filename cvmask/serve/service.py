@@ -78,8 +78,9 @@ class Service:
             if self.ending or len(self._cameras) >= self.limits.cameras:
                 return None
             self._made += 1
-            pushed = Pushed(self.limits.pixels)
-            session = self._session(Feed(lambda: pushed, self.limits.lost_s), f"camera:{self._made}")
+            pushed = Pushed(self.limits.pixels, lambda message: feed.say(message))
+            feed = Feed(lambda: pushed, self.limits.lost_s)
+            session = self._session(feed, f"camera:{self._made}")
             self._cameras.add(session)
         return session, pushed
 
