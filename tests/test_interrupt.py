@@ -13,6 +13,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 CONSOLE_SCRIPT = "import sys\nfrom cvmask.cli.main import main\nsys.exit(main())\n"
 
+# A program that handles Ctrl-C itself. Its exit code is not looked at: Python ends by SIGINT even so where the interrupt
+# came while text was executed, as dataclasses do while they are made.
+CATCHING = "import sys\ntry:\n    import cvmask.cli.main\nexcept KeyboardInterrupt:\n    sys.exit('mine')\n"
+
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals: needs a POSIX system")
 
 
@@ -46,20 +50,18 @@ def test_interrupt_during_the_imports_of_the_console_script_is_one_line(tmp_path
 
 def test_a_program_that_imports_the_package_keeps_its_keyboard_interrupt(tmp_path: Path) -> None:
     script = tmp_path / "mine.py"
-    script.write_text("try:\n    import cvmask.cli.main\nexcept KeyboardInterrupt:\n    raise SystemExit(7)\n")
+    script.write_text(CATCHING)
     # After "cv2" it is Python that imports: NumPy's own start makes other errors of an interrupt.
-    assert interrupted([str(script)], "cv2") == (7, [])
+    assert interrupted([str(script)], "cv2")[1] == ["mine"]
 
 
 def test_a_package_run_as_a_module_that_imports_the_package_keeps_its_keyboard_interrupt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "__init__.py").write_text(
-        "try:\n    import cvmask.cli.main\nexcept KeyboardInterrupt:\n    raise SystemExit(7)\n"
-    )
+    (tmp_path / "mine" / "__init__.py").write_text(CATCHING)
     monkeypatch.chdir(tmp_path)
-    assert interrupted(["-m", "mine"], "cv2") == (7, [])
+    assert interrupted(["-m", "mine"], "cv2")[1] == ["mine"]
 
 
 def test_an_interrupt_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
