@@ -57,9 +57,8 @@ def make_plate(text: str, frame_size: tuple[int, int]) -> Plate | None:
     is too small.
     """
     plate = _shrunk(text, frame_size)
-    while plate is None and len(text) > _SHORTEST:
-        text = _cut_short(text)
-        plate = _shrunk(text, frame_size)
+    while plate is None and len(text) > _SHORTEST and (shorter := _cut_short(text)) != text:
+        text, plate = shorter, _shrunk(shorter, frame_size)
     return plate
 
 

@@ -59,6 +59,8 @@ def draw(
     TypeError, ValueError
         If the frame is none, or not the one that the detections are of, or an option is out of range.
     """
+    if not isinstance(detections, Detections):
+        raise TypeError(f"detections must be cvmask.Detections, as detect gives them, got {type(detections).__name__}")
     source: NDArray[np.uint8] = np.ascontiguousarray(check_frame_of(frame, detections.frame_size))
     _check_options(color_by, opacity, mask_threshold)
     canvas: NDArray[np.uint8] = source.copy()

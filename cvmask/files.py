@@ -14,13 +14,13 @@ from typing import IO, Any
 from cvmask.errors import SinkError
 
 
-def wrong_name(path: str) -> str:
-    """Say why OpenCV and FFmpeg must not be given a path or an address, at which they may crash; "" if they may."""
+def wrong_name(name: str) -> str:
+    """Say why OpenCV and FFmpeg must not be given a full path, or an address: they may crash. "" if they may."""
     try:
-        null = "\0" in path or not os.path.abspath(path).encode()
+        name.encode()
     except UnicodeEncodeError:
         return "its name, or that of its folder, is not UTF-8: rename it"
-    return "a name has no null character" if null else ""
+    return "a name has no null character" if "\0" in name else ""
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from cvmask.graph.files import open_regular
 
 _ITEM = re.compile(r"item\s*\{(.*?)\}", re.DOTALL)
 _MAX_BYTES = 16 << 20
+_MAX_ID = 100_000
 _FIELD = re.compile(r"""\b(id|name|display_name)\s*:\s*(?:(\d+)|"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)')""")
 
 
@@ -26,20 +27,21 @@ def read_label_map(path: Path) -> list[str]:
     Raises
     ------
     ModelError
-        If an item has no id from 1 up or no name, two share an id, or there are none.
+        If an item has no id from 1 to 100000 or no name, two share an id, or there are none.
     """
     text = re.sub(r"(?m)#[^\n\"']*$", "", _read(path))
     names: dict[int, str] = {}
     for body in _ITEM.findall(text):
         fields = {key: number or double or single for key, number, double, single in _FIELD.findall(body)}
         name = fields.get("display_name") or fields.get("name")
-        if not fields.get("id", "").isdigit() or int(fields["id"]) < 1 or not name:
-            raise ModelError(
-                f"{path}: each item needs an id from 1 up and a name, got {' '.join(body.split())!r}"
-            )
-        if int(fields["id"]) in names:
-            raise ModelError(f"{path}: two items have the id {fields['id']}")
-        names[int(fields["id"])] = name
+        digits = fields.get("id", "")
+        number = int(digits[:20]) if digits.isdecimal() else 0
+        if not 1 <= number <= _MAX_ID or not name:
+            got = " ".join(body.split())[:80]
+            raise ModelError(f"{path}: each item needs an id from 1 to {_MAX_ID} and a name, got {got!r}")
+        if number in names:
+            raise ModelError(f"{path}: two items have the id {number}")
+        names[number] = name
     if not names:
         raise ModelError(f"{path}: a label map needs items such as item {{ id: 1 name: 'cat' }}, found none")
     return [names.get(number, f"class {number - 1}") for number in range(1, max(names) + 1)]

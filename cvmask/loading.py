@@ -12,7 +12,7 @@ from typing import Union, cast
 import numpy as np
 
 from cvmask import bundled, zoo
-from cvmask.arrays import whole_number
+from cvmask.arrays import check_range, whole_number
 from cvmask.errors import ModelError
 from cvmask.graph import patch
 from cvmask.graph.check import check, label_problems
@@ -39,7 +39,7 @@ def load(
     strict_target: bool = False,
     score_threshold: float = 0.5,
     mask_threshold: float = 0.3,
-    classes: Iterable[str | int] | None = None,
+    classes: Iterable[str | int] | str | int | None = None,
     max_detections: int = 100,
     proposals: int | None = None,
     size: Size = "auto",
@@ -68,7 +68,7 @@ def load(
     mask_threshold
         In 0..1; kept in ``settings`` for those that draw and export.
     classes
-        Names or 0-based ids to keep; None for all.
+        Names or 0-based ids to keep, or one of these; None for all.
     max_detections
         At most so many, the best.
     proposals
@@ -90,6 +90,7 @@ def load(
     parse_size(size, Resizer())
     if proposals is not None:
         proposals = whole_number("proposals", proposals)
+        check_range("proposals", proposals, 1, patch.MAX_PROPOSALS)
     names_given = _names(labels)
     files = model_files(zoo.resolve(model), graph)
     frozen = GraphFile(files.graph)
@@ -180,12 +181,12 @@ def read_names(path: PathLike, classes: int = 0) -> list[str]:
     return names + [f"class {number}" for number in range(len(names), classes)]
 
 
-def class_ids(classes: Iterable[str | int], labels: Sequence[str]) -> tuple[int, ...]:
+def class_ids(classes: Iterable[str | int] | str | int, labels: Sequence[str]) -> tuple[int, ...]:
     """Turn names and ids into ids, sorted; a name goes before an id. ValueError names one that does not exist.
 
     A name means each class that has it.
     """
-    items = [classes] if isinstance(classes, str) else classes
+    items = [classes] if isinstance(classes, (str, int, np.integer)) else classes
     return tuple(sorted({number for item in items for number in _ids_of(item, labels)}))
 
 

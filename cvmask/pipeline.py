@@ -44,7 +44,8 @@ def annotate(
     Parameters
     ----------
     source
-        A source, or whatever `open_source` takes; `source_options` go there.
+        A source, or whatever `open_source` takes; `source_options` go there, and `on_error`: with a source
+        that is open already they are a TypeError.
     model
         Has ``detect``, and ``clone`` if there is more than one worker.
     outputs
@@ -68,11 +69,15 @@ def annotate(
 
     Raises
     ------
+    TypeError, ValueError
+        If the model is none, or an option is wrong.
     SourceError, SinkError
         If the source or an output cannot be opened. While it runs, whatever goes wrong anywhere is
         raised once, from the iteration, and nothing goes on behind it. Of an output that could not be
         finished after an interrupt, it is the ``__cause__`` of the KeyboardInterrupt.
     """
+    if not callable(getattr(model, "detect", None)):
+        raise TypeError(f"model must be what cvmask.load gives, or have a detect of its own, got {model!r:.60}")
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
     summary = Summary()
@@ -108,8 +113,8 @@ def _opened(
     options: Mapping[str, Any],
 ) -> Source:
     if isinstance(source, Source):
-        if options:
-            raise TypeError(f"{', '.join(options)}: give these to open_source, the source is open already")
+        if given := [*options, *(["on_error"] if on_error else [])]:
+            raise TypeError(f"{', '.join(given)}: give these to open_source, the source is open already")
         return source
 
     def count(error: SourceError) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,19 +14,21 @@ _SHORTEST_S = 1e-6
 
 
 class Stage:
-    """Durations of one stage, in seconds: count, mean and percentiles (to 2%)."""
+    """Durations of one stage, in seconds: count, mean and percentiles (to 2%). Any thread may add one."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self.count = 0
         self.total_s = 0.0
         self._classes: dict[int, int] = {}
 
     def add(self, seconds: float) -> None:
         """Count one duration."""
-        self.count += 1
-        self.total_s += seconds
         index = int(math.log(max(seconds, _SHORTEST_S) / _SHORTEST_S) / _RATIO)
-        self._classes[index] = self._classes.get(index, 0) + 1
+        with self._lock:
+            self.count += 1
+            self.total_s += seconds
+            self._classes[index] = self._classes.get(index, 0) + 1
 
     @contextmanager
     def timed(self) -> Iterator[None]:
@@ -41,9 +44,10 @@ class Stage:
 
     def percentile_s(self, share: float = 0.95) -> float:
         """Give the duration that this share of all does not exceed, or up to 2% more; 0 if there is none."""
-        left = math.ceil(share * self.count)
-        for index in sorted(self._classes):
-            left -= self._classes[index]
+        with self._lock:
+            left, classes = math.ceil(share * self.count), sorted(self._classes.items())
+        for index, count in classes:
+            left -= count
             if left <= 0:
                 return _SHORTEST_S * math.exp((index + 1) * _RATIO)
         return 0.0

@@ -50,6 +50,11 @@ def test_impossible_number_is_refused(work: Path, model: MaskRCNN, name: str) ->
         cvmask.batch("in", "out", model, **{name: -1})  # type: ignore[arg-type]
 
 
+def test_the_name_of_a_model_is_no_model(work: Path) -> None:
+    with pytest.raises(TypeError, match=r"model must be what cvmask.load gives, got 'shapes'"):
+        cvmask.batch("in", "out", "shapes")  # type: ignore[arg-type]
+
+
 @pytest.fixture(scope="module")
 def model() -> MaskRCNN:
     return cvmask.load("shapes", size="128x96")

@@ -117,3 +117,8 @@ def test_a_long_text_is_cut_short_before_its_score() -> None:
     assert not np.array_equal(low, high), "the score is there"
     assert make_plate(long, (240, 320)) is not None
     assert make_plate(long, (12, 12)) is None
+
+
+@pytest.mark.parametrize("text", ["x 0.1234567890123", "x... 0.1234567890123", " 0.1234567890123", "x" * 13, "." * 40])
+def test_a_text_that_cannot_be_cut_shorter_is_left_out(text: str) -> None:
+    assert make_plate(text, (12, 12)) is None

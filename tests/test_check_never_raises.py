@@ -62,7 +62,7 @@ KINDS = {
     "null": (link_to("/dev/null"), "a device or socket"),
     "terminal": (link_to("/dev/tty"), "a device or socket|No such device"),
     "pseudo file of no size": (link_to("/proc/self/mem"), "is empty|cannot be read"),
-    "noise": (lambda path: path.write_bytes(bytes(range(256)) * 9), "neither a frozen graph"),
+    "noise": (lambda path: path.write_bytes(bytes(range(256)) * 9), "neither a frozen|no text graph: leave it out"),
 }
 
 

@@ -249,6 +249,15 @@ def test_predict_output_in_a_place_that_cannot_be_written(
     assert "cannot be written" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["x" * 5000, "x" * 5000 + ".png", "x" * 5000 + "/"])
+def test_predict_output_of_a_name_too_long_is_one_line(
+    scene_png: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", "-m", "shapes", str(scene_png), "-o", name]) == 1
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.endswith("File name too long")
+
+
 @pytest.mark.parametrize("name", ["out.gif", "out.mp4", "out.xyz", "deep/out.avif"])
 def test_predict_output_of_a_format_that_is_not_written_is_one_line_and_code_2(
     scene_png: Path, name: str, capsys: pytest.CaptureFixture[str]

@@ -100,6 +100,11 @@ def test_convert_makes_the_folder_it_writes_to(folder):
     assert (folder / "new" / "a.pbtxt").exists()
 
 
+def test_convert_takes_a_slash_for_a_folder(folder):
+    convert(folder, "-o", f"{folder}/newdir/")
+    assert names(folder / "newdir") == ["graph.pbtxt"]
+
+
 def test_convert_into_a_place_that_is_no_folder_is_one_line(folder):
     with pytest.raises(SinkError, match="cannot be written"):
         convert(folder, "-o", folder / GRAPH_FILE / "a.pbtxt")

@@ -22,7 +22,7 @@ import pytest
 from conftest import ROOT, random_detections
 
 from cvmask.cli import loop, options, predict, streams
-from cvmask.cli.main import main
+from cvmask.cli.main import build_parser, main
 from cvmask.cli.stream_options import seconds
 from cvmask.cli.stream_progress import StreamProgress
 from cvmask.detections import Detections
@@ -193,12 +193,29 @@ def test_a_codec_that_cannot_be_is_wrong_usage(
     assert said in capsys.readouterr().err.splitlines()[-1]
 
 
-@pytest.mark.parametrize("flags", [["--stride", "0"], ["--start", "x"], ["--raw-size", "9"], ["--rate", "0"]])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        *(["--stride", "0"], ["--start", "x"], ["--raw-size", "9"], ["--timeout", "0"], ["--timeout", "1e10"]),
+        *(["--rate", rate] for rate in ("0", "1e12", "1/100000000000", "1e999999999", "25/", "nan", "1/0")),
+    ],
+)
 def test_wrong_values_are_wrong_usage(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["predict", "in.avi", *flags])
     assert caught.value.code == 2
     assert "needed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        *(("25", Fraction(25)), ("29.97", Fraction(2997, 100)), ("30000/1001", Fraction(30000, 1001))),
+        *(("29.97002997", Fraction(30000, 1001)), ("0.001", Fraction(1, 1000)), ("1e3", Fraction(1000))),
+    ],
+)
+def test_rate_is_a_fraction_that_a_video_can_have(text: str, rate: Fraction) -> None:
+    assert build_parser().parse_args(["predict", "-", "--rate", text]).rate == rate
 
 
 @pytest.mark.parametrize(

@@ -208,3 +208,8 @@ def test_draw_of_real_pictures_changes_only_near_the_boxes(shared: Any) -> None:
         near[max(0, top - 3) : bottom + 3, max(0, left - 3) : right + 3] = True
     assert drawn.any()
     assert not drawn[~near].any()
+
+
+def test_what_is_no_detections_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"detections must be cvmask\.Detections, as detect gives them, got NoneType"):
+        draw(np.zeros((4, 4, 3), np.uint8), None)  # type: ignore[arg-type]

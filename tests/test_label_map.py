@@ -23,7 +23,10 @@ def test_label_map_is_read_in_the_order_of_ids_with_gaps(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("item { id: 0 name: 'background' }", "id from 1 up"),
+        ("item { id: 0 name: 'background' }", "id from 1 to 100000"),
+        ("item { id: 'one' name: 'a' }", "id from 1 to 100000"),
+        ("item { id: 1500000000 name: 'a' }", "id from 1 to 100000"),
+        (f"item {{ id: {'9' * 5000} name: 'a' }}", "id from 1 to 100000 and a name, got 'id: 9{76}'"),
         ("item { id: 1 }", "and a name"),
         ("item { id: 1 name: 'a' } item { id: 1 name: 'b' }", "two items have the id 1"),
         ("nothing", "found none"),

@@ -116,6 +116,12 @@ def test_options_of_another_type_are_refused(options: dict[str, Any], error: str
         cvmask.load("shapes", **options)
 
 
+@pytest.mark.parametrize("proposals", [0, 1001, 5000])
+def test_proposals_out_of_range_are_refused_before_the_model_is_read(proposals: int) -> None:
+    with pytest.raises(ValueError, match=f"proposals must be a .*number from 1 .*, got {proposals}"):
+        cvmask.load("no such model", proposals=proposals)
+
+
 @pytest.mark.parametrize(
     ("text", "error"),
     [

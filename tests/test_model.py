@@ -74,6 +74,7 @@ def test_filters_do_not_change_what_is_left(model: MaskRCNN) -> None:
     assert len(everything) >= 4
     wanted = everything.class_id[0]
     some = cvmask.load("shapes", classes=[scenes.LABELS[wanted]]).detect(scene.image)
+    assert cvmask.load("shapes", classes=int(wanted)).detect(scene.image) == some
     assert some == everything[everything.class_id == wanted]
     assert cvmask.load("shapes", max_detections=2).detect(scene.image) == everything[:2]
 

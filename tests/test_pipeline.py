@@ -20,8 +20,9 @@ from conftest import random_detections
 from cvmask.detections import Detections
 from cvmask.errors import SinkError, SourceError
 from cvmask.pipeline import annotate
-from cvmask.sinks import JsonLines, Sink, read_json_lines
-from cvmask.sources import Frame, Newest, Source, Video
+from cvmask.sinks import JsonLines, Sink, open_sink, read_json_lines
+from cvmask.sources import Frame, Images, Newest, Source, Video
+from cvmask.summary import Stage
 
 # CVMASK_TEST_FRAMES=10000 makes the test of memory a long one.
 MANY_FRAMES = int(os.environ.get("CVMASK_TEST_FRAMES", "1300"))
@@ -400,11 +401,41 @@ def test_an_output_that_cannot_be_opened_releases_everything(tmp_path: Path) -> 
     assert sink.end == "discarded"
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.avi", "a.jsonl", "a.png", "folder"])
+def test_one_file_for_two_outputs_is_refused(name: str, tmp_path: Path) -> None:
+    os.symlink(tmp_path / name, tmp_path / f"link_{name}")
+    source, path = Fake(), tmp_path / name
+    for again in (path, f"{tmp_path}/../{tmp_path.name}/{name}", tmp_path / f"link_{name}", open_sink(path)):
+        with pytest.raises(SinkError, match=f"{name} is named for two outputs: leave one out"):
+            annotate(source, Model(), outputs=[again, path])
+    assert source.closed.is_set()
+    assert os.listdir(tmp_path) == [f"link_{name}"]
+
+
 def test_annotate_refuses_nonsense() -> None:
     with pytest.raises(ValueError, match="workers must be at least 1"):
         annotate(Fake(), Model(), workers=0)
     with pytest.raises(TypeError, match="stride: give these to open_source"):
         annotate(Fake(), Model(), stride=2)
+    with pytest.raises(TypeError, match=r"model must be what cvmask.load gives, .* got 'shapes'"):
+        annotate(Fake(), "shapes")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="stride, on_error: give these to open_source"):
+        annotate(Images(["a.png"]), Model(), on_error=print, stride=2)
+
+
+def test_a_stage_counts_what_several_threads_add() -> None:
+    stage, switched_s = Stage(), sys.getswitchinterval()
+    threads = [threading.Thread(target=lambda: [stage.add(0.001) for _ in range(20_000)]) for _ in range(4)]
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(switched_s)
+    assert stage.count == 80_000
+    assert stage.percentile_s(1.0) == pytest.approx(0.001, rel=0.03)  # 0 if a class has lost some
 
 
 def test_summary_says_what_happened() -> None:

@@ -38,6 +38,8 @@ def test_resizer_keeps_aspect_ratio_within_both_limits(
         ("640", Resizer("keep_aspect_ratio", 640, 0)),
         ("300x200", Resizer("fixed", fixed_wh=(300, 200))),
         ((300, 200), Resizer("fixed", fixed_wh=(300, 200))),
+        (np.int64(320), Resizer("keep_aspect_ratio", 320, 0)),
+        ((np.int32(300), np.uint16(200)), Resizer("fixed", fixed_wh=(300, 200))),
     ],
 )
 def test_parse_size_reads_every_form(size: Size, expected: Resizer) -> None:

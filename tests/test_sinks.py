@@ -816,6 +816,14 @@ def test_json_lines_are_plain_json(tmp_path: Path, two: Detections) -> None:
     assert record["detections"]["class_id"] == [2, 0]
 
 
+@pytest.mark.parametrize("name", VIDEOS)
+def test_video_of_a_frame_in_hours_is_written(tmp_path: Path, name: str, use_av: bool) -> None:
+    image = np.zeros((48, 64, 3), np.uint8)
+    with VideoFile(tmp_path / name, frame_rate=Fraction(25, 1_000_000), use_av=use_av) as sink:
+        sink.write(image, Frame(image, 0, 0.0, ""))
+    assert len(list(Video(tmp_path / name))) == 1
+
+
 # Pictures
 
 

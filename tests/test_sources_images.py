@@ -122,6 +122,32 @@ def test_transparent_pixels_are_laid_on_white(tmp_path: Path, dtype: type) -> No
     assert image.tolist() == [[[0, 0, 255], [255, 255, 255], [204, 204, 255]]]
 
 
+def bmp_of(alpha: int, alpha_mask: int, length: int = 124) -> bytes:
+    """Make a BMP of two pixels of 32 bits: a red one of this alpha, and a blue one of twice as much."""
+    pixels = bytes([0, 0, 255, alpha, 255, 0, 0, 2 * alpha])
+    masks = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, alpha_mask)
+    header = (struct.pack("<IiiHHIIiiII", length, 2, 1, 1, 32, 3, 8, 0, 0, 0, 0) + masks).ljust(length, b"\0")
+    header = header[: max(length, 52)]  # the masks of colours follow the short one
+    return b"BM" + struct.pack("<IHHI", 22 + len(header), 0, 0, 14 + len(header)) + header + pixels
+
+
+@pytest.mark.parametrize(
+    ("data", "pixels"),
+    [
+        (bmp_of(51, 0xFF000000), [[204, 204, 255], [255, 153, 153]]),
+        (bmp_of(0, 0xFF000000), [[0, 0, 255], [255, 0, 0]]),
+        (bmp_of(51, 0), [[0, 0, 255], [255, 0, 0]]),
+        (bmp_of(51, 0, 40), [[0, 0, 255], [255, 0, 0]]),
+    ],
+    ids=["alpha", "alpha 0 everywhere", "no mask of alpha", "short header"],
+)
+def test_bmp_is_laid_on_white_where_it_says_that_it_has_alpha(
+    tmp_path: Path, data: bytes, pixels: list[list[int]]
+) -> None:
+    (tmp_path / "a.bmp").write_bytes(data)
+    assert read_image(tmp_path / "a.bmp")[0].tolist() == [pixels]
+
+
 def test_transparency_takes_no_many_times_the_memory_of_the_picture(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((1000, 1000, 4), np.uint8))
     tracemalloc.start()
@@ -251,11 +277,12 @@ def tiff_of(order: str, big: bool) -> bytes:
     number, length = ("Q", "Q") if big else ("I", "H")
     pixels = bytes(70 * 64)
     start = 16 if big else 8
-    tags = {256: 70, 257: 64, 258: 8, 259: 1, 262: 1, 273: start, 277: 1, 278: 64, 279: len(pixels)}
+    fields = {256: 70, 257: 64, 258: 8, 259: 1, 262: 1, 273: start, 277: 1, 278: 64, 279: len(pixels)}
+    tags = [*fields.items(), (256, 1)]  # the second width does not count
     head = {"<": b"II", ">": b"MM"}[order] + struct.pack(order + "H", 43 if big else 42)
     head += struct.pack(order + "HH", 8, 0) if big else b""
     entries = [
-        struct.pack(f"{order}HH{number}{number}", tag, 16 if big else 4, 1, value) for tag, value in tags.items()
+        struct.pack(f"{order}HH{number}{number}", tag, 16 if big else 4, 1, value) for tag, value in tags
     ]
     directory = struct.pack(order + length, len(entries)) + b"".join(entries)
     return head + struct.pack(order + number, start + len(pixels)) + pixels + directory + bytes(8 if big else 4)
@@ -270,15 +297,21 @@ def test_big_tiff_tells_its_size(tmp_path: Path, order: str) -> None:
     assert read_image(tmp_path / "a.tif")[0].shape == (64, 70, 3)
 
 
-def test_picture_whose_header_tells_no_size_is_held_against_the_limit_too(tmp_path: Path) -> None:
-    without_end = tiff_of("<", big=False)[:-4]
-    header = read_header(without_end)
-    assert header is not None
-    assert header.size_wh is None
-    (tmp_path / "a.tif").write_bytes(without_end)
-    assert read_image(tmp_path / "a.tif", 70 * 64)[0].shape == (64, 70, 3)
+@pytest.mark.parametrize(("place", "count"), [(2**63, 0), (2**62, 0), (16, 2**64 - 1)])
+def test_big_tiff_with_numbers_beyond_its_end_is_damaged(tmp_path: Path, place: int, count: int) -> None:
+    (tmp_path / "a.tif").write_bytes(b"II" + struct.pack("<HHHQQ", 43, 8, 0, place, count) + bytes(100))
+    with pytest.raises(SourceError, match=r"a\.tif: this BigTIFF is"):
+        read_image(tmp_path / "a.tif")
+
+
+def test_picture_whose_header_tells_another_size_is_held_against_the_limit_too(tmp_path: Path) -> None:
+    data = cv2.imencode(".jp2", np.zeros((64, 70, 3), np.uint8))[1].tobytes()
+    start = 12 + int.from_bytes(data[12:16], "big")  # behind the box of the file's type
+    lie = b"xml ihdr" + struct.pack(">II", 1, 1)
+    (tmp_path / "a.jp2").write_bytes(data[:start] + struct.pack(">I", 4 + len(lie)) + lie + data[start:])
+    assert read_image(tmp_path / "a.jp2", 70 * 64)[0].shape == (64, 70, 3)
     with pytest.raises(SourceError, match="70x64 pixels are more than the limit of 4479"):
-        read_image(tmp_path / "a.tif", 70 * 64 - 1)
+        read_image(tmp_path / "a.jp2", 70 * 64 - 1)
 
 
 def test_images_yields_in_order_and_goes_on_after_a_bad_one(tmp_path: Path) -> None:

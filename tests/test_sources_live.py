@@ -17,9 +17,10 @@ import cv2
 import numpy as np
 import pytest
 
+from cvmask.cli.main import main
 from cvmask.errors import SourceError
 from cvmask.sources import Camera, Frame, Images, Newest, Source, Video, open_source
-from cvmask.sources.http import without_password
+from cvmask.sources.http import HttpStream, without_password
 from cvmask.sources.images import Still
 from cvmask.sources.opening import live_kind
 from cvmask.sources.stdin import Stdin
@@ -151,6 +152,13 @@ def test_stdin_reads_raw_frames() -> None:
     frames = list(stdin)
     assert np.array_equal(np.stack([frame.image for frame in frames]), pixels.reshape(2, 4, 5, 3))
     assert [frame.time_s for frame in frames] == [0, 0.1]
+
+
+@pytest.mark.parametrize("size_wh", [(0, 480), (640, 0), (-1, -1)])
+def test_stdin_refuses_a_size_without_pixels(size_wh: tuple[int, int]) -> None:
+    for make in (lambda: Stdin(size_wh, file=io.BytesIO(b"123")), lambda: open_source("-", size_wh=size_wh)):
+        with pytest.raises(ValueError, match=f"needs a size_wh of at least 1x1, got {size_wh[0]}x{size_wh[1]}"):
+            make()
 
 
 def test_raw_frames_that_came_whole_are_kept() -> None:
@@ -408,6 +416,29 @@ def test_what_is_no_address_is_one_line(address: str, why: str) -> None:
     assert "cret" not in message
 
 
+@pytest.mark.parametrize("answer", [b"garbage\r\n\r\n", b""])
+def test_a_connection_without_an_answer_is_closed(answer: bytes) -> None:
+    errors: list[SourceError] = []
+
+    def ask(port: int) -> None:
+        try:
+            HttpStream(f"http://127.0.0.1:{port}/", 20)
+        except SourceError as error:
+            errors.append(error)  # and with it the frames that hold what is open
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        asking = threading.Thread(target=ask, args=(listening.getsockname()[1],))
+        asking.start()
+        with listening.accept()[0] as taken:
+            taken.recv(4096)
+            taken.sendall(answer)
+            taken.shutdown(socket.SHUT_WR)
+            taken.settimeout(10)
+            assert taken.recv(4096) == b""
+        asking.join()
+    assert "answers no HTTP" in str(errors[0])
+
+
 @pytest.mark.parametrize(
     ("address", "shown"),
     [
@@ -477,7 +508,10 @@ def test_the_address_of_a_file_is_the_file(tmp_path: Path) -> None:
         open_source("file://host/in.mp4")
 
 
-def test_picture_over_http_is_a_picture(tmp_path: Path) -> None:
+@pytest.fixture
+def picture_address() -> Iterator[str]:
+    """Serve a grey picture, whatever is asked for."""
+
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
@@ -492,9 +526,29 @@ def test_picture_over_http_is_a_picture(tmp_path: Path) -> None:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:
-            source = open_source(f"http://127.0.0.1:{server.server_address[1]}/a.jpg")
+            yield f"http://127.0.0.1:{server.server_address[1]}/a.jpg"
         finally:
             server.shutdown()
             thread.join()
+
+
+def test_picture_over_http_is_a_picture(picture_address: str) -> None:
+    source = open_source(picture_address)
     assert isinstance(source, Still)
     assert greys(source, 1) == [70]
+
+
+def test_picture_over_http_becomes_a_picture(picture_address: str, work: Path) -> None:
+    assert main(["predict", "-m", "shapes", picture_address, "-o", "out"]) == 0
+    assert main(["predict", "-m", "shapes", picture_address, "-o", "one.png", "--save-json"]) == 0
+    (name,) = os.listdir("out")
+    assert name.endswith("_a.png")
+    assert cv2.imread(f"out/{name}").shape == cv2.imread("one.png").shape == (16, 24, 3)
+    assert sorted(os.listdir()) == ["one.jsonl", "one.png", "out"]
+
+
+def test_a_stream_becomes_no_picture(serve: Any, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "-m", "shapes", serve("stream").address, "-o", "one.png"]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("cvmask: error: one.png: of a video needed one of .mp4 ")
+    assert not os.listdir()

@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from cvmask.errors import SourceError
-from cvmask.sources import Video, open_source
+from cvmask.errors import SinkError, SourceError
+from cvmask.sinks import VideoFile
+from cvmask.sources import Camera, Video, open_source
 
 VERSION = tuple(int(part) for part in cv2.__version__.split(".")[:2])
 OLD = VERSION < (4, 12)  # of a raw stream, FFmpeg's own guess
@@ -163,9 +164,8 @@ def test_a_name_that_would_crash_opencv_is_refused(name: str, tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SourceError, match=NOT_UTF8):
         open_source(name)
-    if not name.startswith("/dev/"):
-        with pytest.raises(SourceError, match=NOT_UTF8):
-            Video(name)
+    with pytest.raises(SourceError, match=NOT_UTF8):
+        (Camera if name.startswith("/dev/") else Video)(name)
 
 
 def test_a_folder_that_would_crash_opencv_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,8 +175,12 @@ def test_a_folder_that_would_crash_opencv_is_refused(tmp_path: Path, monkeypatch
         pytest.skip("needs a file system that takes any bytes for a name")
     monkeypatch.chdir(tmp_path / "\udcff")
     Path("clip.mp4").write_bytes(b"something")
-    with pytest.raises(SourceError, match=f"^clip.mp4: {NOT_UTF8}"):
+    with pytest.raises(SourceError, match=f"clip.mp4: {NOT_UTF8}"):
         Video("clip.mp4")
+    with pytest.raises(SinkError, match=f"^out.mp4: {NOT_UTF8}"):
+        VideoFile("out.mp4")
+    with pytest.raises(SourceError, match="cannot be reached"):  # it does not lie in the folder
+        open_source("http://127.0.0.1:1/clip.mp4")
 
 
 @pytest.mark.parametrize("name", ["a\0.mp4", "a\0.png", "in\0/*.png", "/dev/video\0", "rtsp://127.0.0.1:1/\0"])

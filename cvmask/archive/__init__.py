@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Callable, Union
 
 from cvmask.archive.extra import need_ray
 from cvmask.archive.options import Options
+from cvmask.runtime.model import MaskRCNN
 
 if TYPE_CHECKING:
     from cvmask.archive.progress import Progress
-    from cvmask.runtime.model import MaskRCNN
 
 PathLike = Union[str, "os.PathLike[str]"]
 
@@ -77,9 +77,11 @@ def batch(
     CvmaskError
         If Ray is missing or does not start, or more inputs failed than `max_failures`; SourceError if
         there is nothing to read, SinkError if the output cannot be written or belongs to another call.
-    ValueError
-        If a number is out of range.
+    TypeError, ValueError
+        If the model is none, or a number is out of range.
     """
+    if not isinstance(model, MaskRCNN):
+        raise TypeError(f"model must be what cvmask.load gives, got {model!r:.60}")
     options = Options(address, workers, threads, soft_masks, annotated, stride, max_failures,
                       part_frames, image_column, on_progress)  # fmt: skip
     need_ray()

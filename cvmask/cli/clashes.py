@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def _of_streams(args: argparse.Namespace, inputs: Sequence[Input]) -> list[tuple
 
 def _refuse_names(planned: Sequence[tuple[Path, str]]) -> None:
     for path, _ in planned:
-        if path.suffix.lower() in CODECS and (wrong := wrong_name(str(path))):
+        if path.suffix.lower() in CODECS and (wrong := wrong_name(os.path.abspath(path))):
             raise SinkError(f"{path}: {wrong}")
 
 

@@ -56,7 +56,8 @@ def expand(sources: Sequence[str]) -> tuple[list[Input], list[str]]:
             continue
         for path in found:
             # Said here, before a model is loaded; pictures may have such names.
-            if (wrong := wrong_name(path)) and is_stream(path):
+            full = os.path.abspath(path) if is_file(path) else path
+            if (wrong := wrong_name(full)) and is_stream(path):
                 failures.append(f"{path}: {wrong}")
                 continue
             real = os.path.realpath(path) if is_file(path) else path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from cvmask import zoo
@@ -25,9 +26,8 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "-o",
         "--output",
         metavar="OUT",
-        type=Path,
-        help=f"a file, replaced if it is there, or a folder (default: {TEXT_FILE} beside the .pb; beside several "
-        "of its own name)",
+        help="a file, replaced if it is there, or a folder, which is made where the name ends in / "
+        f"(default: {TEXT_FILE} beside the .pb; beside several of its own name)",
     )
 
 
@@ -42,14 +42,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _target(graph: Path, output: Path | None) -> Path:
+def _target(graph: Path, output: str | None) -> Path:
     if output is None:
         target = graph.with_name(TEXT_FILE) if stands_for_folder(graph) else graph.with_suffix(".pbtxt")
         # It may have been made by hand, and nobody asked for that file to be replaced.
         if target.exists():
             raise SinkError(f"{target} is there already: name it with -o to replace it")
         return target
-    target = output / TEXT_FILE if output.is_dir() else output
+    is_folder = output.endswith(("/", os.sep)) or os.path.isdir(output)
+    target = Path(output, TEXT_FILE) if is_folder else Path(output)
     if target.suffix == ".pb" or (target.exists() and target.samefile(graph)):
         raise ModelError(f"{target} would replace a graph: needed a .pbtxt to write to")
     return target

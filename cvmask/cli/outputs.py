@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.cli.place import ALPHA_SUFFIXES, DEFAULT_FOLDER, PICTURE_SUFFIXES, Place
-from cvmask.errors import SinkError
 from cvmask.files import write_whole
+from cvmask.sinks.images import write_image
 
 
 class Outputs:
@@ -45,15 +44,7 @@ class Outputs:
     def write_picture(self, source: str, picture: NDArray[np.uint8]) -> Path:
         """Write the annotated picture of a source; where it went."""
         path = self._pictures[source]
-        try:
-            written, data = cv2.imencode(path.suffix, picture)
-        except cv2.error:
-            written = False
-        if not written:
-            raise SinkError(
-                f"{path}: OpenCV cannot write {picture.shape[1]}x{picture.shape[0]} as {path.suffix}"
-            )
-        write_whole(path, data.tobytes())
+        write_image(path, picture)
         return path
 
     def write_text(self, source: str, suffix: str, text: str) -> Path:

@@ -39,11 +39,11 @@ class Place(NamedTuple):
 def place_of(text: str) -> Place:
     """Understand what was given to -o."""
     path = Path(text)
-    is_folder = text.endswith(("/", os.sep)) or path.is_dir() or not path.suffix
+    is_folder = text.endswith(("/", os.sep)) or os.path.isdir(path) or not path.suffix
     return Place(path, not is_folder)
 
 
-def check_place(place: Place, sources: int, stream: bool, alpha: bool = False) -> None:
+def check_place(place: Place, sources: int, stream: bool | None, alpha: bool = False) -> None:
     """Say what cannot be before anything is loaded.
 
     Parameters
@@ -51,7 +51,7 @@ def check_place(place: Place, sources: int, stream: bool, alpha: bool = False) -
     sources
         How many there are: one file takes the results of one.
     stream
-        Whether that one is a video, a camera or a stream, and no picture.
+        Whether that one is a video, a camera or a stream, and no picture; None: nobody has asked its server.
     alpha
         Whether pictures have transparency.
 
@@ -70,11 +70,11 @@ def check_place(place: Place, sources: int, stream: bool, alpha: bool = False) -
         raise UsageError(f"{path} is one file for {sources} sources: give a folder")
     # One picture would hold the first frame of many.
     videos = tuple(ending for ending in STREAM_SUFFIXES if ending not in PICTURE_SUFFIXES)
-    suffixes = videos if stream else PICTURE_SUFFIXES
+    suffixes = {True: videos, False: PICTURE_SUFFIXES, None: videos + PICTURE_SUFFIXES}[stream]
     if suffix not in suffixes:
-        known, what = " ".join(suffixes), "video" if stream else "picture"
+        known, what = " ".join(suffixes), {True: "video", False: "picture", None: "video or picture"}[stream]
         raise UsageError(f"{path}: of a {what} needed one of {known}, or a folder with / at its end, got {path.suffix}")
-    if alpha and not stream and suffix not in ALPHA_SUFFIXES:
+    if alpha and stream is False and suffix not in ALPHA_SUFFIXES:
         raise UsageError(f"{path}: {suffix} has no transparency: end the name in .png")
 
 

@@ -12,6 +12,7 @@ from cvmask.cli.options import UsageError, positive, whole
 from cvmask.sources.opening import ADDRESS, CAMERA, STDIN, STREAM
 
 _CLOCK = re.compile(r"(?:(\d+):([0-5]?\d)|(\d+)):([0-5]?\d(?:\.\d*)?)", re.ASCII)
+_DAY_S = 86_400.0
 PICTURE, VIDEO = "picture", "video"
 _USERS = {VIDEO: "videos", CAMERA: "cameras and streams", STREAM: "streams", STDIN: "standard input"}
 # The flags that not everything but pictures has a use for.
@@ -113,8 +114,8 @@ def seconds(text: str) -> float:
 
 def _positive_float(text: str) -> float:
     value = seconds(text)
-    if value <= 0:
-        raise argparse.ArgumentTypeError(f"needed more than 0 seconds, got {text!r}")
+    if not 0 < value <= _DAY_S:
+        raise argparse.ArgumentTypeError(f"needed more than 0 seconds, up to a day, got {text!r}")
     return value
 
 
@@ -131,10 +132,13 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _rate(text: str) -> Fraction:
+    frames, slash, per = text.partition("/")
     try:
-        rate = Fraction(text)
-    except (ValueError, ZeroDivisionError):
+        rate = Fraction(float(frames)) / Fraction(float(per) if slash else 1)
+    except (ValueError, OverflowError, ZeroDivisionError):
         rate = Fraction(0)
-    if rate <= 0:
-        raise argparse.ArgumentTypeError(f"needed frames a second like 25 or 30000/1001, got {text!r}")
-    return rate
+    if not Fraction(1, 1000) <= rate <= 1000:
+        wanted = "frames a second from 0.001 to 1000, like 25 or 30000/1001"
+        raise argparse.ArgumentTypeError(f"needed {wanted}, got {text[:40]!r}")
+    # As that of a file, it has to be a fraction of numbers of 32 bits.
+    return rate.limit_denominator(100_000)

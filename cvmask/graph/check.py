@@ -141,7 +141,7 @@ def _check_kinds(files: ModelFiles) -> bool:
     for found, needed in ((kind, "graph"), (other, "text")):
         if found is None or found.name == needed:
             continue
-        if needed == "text" and found.name == "unknown":
+        if needed == "text" and found.name == "unknown" and not os.path.isdir(found.path):
             raise ModelError(f"{found.path}: no text graph: leave it out, and a fitting one is made from the graph")
         what = "a binary frozen graph" if needed == "graph" else "a text graph (.pbtxt)"
         raise ModelError(found.problem or f"{found.path}: needed {what}, got a {found.name} file")

@@ -86,14 +86,15 @@ def parse_size(size: Size, trained: Resizer) -> Resizer:
         return trained
     if size == "native":
         return Resizer()
-    if (isinstance(size, int) and not isinstance(size, bool)) or (isinstance(size, str) and size.isdecimal()):
+    whole = (int, np.integer)
+    if (isinstance(size, whole) and not isinstance(size, bool)) or (isinstance(size, str) and size.isdecimal()):
         side = int(size)
         if 1 <= side <= MAX_SIDE:
             return Resizer("keep_aspect_ratio", side, 0, sampling=trained.sampling)
     match = re.fullmatch(r"(\d+)x(\d+)", size) if isinstance(size, str) else None
     exact = (int(match[1]), int(match[2])) if match else size
-    if isinstance(exact, tuple) and len(exact) == 2 and all(isinstance(n, int) and 1 <= n <= MAX_SIDE for n in exact):
-        return Resizer("fixed", fixed_wh=exact, sampling=trained.sampling)
+    if isinstance(exact, tuple) and len(exact) == 2 and all(isinstance(n, whole) and 1 <= n <= MAX_SIDE for n in exact):
+        return Resizer("fixed", fixed_wh=(int(exact[0]), int(exact[1])), sampling=trained.sampling)
     raise ValueError(
         f"size must be auto, native, a short side such as 640, or WIDTHxHEIGHT, up to {MAX_SIDE}; got {size!r}"
     )

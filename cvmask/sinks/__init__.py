@@ -21,6 +21,7 @@ from cvmask.sources.images import Images
 from cvmask.sources.video import Video
 
 SUFFIXES = (*CODECS, ".jsonl", *images.SUFFIXES)
+_FILES = (ImageFile, ImageFolder, JsonLines, VideoFile)
 
 __all__ = [
     "SUFFIXES",
@@ -92,7 +93,10 @@ def open_all(
     labels: Sequence[str] | None,
     on_message: Notify,
 ) -> list[Sink]:
-    """Open each output, or the only one, that is not a sink yet; all of them or, with SinkError, none."""
+    """Open each output, or the only one, that is not a sink yet; all of them or, with SinkError, none.
+
+    Two for one file or folder are an error too.
+    """
     sinks: list[Sink] = []
     try:
         for output in [outputs] if isinstance(outputs, (Sink, str, int, os.PathLike)) else outputs:
@@ -100,8 +104,18 @@ def open_all(
                 place = str(output) if isinstance(output, int) else output
                 output = open_sink(place, source=source, labels=labels, on_message=on_message)
             sinks.append(output)
+        _refuse_twice([sink.name for sink in sinks if isinstance(sink, _FILES)])
     except BaseException:
         for sink in sinks:
             sink.discard()
         raise
     return sinks
+
+
+def _refuse_twice(names: Sequence[str]) -> None:
+    taken: set[str] = set()
+    for name in names:
+        real = os.path.normcase(os.path.realpath(name))
+        if real in taken:
+            raise SinkError(f"{name} is named for two outputs: leave one out")
+        taken.add(real)

@@ -27,6 +27,8 @@ from cvmask.sources.base import Frame, Notify, ignore
 from cvmask.uninterrupted import uninterrupted
 
 DEFAULT_RATE = Fraction(25)
+# OpenCV's writer opens at none below 1/1000, and FFmpeg knows no frame of more than some hours.
+_LOWEST_RATE = Fraction(1, 300)
 _SPARE_BYTES = 1 << 16
 _LOOK_EVERY = 25
 
@@ -46,7 +48,8 @@ class VideoFile(Sink):
     path
         Ends in .mp4, .m4v, .mov, .mkv, .avi or .webm. It appears when `close` returns.
     frame_rate
-        Frames a second: how long the last frame lasts, and when frames without a time are due.
+        Frames a second: how long the last frame lasts, at most five minutes, and when frames without a time
+        are due.
     audio_from
         The file whose sound is copied from the time of the first frame on.
     codec
@@ -77,7 +80,7 @@ class VideoFile(Sink):
         suffix = Path(self.name).suffix.lower()
         if suffix not in CODECS:
             raise SinkError(f"{self.name}: a video ends in one of {' '.join(CODECS)}")
-        if wrong := wrong_name(self.name) or wrong_name(os.path.realpath(self.name)):
+        if wrong := wrong_name(os.path.abspath(self.name)) or wrong_name(os.path.realpath(self.name)):
             raise SinkError(f"{self.name}: {wrong}")
         self._use_av = suffix in AV_SUFFIXES and (has_av() if use_av is None else use_av)
         self._av_codec = codec or "h264"
@@ -159,15 +162,16 @@ class VideoFile(Sink):
             self._stack = self._stack.pop_all()
 
     def _new_encoder(self, start_s: float) -> Encoder:
+        rate = max(self._rate, _LOWEST_RATE)
         if self._use_av:
-            encoder = AvEncoder(self._part, self._size_wh, self._rate, self._av_codec, self._audio_from, start_s)
+            encoder = AvEncoder(self._part, self._size_wh, rate, self._av_codec, self._audio_from, start_s)
             self._tell_lost_sound(encoder)
             return encoder
         if self._audio_from is not None:
             able = Path(self.name).suffix.lower() in AV_SUFFIXES
             cure = f"{AV_CURE} copies it" if able else f"{' '.join(AV_SUFFIXES)} can hold it, with cvmask[av]"
             self._notify(f"{self.name}: sound, if there is any, is not kept: {cure}")
-        return OpenCVEncoder(self._part, self._size_wh, self._rate)
+        return OpenCVEncoder(self._part, self._size_wh, rate)
 
     def _tell_lost_sound(self, encoder: Encoder) -> None:
         lost = getattr(encoder, "lost_sound", "")

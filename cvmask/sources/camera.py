@@ -14,7 +14,7 @@ import cv2
 
 from cvmask.errors import SourceError
 from cvmask.sources.base import Frame, Source
-from cvmask.sources.capture import rate_of, size_of
+from cvmask.sources.capture import check_name, rate_of, size_of
 
 
 class Camera(Source):
@@ -37,6 +37,7 @@ class Camera(Source):
 
     def __init__(self, device: int | str, open_capture: Callable[[Any], Any] = cv2.VideoCapture) -> None:
         self.name = f"camera {device}"
+        check_name(str(device))
         self._closed = threading.Event()
         # OpenCV crashes when a capture is released while another thread reads from it.
         self._lock = threading.Lock()

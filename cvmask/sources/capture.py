@@ -145,7 +145,7 @@ def _opened(address: str, name: str, limits: Sequence[int] = ()) -> cv2.VideoCap
 
 
 def check_name(place: str) -> None:
-    """Raise SourceError for a path or address at which OpenCV would crash."""
+    """Raise SourceError for a full path or an address at which OpenCV would crash."""
     if wrong := wrong_name(place):
         raise SourceError(f"{without_password(place)}: {wrong}")
 
@@ -169,7 +169,7 @@ def length_of(capture: Capture) -> int | None:
 
 
 def _check_file(path: str) -> None:
-    check_name(path)
+    check_name(os.path.abspath(path))
     try:
         status = os.stat(path)
         with open(path, "rb") if stat.S_ISREG(status.st_mode) else open(os.devnull):

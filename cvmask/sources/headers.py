@@ -107,8 +107,11 @@ def _gif(data: bytes) -> Header:
 def _bmp(data: bytes) -> Header:
     if struct.unpack_from("<I", data, 14)[0] == 12:
         return Header("BMP", struct.unpack_from("<HH", data, 18))
-    width, height = struct.unpack_from("<ii", data, 18)
-    return Header("BMP", (abs(width), abs(height)))
+    length, width, height, _, bits, compression = struct.unpack_from("<IiiHHI", data, 14)
+    # From 56 bytes on, a header of bit fields says where alpha is; OpenCV takes whatever is left over for it.
+    masked = length >= 56 and bits == 32 and compression == 3
+    alpha = masked and struct.unpack_from("<I", data, 66)[0] != 0
+    return Header("BMP", (abs(width), abs(height)), alpha=alpha)
 
 
 def _webp(data: bytes) -> Header:
@@ -132,15 +135,17 @@ def _tiff(data: bytes) -> Header:
     place = struct.unpack_from(order + number, data, start)[0]
     count = struct.unpack_from(order + length, data, place)[0]
     first = place + struct.calcsize(length)
-    tags = {}
+    tags: dict[int, int] = {}
     for entry in range(first, first + step * min(count, _MOST_TAGS), step):
         tag, form = struct.unpack_from(order + "HH", data, entry)
         if tag in (256, 257):
             value_at = entry + 4 + struct.calcsize(number)
-            tags[tag] = struct.unpack_from(order + {3: "H", 16: "Q"}.get(form, "I"), data, value_at)[0]
-    following = struct.unpack_from(order + number, data, first + step * count)[0]
+            value = struct.unpack_from(order + {3: "H", 16: "Q"}.get(form, "I"), data, value_at)[0]
+            tags.setdefault(tag, value)  # of a tag that is there twice, libtiff takes the first
+    end = first + step * count
+    following = data[end : end + struct.calcsize(number)]
     size = (tags[256], tags[257]) if len(tags) == 2 else None
-    return Header(kind, size, alpha=True, more=following != 0)
+    return Header(kind, size, alpha=True, more=any(following))
 
 
 def _radiance(data: bytes) -> Header:

@@ -9,7 +9,7 @@ import socket
 import string
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Callable
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
@@ -110,16 +110,19 @@ class HttpStream:
             secret = f"{unquote(url.username)}:{unquote(url.password or '')}".encode()
             headers["Authorization"] = "Basic " + base64.b64encode(secret).decode()
         path = quote((url.path or "/") + (f"?{url.query}" if url.query else ""), safe=string.punctuation)
-        try:
-            self._connection = _KINDS[url.scheme](url.hostname or "", port, timeout=open_timeout_s)
-            self._connection.connect()
-            self._socket = self._connection.sock
-            self._connection.request("GET", path, headers=headers)
-            self._answer = self._connection.getresponse()
-        except (http.client.InvalidURL, UnicodeError):
-            raise SourceError(f"{self.name}: no http address: the host is no name") from None
-        except http.client.HTTPException as error:
-            raise SourceError(f"{self.name}: answers no HTTP: {error!r}") from error
+        with ExitStack() as stack:  # closes what was opened, unless there is an answer
+            try:
+                self._connection = _KINDS[url.scheme](url.hostname or "", port, timeout=open_timeout_s)
+                stack.callback(self._connection.close)
+                self._connection.connect()
+                self._socket = self._connection.sock
+                self._connection.request("GET", path, headers=headers)
+                self._answer = self._connection.getresponse()
+            except (http.client.InvalidURL, UnicodeError):
+                raise SourceError(f"{self.name}: no http address: the host is no name") from None
+            except http.client.HTTPException as error:
+                raise SourceError(f"{self.name}: answers no HTTP: {error!r}") from error
+            stack.pop_all()
 
     def _split(self, address: str) -> tuple[SplitResult, int | None]:
         try:

@@ -32,7 +32,8 @@ def read_image(
     """Read the first picture of a file, whatever its name says it is.
 
     Greys become BGR, 16 bits a value become the upper 8, EXIF rotation is applied, and what is
-    transparent is laid on white (where a picture has both, it is not rotated).
+    transparent is laid on white (where a picture has both, it is not rotated). A BMP whose alpha is 0
+    everywhere has none.
 
     Parameters
     ----------
@@ -194,7 +195,7 @@ def _decode(data: bytes, header: Header, path: str | os.PathLike[str]) -> NDArra
             # They have no white that is known, and OpenCV reads some of them as other colours.
             cure = "save it with 8 or 16 bits a value"
             raise SourceError(f"{path}: this {header.kind} holds {image.dtype} values: {cure}")
-        if image is not None and image.ndim == 3 and image.shape[2] == 4:
+        if image is not None and image.ndim == 3 and image.shape[2] == 4 and _has_alpha(image, header):
             return _on_white(image)
         image = cv2.imdecode(buffer, cv2.IMREAD_COLOR)
     except cv2.error as error:
@@ -205,6 +206,11 @@ def _decode(data: bytes, header: Header, path: str | os.PathLike[str]) -> NDArra
         reason = reason if header.whole else "cut short before its first row"
         raise SourceError(f"{path}: this {header.kind} is {reason}")
     return cast("NDArray[np.uint8]", image)
+
+
+def _has_alpha(bgra: NDArray[Any], header: Header) -> bool:
+    # Many programs leave it 0 in a BMP, and mean a picture that can be seen.
+    return header.kind != "BMP" or bool(bgra[..., 3].any())
 
 
 def _on_white(bgra: NDArray[Any]) -> NDArray[np.uint8]:

@@ -34,7 +34,7 @@ class Stdin(Source):
     Raises
     ------
     SourceError
-        If it is a terminal, or holds no whole frame.
+        If it is a terminal, or holds no whole frame; ValueError for a side below 1.
     """
 
     name = "-"
@@ -47,6 +47,8 @@ class Stdin(Source):
         file: Any = None,
         on_message: Notify = ignore,
     ) -> None:
+        if size_wh is not None and min(size_wh) < 1:
+            raise ValueError(f"needs a size_wh of at least 1x1, got {size_wh[0]}x{size_wh[1]}")
         self._file = sys.stdin.buffer if file is None else file
         if self._file.isatty():
             raise SourceError("-: frames are read from standard input, but it is a terminal: pipe them in")
