@@ -70,6 +70,21 @@ def test_another_address_prints_a_token_and_asks_for_it(tmp_path: Path) -> None:
         assert b"shapes" in urllib.request.urlopen(request).read()
 
 
+@with_extra
+def test_a_name_may_have_its_port(tmp_path: Path) -> None:
+    with started("--name", "Cam.example.org:8443", folder=tmp_path) as (_, address):
+        for host in ("cam.example.org:8443", "cam.example.org"):
+            request = urllib.request.Request(f"{address}v1/model", headers={"Host": host})
+            assert b"shapes" in urllib.request.urlopen(request).read()
+
+
+@pytest.mark.parametrize("name", ["https://cam.example.org", "cam.example.org/", ""])
+def test_a_name_that_is_none_is_wrong_usage(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["serve", "--name", name, "-m", "missing"])
+    assert "--name" in capsys.readouterr().err
+
+
 def fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
     code = main(["serve", "-m", "shapes", *arguments])
     return code, capsys.readouterr().err

@@ -191,6 +191,14 @@ def test_a_picture_too_wide_for_a_jpeg_is_scaled_and_the_next_one_comes(stage: t
         assert viewer.wait(at(1))[0]["state"] == "live"
 
 
+def test_a_name_that_is_no_utf8_is_shown(quick_model: MaskRCNN) -> None:
+    hand = Hand()
+    hand.name = "caf\udce9.jpg"
+    with served(quick_model, lambda: hand) as server, Viewer(server.connect("/v1/live")) as viewer:
+        hand.give(picture())
+        assert viewer.wait(at(0))[0]["source"] == "caf\udce9.jpg"
+
+
 def test_pause_keeps_the_picture_and_sliders_still_act(stage: tuple[Served, Hand]) -> None:
     server, hand = stage
     with Viewer(server.connect("/v1/live")) as viewer, Viewer(server.connect("/v1/live")) as other:

@@ -52,7 +52,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--token", metavar="TOKEN", help="what clients must bring (default: none on 127.0.0.1, elsewhere a new one)"
     )
     group.add_argument(
-        "--name", action="append", default=[], metavar="NAME", help="a further name of this server, as behind a proxy"
+        "--name", type=_name, action="append", default=[], metavar="NAME",
+        help="a further name of this server, as behind a proxy",
     )
     options.add_model_options(parser)
     # Requests and pages share the workers; nothing here is a long video, for which the loop chooses.
@@ -67,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
     from cvmask.serve import server
     from cvmask.serve.app import make_app
     from cvmask.serve.controls import Controls
+    from cvmask.serve.guard import name_of
     from cvmask.serve.service import Service
 
     if token is None and not server.is_loopback(args.host):
@@ -83,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
             model, _opener(args), name=os.path.basename(args.model), controls=controls, workers=args.workers
         )
         try:
-            hosts = None if token else {"localhost", "127.0.0.1", "::1", args.host.lower(), *map(str.lower, args.name)}
+            hosts = None if token else {"localhost", "127.0.0.1", "::1", args.host.lower(), *map(name_of, args.name)}
             running = server.make_server(make_app(service, token=token, hosts=hosts), service.limits)
             print(f"cvmask: {address(args.host, socket.getsockname()[1], token)}", flush=True)
             running.run(sockets=[socket])
@@ -129,6 +131,12 @@ def _check_extra() -> None:
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise CvmaskError(f"cvmask serve needs {', '.join(missing)}: pip install 'cvmask[serve]'")
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._:\[\]-]+", text):
+        raise argparse.ArgumentTypeError(f"needed a name like cam.example.org, got {text!r}")
+    return text
 
 
 def _port(text: str) -> int:

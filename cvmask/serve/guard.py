@@ -107,7 +107,7 @@ class Guard:
 
     def _look(self, scope: Scope, headers: Headers) -> tuple[str, Problem | None]:
         host = headers.get("host", "")
-        if self._hosts is not None and _name_of(host) not in self._hosts:
+        if self._hosts is not None and name_of(host) not in self._hosts:
             cure = f"call it by one of {', '.join(sorted(self._hosts))}, or start it with --name NAME"
             return "host", Problem(421, f"this server is not called {host[:100]!r}", cure)
         if scope["path"] in _OPEN_PATHS:
@@ -197,8 +197,8 @@ def _place_of(origin: str) -> str:
         return ""
 
 
-def _name_of(host: str) -> str:
-    """Take the port off a Host header."""
+def name_of(host: str) -> str:
+    """Take the port off a Host header; in small letters."""
     name = host.rsplit(":", 1)[0] if host.count(":") == 1 or "]:" in host else host
     return name.strip("[]").lower()
 

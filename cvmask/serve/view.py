@@ -77,7 +77,9 @@ class View:
         """Give the newest message and its version; encodes the picture if nobody has asked for it yet."""
         with self._lock:
             if self._message is None:
-                header = json.dumps(self._status, ensure_ascii=False, separators=(",", ":")).encode()
+                text = json.dumps(self._status, ensure_ascii=False, separators=(",", ":"))
+                # A file's name that is no UTF-8: what replaces it is an escape of JSON too.
+                header = text.encode("utf-8", "backslashreplace")
                 self._message = b"".join([struct.pack(">I", len(header)), header, self._encoded()])
             return self.version, self._message
 
