@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 CONSOLE_SCRIPT = "import sys\nfrom cvmask.cli.main import main\nsys.exit(main())\n"
 
-# A program that handles Ctrl-C itself. Its exit code is not looked at: Python ends by SIGINT even so where the interrupt
+# A program that handles Ctrl-C itself. Its exit code is not looked at: Python ends by SIGINT even so where that
 # came while text was executed, as dataclasses do while they are made.
 CATCHING = "import sys\ntry:\n    import cvmask.cli.main\nexcept KeyboardInterrupt:\n    sys.exit('mine')\n"
 
