@@ -204,6 +204,7 @@ def test_what_needs_the_server_is_off_while_it_is_gone(browser: Any, quick_model
         context = browser.new_context()
         page = context.new_page()
         page.goto(server.url)
+        page.wait_for_selector("#picture:not([hidden])")
         page.wait_for_selector("#pause:enabled")
     # The last picture can still be saved.
     page.wait_for_selector("#pause:disabled")

@@ -86,7 +86,7 @@ class Guard:
             await self._app(scope, body if scope["type"] == "http" else receive, noted)
         except asyncio.CancelledError:
             # The server ends, and has waited for this. It does not wait for the answer.
-            if begun:
+            if begun or scope["type"] != "http":
                 raise
             await _refuse(busy("the server is ending", 10), scope, receive, at_once)
         finally:
