@@ -267,11 +267,11 @@ def test_parts_of_a_very_long_video_are_in_order(work: Path) -> None:
     assert names == ["part-000000-9999.parquet", "part-000000-10000.parquet"]
 
 
-def test_annotated_picture_stays_in_its_folder(work: Path) -> None:
-    write_picture(place_of("out"), "s.tar/../../../x.png", np.zeros((2, 2, 3), np.uint8))
-    write_picture(place_of("out"), "s.tar/00000001", np.zeros((2, 2, 3), np.uint8))
-    found = {path.relative_to(work).as_posix() for path in work.rglob("*") if path.is_file()}
-    assert found == {"out/annotated/s.tar/x.png", "out/annotated/s.tar/00000001.png"}
+def test_annotated_picture_too_large_for_its_format_is_a_png(work: Path) -> None:
+    for name, width in (("a.jpg", 65_500), ("b.jpg", 66_000), ("c.webp", 17_000)):
+        write_picture(place_of("out") / name, np.zeros((2, width, 3), np.uint8))
+    assert sorted(os.listdir("out")) == ["a.jpg", "b.jpg.png", "c.webp.png"]
+    assert cv2.imread("out/b.jpg.png").shape == (2, 66_000, 3)
 
 
 def test_one_folder_is_of_one_command(work: Path) -> None:

@@ -72,3 +72,13 @@ def test_names_are_cut_to_what_file_systems_take() -> None:
     assert long.name.endswith("é.jpeg")
     assert inside.startswith("s.tar/00000007-yyy")
     assert inside.endswith("y.png")
+
+
+@pytest.mark.parametrize("member", ["../../../x.png", "/x.png", "a/../x.png", "x"])
+def test_a_picture_of_a_shard_stays_in_its_folder(member: str) -> None:
+    assert member_name(item("d/s.tar", TAR), 7, member) == "d/s.tar/00000007-x.png"
+
+
+def test_a_picture_of_no_name_is_its_number() -> None:
+    for member in (None, "", "a/"):
+        assert member_name(item("s.parquet", TAR), 7, member) == "s.parquet/00000007.png"

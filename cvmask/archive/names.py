@@ -25,8 +25,8 @@ def member_name(item: Item, index: int, member: str | None) -> str:
 
     Names inside of shards are anybody's: of a path the last part is taken, which leads out of no folder.
     """
-    name = "" if member is None else f"-{_short(posixpath.basename(member))}"
-    return f"{item.name}/{_ending(f'{index:08d}{name}', PICTURE_SUFFIXES, '.png')}"
+    name = "-".join(filter(None, [f"{index:08d}", _short(posixpath.basename(member or ""))]))
+    return f"{item.name}/{_ending(name, PICTURE_SUFFIXES, '.png')}"
 
 
 def with_own_names(items: list[Item]) -> list[Item]:
