@@ -17,7 +17,6 @@ import cv2
 import numpy as np
 import pytest
 
-from cvmask.cli.main import main
 from cvmask.errors import SourceError
 from cvmask.sources import Camera, Frame, Images, Newest, Source, Video, open_source
 from cvmask.sources.http import HttpStream, without_password
@@ -508,10 +507,7 @@ def test_the_address_of_a_file_is_the_file(tmp_path: Path) -> None:
         open_source("file://host/in.mp4")
 
 
-@pytest.fixture
-def picture_address() -> Iterator[str]:
-    """Serve a grey picture, whatever is asked for."""
-
+def test_picture_over_http_is_a_picture(tmp_path: Path) -> None:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
@@ -526,29 +522,9 @@ def picture_address() -> Iterator[str]:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_address[1]}/a.jpg"
+            source = open_source(f"http://127.0.0.1:{server.server_address[1]}/a.jpg")
         finally:
             server.shutdown()
             thread.join()
-
-
-def test_picture_over_http_is_a_picture(picture_address: str) -> None:
-    source = open_source(picture_address)
     assert isinstance(source, Still)
     assert greys(source, 1) == [70]
-
-
-def test_picture_over_http_becomes_a_picture(picture_address: str, work: Path) -> None:
-    assert main(["predict", "-m", "shapes", picture_address, "-o", "out"]) == 0
-    assert main(["predict", "-m", "shapes", picture_address, "-o", "one.png", "--save-json"]) == 0
-    (name,) = os.listdir("out")
-    assert name.endswith("_a.png")
-    assert cv2.imread(f"out/{name}").shape == cv2.imread("one.png").shape == (16, 24, 3)
-    assert sorted(os.listdir()) == ["one.jsonl", "one.png", "out"]
-
-
-def test_a_stream_becomes_no_picture(serve: Any, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["predict", "-m", "shapes", serve("stream").address, "-o", "one.png"]) == 2
-    (said,) = capsys.readouterr().err.splitlines()
-    assert said.startswith("cvmask: error: one.png: of a video needed one of .mp4 ")
-    assert not os.listdir()

@@ -25,7 +25,7 @@ from cvmask.errors import CvmaskError, SinkError
 from cvmask.export.record import Record
 from cvmask.runtime.model import MaskRCNN
 from cvmask.sinks import Window
-from cvmask.sources.opening import ADDRESS, live_kind
+from cvmask.sources.opening import live_kind
 
 MakeTask = Callable[[MaskRCNN, Sequence[Input]], Task]
 
@@ -65,8 +65,7 @@ def run(args: argparse.Namespace, make_task: MakeTask, alpha: bool = False) -> i
         return 1
     # Whatever is wrong with the wishes is said before a large model is loaded.
     if args.output is not None:
-        asked = live_kind(inputs[0].path) != ADDRESS
-        check_place(args.output, len(inputs) + len(failures), inputs[0].stream if asked else None, alpha)
+        check_place(args.output, len(inputs) + len(failures), inputs[0].stream, alpha)
     if any(one.stream for one in inputs):
         check_codec(args.output, args.codec)
     options.check_texts(args)

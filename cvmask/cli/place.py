@@ -43,7 +43,7 @@ def place_of(text: str) -> Place:
     return Place(path, not is_folder)
 
 
-def check_place(place: Place, sources: int, stream: bool | None, alpha: bool = False) -> None:
+def check_place(place: Place, sources: int, stream: bool, alpha: bool = False) -> None:
     """Say what cannot be before anything is loaded.
 
     Parameters
@@ -51,7 +51,7 @@ def check_place(place: Place, sources: int, stream: bool | None, alpha: bool = F
     sources
         How many there are: one file takes the results of one.
     stream
-        Whether that one is a video, a camera or a stream, and no picture; None: nobody has asked its server.
+        Whether that one is a video, a camera or a stream, and no picture.
     alpha
         Whether pictures have transparency.
 
@@ -70,11 +70,11 @@ def check_place(place: Place, sources: int, stream: bool | None, alpha: bool = F
         raise UsageError(f"{path} is one file for {sources} sources: give a folder")
     # One picture would hold the first frame of many.
     videos = tuple(ending for ending in STREAM_SUFFIXES if ending not in PICTURE_SUFFIXES)
-    suffixes = {True: videos, False: PICTURE_SUFFIXES, None: videos + PICTURE_SUFFIXES}[stream]
+    suffixes = videos if stream else PICTURE_SUFFIXES
     if suffix not in suffixes:
-        known, what = " ".join(suffixes), {True: "video", False: "picture", None: "video or picture"}[stream]
+        known, what = " ".join(suffixes), "video" if stream else "picture"
         raise UsageError(f"{path}: of a {what} needed one of {known}, or a folder with / at its end, got {path.suffix}")
-    if alpha and stream is False and suffix not in ALPHA_SUFFIXES:
+    if alpha and not stream and suffix not in ALPHA_SUFFIXES:
         raise UsageError(f"{path}: {suffix} has no transparency: end the name in .png")
 
 

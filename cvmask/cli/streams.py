@@ -8,7 +8,7 @@ from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
-from cvmask.cli.place import DEFAULT_FOLDER, Place, check_place
+from cvmask.cli.place import DEFAULT_FOLDER, Place
 from cvmask.cli.standard import opencv_silent
 from cvmask.cli.stream_options import source_options
 from cvmask.cli.stream_progress import StreamProgress
@@ -21,7 +21,6 @@ from cvmask.sinks import Sink, Window, open_sink
 from cvmask.sinks.encoders import CODECS
 from cvmask.sources import Source, open_source
 from cvmask.sources.http import without_password
-from cvmask.sources.images import Still
 from cvmask.sources.local import local_path
 from cvmask.sources.opening import is_picture, live_kind
 
@@ -86,19 +85,14 @@ def _make_folder(folder: Path) -> None:
 
 
 def _outputs(source: Source, stem: str, args: argparse.Namespace) -> list[str]:
-    """Name the files: what -o says, a video (of a picture at an address a picture), JSON lines beside it."""
-    if args.output is None and source.live and args.show:
-        return []
-    picture = isinstance(source, Still)
-    if args.output is not None and args.output.is_file and not picture:
-        check_place(args.output, sources=1, stream=True)
-    return output_names(stem, args, ".png" if picture else ".mp4")
+    """Name the files: what -o says, a video, JSON lines beside it."""
+    return [] if args.output is None and source.live and args.show else output_names(stem, args)
 
 
-def output_names(stem: str, args: argparse.Namespace, suffix: str = ".mp4") -> list[str]:
-    """Name the files of a source of this stem that is not only shown; in a folder they end in `suffix`."""
+def output_names(stem: str, args: argparse.Namespace) -> list[str]:
+    """Name the files of a source of this stem that is not only shown."""
     target, one_file = args.output or Place(DEFAULT_FOLDER)
-    main = target if one_file else target / f"{stem}{suffix}"
+    main = target if one_file else target / f"{stem}.mp4"
     lines = main.with_suffix(".jsonl")
     return [str(main)] + ([str(lines)] if args.save_json and lines != main else [])
 
