@@ -51,7 +51,9 @@ def arrays_from_dict(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def _int32(name: str, values: Any) -> NDArray[np.int32]:
     numbers, limits = np.array(values), np.iinfo(np.int32)
-    whole = not numbers.size or numbers.dtype.kind in "iu"
+    # Programs between may have made 1.0 of 1.
+    kind = numbers.dtype.kind
+    whole = not numbers.size or kind in "iu" or (kind == "f" and (numbers == np.floor(numbers)).all())
     if not whole or not ((numbers >= limits.min) & (numbers <= limits.max)).all():
         raise ValueError(f"{name} must be whole numbers of 32 bits, got {str(values)[:60]}")
     return numbers.astype(np.int32)

@@ -51,9 +51,24 @@ def _is_command() -> bool:
 
 
 def _module() -> str:
-    """What follows ``-m`` on the command line; nothing before Python 3.10, which does not keep it."""
-    words = getattr(sys, "orig_argv", [])
-    return next((after for before, after in zip(words, words[1:]) if re.fullmatch("-[A-Za-z]*m", before)), "")
+    """What follows ``-m`` on the command line, behind a space or at once."""
+    words = _words()
+    for word, after in zip(words, [*words[1:], ""]):
+        option = re.fullmatch("-[A-Za-ln-z]*m(.*)", word)
+        if option:
+            return option[1] or after
+    return ""
+
+
+def _words() -> list[str]:
+    """The command line as it was given."""
+    if sys.version_info >= (3, 10):
+        return sys.orig_argv
+    import ctypes
+
+    count, words = ctypes.c_int(), ctypes.POINTER(ctypes.c_wchar_p)()
+    ctypes.pythonapi.Py_GetArgcArgv(ctypes.byref(count), ctypes.byref(words))
+    return [words[index] or "" for index in range(count.value)]
 
 
 def _end(number: int, frame: object) -> None:

@@ -135,7 +135,9 @@ class Run:
         self.source.close()
         self.summary.dropped = getattr(self.source, "dropped", 0)
         self.summary.end()
-        keep = error is None or isinstance(error, (KeyboardInterrupt, GeneratorExit)) or self.source.live
+        # Outputs raise SinkError: a broken pipe is that of the program's own words, as with `| head`.
+        left = isinstance(error, (KeyboardInterrupt, GeneratorExit, BrokenPipeError))
+        keep = error is None or left or self.source.live
         failure: BaseException | None = None
         for sink in self._sinks:
             try:

@@ -11,13 +11,14 @@ from contextlib import contextmanager
 # Classes of durations, 2% apart, from 1 microsecond up: a run of days takes no more memory.
 _RATIO = math.log(1.02)
 _SHORTEST_S = 1e-6
+# One for all: a stage can be copied and pickled.
+_ADDING = threading.Lock()
 
 
 class Stage:
     """Durations of one stage, in seconds: count, mean and percentiles (to 2%). Any thread may add one."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self.count = 0
         self.total_s = 0.0
         self._classes: dict[int, int] = {}
@@ -25,7 +26,7 @@ class Stage:
     def add(self, seconds: float) -> None:
         """Count one duration."""
         index = int(math.log(max(seconds, _SHORTEST_S) / _SHORTEST_S) / _RATIO)
-        with self._lock:
+        with _ADDING:
             self.count += 1
             self.total_s += seconds
             self._classes[index] = self._classes.get(index, 0) + 1
@@ -44,7 +45,7 @@ class Stage:
 
     def percentile_s(self, share: float = 0.95) -> float:
         """Give the duration that this share of all does not exceed, or up to 2% more; 0 if there is none."""
-        with self._lock:
+        with _ADDING:
             left, classes = math.ceil(share * self.count), sorted(self._classes.items())
         for index, count in classes:
             left -= count

@@ -34,6 +34,23 @@ def test_a_folder_is_gone_into_once_however_many_links_lead_to_it(tmp_path: Path
     assert [one.name for one in find_items([tmp_path])] == ["2.jpg", "a/1.jpg"]
 
 
+def test_what_is_removed_meanwhile_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a/1.jpg", "b/2.jpg", "b/3.jpg", "c/4.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"12")
+    found = []
+    for path, _ in files_below(str(tmp_path)):
+        found.append(os.path.relpath(path, tmp_path))
+        if found == ["a/1.jpg"]:
+            (tmp_path / "c/4.jpg").unlink()
+            (tmp_path / "c").rmdir()
+        if found == ["a/1.jpg", "b/3.jpg"]:
+            (tmp_path / "b/2.jpg").unlink()
+    assert found == ["a/1.jpg", "b/3.jpg"]
+    with pytest.raises(FileNotFoundError):
+        list(files_below(str(tmp_path / "c")))
+
+
 @pytest.mark.skipif(os.name == "nt", reason="names are text there")
 def test_a_name_that_is_not_utf8_is_told_before_anything_is_done(tmp_path: Path) -> None:
     try:
@@ -42,6 +59,12 @@ def test_a_name_that_is_not_utf8_is_told_before_anything_is_done(tmp_path: Path)
         pytest.skip("this file system takes UTF-8 alone")
     with pytest.raises(SourceError, match=r"caf\\xe9.jpg': this name is not UTF-8: rename it$"):
         find_items([tmp_path])
+    with pytest.raises(SourceError, match=r"this name is not UTF-8: rename it$"):
+        find_items(["caf\udce9.jpg"])
+    (tmp_path / "a.jpg").touch()
+    for path in tmp_path.glob("caf*"):
+        path.rename(path.with_suffix(".txt"))
+    assert [one.name for one in find_items([tmp_path])] == ["a.jpg"], "it is none that was asked for"
 
 
 def test_a_list_may_begin_with_a_mark_of_its_encoding(tmp_path: Path) -> None:
@@ -50,7 +73,8 @@ def test_a_list_may_begin_with_a_mark_of_its_encoding(tmp_path: Path) -> None:
 
 
 def test_no_two_results_are_one_file_or_within_another() -> None:
-    pictures = ["a.jpg", "A.jpg", "a~2.jpg", "a", "a.png", "d/a.jpg", "d", "a.jpg/x.jpg", "", "../b.tga", "b.tga.png"]
+    pictures = ["a.jpg", "A.jpg", "a~2.jpg", "a", "a.png", "d/a.jpg", "d", "a.jpg/x.jpg", "", "../b.tga"]
+    pictures += ["b.tga.png", "w.jpg", "w.jpg.png", "v.jpg.png", "v.jpg"]
     items = [
         *map(item, pictures),
         *(item(name, VIDEO) for name in ("a.avi", "a.avi.mp4", "c.mp4", "c.mp4/c.mov")),
@@ -59,6 +83,8 @@ def test_no_two_results_are_one_file_or_within_another() -> None:
     named = with_own_names(items)
     paths = [annotated_name(one).casefold() for one in named]
     assert len(set(paths)) == len(paths)
+    # What is too large for a JPEG becomes a PNG beside.
+    assert not {f"{path}.png" for path in paths} & set(paths)
     assert not any(other.startswith(f"{path}/") for path in paths for other in paths)
     assert [one.name for one in named[:3]] == ["a.jpg", "A~2.jpg", "a~2~2.jpg"]
     assert annotated_name(named[9]) == "b.tga.png"
@@ -82,3 +108,4 @@ def test_a_picture_of_a_shard_stays_in_its_folder(member: str) -> None:
 def test_a_picture_of_no_name_is_its_number() -> None:
     for member in (None, "", "a/"):
         assert member_name(item("s.parquet", TAR), 7, member) == "s.parquet/00000007.png"
+    assert member_name(item("s.tar", TAR), 7, "caf\udce9.jpg") == "s.tar/00000007-caf?.jpg"

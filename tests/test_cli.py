@@ -95,6 +95,7 @@ def test_help_has_examples(argv: list[str], capsys: pytest.CaptureFixture[str]) 
         (["predict", "x.png", "--zzz"], "unknown argument --zzz (see"),
         (["predict", "x.png", "-o", ""], "what follows -o is empty: a variable that is not set? (see"),
         (["predict", "x.png", "--output="], "what follows --output is empty: a variable that is not set? (see"),
+        (["predict", "x.png", "--labels=a=", "--zzz"], "unknown argument --zzz (see"),
         (["predict", ""], "what follows cvmask predict is empty: a variable that is not set? (see"),
     ],
 )

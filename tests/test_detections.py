@@ -151,10 +151,16 @@ def test_from_dict_names_what_is_missing_or_damaged(two: Detections) -> None:
 
 
 @pytest.mark.parametrize("name", ["class_id", "tracker_id", "frame_size"])
-@pytest.mark.parametrize("number", [10**12, 10**30, float("inf"), "7"])
+@pytest.mark.parametrize("number", [10**12, 10**30, float("inf"), float("nan"), 1.5, "7"])
 def test_from_dict_names_numbers_that_are_no_ids(two: Detections, name: str, number: object) -> None:
     with pytest.raises(ValueError, match=f"{name} must be whole numbers of 32 bits, got .*{number}"):
         Detections.from_dict({**two.to_dict(), name: [number, 2]})
+
+
+def test_from_dict_takes_whole_numbers_that_were_made_floats(two: Detections) -> None:
+    fields = two.to_dict()
+    floats = {name: [float(value) for value in fields[name]] for name in ("class_id", "frame_size")}
+    assert Detections.from_dict({**fields, **floats}) == two
 
 
 def test_from_dict_refuses_coordinates_beyond_float32(two: Detections) -> None:

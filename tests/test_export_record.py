@@ -33,6 +33,8 @@ def every_writer(folder: Path) -> list[Writer]:
         ("../../etc/passwd", None, "etc/passwd"),
         ("/abs/olute.jpg", None, "abs/olute"),
         ("rtsp://host:554/live?x=1", 3, "rtsp_/host_554/live_x=1_000003"),
+        ("192.168.1.10_live", None, "192.168.1.10_live"),
+        ("192.168.1.10", 3, "192.168.1.10_000003"),
         ("", None, "frame"),
     ],
 )

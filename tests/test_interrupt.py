@@ -35,10 +35,10 @@ def interrupted(words: list[str], after: str) -> tuple[int, list[str]]:
     return process.returncode, [line for line in rest if not line.startswith("import time:")]
 
 
-@pytest.mark.skipif(sys.version_info < (3, 10), reason="needs Python 3.10, which keeps its command line")
+@pytest.mark.parametrize("words", [["-m", "cvmask"], ["-mcvmask"], ["-Bm", "cvmask"]], ids=" ".join)
 @pytest.mark.parametrize("after", ["numpy.version", "numpy", "cv2"])
-def test_interrupt_during_the_imports_of_the_module_is_one_line(after: str) -> None:
-    assert interrupted(["-m", "cvmask", "doctor"], after) == (130, ["cvmask: interrupted"])
+def test_interrupt_during_the_imports_of_the_module_is_one_line(words: list[str], after: str) -> None:
+    assert interrupted([*words, "doctor"], after) == (130, ["cvmask: interrupted"])
 
 
 @pytest.mark.parametrize("after", ["numpy.version", "cv2"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -229,6 +230,19 @@ def test_an_error_within_with_discards_the_outputs_and_leaving_it_finishes_them(
     assert (failed.end, left.end) == ("discarded", "closed")
 
 
+def test_a_pipe_that_nobody_reads_any_more_costs_no_output() -> None:
+    sink = Collect()
+
+    def say() -> None:
+        with annotate(Fake(10_000), Model(), outputs=[sink]) as run:
+            for _ in run:
+                raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        say()
+    assert sink.end == "closed"
+
+
 class Unfinished(Collect):
     """Cannot be finished."""
 
@@ -436,6 +450,11 @@ def test_a_stage_counts_what_several_threads_add() -> None:
         sys.setswitchinterval(switched_s)
     assert stage.count == 80_000
     assert stage.percentile_s(1.0) == pytest.approx(0.001, rel=0.03)  # 0 if a class has lost some
+
+
+def test_a_summary_can_be_sent_to_another_process() -> None:
+    summary = annotate(Fake(5), Model()).run()
+    assert pickle.loads(pickle.dumps(summary)).lines()[1:] == summary.lines()[1:]
 
 
 def test_summary_says_what_happened() -> None:

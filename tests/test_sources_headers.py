@@ -36,6 +36,13 @@ def test_a_bigtiff_that_points_anywhere_is_cut_short(place: int) -> None:
     assert (header.kind, header.whole) == ("BigTIFF", False)
 
 
+def test_any_number_of_fill_bytes_may_stand_before_a_marker() -> None:
+    data = cv2.imencode(".jpg", np.zeros((8, 9, 3), np.uint8))[1].tobytes()
+    header = read_header(data[:2] + b"\xff" * 20_000 + data[2:])
+    assert header is not None
+    assert (header.size_wh, header.whole) == ((9, 8), True)
+
+
 def test_a_jpeg_of_nothing_but_segments_is_not_read_to_its_end() -> None:
     data = cv2.imencode(".jpg", np.zeros((8, 9, 3), np.uint8))[1].tobytes()
     for count, known in ((5_000, True), (20_000, False)):

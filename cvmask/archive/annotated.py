@@ -6,13 +6,13 @@ import posixpath
 import tempfile
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.archive.places import Place, write_bytes
 from cvmask.errors import CvmaskError, SinkError
 from cvmask.sinks.av_encoder import has_av
+from cvmask.sinks.images import encode_image
 from cvmask.sinks.video import VideoFile
 from cvmask.sources.base import Frame
 
@@ -21,21 +21,13 @@ FOLDER, CLIPS = "annotated", "annotated/_clips"
 
 def write_picture(place: Place, image: NDArray[np.uint8]) -> None:
     """Write the annotated form of a picture; one that is too large for its format becomes a PNG beside that name."""
-    data = _encoded(image, posixpath.splitext(place.path)[1])
+    data = encode_image(posixpath.splitext(place.path)[1], image)
     if data is None:
         place = Place(place.root, f"{place.path}.png")
-        data = _encoded(image, ".png")
+        data = encode_image(".png", image)
     if data is None:
         raise SinkError(f"{place.shown}: OpenCV cannot write {image.shape[1]}x{image.shape[0]} pixels so")
     write_bytes(place, data)
-
-
-def _encoded(image: NDArray[np.uint8], suffix: str) -> bytes | None:
-    try:
-        written, data = cv2.imencode(suffix, image)
-    except cv2.error:
-        return None
-    return data.tobytes() if written else None
 
 
 def clip_place(output: Place, part: str) -> Place:

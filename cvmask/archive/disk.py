@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-
-from cvmask.errors import SourceError
+from contextlib import suppress
 
 
 def files_below(folder: str) -> Iterator[tuple[str, int]]:
@@ -13,12 +12,12 @@ def files_below(folder: str) -> Iterator[tuple[str, int]]:
 
     Folders behind links are gone into, each once: a link that leads back up has no end.
 
+    What is removed meanwhile is passed over. Paths have forward slashes on every system.
+
     Raises
     ------
     OSError
-        If a folder cannot be read.
-    SourceError
-        If a name is not UTF-8, which no table can hold.
+        If a folder cannot be read, or there is none.
     """
     seen: set[str] = set()
     waiting = [folder]
@@ -28,20 +27,24 @@ def files_below(folder: str) -> Iterator[tuple[str, int]]:
         if real in seen:
             continue
         seen.add(real)
-        with os.scandir(here) as listing:
-            entries = sorted(listing, key=lambda entry: entry.name, reverse=True)
+        try:
+            entries = _entries(here)
+        except FileNotFoundError:
+            if here == folder:
+                raise
+            continue
         for entry in entries:
-            if entry.name.startswith(".") or (entry.is_symlink() and not os.path.exists(entry.path)):
-                continue
-            _check_name(entry.path)
             if entry.is_dir():
                 waiting.append(entry.path)
-            elif entry.is_file():
-                yield entry.path, entry.stat().st_size
+                continue
+            with suppress(FileNotFoundError):
+                if entry.is_file():
+                    yield entry.path.replace(os.sep, "/"), entry.stat().st_size
 
 
-def _check_name(path: str) -> None:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        raise SourceError(f"{os.fsencode(path)!r}: this name is not UTF-8: rename it") from None
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    """Give what is to be looked at, the last name first; of links those that lead somewhere."""
+    with os.scandir(folder) as listing:
+        seen = [entry for entry in listing if not entry.name.startswith(".")]
+    seen = [entry for entry in seen if not entry.is_symlink() or os.path.exists(entry.path)]
+    return sorted(seen, key=lambda entry: entry.name, reverse=True)

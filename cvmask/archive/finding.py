@@ -47,6 +47,7 @@ def kind_of(path: str) -> str | None:
 
 def _expand(source: str) -> list[Item]:
     place = place_of(source)
+    _check_name(place.path)
     if source.lower().endswith(LISTS):
         return _listed(source, place)
     magic = _WILDCARD.search(place.path)
@@ -70,6 +71,7 @@ def _items(base: Place, files: Sequence[tuple[str, int]], source: str, empty: st
     for path, size in files:
         kind = kind_of(path)
         if kind is not None or not strict:
+            _check_name(path)
             name = posixpath.relpath(path, base.path) if base.path else path
             items.append(Item(Place(base.root, path), name, kind or PICTURES, size))
     if not items:
@@ -95,6 +97,14 @@ def _listed(source: str, place: Place) -> list[Item]:
     if not items:
         raise SourceError(f"{source}: a list must name files, one a line, found none")
     return items
+
+
+def _check_name(path: str) -> None:
+    """Raise SourceError for a name that no table can hold."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise SourceError(f"{os.fsencode(path)!r}: this name is not UTF-8: rename it") from None
 
 
 def _pattern(text: str) -> str:

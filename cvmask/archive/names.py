@@ -45,14 +45,14 @@ def with_own_names(items: list[Item]) -> list[Item]:
             if not files.isdisjoint(_folders(path)):  # what would be a folder is a file
                 stem = stem.replace("/", "~")
             named = item._replace(name=f"{stem}~{counts[key]}{end}")
-        files.add(path)
+        files.update((path, f"{path}.png"))  # what is too large for a JPEG becomes a PNG beside
         folders.update(_folders(path))
         result.append(named)
     return result
 
 
 def _is_free(path: str, files: set[str], folders: set[str]) -> bool:
-    return path not in files and path not in folders and files.isdisjoint(_folders(path))
+    return files.isdisjoint((path, f"{path}.png", *_folders(path))) and path not in folders
 
 
 def _folders(path: str) -> list[str]:
@@ -66,6 +66,7 @@ def _ending(name: str, known: tuple[str, ...], otherwise: str) -> str:
 
 def _short(name: str) -> str:
     """Cut a name that no file system takes, but not its ending."""
+    name = name.encode(errors="replace").decode()
     data = name.encode()
     if len(data) <= _MOST_BYTES:
         return name

@@ -63,9 +63,10 @@ class Parser(argparse.ArgumentParser):
     def _refuse_empty(self, args: Sequence[str]) -> None:
         """End with code 2 for an empty argument: as a path it would be the folder one is in."""
         for before, argument in zip([self.prog, *args], args):
-            flag = argument[:-1] if argument.startswith("--") and argument.endswith("=") else ""
-            if flag or not argument:
-                self.error(f"what follows {flag or before} is empty: a variable that is not set?")
+            flag, sign, value = argument.partition("=")
+            given = flag if flag.startswith("--") and sign and not value else ""
+            if given or not argument:
+                self.error(f"what follows {given or before} is empty: a variable that is not set?")
 
 
 def build_parser() -> argparse.ArgumentParser:

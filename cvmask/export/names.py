@@ -7,13 +7,15 @@ from pathlib import PurePath
 
 from cvmask.errors import SinkError
 
+_SUFFIX = re.compile(r"\.(?!\d+$)[A-Za-z0-9]{1,6}")
 _FRAME = re.compile(r"(.+)_\d{6,}", re.ASCII)
 
 
 def key_of(name: str) -> str:
     """Turn the name of a picture or video into a path below any folder, without suffix."""
     path = PurePath(name)
-    parts = [part for part in (*path.parent.parts, path.stem) if part not in (path.anchor, "..", "")]
+    stem = path.stem if _SUFFIX.fullmatch(path.suffix) else path.name  # 192.168.1.10_live has none
+    parts = [part for part in (*path.parent.parts, stem) if part not in (path.anchor, "..", "")]
     return "/".join(re.sub(r'[<>:"|?*\\/\x00-\x1f]+', "_", part) for part in parts) or "frame"
 
 

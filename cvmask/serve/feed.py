@@ -59,7 +59,8 @@ class Feed(Source):
         self._inner: Source | None = inner
         self.size_wh, self.frame_rate = inner.size_wh, inner.frame_rate
         # Whoever looks at the page need not know where files lie.
-        self._folder = "" if inner.live else os.path.join(os.path.dirname(inner.name.rstrip(os.sep)), "")
+        path = inner.name.rstrip(os.sep)
+        self._path = path if os.sep in path and not inner.live else ""
         self.name = inner.name if inner.live else os.path.basename(os.path.abspath(inner.name))
         self.state, self.message, self.paused, self.dropped = LIVE, "", False, 0
         self.on_state: Callable[[], None] = lambda: None
@@ -165,7 +166,7 @@ class Feed(Source):
                     return
                 failures = 1 if self._came_s > before else failures + 1
                 if once:
-                    self._be(LOST, once.replace(self._folder, "") if self._folder else once)
+                    self._be(LOST, once.replace(self._path, self.name) if self._path else once)
                     delay_s = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2 ** (failures - 1))
                     with self._changed:
                         self._changed.wait_for(lambda: self._closed, delay_s)

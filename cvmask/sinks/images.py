@@ -95,11 +95,17 @@ class ImageFolder(Sink):
 def write_image(path: str | os.PathLike[str], image: NDArray[np.uint8]) -> None:
     """Write a picture in the format of its ending, whole or not at all; SinkError if that fails."""
     suffix = Path(path).suffix
+    data = encode_image(suffix, image)
+    if data is None:
+        size = f"{image.shape[1]}x{image.shape[0]}"
+        raise SinkError(f"{os.fspath(path)}: OpenCV cannot write {size} pixels as {suffix or 'no format'}")
+    write_whole(path, data)
+
+
+def encode_image(suffix: str, image: NDArray[np.uint8]) -> bytes | None:
+    """Encode a picture in the format of an ending (``.png``); None where OpenCV cannot."""
     try:
         written, data = cv2.imencode(suffix, image)
     except cv2.error:
-        written = False
-    if not written:
-        size = f"{image.shape[1]}x{image.shape[0]}"
-        raise SinkError(f"{os.fspath(path)}: OpenCV cannot write {size} pixels as {suffix or 'no format'}")
-    write_whole(path, data.tobytes())
+        return None
+    return data.tobytes() if written else None

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 # After data of a scan only these can follow: no stuffed byte, no restart, no fill byte.
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
+_FILL = re.compile(rb"\xff+")  # any number of these may stand before a marker
 _GIF_FRAME = re.compile(rb"\x21\xf9\x04.{4}\x00\x2c", re.DOTALL)
 _PNM_SIZE = re.compile(rb"P[1-6](?:\s|#[^\n]*\n)+(\d{1,10})(?:\s|#[^\n]*\n)+(\d{1,10})\b")
 # Real ones have some hundred; of more, made to keep a reader busy, the rest is not looked at.
@@ -86,10 +87,10 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
     for _ in range(_MOST_JPEG_SEGMENTS):
         if place + 2 > len(data) or data[place] != 0xFF:
             return
+        place = _FILL.match(data, place).end() - 1  # type: ignore[union-attr]
+        if place + 2 > len(data):
+            return
         marker = data[place + 1]
-        if marker == 0xFF:  # fill bytes may stand before a marker
-            place += 1
-            continue
         yield marker, place
         if marker == 0xD9 or place + 4 > len(data):
             return
