@@ -38,7 +38,8 @@ def with_own_names(items: list[Item]) -> list[Item]:
     for item in items:
         parts = [_short(part) for part in item.name.split("/") if part not in ("", ".", "..")]
         stem, end = posixpath.splitext("/".join(parts) or "file")
-        counts[key := (stem + end).casefold()] += 1
+        key = (stem + end).casefold()
+        counts[key] += 1
         named = item._replace(name=stem + end if counts[key] == 1 else f"{stem}~{counts[key]}{end}")
         while not _is_free(path := annotated_name(named).casefold(), files, folders):
             counts[key] += 1
