@@ -57,9 +57,9 @@ def test_a_name_that_is_not_utf8_is_told_before_anything_is_done(tmp_path: Path)
         Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.jpg")).write_bytes(b"")
     except OSError:
         pytest.skip("this file system takes UTF-8 alone")
-    with pytest.raises(SourceError, match=r"caf\\xe9.jpg': this name is not UTF-8: rename it$"):
+    with pytest.raises(SourceError, match=r"caf\udce9\.jpg: its name, or that of its folder, is not UTF-8: rename it$"):
         find_items([tmp_path])
-    with pytest.raises(SourceError, match=r"this name is not UTF-8: rename it$"):
+    with pytest.raises(SourceError, match=r"caf\udce9\.jpg: its name, or that of its folder, is not UTF-8: rename it$"):
         find_items(["caf\udce9.jpg"])
     (tmp_path / "a.jpg").touch()
     for path in tmp_path.glob("caf*"):

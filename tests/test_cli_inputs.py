@@ -65,8 +65,11 @@ def test_a_folder_says_that_its_videos_are_left_out(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     (tmp_path / "only").mkdir()
     (tmp_path / "only" / "d.mp4").touch()
-    line = f"{tmp_path}: of a folder the pictures are taken; to have its 2 videos, name them: '{tmp_path}/*.mp4'"
+    line = f"{tmp_path}: of a folder the pictures are taken; to have its 2 videos, name them: "
+    line += f"'{tmp_path}/*.MKV' '{tmp_path}/*.mp4'"
     assert videos_left_out([str(tmp_path), str(tmp_path / "only"), "gone", "0"]) == [line]
+    (tmp_path / "b.mp4").unlink()
+    assert videos_left_out([str(tmp_path)])[0].endswith(f"; to have its video, name it: '{tmp_path}/*.MKV'")
     failure = expand([str(tmp_path / "only")])[1][0]
     assert failure.endswith(f"videos are named, as in {tmp_path}/only/*.mp4), found none")
 

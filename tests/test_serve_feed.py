@@ -61,6 +61,21 @@ def test_a_video_of_one_frame_is_played_at_its_pace_too(work: Path) -> None:
     assert opened_s[3] - opened_s[1] >= 2 / 10
 
 
+def test_of_a_message_only_the_folder_at_its_beginning_is_left_out(clip_mp4: Path) -> None:
+    places = iter([clip_mp4])
+
+    def open_it() -> Source:
+        place = next(places, None)
+        if place is None:
+            raise SourceError(f"{clip_mp4}: see http://host{clip_mp4}")
+        return open_source(place)
+
+    feed = Feed(open_it)
+    with taking(feed):
+        until(lambda: feed.state == "lost")
+    assert feed.message == f"clip.mp4: see http://host{clip_mp4}"
+
+
 def test_where_files_lie_is_not_told(clip_mp4: Path) -> None:
     feed = Feed(lambda: open_source(clip_mp4))
     assert feed.name == "clip.mp4"

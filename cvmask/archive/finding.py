@@ -11,6 +11,7 @@ from cvmask.archive.names import with_own_names
 from cvmask.archive.places import LOCAL, Place, file_size, is_folder, list_files, one_line, place_of, read_bytes
 from cvmask.archive.units import PARQUET, PICTURES, TAR, VIDEO, Item
 from cvmask.errors import SourceError
+from cvmask.files import wrong_name
 from cvmask.sources.images import SUFFIXES
 
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -100,11 +101,9 @@ def _listed(source: str, place: Place) -> list[Item]:
 
 
 def _check_name(path: str) -> None:
-    """Raise SourceError for a name that no table can hold."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        raise SourceError(f"{os.fsencode(path)!r}: this name is not UTF-8: rename it") from None
+    """Raise SourceError for a name that no table can hold, and that videos cannot have."""
+    if wrong := wrong_name(path):
+        raise SourceError(f"{path}: {wrong}")
 
 
 def _pattern(text: str) -> str:

@@ -72,10 +72,12 @@ def videos_left_out(sources: Sequence[str]) -> list[str]:
     lines = []
     for folder in map(local_path, sources):
         with suppress(OSError):
-            endings = Counter(path.suffix.lower() for path in Path(folder).iterdir())
-            count = sum(endings[suffix] for suffix in CODECS)
-            if count and any(endings[suffix] for suffix in SUFFIXES):
-                cure = f"to have its {count} videos, name them: '{os.path.join(folder, '*.mp4')}'"
+            endings = Counter(path.suffix for path in Path(folder).iterdir())
+            videos = {ending: count for ending, count in endings.items() if ending.lower() in CODECS}
+            if videos and any(ending.lower() in SUFFIXES for ending in endings):
+                count = sum(videos.values())
+                named = " ".join(f"'{os.path.join(folder, '*' + ending)}'" for ending in sorted(videos))
+                cure = f"to have its {'video, name it' if count == 1 else f'{count} videos, name them'}: {named}"
                 lines.append(f"{folder}: of a folder the pictures are taken; {cure}")
     return lines
 

@@ -166,13 +166,18 @@ class Feed(Source):
                     return
                 failures = 1 if self._came_s > before else failures + 1
                 if once:
-                    self._be(LOST, once.replace(self._path, self.name) if self._path else once)
+                    self._be(LOST, self._without_folder(once))
                     delay_s = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2 ** (failures - 1))
                     with self._changed:
                         self._changed.wait_for(lambda: self._closed, delay_s)
         except BaseException as error:
             self._error = error
             self.close()
+
+    def _without_folder(self, message: str) -> str:
+        """Shorten a message, which begins with the name of what it is of."""
+        known = bool(self._path) and message.startswith(self._path)
+        return self.name + message[len(self._path) :] if known else message
 
     def _play_once(self) -> str | None:
         """Go through the source; why it was lost, "" if it shall be played again, None if that was all."""
