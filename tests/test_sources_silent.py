@@ -5,6 +5,7 @@ Every timeout here is a minute, so that nothing but leaving can end what waits.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,6 +27,7 @@ from cvmask.detections import Detections
 from cvmask.errors import SourceError
 from cvmask.sources import Source, open_source
 from cvmask.sources.errands import Errands, Left
+from cvmask.sources.http import HttpStream
 
 TIMEOUT_S = 60
 # Far less than the timeout, far more than a busy machine needs.
@@ -158,6 +161,25 @@ def test_ctrl_c_ends_a_program_that_waits_for_a_server(serve: Callable[..., Serv
     _, message = child.communicate(timeout=TIMEOUT_S)
     assert (child.returncode, message) == (130, b"cvmask: interrupted\n")
     assert time.monotonic() - began_s < SOON_S
+
+
+def test_ctrl_c_while_an_answer_is_begun_leaves_nothing_half_made(
+    serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = socket.SocketIO.__init__
+
+    def interrupted(self: socket.SocketIO, *arguments: Any) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.raise_signal(signal.SIGINT)
+        begin(self, *arguments)
+
+    monkeypatch.setattr(socket.SocketIO, "__init__", interrupted)
+    unraisable: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+    with pytest.raises(KeyboardInterrupt):
+        HttpStream(serve().address("http"), TIMEOUT_S)
+    gc.collect()
+    assert not unraisable
 
 
 # The thread that waits in our place

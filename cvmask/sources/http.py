@@ -10,7 +10,7 @@ import string
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from typing import Callable
+from typing import Any, Callable
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from cvmask.errors import SourceError
 from cvmask.sources.mjpeg import decode_jpegs
+from cvmask.uninterrupted import uninterrupted
 
 _MOST_REDIRECTS = 5
 _CHUNK_BYTES = 1 << 16
@@ -113,6 +114,7 @@ class HttpStream:
         with ExitStack() as stack:  # closes what was opened, unless there is an answer
             try:
                 self._connection = _KINDS[url.scheme](url.hostname or "", port, timeout=open_timeout_s)
+                self._connection.response_class = _new_answer
                 stack.callback(self._connection.close)
                 self._connection.connect()
                 self._socket = self._connection.sock
@@ -150,6 +152,12 @@ class HttpStream:
     def _leave_out(self) -> None:
         if not self._ended:
             self._on_damaged()
+
+
+@uninterrupted()
+def _new_answer(*arguments: Any, **options: Any) -> http.client.HTTPResponse:
+    """Make an answer in one go: of one that a Ctrl-C leaves half made, Python complains on stderr."""
+    return http.client.HTTPResponse(*arguments, **options)
 
 
 def without_password(address: str) -> str:
