@@ -12,19 +12,18 @@ import numpy as np
 import pytest
 
 from cvmask.sinks import VideoFile
-from cvmask.sinks.yuv import to_i420
+from cvmask.sinks.yuv import to_i420_
 from cvmask.sources import Video
 
 COLORS = np.uint8([[0, 0, 200], [0, 200, 0], [200, 0, 0], [128, 128, 128], [30, 200, 250]])  # BGR
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
-@pytest.mark.parametrize("size", [(2, 2), (2, 8), (8, 2), (6, 10), (48, 64), (270, 482)])
+@pytest.mark.parametrize("size", [(2, 2), (2, 8), (8, 2), (6, 10), (48, 64), (270, 482), (98, 4098), (6, 40000)])
 def test_planes_are_those_of_bt601(size: tuple[int, int]) -> None:
     height, width = size
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
-    planes = to_i420(image)
-    assert planes.shape == (height * 3 // 2, width)
+    planes = i420(image)
     blue, green, red = np.moveaxis(image / 255, 2, 0)
     luma = 0.299 * red + 0.587 * green + 0.114 * blue
     expected_y = 16 + 219 * luma
@@ -38,6 +37,15 @@ def test_planes_are_those_of_bt601(size: tuple[int, int]) -> None:
     assert np.abs(small_v - expected_v).max() <= 1.6
 
 
+def i420(image: np.ndarray) -> np.ndarray:
+    """All three planes one below the other, as OpenCV reads them; written to rows that are further apart."""
+    height, width = image.shape[:2]
+    y, u, v = (np.full((h, w + 5), 77, np.uint8) for h, w in [(height, width)] + 2 * [(height // 2, width // 2)])
+    to_i420_(image, y[:, :-5], u[:, :-5], v[:, :-5])
+    assert all((plane[:, -5:] == 77).all() for plane in (y, u, v))
+    return np.concatenate([plane[:, :-5].ravel() for plane in (y, u, v)]).reshape(-1, width)
+
+
 def means_of_four(plane: np.ndarray) -> np.ndarray:
     height, width = plane.shape
     return plane.reshape(height // 2, 2, width // 2, 2).mean(axis=(1, 3))
@@ -47,7 +55,7 @@ def means_of_four(plane: np.ndarray) -> np.ndarray:
 def test_a_thin_line_keeps_its_color_wherever_it_lies(offset: int) -> None:
     image = np.full((16, 16, 3), 128, np.uint8)
     image[6 + offset : 8 + offset] = (40, 255, 120)
-    back = cv2.cvtColor(to_i420(image), cv2.COLOR_YUV2BGR_I420).astype(int)
+    back = cv2.cvtColor(i420(image), cv2.COLOR_YUV2BGR_I420).astype(int)
     line = back[6 + offset : 8 + offset]
     # Either of its rows shares its colour with a grey one at an odd place: half of the green is left at least.
     assert (line[..., 1] - line[..., 0]).min() > 0.45 * (255 - 40)
@@ -56,7 +64,7 @@ def test_a_thin_line_keeps_its_color_wherever_it_lies(offset: int) -> None:
 def test_a_part_of_a_picture_is_converted_like_a_copy_of_it() -> None:
     whole = np.random.default_rng(1).integers(0, 256, (40, 60, 3), np.uint8)
     part = whole[4:20, 6:40]
-    assert np.array_equal(to_i420(part), to_i420(part.copy()))
+    assert np.array_equal(i420(part), i420(part.copy()))
 
 
 def bars(path: Path, size_wh: tuple[int, int], codec: str) -> Path:

@@ -17,11 +17,11 @@ from cvmask.sinks.av_file import AvFile
 from cvmask.sinks.background import Background
 from cvmask.sinks.mp4_times import ticks_a_second
 from cvmask.sinks.sound import Sound
-from cvmask.sinks.yuv import to_i420
+from cvmask.sinks.yuv import to_i420_
 from cvmask.uninterrupted import uninterrupted
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
-# What `to_i420` makes; of large pictures players guess BT.709, unless all four are there.
+# What `to_i420_` makes; of large pictures players guess BT.709, unless all four are there.
 _COLORS = {
     "colorspace": "smpte170m",
     "color_primaries": "bt709",
@@ -95,7 +95,8 @@ class AvEncoder:
 
     def add(self, image: NDArray[np.uint8], time_s: float) -> None:
         """Have a frame encoded, and the sound up to it copied."""
-        frame = self._av.VideoFrame.from_ndarray(to_i420(image), format="yuv420p")
+        frame = self._av.VideoFrame(image.shape[1], image.shape[0], "yuv420p")
+        to_i420_(image, *map(_as_array, frame.planes))
         self._background.hand(lambda: self._encode(frame, time_s))
 
     def finish(self) -> int:
@@ -149,6 +150,12 @@ class AvEncoder:
             yield
         except self._av.FFmpegError as error:
             raise self._file.error or OSError(error.errno, error.strerror) from None
+
+
+def _as_array(plane: Any) -> NDArray[np.uint8]:
+    """What PyAV encodes, to be written to: uint8, shape (height, width) of the plane, rows further apart."""
+    rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+    return rows[: plane.height, : plane.width]
 
 
 @uninterrupted()  # An import of PyAV that was broken off cannot be made good in the same process.

@@ -9,6 +9,11 @@ from numpy.typing import NDArray
 # Rec. ITU-R BT.601: what luma is of blue, green and red; colour differences from 16 to 240.
 _LUMA_BGR = np.array([0.114, 0.587, 0.299])
 _SPAN = 224 / 255
+# OpenCV shares more pixels than these out among its threads, which then wait for more by keeping a core busy:
+# in a loop that has work for all cores the conversion takes twice the CPU time so.
+_BAND_PIXELS = 1 << 16
+
+Plane = NDArray[np.uint8]
 
 
 def _shares(channel: int) -> list[float]:
@@ -21,7 +26,7 @@ def _shares(channel: int) -> list[float]:
 _U, _V = _shares(0), _shares(2)
 
 
-def to_i420(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def to_i420_(image: NDArray[np.uint8], y: Plane, u: Plane, v: Plane) -> None:
     """Convert as BT.601 says, in its limited range; the colour of four pixels is that of their mean.
 
     OpenCV's own conversion takes the colour of every second pixel of every second row, and a line of two
@@ -31,16 +36,23 @@ def to_i420(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     ----------
     image
         BGR, shape (height, width, 3), both sides even.
-
-    Returns
-    -------
-    Shape (height * 3 / 2, width): the rows of Y, then those of U and of V, two in a row.
+    y
+        Takes the luma, shape (height, width).
+    u, v
+        Take the colour, shape (height / 2, width / 2) each.
     """
     height, width = image.shape[:2]
-    planes: NDArray[np.uint8] = cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420)  # type: ignore[assignment]
-    small = cv2.resize(image, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+    rows = max(_BAND_PIXELS // width // 2 * 2, 2)
+    luma = np.empty((rows * 3 // 2, width), np.uint8)
+    small = np.empty((height // 2, width // 2, 3), np.uint8)
+    for top in range(0, height, rows):
+        band = image[top : top + rows]
+        count = len(band)
+        cv2.cvtColor(band, cv2.COLOR_BGR2YUV_I420, dst=luma[: count * 3 // 2])
+        y[top : top + count] = luma[:count]
+        means = small[top // 2 : (top + count) // 2]
+        cv2.resize(band, means.shape[1::-1], dst=means, interpolation=cv2.INTER_AREA)
     blue, green, red = cv2.split(small)
-    for plane, share in zip(planes[height:].reshape(2, height // 2, width // 2), (_U, _V)):
+    for plane, share in ((u, _U), (v, _V)):
         most = cv2.addWeighted(blue, share[0], green, share[1], 128)
         cv2.addWeighted(most, 1, red, share[2], 0, dst=plane)
-    return planes
