@@ -15,7 +15,7 @@ from cvmask.sources import Camera, Video, open_source
 
 VERSION = tuple(int(part) for part in cv2.__version__.split(".")[:2])
 OLD = VERSION < (4, 13)  # of a raw stream, what it says itself
-OLD_AVERAGE = VERSION < (4, 10)  # the rate that the file states, where that of its frames is another
+OLD_AVERAGE = VERSION < (4, 9)  # the rate that the file states, where that of its frames is another
 NTSC = Fraction(24000, 1001)
 NO_TIMES = "frames have no time of their own and follow at"
 
