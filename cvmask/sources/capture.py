@@ -141,6 +141,7 @@ def _opened(address: str, name: str, limits: Sequence[int] = ()) -> cv2.VideoCap
     capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG, list(limits))
     if not capture.isOpened():
         raise SourceError(f"{name}: no video that OpenCV can open (damaged, cut short, without pictures?)")
+    capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # OpenCV 4.11 turns no video unless it is told to
     return capture
 
 
