@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from graph_builder import DATA, EXPORTS, filled, own_model, partners, picture
 
+from cvmask.graph import patch
 from cvmask.graph.convert import convert_with_facts
 from cvmask.graph.split import split
 from cvmask.graph.text import print_text
 from cvmask.graph.wire import read_graph
+from cvmask.runtime.pair import Pair
 
 NAMES = ["tiny_plain", "tiny_resnet101", "tiny_inception_resnet"]
 VARIANTS = ["tiny_sigmoid", "tiny_combined", "tiny_loops", "tiny_lowered"]
@@ -100,6 +102,20 @@ def test_converted_export_agrees_with_tensorflow(name):
     for number, (there, here) in enumerate(kept):
         own = masks[number, int(rows[0, 0, here, 1])]
         assert np.abs(own - golden["detection_masks"][there]).max() < 1e-3
+
+
+def test_loaded_networks_give_the_bits_of_the_whole_export():
+    """Whatever ran first: OpenCV up to 4.12 keeps the algorithms that it chose for the size of the first run."""
+    path = filled("mask_rcnn_inception_v2")
+    graph = patch.set_score_floor(convert_with_facts(read_graph(path))[0], 0.0)
+    image = np.random.default_rng(2).integers(0, 256, (224, 320, 3), np.uint8)
+    parts = split(graph)
+    rows, masks = run(path, print_text(graph), image, (parts.detections, parts.masks))
+    pair = Pair(np.fromfile(path, np.uint8), graph, "cpu", "export")
+    pair.warm_up()
+    ours, features = pair.detect(np.ascontiguousarray(image[None].transpose(0, 3, 1, 2), np.float32))
+    assert np.array_equal(ours, rows)
+    assert np.array_equal(pair.masks(features, ours[:, :, :3]), masks[:3])
 
 
 def test_facts_of_what_a_config_may_choose():
