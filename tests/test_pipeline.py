@@ -214,32 +214,29 @@ def test_leaving_the_loop_releases_the_source_and_finishes_the_outputs() -> None
     assert sink.indices[:4] == [0, 1, 2, 3]
 
 
-def test_an_error_within_with_discards_the_outputs_and_leaving_it_finishes_them() -> None:
-    failed, left = Collect(), Collect()
-
-    def fail_within() -> None:
-        with annotate(Fake(10_000), Model(), outputs=[failed]) as run:
-            for _ in run:
-                raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        fail_within()
-    with annotate(Fake(10_000), Model(), outputs=[left]) as run:
-        for _ in run:
-            break
-    assert (failed.end, left.end) == ("discarded", "closed")
-
-
-def test_a_pipe_that_nobody_reads_any_more_costs_no_output() -> None:
+@pytest.mark.parametrize(
+    ("error", "end"),
+    # A broken pipe is that of the program's own words, which nobody reads any more: it costs no output.
+    [(ZeroDivisionError, "discarded"), (BrokenPipeError, "closed")],
+)
+def test_an_error_within_with_discards_the_outputs(error: type[Exception], end: str) -> None:
     sink = Collect()
 
-    def say() -> None:
+    def fail_within() -> None:
         with annotate(Fake(10_000), Model(), outputs=[sink]) as run:
             for _ in run:
-                raise BrokenPipeError
+                raise error
 
-    with pytest.raises(BrokenPipeError):
-        say()
+    with pytest.raises(error):
+        fail_within()
+    assert sink.end == end
+
+
+def test_leaving_the_loop_within_with_finishes_the_outputs() -> None:
+    sink = Collect()
+    with annotate(Fake(10_000), Model(), outputs=[sink]) as run:
+        for _ in run:
+            break
     assert sink.end == "closed"
 
 
