@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from cvmask.errors import SinkError
+from cvmask.errors import CvmaskError, SinkError
 
 
 def wrong_name(name: str) -> str:
@@ -106,3 +106,13 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
     """Write one file; SinkError if it cannot be written."""
     with whole_file(path, "wb") as file:
         file.write(content)
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """Read UTF-8 text, with or without a byte order mark; CvmaskError if it cannot be read or is something else."""
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise CvmaskError(f"{path}: must be UTF-8 text, got byte {error.object[error.start]:#x}") from error
+    except OSError as error:
+        raise CvmaskError(f"{path}: cannot be read: {error.strerror or error}") from error

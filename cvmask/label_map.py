@@ -1,11 +1,13 @@
-"""Label maps of the Object Detection API: items with an id from 1 and a name."""
+"""Class names: one a line, or the label maps of the Object Detection API."""
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
-from cvmask.errors import ModelError
+from cvmask.errors import CvmaskError, ModelError
+from cvmask.files import read_text
 from cvmask.graph.files import open_regular
 
 _ITEM = re.compile(r"item\s*\{(.*?)\}", re.DOTALL)
@@ -45,3 +47,19 @@ def read_label_map(path: Path) -> list[str]:
     if not names:
         raise ModelError(f"{path}: a label map needs items such as item {{ id: 1 name: 'cat' }}, found none")
     return [names.get(number, f"class {number - 1}") for number in range(1, max(names) + 1)]
+
+
+def read_labels(path: str | os.PathLike[str]) -> list[str]:
+    """Read class names, one a line: line i (from 0) names class_id i.
+
+    Raises
+    ------
+    CvmaskError
+        If the file cannot be read, is empty, or has an empty line between names.
+    """
+    lines = [line.strip() for line in read_text(path).rstrip().splitlines()]
+    if not lines:
+        raise CvmaskError(f"{path}: a labels file needs one class name a line, got an empty file")
+    if "" in lines:
+        raise CvmaskError(f"{path}: line {lines.index('') + 1} is empty, but every line must name one class")
+    return lines

@@ -20,8 +20,7 @@ from cvmask.graph.facts import GraphFacts
 from cvmask.graph.files import GraphFile
 from cvmask.graph.folder import ModelFiles, model_files
 from cvmask.graph.kinds import identify
-from cvmask.label_map import read_label_map
-from cvmask.palette import read_labels
+from cvmask.label_map import read_label_map, read_labels
 from cvmask.runtime.model import MaskRCNN, Settings
 from cvmask.runtime.resize import Resizer, Size, parse_size
 

@@ -1,32 +1,16 @@
-"""Labels and colours: the two text files that users know from the tutorials, and the default colours."""
+"""Colours: the text file that users know from the tutorials, and the default colours."""
 
 from __future__ import annotations
 
 import functools
 import os
-from pathlib import Path
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.errors import CvmaskError
-
-
-def read_labels(path: str | os.PathLike[str]) -> list[str]:
-    """Read class names, one a line: line i (from 0) names class_id i.
-
-    Raises
-    ------
-    CvmaskError
-        If the file cannot be read, is empty, or has an empty line between names.
-    """
-    lines = [line.strip() for line in _read_text(path).rstrip().splitlines()]
-    if not lines:
-        raise CvmaskError(f"{path}: a labels file needs one class name a line, got an empty file")
-    if "" in lines:
-        raise CvmaskError(f"{path}: line {lines.index('') + 1} is empty, but every line must name one class")
-    return lines
+from cvmask.files import read_text
 
 
 def read_colors(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
@@ -44,7 +28,7 @@ def read_colors(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     CvmaskError
         If the file cannot be read, is empty, or a line holds something else.
     """
-    lines = _read_text(path).rstrip().splitlines()
+    lines = read_text(path).rstrip().splitlines()
     if not lines:
         raise CvmaskError(f"{path}: a colours file needs one colour a line, got an empty file")
     return np.array([_parse_color(line, f"{path}: line {n}") for n, line in enumerate(lines, 1)], np.uint8)
@@ -61,15 +45,6 @@ def distinct_colors(count: int) -> NDArray[np.uint8]:
     """
     colors: NDArray[np.uint8] = _all_distinct()[np.arange(count) % 256]
     return colors
-
-
-def _read_text(path: str | os.PathLike[str]) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise CvmaskError(f"{path}: must be UTF-8 text, got byte {error.object[error.start]:#x}") from error
-    except OSError as error:
-        raise CvmaskError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def _parse_color(line: str, place: str) -> list[int]:

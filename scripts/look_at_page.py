@@ -21,7 +21,7 @@ from playwright.sync_api import Page, sync_playwright
 import cvmask
 from cvmask import Detections, scenes
 from cvmask.errors import SourceError
-from cvmask.palette import read_labels
+from cvmask.label_map import read_labels
 from cvmask.runtime.model import MaskRCNN
 from cvmask.serve.app import make_app
 from cvmask.serve.controls import Controls

@@ -10,7 +10,8 @@ import pytest
 
 from cvmask import bundled
 from cvmask.errors import CvmaskError
-from cvmask.palette import distinct_colors, read_colors, read_labels
+from cvmask.label_map import read_labels
+from cvmask.palette import distinct_colors, read_colors
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -6,39 +6,8 @@ import io
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import IO
-
-from cvmask.cli.frame_progress import FrameProgress
-from cvmask.errors import SourceError
-from cvmask.sources import Frame, Images
-
-# Of colour profiles, which no part of the work looks at.
-_NOISE = "libpng warning: iCCP:"
-
-
-def read_and_tell(paths: Sequence[str], failures: list[str], progress: FrameProgress) -> Iterator[Frame]:
-    """Read pictures; what is wrong with one is told with its name, and added to `failures` if there is none."""
-
-    def fail(error: SourceError) -> None:
-        failures.append(str(error))
-        # One line is enough for a file that is not used.
-        heard.take()
-
-    frames = iter(Images(paths, on_error=fail))
-    while True:
-        known = len(failures)
-        with Heard() as heard:
-            frame = next(frames, None)
-        for failure in failures[known:]:
-            progress.say(f"cvmask: {failure}", error=True)
-        if frame is None:
-            return
-        # What is known here already is said better than by a decoder.
-        for warning in frame.warnings or (line for line in heard.take() if not line.startswith(_NOISE)):
-            progress.say(f"cvmask: warning: {frame.name}: {warning}", error=True)
-        yield frame
 
 
 class Heard:

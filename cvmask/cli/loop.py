@@ -6,14 +6,14 @@ import argparse
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Callable
 
 from cvmask.cli import options
 from cvmask.cli.clashes import check_clashes
 from cvmask.cli.frame_progress import FrameProgress
-from cvmask.cli.heard import read_and_tell
+from cvmask.cli.heard import Heard
 from cvmask.cli.inputs import Input, expand, videos_left_out
 from cvmask.cli.outputs import Outputs, free_stem
 from cvmask.cli.place import DEFAULT_FOLDER, check_codec, check_place, place_of
@@ -21,11 +21,15 @@ from cvmask.cli.stream_options import PICTURE, VIDEO, add_codec_option, add_stre
 from cvmask.cli.streams import run_stream, stem_of
 from cvmask.cli.task import StreamKeeper, Task
 from cvmask.detections import Detections
-from cvmask.errors import CvmaskError, SinkError
+from cvmask.errors import CvmaskError, SinkError, SourceError
 from cvmask.export.record import Record
 from cvmask.runtime.model import MaskRCNN
 from cvmask.sinks import Window
+from cvmask.sources import Frame, Images
 from cvmask.sources.opening import live_kind
+
+# Of colour profiles, which no part of the work looks at.
+_NOISE = "libpng warning: iCCP:"
 
 MakeTask = Callable[[MaskRCNN, Sequence[Input]], Task]
 
@@ -147,3 +151,26 @@ def summarise(detections: Detections, labels: Sequence[str]) -> str:
     """Say what was found: "2 circle, 1 star", the most frequent first."""
     counts = Counter(labels[i] for i in detections.class_id.tolist())
     return ", ".join(f"{n} {name}" for name, n in counts.most_common()) or "nothing found"
+
+
+def read_and_tell(paths: Sequence[str], failures: list[str], progress: FrameProgress) -> Iterator[Frame]:
+    """Read pictures; what is wrong with one is told with its name, and added to `failures` if there is none."""
+
+    def fail(error: SourceError) -> None:
+        failures.append(str(error))
+        # One line is enough for a file that is not used.
+        heard.take()
+
+    frames = iter(Images(paths, on_error=fail))
+    while True:
+        known = len(failures)
+        with Heard() as heard:
+            frame = next(frames, None)
+        for failure in failures[known:]:
+            progress.say(f"cvmask: {failure}", error=True)
+        if frame is None:
+            return
+        # What is known here already is said better than by a decoder.
+        for warning in frame.warnings or (line for line in heard.take() if not line.startswith(_NOISE)):
+            progress.say(f"cvmask: warning: {frame.name}: {warning}", error=True)
+        yield frame

@@ -16,8 +16,7 @@ from cvmask.graph.folder import model_files
 from cvmask.graph.kinds import identify
 from cvmask.graph.nodes import Graph
 from cvmask.graph.support import OPENCV_VERSIONS, has_clipped_anchors, unread
-from cvmask.label_map import read_label_map
-from cvmask.palette import read_labels
+from cvmask.label_map import read_label_map, read_labels
 from cvmask.runtime.targets import SELF_BUILT, is_built
 
 

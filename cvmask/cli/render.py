@@ -16,7 +16,7 @@ from cvmask.cli.standard import opencv_silent
 from cvmask.cli.stream_options import add_codec_option
 from cvmask.cli.stream_progress import StreamProgress
 from cvmask.detections import Detections
-from cvmask.palette import read_labels
+from cvmask.label_map import read_labels
 from cvmask.rendering import render
 from cvmask.sinks import Sink, open_sink
 from cvmask.sources import Frame, Source, open_source
