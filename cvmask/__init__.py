@@ -10,13 +10,13 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from cvmask.interrupt import end_if_command_cannot_import, end_quietly_while_importing
+from cvmask.system.interrupts import end_if_command_cannot_import, end_quietly_while_importing
 
 end_quietly_while_importing()  # before NumPy and OpenCV, which take their time
 
 try:
-    from cvmask.detections import Detections
-    from cvmask.draw import draw
+    from cvmask.drawing.draw import draw
+    from cvmask.results.detections import Detections
 except ImportError as error:
     end_if_command_cannot_import(error)
     raise
@@ -24,12 +24,12 @@ except ImportError as error:
 from cvmask.errors import CvmaskError, ModelError, SinkError, SourceError, TargetError
 
 if TYPE_CHECKING:
-    from cvmask.archive import batch
-    from cvmask.loading import load
-    from cvmask.pipeline import annotate
+    from cvmask.batches import batch
+    from cvmask.models.load import load
     from cvmask.runtime.model import MaskRCNN
-    from cvmask.sinks import open_sink
-    from cvmask.sources import open_source
+    from cvmask.streams.pipeline import annotate
+    from cvmask.streams.sinks import open_sink
+    from cvmask.streams.sources import open_source
 
 __version__ = "0.1.0"
 
@@ -53,11 +53,11 @@ __all__ = [
 # Converting graphs and downloading models take long to import, and many who import cvmask do neither.
 _LATER = {
     "MaskRCNN": "cvmask.runtime.model",
-    "annotate": "cvmask.pipeline",
-    "batch": "cvmask.archive",
-    "load": "cvmask.loading",
-    "open_sink": "cvmask.sinks",
-    "open_source": "cvmask.sources",
+    "annotate": "cvmask.streams.pipeline",
+    "batch": "cvmask.batches",
+    "load": "cvmask.models.load",
+    "open_sink": "cvmask.streams.sinks",
+    "open_source": "cvmask.streams.sources",
 }
 
 

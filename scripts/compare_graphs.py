@@ -25,8 +25,8 @@ from graph_builder import fill, partners, picture  # noqa: E402
 
 from cvmask.graph.convert import convert_with_facts  # noqa: E402
 from cvmask.graph.facts import ResizerFacts  # noqa: E402
+from cvmask.graph.graph_def import read_graph  # noqa: E402
 from cvmask.graph.split import split  # noqa: E402
-from cvmask.graph.wire import read_graph  # noqa: E402
 from cvmask.runtime.net import Net  # noqa: E402
 
 tf1 = tf.compat.v1

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 import cvmask
 from cvmask import scenes
-from cvmask.effects import EFFECTS, replace_background
-from cvmask.export.cutouts import cut_out
-from cvmask.export.png import encode_palette_png, to_class_map, to_instance_map
-from cvmask.palette import distinct_colors
+from cvmask.drawing.effects import EFFECTS, replace_background
+from cvmask.drawing.palette import distinct_colors
+from cvmask.formats.cutouts import cut_out
+from cvmask.formats.images import encode_palette_png, to_class_map, to_instance_map
 
 Picture = NDArray[np.uint8]
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -126,7 +126,7 @@ there is a flag for it, and in Python:
 
 ```python
 import cvmask
-from cvmask import effects
+from cvmask.drawing import effects
 
 model = cvmask.load("shapes", score_threshold=0.7)
 labels = model.labels

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cvmask import Detections, draw, scenes
+from cvmask import Detections, scenes
+from cvmask.drawing import draw
 
 SIZES_WH = ((320, 240), (4000, 3000))
 SCENE_WH = (400, 300)

@@ -21,13 +21,13 @@ from playwright.sync_api import Page, sync_playwright
 import cvmask
 from cvmask import Detections, scenes
 from cvmask.errors import SourceError
-from cvmask.label_map import read_labels
+from cvmask.models.labels import read_labels
 from cvmask.runtime.model import MaskRCNN
 from cvmask.serve.app import make_app
 from cvmask.serve.controls import Controls
 from cvmask.serve.server import listen, make_server
 from cvmask.serve.service import Service
-from cvmask.sources import Frame, Source
+from cvmask.streams.sources import Frame, Source
 
 ROOT = Path(__file__).resolve().parent.parent
 WIDTHS = (360, 768, 1440)

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 
 from cvmask import scenes
-from cvmask.detections import Detections
-from cvmask.effects import EFFECTS, replace_background
+from cvmask.drawing.effects import EFFECTS, replace_background
+from cvmask.results.detections import Detections
 
 SIZE_WH = (1920, 1080)
 

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cvmask.detections import Detections
-from cvmask.export.formats import FORMATS, ONE_FILE, Settings
-from cvmask.export.record import Record
-from cvmask.export.saver import Saver, check_formats
+from cvmask.formats.formats import FORMATS, ONE_FILE, Settings
+from cvmask.formats.record import Record
+from cvmask.formats.saver import Saver, check_formats
+from cvmask.results.detections import Detections
 
 FRAME_SIZE = (1080, 1920)
 DIFFERENT_FRAMES = 50

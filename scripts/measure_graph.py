@@ -26,10 +26,10 @@ _PIECE = 8 << 20  # bytes of weights in one added constant
 
 _MEASURE = """
 import json, resource, sys, time
-import cvmask, cvmask.loading
+import cvmask, cvmask.models.load
 from cvmask.graph.check import check
 from cvmask.graph.folder import model_files
-from cvmask.graph.wire import read_graph
+from cvmask.graph.graph_def import read_graph
 from pathlib import Path
 def resident():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

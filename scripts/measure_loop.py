@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 
 import cvmask
 from cvmask import scenes
-from cvmask.detections import Detections
-from cvmask.sinks import VideoFile
-from cvmask.sinks.av_encoder import has_av
-from cvmask.sources import Video
+from cvmask.results.detections import Detections
+from cvmask.streams.sinks import VideoFile
+from cvmask.streams.sinks.av_encoder import has_av
+from cvmask.streams.sources import Video
 
 SCENE_WH = (480, 270)
 DIFFERENT_FRAMES = 25

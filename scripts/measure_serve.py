@@ -23,8 +23,8 @@ from websockets.sync.client import connect
 
 import cvmask
 from cvmask import scenes
-from cvmask.sinks import VideoFile
-from cvmask.sources.images import decode_image
+from cvmask.streams.sinks import VideoFile
+from cvmask.streams.sources.image_source import decode_image
 
 SIZE_WH = (640, 480)
 WARM_S = 3.0

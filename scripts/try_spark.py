@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
 import cvmask
-from cvmask import rle, scenes
+from cvmask import scenes
+from cvmask.results import rle
 
 KEY = ("source", "frame", "object")
 

@@ -13,9 +13,9 @@ import pytest
 from numpy.typing import NDArray
 
 from cvmask import scenes
-from cvmask.detections import Detections
-from cvmask.export.record import Record
-from cvmask.loading import load
+from cvmask.formats.record import Record
+from cvmask.models.load import load
+from cvmask.results.detections import Detections
 from cvmask.runtime.model import MaskRCNN
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cvmask.graph.wire import parse_graph
-from cvmask.graph.wire_fields import fields
+from cvmask.graph.graph_def import parse_graph
+from cvmask.graph.protobuf import fields
 
 DATA = Path(__file__).parent / "data"
 SHARED = Path(__file__).resolve().parents[2] / "shared"

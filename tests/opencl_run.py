@@ -12,7 +12,7 @@ import numpy as np
 
 import cvmask
 from cvmask import scenes
-from cvmask.detections import Detections
+from cvmask.results.detections import Detections
 
 
 def difference(ours: Detections, other: Detections) -> float:

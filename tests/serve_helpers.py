@@ -30,7 +30,7 @@ from cvmask.serve.controls import Controls  # noqa: E402
 from cvmask.serve.limits import Limits  # noqa: E402
 from cvmask.serve.server import listen, make_server  # noqa: E402
 from cvmask.serve.service import Service  # noqa: E402
-from cvmask.sources import Frame, Source  # noqa: E402
+from cvmask.streams.sources import Frame, Source  # noqa: E402
 
 SIZE_WH = (160, 128)
 PATIENCE_S = 20

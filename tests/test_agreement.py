@@ -12,9 +12,9 @@ from graph_builder import DATA, EXPORTS, filled, own_model, partners, picture
 
 from cvmask.graph import patch
 from cvmask.graph.convert import convert_with_facts
+from cvmask.graph.graph_def import read_graph
 from cvmask.graph.split import split
 from cvmask.graph.text import print_text
-from cvmask.graph.wire import read_graph
 from cvmask.runtime.pair import Pair
 
 NAMES = ["tiny_plain", "tiny_resnet101", "tiny_inception_resnet"]

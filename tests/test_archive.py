@@ -15,20 +15,21 @@ import numpy as np
 import pytest
 
 from cvmask import scenes
-from cvmask.detections import Detections
 from cvmask.errors import SinkError, SourceError
-from cvmask.rle import decode
-from cvmask.sources import Video
+from cvmask.results.detections import Detections
+from cvmask.results.rle import decode
+from cvmask.streams.sources import Video
 
 pa = pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'cvmask[ray]'")
 pq = pytest.importorskip("pyarrow.parquet")
 
-from cvmask.archive import command, finding, parts, rows  # noqa: E402
-from cvmask.archive.annotated import write_picture  # noqa: E402
-from cvmask.archive.chunks import Chunk, read_chunks  # noqa: E402
-from cvmask.archive.places import place_of, read_bytes, write_bytes  # noqa: E402
-from cvmask.archive.stretches import cut, read_stretch  # noqa: E402
-from cvmask.archive.units import PARQUET, PICTURES, TAR, VIDEO, Item, Stretch, Unit, read_units, write_units  # noqa: E402
+from cvmask.batches import job, listing, parts  # noqa: E402
+from cvmask.batches import table as table_module  # noqa: E402
+from cvmask.batches.annotated import write_picture  # noqa: E402
+from cvmask.batches.chunks import Chunk, read_chunks  # noqa: E402
+from cvmask.batches.storage import place_of, read_bytes, write_bytes  # noqa: E402
+from cvmask.batches.video_segments import cut, read_stretch  # noqa: E402
+from cvmask.batches.work_items import PARQUET, PICTURES, TAR, VIDEO, Item, Stretch, Unit, read_units, write_units  # noqa: E402
 
 
 def png(seed: int = 0) -> bytes:
@@ -36,7 +37,7 @@ def png(seed: int = 0) -> bytes:
 
 
 def names(sources: list[str]) -> list[str]:
-    return [item.name for item in finding.find_items(sources)]
+    return [item.name for item in listing.find_items(sources)]
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def tree(work: Path) -> Path:
 
 
 def test_folder_gives_what_is_known_below_it(tree: Path) -> None:
-    items = finding.find_items([str(tree)])
+    items = listing.find_items([str(tree)])
     deep = ["deep/a.jpg", "deep/c.mp4"]
     assert [item.name for item in items] == ["a.JPG", "b.png", *deep, "s.tar", "t.tar.gz", "u.parquet"]
     assert [item.kind for item in items] == [PICTURES, PICTURES, PICTURES, VIDEO, TAR, TAR, PARQUET]
@@ -78,14 +79,14 @@ def test_pattern(tree: Path, pattern: str, expected: list[str] | None) -> None:
 
 def test_list_names_files_from_its_own_folder(tree: Path) -> None:
     (tree / "list.txt").write_text(f"# mine\nb.png\n\ndeep/../deep/a.jpg\n{tree}/gone.png\n")
-    items = finding.find_items(["in/list.txt"])
+    items = listing.find_items(["in/list.txt"])
     assert [item.place.path for item in items] == [f"{tree}/{name}" for name in ("b.png", "deep/a.jpg", "gone.png")]
     assert {item.size for item in items} == {None}
 
 
 def test_files_come_once_and_names_differ(tree: Path) -> None:
     (tree / "deep" / "A.jpg").write_bytes(b"x")
-    found = finding.find_items(["in/b.png", "in/deep", "in/a.JPG", "in"])
+    found = listing.find_items(["in/b.png", "in/deep", "in/a.JPG", "in"])
     assert len({item.place for item in found}) == len(found) == 8
     assert len({item.name.casefold() for item in found}) == 8
 
@@ -93,7 +94,7 @@ def test_files_come_once_and_names_differ(tree: Path) -> None:
 @pytest.mark.parametrize("source", ["gone.png", "gone/", "gone/*.png"])
 def test_missing_source_is_an_error(work: Path, source: str) -> None:
     with pytest.raises(SourceError, match=r"found none|no such file or folder"):
-        finding.find_items([source])
+        listing.find_items([source])
 
 
 def test_passwords_are_not_shown() -> None:
@@ -109,7 +110,7 @@ def test_a_filesystem_of_fsspec(work: Path) -> None:
     pytest.importorskip("fsspec")
     with zipfile.ZipFile("all.zip", "w") as archive:
         archive.writestr("in/a.png", b"abc")
-    items = finding.find_items([f"zip://in/*.png::{work}/all.zip"])
+    items = listing.find_items([f"zip://in/*.png::{work}/all.zip"])
     assert [item.name for item in items] == ["a.png"]
     assert items[0].place.shown == f"zip://in/a.png::{work}/all.zip"
     assert read_bytes(items[0].place) == b"abc"
@@ -117,8 +118,8 @@ def test_a_filesystem_of_fsspec(work: Path) -> None:
 
 FETCH = """
 import sys
-from cvmask.archive.fetching import local_file
-from cvmask.archive.places import place_of
+from cvmask.batches.fetching import local_file
+from cvmask.batches.storage import place_of
 print(local_file(place_of(sys.argv[1]), sys.argv[2]))
 """
 
@@ -165,7 +166,7 @@ def test_a_process_that_was_killed_leaves_no_fetched_file(work: Path, monkeypatc
 
 
 def test_units_survive_writing(tree: Path) -> None:
-    items = finding.find_items(["in"])
+    items = listing.find_items(["in"])
     units = [Unit(0, PICTURES, tuple(items[:3])), Unit(1, VIDEO, (items[3],), Stretch(12, 24, 480.5, None, 0.0))]
     place = place_of("units.parquet")
     far = place_of("s3://key:secret@bucket/a.tar?region=here")
@@ -232,12 +233,12 @@ def test_parquet_columns_of_bytes(work: Path) -> None:
 
 
 def test_rows_have_every_frame_and_every_mask(scene: Detections) -> None:
-    made = rows.Rows(("disc", "ring"), 0.3, soft_masks=True)
+    made = table_module.Rows(("disc", "ring"), 0.3, soft_masks=True)
     made.found("a.png", 0, scene, warnings=("cut short",))
     made.found("b.png", 0, scene[:0])
     made.failed("c.png", 0, "c.png: is empty (0 bytes)")
     table = pq.read_table(pa.BufferReader(made.to_parquet(first_s=1.5)))
-    assert table.schema.equals(rows.SCHEMA)
+    assert table.schema.equals(table_module.SCHEMA)
     found = table.to_pylist()
     assert [row["object"] for row in found] == [0, 1, 2, 3, None, None]
     assert [row["class_name"] for row in found[:3]] == ["disc", "ring", "class 2"]
@@ -247,8 +248,8 @@ def test_rows_have_every_frame_and_every_mask(scene: Detections) -> None:
         assert np.array_equal(np.float32(row["soft_mask"]), scene.soft_masks[number])
     assert found[5]["error"] == "is empty (0 bytes)"
     assert made.counts.reasons == {"is empty": 1}
-    note = rows.read_note(pa.BufferReader(made.to_parquet(first_s=1.5)))
-    assert rows.counts_of(note) == made.counts
+    note = table_module.read_note(pa.BufferReader(made.to_parquet(first_s=1.5)))
+    assert table_module.counts_of(note) == made.counts
     assert note["first_s"] == 1.5
 
 
@@ -276,20 +277,20 @@ def test_annotated_picture_too_large_for_its_format_is_a_png(work: Path) -> None
 
 def test_one_folder_is_of_one_command(work: Path) -> None:
     out = place_of("out")
-    assert not command.is_begun(out, {"model": "shapes"})
-    command.begin(out, {"model": "shapes", "stride": 1})
-    assert command.is_begun(out, {"model": "shapes", "stride": 1})
+    assert not job.is_begun(out, {"model": "shapes"})
+    job.begin(out, {"model": "shapes", "stride": 1})
+    assert job.is_begun(out, {"model": "shapes", "stride": 1})
     with pytest.raises(SinkError, match=r"of another command \(stride was 1, is 2\)"):
-        command.is_begun(out, {"model": "shapes", "stride": 2})
+        job.is_begun(out, {"model": "shapes", "stride": 2})
     Path("other").mkdir()
     Path("other/mine.txt").write_text("keep")
     with pytest.raises(SinkError, match="is not empty and holds no batch"):
-        command.is_begun(place_of("other"), {})
+        job.is_begun(place_of("other"), {})
 
 
 def test_picture_that_kills_is_left_out_in_the_end(work: Path) -> None:
     pytest.importorskip("ray", reason="needs Ray Data: pip install 'cvmask[ray]'")
-    from cvmask.archive.deaths import Deaths
+    from cvmask.batches.deaths import Deaths
 
     def tried_until(killer: int) -> list[int]:
         """Go through a chunk of four as a new process that dies of one of them."""

@@ -11,11 +11,11 @@ from cvmask.errors import SourceError
 
 pytest.importorskip("pyarrow", reason="needs PyArrow: pip install 'cvmask[ray]'")
 
-from cvmask.archive.disk import files_below
-from cvmask.archive.finding import find_items
-from cvmask.archive.names import annotated_name, member_name, with_own_names
-from cvmask.archive.places import LOCAL, Place
-from cvmask.archive.units import PICTURES, TAR, VIDEO, Item
+from cvmask.batches.disk import files_below
+from cvmask.batches.listing import find_items
+from cvmask.batches.names import annotated_name, member_name, with_own_names
+from cvmask.batches.storage import LOCAL, Place
+from cvmask.batches.work_items import PICTURES, TAR, VIDEO, Item
 
 
 def item(name: str, kind: str = PICTURES) -> Item:

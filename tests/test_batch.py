@@ -338,7 +338,7 @@ def wait_for_port(address: str, most_s: float = 60) -> None:
 @pytest.mark.parametrize("scheme", ["", "ray://"])
 def test_address_without_a_ray_is_one_line(scheme: str) -> None:
     pytest.importorskip("ray", reason=NO_RAY)
-    from cvmask.archive.cluster import check_reachable
+    from cvmask.batches.cluster import check_reachable
 
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
@@ -400,7 +400,7 @@ def bucket(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
 
 
 def test_object_store_in_and_out(ray_here: str, work: Path, model: MaskRCNN, bucket: str) -> None:
-    from cvmask.archive.places import list_files, place_of, read_bytes, write_bytes
+    from cvmask.batches.storage import list_files, place_of, read_bytes, write_bytes
 
     key, options = bucket.split("?")
     shown = f"{key.split('://')[0]}://archive"

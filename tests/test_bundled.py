@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cvmask import bundled
 from cvmask.errors import CvmaskError
+from cvmask.system import bundled
 
 
 def test_path_finds_the_labels_at_the_top_of_the_checkout() -> None:
@@ -18,7 +18,7 @@ def test_path_prefers_the_folder_of_an_installed_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "cvmask" / "bundled" / "models").mkdir(parents=True)
-    monkeypatch.setattr(bundled, "__file__", str(tmp_path / "cvmask" / "bundled.py"))
+    monkeypatch.setattr(bundled, "__file__", str(tmp_path / "cvmask" / "system" / "bundled.py"))
     assert bundled.path("models") == (tmp_path / "cvmask" / "bundled" / "models").resolve()
 
 

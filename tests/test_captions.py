@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cvmask.captions import make_plate, paint_plate_, place_plates, text_color, text_height_px, to_ascii
+from cvmask.drawing.captions import make_plate, paint_plate_, place_plates, text_color, text_height_px, to_ascii
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from cvmask.graph import cache, check
 from cvmask.graph.config import disagreements, read_config
 from cvmask.graph.describe import describe
 from cvmask.graph.folder import ModelFiles, model_files
-from cvmask.graph.kinds import identify
+from cvmask.graph.graph_def import read_graph
+from cvmask.graph.model_files import identify
 from cvmask.graph.text import parse_text, print_text, read_text
-from cvmask.graph.wire import read_graph
 
 
 def graph_bytes():

@@ -12,11 +12,11 @@ import pytest
 from graph_builder import message
 from unprivileged import run_unprivileged
 
-from cvmask import bundled
 from cvmask.errors import ModelError
 from cvmask.graph.check import check
 from cvmask.graph.folder import ModelFiles
-from cvmask.graph.wire_fields import fields
+from cvmask.graph.protobuf import fields
+from cvmask.system import bundled
 
 FOLDER = bundled.path("models/shapes")
 GRAPH, TEXT = FOLDER / "frozen_inference_graph.pb", FOLDER / "graph.pbtxt"

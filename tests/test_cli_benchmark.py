@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import cvmask
-from cvmask import scenes, zoo
+from cvmask import models, scenes
 from cvmask.cli import benchmark
 from cvmask.cli.main import main
 
@@ -41,7 +41,7 @@ def test_benchmark_reports_stages_workers_and_memory(picture: Path, capsys: pyte
 def test_the_model_is_called_after_its_folder(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.copytree(zoo.resolve("shapes"), tmp_path / "shapes")
+    shutil.copytree(models.resolve("shapes"), tmp_path / "shapes")
     monkeypatch.chdir(tmp_path / "shapes")
     assert main(["benchmark", "-m", name, "--size", "64", "--runs", "1", "--workers", "1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["model"] == "shapes"

@@ -12,10 +12,10 @@ import pytest
 from numpy.typing import NDArray
 
 from cvmask.cli.main import main
-from cvmask.detections import Detections
 from cvmask.errors import SinkError
-from cvmask.pipeline import annotate
-from cvmask.sources import Images
+from cvmask.results.detections import Detections
+from cvmask.streams.pipeline import annotate
+from cvmask.streams.sources import Images
 
 SHAPES = ["-m", "shapes", "--size", "128"]
 

@@ -14,14 +14,15 @@ from pathlib import Path
 import cv2
 import pytest
 
-from cvmask import bundled, zoo
+from cvmask import models
 from cvmask.cli import checkup, checkup_targets, checkup_video, doctor, target_check
 from cvmask.cli.finding import Finding
 from cvmask.cli.main import main
 from cvmask.errors import SinkError
-from cvmask.sinks.av_encoder import has_av
-from cvmask.zoo.audit import Report
-from cvmask.zoo.table import GRAPH_FILE
+from cvmask.models.audit import Report
+from cvmask.models.table import GRAPH_FILE
+from cvmask.streams.sinks.av_encoder import has_av
+from cvmask.system import bundled
 
 RUNS = {"effective": "cpu", "device": "CPU", "reason": "", "ms": 12.3}
 
@@ -140,7 +141,7 @@ def test_only_a_bundled_model_whose_files_are_damaged_is_to_be_installed_again(
         with open(folder / GRAPH_FILE, "r+b") as file:
             file.truncate(1000)
     report = Report(folder, (), ("what went wrong",))
-    monkeypatch.setattr(zoo, "verify", lambda name: report)
+    monkeypatch.setattr(models, "verify", lambda name: report)
     found = findings(checkup.check_models)["model shapes"]
     assert (found.state, found.text) == ("problem", "what went wrong")
     assert found.cure == ("reinstall cvmask" if is_damaged else "")
@@ -159,7 +160,7 @@ def test_h264_that_pyav_does_not_write_is_a_problem(monkeypatch: pytest.MonkeyPa
         raise SinkError("FFmpeg cannot write h264")
 
     monkeypatch.setattr(checkup_video, "has_av", lambda: True)
-    monkeypatch.setattr("cvmask.sinks.video.AvEncoder", broken)
+    monkeypatch.setattr("cvmask.streams.sinks.video_sink.AvEncoder", broken)
     found = findings(checkup_video.check_video)["video in H.264"]
     assert (found.state, found.text) == ("problem", "cannot be written: FFmpeg cannot write h264")
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from cvmask import load, scenes
 from cvmask.cli.main import main
-from cvmask.effects import EFFECTS, replace_background, spotlight
-from cvmask.sources import Video
+from cvmask.drawing.effects import EFFECTS, replace_background, spotlight
+from cvmask.streams.sources import Video
 
 MODEL = ["-m", "shapes", "--size", "128", "--conf", "0.3"]
 

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from cvmask.cli.heard import Heard
 from cvmask.cli.main import main
+from cvmask.system.heard import Heard
 
 
 def test_damage_that_only_a_decoder_sees_is_told_with_the_name_of_the_picture(

@@ -10,13 +10,13 @@ import threading
 import pytest
 from zoo_server import ARCHIVE, GRAPH, RESNET50, clean_home, hold, put_model, serving, wait_until
 
-from cvmask import zoo
+from cvmask import models as models_module
 from cvmask.cli import models
 from cvmask.errors import CvmaskError, ModelError
-from cvmask.zoo import audit
-from cvmask.zoo.disk import size_text
-from cvmask.zoo.store import places
-from cvmask.zoo.table import GRAPH_FILE
+from cvmask.models import audit
+from cvmask.models.table import GRAPH_FILE
+from cvmask.models.zoo import places
+from cvmask.system.disk import size_text
 
 NAME = "coco-resnet50"
 MAIN = """
@@ -55,7 +55,7 @@ def test_list_names_every_model_and_its_state(home, capsys):
     at.part.write_bytes(bytes(2_000_000))
     assert cvmask_models("list") == 0
     rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
-    assert tuple(rows) == zoo.NAMES
+    assert tuple(rows) == models_module.NAMES
     assert "here (300 kB)" in rows["coco"]
     assert "to download (450 MB, 2.0 MB begun)" in rows[NAME]
     assert "to download (662 MB)" in rows["coco-resnet101"]
@@ -107,7 +107,7 @@ def test_download_interrupted_exits_130_and_goes_on_later(server, home):
     assert kept > 50_000
     assert cvmask_models("download", NAME) == 0
     assert server.ranges() == [None, f"bytes={kept}-"]
-    assert (zoo.find(NAME) / GRAPH_FILE).read_bytes() == GRAPH
+    assert (models_module.find(NAME) / GRAPH_FILE).read_bytes() == GRAPH
 
 
 def test_verify_exits_by_what_it_finds(home, capsys, monkeypatch):

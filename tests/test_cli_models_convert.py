@@ -7,13 +7,13 @@ import pytest
 from graph_builder import filled
 from zoo_server import clean_home
 
-from cvmask import bundled
 from cvmask.cli import models, models_convert
 from cvmask.errors import CvmaskError, ModelError, SinkError
 from cvmask.graph.folder import model_files
 from cvmask.graph.split import split
 from cvmask.graph.text import read_text
-from cvmask.zoo.table import GRAPH_FILE
+from cvmask.models.table import GRAPH_FILE
+from cvmask.system import bundled
 
 GRAPH = bundled.path("models/shapes") / GRAPH_FILE
 

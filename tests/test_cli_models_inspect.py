@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cvmask import bundled
 from cvmask.cli.main import main
+from cvmask.system import bundled
 
 FOLDER = bundled.path("models/shapes")
 

@@ -11,8 +11,8 @@ import pytest
 
 from cvmask import Detections, MaskRCNN, load, scenes
 from cvmask.cli.main import main
-from cvmask.export.formats import FORMATS
-from cvmask.export.jsonl import read_jsonl
+from cvmask.formats.formats import FORMATS
+from cvmask.formats.lines import read_jsonl
 
 
 @pytest.fixture

@@ -21,16 +21,16 @@ import numpy as np
 import pytest
 from conftest import ROOT, random_detections
 
-from cvmask.cli import loop, options, predict, streams
+from cvmask.cli import options, predict, run_sources, run_stream
 from cvmask.cli.main import build_parser, main
 from cvmask.cli.stream_options import seconds
 from cvmask.cli.stream_progress import StreamProgress
-from cvmask.detections import Detections
 from cvmask.errors import SourceError
+from cvmask.results.detections import Detections
 from cvmask.runtime.model import Settings
-from cvmask.sinks import read_json_lines
-from cvmask.sinks.encoders import OpenCVEncoder
-from cvmask.sources import Frame, Source, Video
+from cvmask.streams.sinks import read_json_lines
+from cvmask.streams.sinks.encoders import OpenCVEncoder
+from cvmask.streams.sources import Frame, Source, Video
 
 
 class Model:
@@ -70,7 +70,7 @@ def test_a_window_that_was_ended_ends_all(monkeypatch: pytest.MonkeyPatch) -> No
     cv2.imwrite("a.png", np.zeros((48, 64, 3), np.uint8))
     cv2.imwrite("b.png", np.zeros((48, 64, 3), np.uint8))
     window = SimpleNamespace(ended=True, write=lambda *frame: None)
-    monkeypatch.setattr(loop, "_open_window", lambda: window)
+    monkeypatch.setattr(run_sources, "_open_window", lambda: window)
     assert main(["predict", "a.png", "b.png", "in.avi", "--show", "-o", "out"]) == 0
     assert os.listdir("out") == ["a.png"]
 
@@ -238,7 +238,7 @@ def test_the_summary_names_what_is_there_after_an_error(
 
     lost = Lost()
     lost.live = live
-    monkeypatch.setattr(streams, "open_source", lambda *_, **__: lost)
+    monkeypatch.setattr(run_stream, "open_source", lambda *_, **__: lost)
     assert main(["predict", "0", "-o", "out/", "--save-json"]) == 1
     said = capsys.readouterr()
     assert said.err.splitlines()[-1] == "cvmask: camera0: lost"
@@ -332,7 +332,7 @@ def test_a_signal_finishes_the_video_and_it_plays(tmp_path: Path, number: int) -
 
 
 def test_stdin_and_addresses_get_names_of_their_own() -> None:
-    from cvmask.cli.streams import is_stream, stem_of
+    from cvmask.cli.run_stream import is_stream, stem_of
 
     places = ["-", "0", "rtsp://me:secret@cam.local:554/live?x=1", "a/b.mkv", "http://cam.local:80/a/in.mp4?x=1"]
     stems = ["stdin", "camera0", "cam.local_554_live", "b", "cam.local_80_a_in"]

@@ -13,7 +13,7 @@ from cvmask.cli import workers
 from cvmask.cli.main import main
 from cvmask.cli.workers import MOST, WORTH_FRAMES, threads_shared_by, usual_workers
 from cvmask.runtime.model import MaskRCNN
-from cvmask.sinks import read_json_lines
+from cvmask.streams.sinks import read_json_lines
 
 
 @pytest.fixture(scope="module")

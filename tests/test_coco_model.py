@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 import cvmask
-from cvmask import zoo
+from cvmask import models
 from cvmask.runtime.decode import to_detections
 
 
 def test_coco_gives_what_opencv_expects(shared: Path) -> None:
-    if zoo.find("coco") is None:
+    if models.find("coco") is None:
         pytest.skip("needs the trained model: cvmask models download coco")
     stem = shared / "data/reference/mask_rcnn_inception_v2_coco_2018_01_28"
     raw, own = np.load(f"{stem}.detection_out.npy"), np.load(f"{stem}.detection_masks.npy")[0, :7]

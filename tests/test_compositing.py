@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cvmask.compositing import blur, blur_outside, feather, fit_over, lay_over_, union_mask, window_of
-from cvmask.detections import Detections
+from cvmask.drawing.compositing import blur, blur_outside, feather, fit_over, lay_over_, union_mask, window_of
+from cvmask.results.detections import Detections
 
 
 def test_union_mask_joins_all_masks(two: Detections) -> None:

@@ -8,9 +8,9 @@ from graph_builder import EXPORTS, OFFICIAL, Builder, shared, skeleton
 from cvmask.errors import ModelError
 from cvmask.graph.convert import convert, convert_with_facts
 from cvmask.graph.describe import describe
+from cvmask.graph.graph_def import parse_graph, read_graph
 from cvmask.graph.split import split
 from cvmask.graph.text import parse_text, print_text, read_text
-from cvmask.graph.wire import parse_graph, read_graph
 
 
 @pytest.mark.parametrize("name", EXPORTS)

@@ -8,12 +8,12 @@ import pytest
 from graph_builder import Builder, Func, Type, own_model
 
 import cvmask
-from cvmask import bundled
 from cvmask.errors import ModelError
 from cvmask.graph.check import check, label_problems
 from cvmask.graph.convert import convert
 from cvmask.graph.folder import ModelFiles
-from cvmask.graph.wire import parse_graph
+from cvmask.graph.graph_def import parse_graph
+from cvmask.system import bundled
 
 FOLDER = bundled.path("models/shapes")
 GRAPH, TEXT = FOLDER / "frozen_inference_graph.pb", FOLDER / "graph.pbtxt"
@@ -80,7 +80,7 @@ def test_the_background_is_taken_out_of_the_labels():
 
 def test_labels_without_the_gaps_of_coco_are_left_out():
     assert "leave the labels out" in label_problems(80, 90)[0]
-    assert cvmask.loading._labels(None, ModelFiles(GRAPH), 90)[0] == "person"
+    assert cvmask.models.load._labels(None, ModelFiles(GRAPH), 90)[0] == "person"
 
 
 def test_a_truncated_graph_is_copied_again(tmp_path):

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from conftest import random_detections
 
-from cvmask.detections import Detections
 from cvmask.errors import CvmaskError
+from cvmask.results.detections import Detections
 
 FIELDS: dict[str, Any] = {
     "xyxy": np.zeros((2, 4), np.float32),

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cvmask.effects import EFFECTS
-from cvmask.export.formats import FORMATS
+from cvmask.drawing.effects import EFFECTS
+from cvmask.formats.formats import FORMATS
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"

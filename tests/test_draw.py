@@ -10,9 +10,9 @@ import pytest
 from conftest import random_detections
 from numpy.typing import NDArray
 
-from cvmask.detections import Detections
-from cvmask.draw import draw, rectangle_, write_captions
-from cvmask.palette import distinct_colors
+from cvmask.drawing.draw import draw, rectangle_, write_captions
+from cvmask.drawing.palette import distinct_colors
+from cvmask.results.detections import Detections
 
 NOTHING: dict[str, Any] = {"masks": False, "contours": False, "boxes": False, "captions": False}
 COLORS = [[200, 0, 50], [0, 100, 0], [0, 0, 250]]

@@ -9,8 +9,7 @@ import pytest
 from conftest import random_detections
 from numpy.typing import NDArray
 
-from cvmask.detections import Detections
-from cvmask.effects import (
+from cvmask.drawing.effects import (
     EFFECTS,
     blur_background,
     blur_objects,
@@ -20,6 +19,7 @@ from cvmask.effects import (
     replace_background,
     spotlight,
 )
+from cvmask.results.detections import Detections
 
 BACKGROUND_EFFECTS = ["blur-background", "grey-background", "spotlight"]
 OBJECT_EFFECTS = ["blur-objects", "pixelate-objects"]

@@ -14,10 +14,10 @@ import pytest
 from conftest import LABELS, random_detections, write_all
 from numpy.typing import NDArray
 
-from cvmask.detections import Detections
 from cvmask.errors import SinkError
-from cvmask.export.coco import CocoWriter
-from cvmask.export.record import Record
+from cvmask.formats.coco import CocoWriter
+from cvmask.formats.record import Record
+from cvmask.results.detections import Detections
 
 COCO_WARNING = "ignore:__array__ implementation:DeprecationWarning"
 

@@ -9,10 +9,10 @@ import pytest
 from conftest import LABELS
 from numpy.typing import NDArray
 
-from cvmask.detections import Detections
-from cvmask.export.crops import CropsWriter, cut_crops
-from cvmask.export.cutouts import CutoutsWriter, cut_out
-from cvmask.export.record import Record
+from cvmask.formats.crops import CropsWriter, cut_crops
+from cvmask.formats.cutouts import CutoutsWriter, cut_out
+from cvmask.formats.record import Record
+from cvmask.results.detections import Detections
 
 
 def test_crops_are_the_pixels_of_the_boxes(

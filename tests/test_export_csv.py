@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from conftest import LABELS, write_all
 
-from cvmask.detections import Detections
-from cvmask.export.csv import COLUMNS, CsvWriter
+from cvmask.formats.csv import COLUMNS, CsvWriter
+from cvmask.results.detections import Detections
 
 
 def test_csv_is_read_by_pandas(tmp_path: Path, scene: Detections) -> None:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from conftest import LABELS, records, write_all
 
-from cvmask.detections import Detections
 from cvmask.errors import SourceError
-from cvmask.export.jsonl import JsonlWriter, read_jsonl
-from cvmask.sinks import JsonLines
+from cvmask.formats.lines import JsonlWriter, read_jsonl
+from cvmask.results.detections import Detections
+from cvmask.streams.sinks import JsonLines
 
 
 def test_jsonl_gives_back_the_same_records(tmp_path: Path, scene: Detections) -> None:
@@ -41,5 +41,5 @@ def test_read_jsonl_names_a_damaged_line_and_a_missing_file(tmp_path: Path, scen
 def test_the_lines_of_a_video_are_told_apart(tmp_path: Path) -> None:
     with JsonLines(tmp_path / "a.jsonl", ["cat"]) as sink:
         sink.write(np.zeros((2, 2, 3), np.uint8))
-    with pytest.raises(SourceError, match=r"a.jsonl: line 1 is of another kind: .* cvmask.sinks.read_json_lines"):
+    with pytest.raises(SourceError, match=r"a.jsonl: line 1 is of another kind: .*sinks.read_json_lines"):
         list(read_jsonl(tmp_path / "a.jsonl"))

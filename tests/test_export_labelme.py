@@ -11,10 +11,10 @@ import pytest
 from conftest import LABELS, iou
 from numpy.typing import NDArray
 
-from cvmask.detections import Detections
-from cvmask.export.labelme import LabelmeWriter
-from cvmask.export.record import Record
-from cvmask.export.yolo import YoloWriter
+from cvmask.formats.labelme import LabelmeWriter
+from cvmask.formats.record import Record
+from cvmask.formats.yolo import YoloWriter
+from cvmask.results.detections import Detections
 
 
 def test_labelme_is_read_by_labelme(tmp_path: Path, scene: Detections, picture: NDArray[np.uint8]) -> None:

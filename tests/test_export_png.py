@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from conftest import LABELS, random_detections
 
-from cvmask.detections import Detections
 from cvmask.errors import SinkError
-from cvmask.export.png import PngWriter, to_class_map, to_instance_map
-from cvmask.export.record import Record
+from cvmask.formats.images import PngWriter, to_class_map, to_instance_map
+from cvmask.formats.record import Record
+from cvmask.results.detections import Detections
 
 
 def test_png_masks_are_read_by_pillow(tmp_path: Path, scene: Detections) -> None:

@@ -10,14 +10,14 @@ import pytest
 from conftest import LABELS, write_all
 from numpy.typing import NDArray
 
-from cvmask.detections import Detections
 from cvmask.errors import SinkError
-from cvmask.export.coco import CocoWriter
-from cvmask.export.csv import CsvWriter
-from cvmask.export.formats import FORMATS, Settings
-from cvmask.export.jsonl import JsonlWriter
-from cvmask.export.record import FileForEach, Record, Writer
-from cvmask.export.yolo import YoloWriter
+from cvmask.formats.coco import CocoWriter
+from cvmask.formats.csv import CsvWriter
+from cvmask.formats.formats import FORMATS, Settings
+from cvmask.formats.lines import JsonlWriter
+from cvmask.formats.record import FileForEach, Record, Writer
+from cvmask.formats.yolo import YoloWriter
+from cvmask.results.detections import Detections
 
 
 def every_writer(folder: Path) -> list[Writer]:

@@ -8,11 +8,11 @@ import pytest
 from conftest import LABELS
 from numpy.typing import NDArray
 
-from cvmask.detections import Detections
 from cvmask.errors import SinkError
-from cvmask.export.formats import Settings
-from cvmask.export.record import Record
-from cvmask.export.saver import Saver, check_formats, check_names
+from cvmask.formats.formats import Settings
+from cvmask.formats.record import Record
+from cvmask.formats.saver import Saver, check_formats, check_names
+from cvmask.results.detections import Detections
 
 
 def save(folder: Path, error: type[BaseException], scene: Detections, picture: NDArray[np.uint8]) -> None:

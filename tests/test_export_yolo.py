@@ -10,9 +10,9 @@ import pytest
 from conftest import LABELS, iou
 from numpy.typing import NDArray
 
-from cvmask.detections import Detections
-from cvmask.export.record import Record
-from cvmask.export.yolo import YoloWriter
+from cvmask.formats.record import Record
+from cvmask.formats.yolo import YoloWriter
+from cvmask.results.detections import Detections
 
 
 @pytest.mark.parametrize("scores", [False, True])

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cvmask.errors import SinkError
-from cvmask.files import whole_file, whole_path, write_whole
+from cvmask.system.files import whole_file, whole_path, write_whole
 
 
 def test_whole_file_appears_at_the_end_in_folders_it_makes(tmp_path: Path) -> None:

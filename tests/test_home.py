@@ -5,7 +5,7 @@ import os
 import pytest
 
 from cvmask.errors import CvmaskError
-from cvmask.home import cache_home
+from cvmask.system.folders import cache_home
 
 
 def test_cache_home_prefers_its_own_variable(monkeypatch, tmp_path):

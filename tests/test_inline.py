@@ -9,8 +9,8 @@ from graph_builder import Builder, Func
 from cvmask.errors import ModelError
 from cvmask.graph.constants import Constants
 from cvmask.graph.flow import Flow
+from cvmask.graph.graph_def import parse_graph
 from cvmask.graph.numeric import Numeric
-from cvmask.graph.wire import parse_graph
 
 
 def looping(body, arguments=("i", "data"), op="StatelessWhile", **results):

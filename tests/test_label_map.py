@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cvmask.errors import ModelError
-from cvmask.label_map import read_label_map
+from cvmask.models.labels import read_label_map
 
 
 def test_label_map_is_read_in_the_order_of_ids_with_gaps(tmp_path: Path) -> None:

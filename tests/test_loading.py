@@ -14,7 +14,9 @@ from graph_builder import OFFICIAL, filled
 from graph_builder import shared as shared_file
 
 import cvmask
-from cvmask import bundled, loading, scenes
+from cvmask import scenes
+from cvmask.models import load
+from cvmask.system import bundled
 
 FOLDER = bundled.path("models/shapes")
 
@@ -53,13 +55,13 @@ def test_load_takes_labels_as_names_as_a_file_and_as_a_label_map(tmp_path: Path)
     [(["circle"], (0,)), (["Arrow", "star"], (3, 7)), ([1, "5"], (1, 5)), ([], ()), (["ring", 5], (5,))],
 )
 def test_class_ids_takes_names_and_ids(classes: list[str | int], ids: tuple[int, ...]) -> None:
-    assert loading.class_ids(classes, scenes.LABELS) == ids
+    assert load.class_ids(classes, scenes.LABELS) == ids
 
 
 @pytest.mark.parametrize("item", ["circel", "8", 8, -1, ""])
 def test_class_ids_refuses_what_is_not_there(item: str | int) -> None:
     with pytest.raises(ValueError, match="there is no class"):
-        loading.class_ids([item], scenes.LABELS)
+        load.class_ids([item], scenes.LABELS)
 
 
 def test_load_refuses_options_out_of_range_before_it_reads_anything() -> None:
@@ -141,4 +143,4 @@ def test_a_wrong_count_of_names_is_that_of_the_names() -> None:
 
 
 def test_a_name_means_every_class_that_has_it() -> None:
-    assert loading.class_ids(["a", "2"], ["a", "b", "c", "A"]) == (0, 2, 3)
+    assert load.class_ids(["a", "2"], ["a", "b", "c", "A"]) == (0, 2, 3)

@@ -8,8 +8,8 @@ import pytest
 from conftest import random_detections
 from numpy.typing import NDArray
 
-from cvmask.detections import Detections
-from cvmask.masks import BoxMask, paste, to_frame, whole_boxes
+from cvmask.results.detections import Detections
+from cvmask.results.masks import BoxMask, paste, to_frame, whole_boxes
 
 
 def tutorial_mask(

@@ -1,4 +1,4 @@
-"""cvmask.runtime.memory: freed memory goes back or is used again, where the C library can do that."""
+"""cvmask.system.memory: freed memory goes back or is used again, where the C library can do that."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cvmask.runtime import memory
+from cvmask.system import memory
 
 
 def resident_bytes() -> int:
@@ -25,7 +25,7 @@ needs_glibc = pytest.mark.skipif(
 # What OpenCV does in each frame: a large block is taken, written to and freed.
 FAULTS = """
 import resource
-from cvmask.runtime import memory
+from cvmask.system import memory
 memory.reuse_large_blocks()
 for _ in range(3):  # the third time counts
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 import cvmask
-from cvmask import bundled, scenes
+from cvmask import scenes
 from cvmask.errors import ModelError
 from cvmask.graph import patch
 from cvmask.graph.split import split
@@ -22,6 +22,7 @@ from cvmask.runtime.model import MaskRCNN, Settings
 from cvmask.runtime.net import Net
 from cvmask.runtime.pair import Pair
 from cvmask.runtime.resize import Resizer, to_blob
+from cvmask.system import bundled
 
 FOLDER = bundled.path("models/shapes")
 NATIVE = Resizer()

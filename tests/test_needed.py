@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from graph_builder import Builder, message
 
-from cvmask import bundled
 from cvmask.errors import ModelError
+from cvmask.graph.graph_def import parse_graph
 from cvmask.graph.needed import needed_part, node_places
 from cvmask.graph.split import split
 from cvmask.graph.text import parse_text, print_text, read_text
-from cvmask.graph.wire import parse_graph
 from cvmask.runtime.net import Net
+from cvmask.system import bundled
 
 FOLDER = bundled.path("models/shapes")
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cvmask import bundled
+from cvmask.drawing.palette import distinct_colors, read_colors
 from cvmask.errors import CvmaskError
-from cvmask.label_map import read_labels
-from cvmask.palette import distinct_colors, read_colors
+from cvmask.models.labels import read_labels
+from cvmask.system import bundled
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -18,12 +18,12 @@ import numpy as np
 import pytest
 from conftest import random_detections
 
-from cvmask.detections import Detections
 from cvmask.errors import SinkError, SourceError
-from cvmask.pipeline import annotate
-from cvmask.sinks import JsonLines, Sink, open_sink, read_json_lines
-from cvmask.sources import Frame, Images, Newest, Source, Video
-from cvmask.summary import Stage
+from cvmask.results.detections import Detections
+from cvmask.streams.pipeline import annotate
+from cvmask.streams.sinks import JsonLines, Sink, open_sink, read_json_lines
+from cvmask.streams.sources import Frame, Images, Newest, Source, Video
+from cvmask.streams.summary import Stage
 
 # CVMASK_TEST_FRAMES=10000 makes the test of memory a long one.
 MANY_FRAMES = int(os.environ.get("CVMASK_TEST_FRAMES", "1300"))
@@ -168,7 +168,7 @@ def test_an_error_anywhere_ends_everything_and_is_raised_once(
     drawing = (lambda image, found: fail(ZeroDivisionError())) if place == "paint" else None
     run = annotate(source, model, outputs=[sink], workers=2, track=place == "tracker", paint=drawing)  # type: ignore[arg-type]
     if place == "tracker":
-        monkeypatch.setattr("cvmask.tracking.match", lambda scores: fail(ZeroDivisionError()))
+        monkeypatch.setattr("cvmask.streams.tracking.match", lambda scores: fail(ZeroDivisionError()))
     expected = {"source": SourceError, "output": SinkError, "window": SinkError}.get(place, ZeroDivisionError)
 
     def go() -> None:
@@ -281,7 +281,7 @@ KEPT = """
 import sys
 import numpy as np
 import cvmask
-from cvmask.sources import Frame, Source
+from cvmask.streams.sources import Frame, Source
 
 class Grey(Source):
     def _frames(self):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from cvmask.detections import Detections
-from cvmask.masks import BoxMask
-from cvmask.polygons import fill, one_ring, trace
+from cvmask.results.detections import Detections
+from cvmask.results.masks import BoxMask
+from cvmask.results.polygons import fill, one_ring, trace
 
 RING_AND_DOT = np.array(
     [

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from unprivileged import run_unprivileged
 
-from cvmask import bundled
+from cvmask.system import bundled
 
 LOAD = """
 import cvmask

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from conftest import random_detections
 
-from cvmask.detections import Detections
 from cvmask.errors import SinkError, SourceError
-from cvmask.pipeline import annotate
-from cvmask.rendering import render
-from cvmask.sinks import Sink, read_json_lines
-from cvmask.sources import Frame, Video
+from cvmask.results.detections import Detections
+from cvmask.streams.pipeline import annotate
+from cvmask.streams.replay import render
+from cvmask.streams.sinks import Sink, read_json_lines
+from cvmask.streams.sources import Frame, Video
 
 
 class Model:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cvmask.detections import Detections
-from cvmask.masks import BoxMask
-from cvmask.rle import compress, count_runs, decode, decompress, encode, expand_runs
+from cvmask.results.detections import Detections
+from cvmask.results.masks import BoxMask
+from cvmask.results.rle import compress, count_runs, decode, decompress, encode, expand_runs
 
 
 def runs(rows: list[list[int]], left: int = 0, top: int = 0, size: tuple[int, ...] = ()) -> list[int]:

@@ -14,7 +14,7 @@ import pytest
 from serve_helpers import PATIENCE_S, Served, avi, served, until
 
 from cvmask.runtime.model import MaskRCNN
-from cvmask.sinks import read_json_lines
+from cvmask.streams.sinks import read_json_lines
 
 MP4 = {"Content-Type": "video/mp4"}
 

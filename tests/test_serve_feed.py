@@ -13,7 +13,7 @@ from serve_helpers import Hand, picture, until
 
 from cvmask.errors import SourceError
 from cvmask.serve.feed import Feed
-from cvmask.sources import Frame, Source, open_source
+from cvmask.streams.sources import Frame, Source, open_source
 
 
 @contextmanager

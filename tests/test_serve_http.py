@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from serve_helpers import PATIENCE_S, Served, httpx, jpeg, picture, png, served, until
 
-from cvmask.draw import draw
+from cvmask.drawing.draw import draw
 from cvmask.runtime.model import MaskRCNN, Settings
 from cvmask.serve.metrics import Metrics
 

@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed
 
 from cvmask.errors import SourceError
 from cvmask.runtime.model import MaskRCNN
-from cvmask.sources import Frame
+from cvmask.streams.sources import Frame
 
 
 @contextmanager

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 import cvmask
-from cvmask import bundled, scenes
+from cvmask import scenes
 from cvmask.graph.check import check
 from cvmask.graph.convert import convert
 from cvmask.graph.folder import model_files
+from cvmask.graph.graph_def import read_graph
 from cvmask.graph.text import parse_text, print_text, read_text
-from cvmask.graph.wire import read_graph
+from cvmask.system import bundled
 
 FOLDER = bundled.path("models/shapes")
 

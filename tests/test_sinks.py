@@ -22,13 +22,13 @@ import pytest
 from conftest import ROOT, random_detections
 from unprivileged import run_unprivileged
 
-from cvmask.detections import Detections
 from cvmask.errors import SinkError, SourceError
-from cvmask.sinks import ImageFolder, JsonLines, Sink, VideoFile, open_sink, read_json_lines
-from cvmask.sinks.av_encoder import AvEncoder, has_av
-from cvmask.sinks.ends import is_finished
-from cvmask.sinks.mp4_times import set_frame_times
-from cvmask.sources import Frame, Video, read_image
+from cvmask.results.detections import Detections
+from cvmask.streams.sinks import ImageFolder, JsonLines, Sink, VideoFile, open_sink, read_json_lines
+from cvmask.streams.sinks.av_encoder import AvEncoder, has_av
+from cvmask.streams.sinks.ends import is_finished
+from cvmask.streams.sinks.mp4 import set_frame_times
+from cvmask.streams.sources import Frame, Video, read_image
 
 NTSC_FILM = Fraction(24000, 1001)
 VIDEOS = ["out.mp4", "out.mov", "out.mkv", "out.avi"]
@@ -583,7 +583,7 @@ def test_a_thread_may_write_when_the_main_one_is_through(tmp_path: Path, use_av:
     program = f"""
 import threading, time
 import numpy as np
-from cvmask.sinks import VideoFile
+from cvmask.streams.sinks import VideoFile
 def work():
     with VideoFile("out.mp4", use_av={use_av}) as sink:
         for _ in range(20):
@@ -599,7 +599,7 @@ threading.Thread(target=work).start()
 def test_a_video_that_is_never_closed_does_not_keep_the_program(tmp_path: Path) -> None:
     program = """
 import numpy as np
-from cvmask.sinks import VideoFile
+from cvmask.streams.sinks import VideoFile
 sink = VideoFile("out.mp4")
 sink.write(np.zeros((16, 16, 3), np.uint8))
 """
@@ -646,7 +646,7 @@ def test_a_video_over_the_limit_of_file_sizes_is_an_error(tmp_path: Path, name: 
 import resource
 import numpy as np
 from cvmask.errors import SinkError
-from cvmask.sinks import VideoFile
+from cvmask.streams.sinks import VideoFile
 rng = np.random.default_rng(0)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:
@@ -796,7 +796,7 @@ def test_json_lines_that_may_not_be_written_are_told_at_once(tmp_path: Path) -> 
     code = f"""
 import os
 from cvmask.errors import SinkError
-from cvmask.sinks import JsonLines
+from cvmask.streams.sinks import JsonLines
 os.chdir({str(tmp_path)!r})
 for path in ("closed/a.jsonl", "open/a.jsonl", "closed/deep/a.jsonl"):
     try:
@@ -891,7 +891,7 @@ def fake_window(monkeypatch: pytest.MonkeyPatch) -> Keys:
     shown: list[np.ndarray] = []
 
     def start(keys: list[int]) -> list[np.ndarray]:
-        monkeypatch.setattr("cvmask.sinks.window._check_display", lambda: None)
+        monkeypatch.setattr("cvmask.streams.sinks.window._check_display", lambda: None)
         monkeypatch.setattr(cv2, "imshow", lambda name, image: shown.append(image))
         monkeypatch.setattr(cv2, "waitKey", lambda wait_ms: keys.pop(0))
         monkeypatch.setattr(cv2, "getWindowProperty", lambda name, what: 1.0)

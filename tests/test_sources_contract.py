@@ -20,10 +20,10 @@ import numpy as np
 import pytest
 
 from cvmask.errors import SourceError
-from cvmask.sources import Camera, Frame, Images, Newest, Source, Video, open_source
-from cvmask.sources.images import Still
-from cvmask.sources.stdin import Stdin
-from cvmask.sources.stream import Stream
+from cvmask.streams.sources import Camera, Frame, Images, Newest, Source, Video, open_source
+from cvmask.streams.sources.image_source import Still
+from cvmask.streams.sources.live import Stream
+from cvmask.streams.sources.stdin import Stdin
 
 SIZE_WH = (32, 16)
 

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-from cvmask.sources.headers import read_header
+from cvmask.streams.sources.headers import read_header
 
-_READ = "from cvmask.sources.headers import read_header; print(read_header({!r}).size_wh)"
+_READ = "from cvmask.streams.sources.headers import read_header; print(read_header({!r}).size_wh)"
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from cvmask.errors import SourceError
-from cvmask.sources import Images, find_images, read_image
-from cvmask.sources.headers import read_header
+from cvmask.streams.sources import Images, find_images, read_image
+from cvmask.streams.sources.headers import read_header
 
 OLD = tuple(int(part) for part in cv2.__version__.split(".")[:2]) < (4, 12)
 CUT = "this JPEG is cut short: what is missing is grey or blurred"
@@ -168,7 +168,7 @@ def test_pictures_for_which_memory_is_too_short_are_named(tmp_path: Path) -> Non
             file.truncate(size)
     code = """
 import resource, sys
-from cvmask.sources import Images
+from cvmask.streams.sources import Images
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + (300 << 20), resource.RLIM_INFINITY))
 list(Images(sys.argv[1:], on_error=print))

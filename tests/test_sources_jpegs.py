@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from cvmask.errors import SourceError
-from cvmask.sources.jpegs import split_jpegs
-from cvmask.sources.mjpeg import decode_jpegs
+from cvmask.streams.sources.jpegs import split_jpegs
+from cvmask.streams.sources.mjpeg import decode_jpegs
 
 BOUNDARY = b"\r\n--frame\r\nContent-Type: image/jpeg\r\n\r\n"
 

@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 
 from cvmask.errors import SourceError
-from cvmask.sources import Camera, Frame, Images, Newest, Source, Video, open_source
-from cvmask.sources.http import HttpStream, without_password
-from cvmask.sources.images import Still
-from cvmask.sources.opening import live_kind
-from cvmask.sources.stdin import Stdin
+from cvmask.streams.sources import Camera, Frame, Images, Newest, Source, Video, open_source
+from cvmask.streams.sources.http import HttpStream, without_password
+from cvmask.streams.sources.image_source import Still
+from cvmask.streams.sources.opening import live_kind
+from cvmask.streams.sources.stdin import Stdin
 
 
 def jpeg(grey: int) -> bytes:

@@ -23,11 +23,11 @@ import pytest
 from conftest import ROOT
 
 from cvmask import annotate
-from cvmask.detections import Detections
 from cvmask.errors import SourceError
-from cvmask.sources import Source, open_source
-from cvmask.sources.errands import Errands, Left
-from cvmask.sources.http import HttpStream
+from cvmask.results.detections import Detections
+from cvmask.streams.sources import Source, open_source
+from cvmask.streams.sources.errands import Errands, Left
+from cvmask.streams.sources.http import HttpStream
 
 TIMEOUT_S = 60
 # Far less than the timeout, far more than a busy machine needs.

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from cvmask.errors import SinkError, SourceError
-from cvmask.sinks import VideoFile
-from cvmask.sources import Camera, Video, open_source
+from cvmask.streams.sinks import VideoFile
+from cvmask.streams.sources import Camera, Video, open_source
 
 VERSION = tuple(int(part) for part in cv2.__version__.split(".")[:2])
 OLD = VERSION < (4, 13)  # of a raw stream, what it says itself

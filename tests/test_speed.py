@@ -7,10 +7,10 @@ from typing import Callable
 
 import numpy as np
 
-from cvmask import bundled
 from cvmask.graph.text import print_text, read_text
 from cvmask.runtime.net import Net
 from cvmask.runtime.pair import Pair
+from cvmask.system import bundled
 
 SIZE_WH = (64, 64)
 # Measured on a busy machine: 6 times faster with one object, 1.1 to 1.3 times slower with 100.

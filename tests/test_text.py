@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvmask.errors import ModelError
+from cvmask.graph.graph_def import parse_graph
 from cvmask.graph.text import parse_text, print_text, read_text
-from cvmask.graph.wire import parse_graph
 
 SMALL = """
 # a comment

@@ -8,9 +8,9 @@ import time
 import numpy as np
 import pytest
 
-from cvmask.detections import Detections
+from cvmask.results.detections import Detections
 from cvmask.scenes import moving_scene
-from cvmask.tracking import Tracker, box_iou, match
+from cvmask.streams.tracking import Tracker, box_iou, match
 
 
 def found(xyxy: object, class_id: object = None) -> Detections:

@@ -19,7 +19,7 @@ _PROGRAM = """
     import sys, time
     sys.path.insert(0, sys.argv[1])
     import numpy as np
-    from cvmask.sinks import Window
+    from cvmask.streams.sinks import Window
     red = np.zeros((120, 160, 3), np.uint8); red[..., 2] = 255
     window = Window()
     print("ready", flush=True)

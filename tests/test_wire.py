@@ -1,4 +1,4 @@
-"""cvmask.graph.wire: binary GraphDefs, sound and damaged."""
+"""cvmask.graph.graph_def: binary GraphDefs, sound and damaged."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvmask.errors import ModelError
-from cvmask.graph.wire import parse_graph, read_graph
+from cvmask.graph.graph_def import parse_graph, read_graph
 
 
 def small_graph():
@@ -143,7 +143,7 @@ def test_large_graph_is_read_fast_and_in_place():
     """A 144 MB export in a fresh process: under 1.3 times its size in memory, under 2 seconds of processor time."""
     path = filled("mask_rcnn_resnet50_atrous")
     code = (
-        "import resource, sys, time; from cvmask.graph.wire import read_graph; t = time.process_time();"
+        "import resource, sys, time; from cvmask.graph.graph_def import read_graph; t = time.process_time();"
         "base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; graph = read_graph(sys.argv[1]);"
         "spent = time.process_time() - t;"
         "print(len(graph), spent, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base) * 1024)"

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
-from cvmask.sinks import VideoFile
-from cvmask.sinks.yuv import to_i420_
-from cvmask.sources import Video
+from cvmask.streams.sinks import VideoFile
+from cvmask.streams.sinks.yuv import to_i420_
+from cvmask.streams.sources import Video
 
 COLORS = np.uint8([[0, 0, 200], [0, 200, 0], [200, 0, 0], [128, 128, 128], [30, 200, 250]])  # BGR
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

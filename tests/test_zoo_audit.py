@@ -5,11 +5,11 @@ import hashlib
 import pytest
 from zoo_server import ARCHIVE, GRAPH, RESNET50, clean_home, put_model, serving
 
-from cvmask import zoo
+from cvmask import models
 from cvmask.errors import ModelError
-from cvmask.zoo import audit, table
-from cvmask.zoo.store import places
-from cvmask.zoo.table import CONFIG_FILE, GRAPH_FILE
+from cvmask.models import audit, table
+from cvmask.models.table import CONFIG_FILE, GRAPH_FILE
+from cvmask.models.zoo import places
 
 NAME = "coco-resnet50"
 
@@ -40,11 +40,11 @@ def checked(monkeypatch):
 def downloaded(home, monkeypatch):
     with serving({RESNET50.archive: ARCHIVE}) as server:
         monkeypatch.setenv("CVMASK_MIRROR", server.url)
-        return zoo.download(NAME)
+        return models.download(NAME)
 
 
 def test_verify_passes_what_was_downloaded(downloaded, checked):
-    report = zoo.verify(NAME)
+    report = models.verify(NAME)
     assert report.ok
     assert report.folder == downloaded
     assert report.passed[0].startswith(f"{GRAPH_FILE} has the sha256 of 20")
@@ -54,7 +54,7 @@ def test_verify_passes_what_was_downloaded(downloaded, checked):
 
 def test_verify_finds_one_changed_byte(downloaded, checked):
     (downloaded / GRAPH_FILE).write_bytes(GRAPH[:-1] + b"x")
-    report = zoo.verify(NAME)
+    report = models.verify(NAME)
     assert not report.ok
     assert len(report.problems) == 1
     assert hashlib.sha256(GRAPH).hexdigest() in report.problems[0]
@@ -62,42 +62,42 @@ def test_verify_finds_one_changed_byte(downloaded, checked):
 
 def test_verify_finds_a_missing_file(downloaded, checked):
     (downloaded / CONFIG_FILE).unlink()
-    assert zoo.verify(NAME).problems == (f"{CONFIG_FILE} is missing: remove the model and download it again",)
+    assert models.verify(NAME).problems == (f"{CONFIG_FILE} is missing: remove the model and download it again",)
 
 
 def test_verify_compares_with_the_known_hash_even_without_a_record(home, checked, monkeypatch):
     put_model(home, "coco")
-    report = zoo.verify("coco")
+    report = models.verify("coco")
     assert "the known sha1 is c8adff66a1e23e607f57cf1a7cfabad0faa371f9" in report.problems[0]
     known = table.KnownModel("coco", "", archive="a", graph_sha1=hashlib.sha1(GRAPH).hexdigest())
     monkeypatch.setitem(table._BY_NAME, "coco", known)
-    assert zoo.verify("coco").ok
+    assert models.verify("coco").ok
 
 
 def test_verify_says_when_nothing_is_known(home, checked):
     put_model(home, NAME)
-    report = zoo.verify(NAME)
+    report = models.verify(NAME)
     assert report.ok
     assert "no hash is known" in report.passed[0]
 
 
 def test_verify_reports_a_damaged_record(downloaded, checked):
     places(RESNET50).record.write_text("[]")
-    assert "cannot be read" in zoo.verify(NAME).problems[0]
+    assert "cannot be read" in models.verify(NAME).problems[0]
 
 
 def test_verify_reports_what_the_self_check_finds(downloaded, checked):
     checked.problems = ("split differs from whole",)
-    assert zoo.verify(NAME).problems == ("split differs from whole",)
+    assert models.verify(NAME).problems == ("split differs from whole",)
 
 
 def test_verify_takes_a_path(tmp_path, checked):
-    report = zoo.verify(str(tmp_path))
+    report = models.verify(str(tmp_path))
     assert report.ok
     assert checked == [tmp_path]
 
 
 def test_verify_of_a_missing_model_says_how_to_get_it(home, checked):
     with pytest.raises(ModelError, match="cvmask models download coco"):
-        zoo.verify("coco")
+        models.verify("coco")
     assert checked == []

@@ -20,8 +20,9 @@ from zoo_server import (
 )
 
 from cvmask.errors import ModelError
-from cvmask.zoo import connect, disk, fetch
-from cvmask.zoo.part import Part
+from cvmask.models import connect, fetch
+from cvmask.models.part import Part
+from cvmask.system import disk
 
 CONTENT = noise(500_000, seed=7)
 

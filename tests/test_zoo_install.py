@@ -31,15 +31,16 @@ from zoo_server import (
     wait_until,
 )
 
-from cvmask import bundled, zoo
+from cvmask import models
 from cvmask.errors import CvmaskError, ModelError
-from cvmask.zoo import install, table
-from cvmask.zoo.store import places
-from cvmask.zoo.table import CONFIG_FILE, GRAPH_FILE
+from cvmask.models import install, table
+from cvmask.models.table import CONFIG_FILE, GRAPH_FILE
+from cvmask.models.zoo import places
+from cvmask.system import bundled
 
 NAME = "coco-resnet50"
 COCO = "mask_rcnn_inception_v2_coco_2018_01_28"
-DOWNLOAD = "import sys; from cvmask import zoo; print(zoo.download(sys.argv[1], None, print))"
+DOWNLOAD = "import sys; from cvmask import models as zoo; print(zoo.download(sys.argv[1], None, print))"
 
 
 @pytest.fixture
@@ -83,8 +84,8 @@ def run_download(name=NAME, **variables):
 
 
 def test_download_brings_the_graph_and_the_config_and_nothing_else(server, home, lines):
-    folder = zoo.download(NAME, None, lines.append)
-    assert folder == home / "models" / NAME == zoo.find(NAME) == zoo.resolve(NAME)
+    folder = models.download(NAME, None, lines.append)
+    assert folder == home / "models" / NAME == models.find(NAME) == models.resolve(NAME)
     assert (folder / GRAPH_FILE).read_bytes() == GRAPH
     assert left_behind(home) == [
         f"models/{NAME}.json",
@@ -95,12 +96,12 @@ def test_download_brings_the_graph_and_the_config_and_nothing_else(server, home,
 
 def test_download_tells_how_far_it_is(server):
     seen = []
-    zoo.download(NAME, lambda *now: seen.append(now))
+    models.download(NAME, lambda *now: seen.append(now))
     assert seen[-1] == (len(ARCHIVE), len(ARCHIVE))
 
 
 def test_download_records_an_unknown_hash_and_says_so(server, home, lines):
-    zoo.download(NAME, None, lines.append)
+    models.download(NAME, None, lines.append)
     sha256 = hashlib.sha256(ARCHIVE).hexdigest()
     assert lines == [
         f"no hash of this archive was known: sha256 {sha256} is recorded in {home}/models/{NAME}.json "
@@ -114,36 +115,36 @@ def test_download_records_an_unknown_hash_and_says_so(server, home, lines):
 
 def test_download_says_when_an_unknown_hash_is_the_listed_one(server, lines, monkeypatch):
     as_known(monkeypatch, NAME, listed_sha256=hashlib.sha256(ARCHIVE).hexdigest())
-    zoo.download(NAME, None, lines.append)
+    models.download(NAME, None, lines.append)
     assert "(it is the one that the Open Model Zoo lists)" in lines[0]
 
 
 def test_download_checks_the_recorded_hash_from_then_on(server, lines):
-    zoo.download(NAME)
-    zoo.remove(NAME)
-    zoo.download(NAME, None, lines.append)
+    models.download(NAME)
+    models.remove(NAME)
+    models.download(NAME, None, lines.append)
     assert "the archive has the sha256 recorded on " in lines[0]
-    zoo.remove(NAME)
+    models.remove(NAME)
     server.files[RESNET50.archive] = model_archive(STEM, graph=noise(1000, seed=5))
     with pytest.raises(ModelError) as caught:
-        zoo.download(NAME)
+        models.download(NAME)
     assert "the first download (" in str(caught.value)
     assert f"cvmask models remove {NAME} --forget" in str(caught.value)
-    assert zoo.find(NAME) is None
-    zoo.remove(NAME, forget=True)
-    assert zoo.download(NAME) == zoo.find(NAME)
+    assert models.find(NAME) is None
+    models.remove(NAME, forget=True)
+    assert models.download(NAME) == models.find(NAME)
 
 
 def test_download_refuses_a_record_that_cannot_be_read(server, home):
     (home / "models").mkdir(parents=True)
     (home / "models" / f"{NAME}.json").write_text("{")
     with pytest.raises(ModelError, match=r"the record .* cannot be read"):
-        zoo.download(NAME)
+        models.download(NAME)
 
 
 def test_download_refuses_another_archive_than_the_known_one(server, home):
     with pytest.raises(ModelError) as caught:
-        zoo.download("coco")
+        models.download("coco")
     assert "f8a920756744d0f7ee812b3ec2474979f74ab40c was needed" in str(caught.value)
     assert hashlib.sha1(server.files[f"{COCO}.tar.gz"]).hexdigest() in str(caught.value)
     assert left_behind(home) == []
@@ -152,27 +153,27 @@ def test_download_refuses_another_archive_than_the_known_one(server, home):
 def test_download_takes_the_known_archive(server, lines, monkeypatch):
     sha1 = hashlib.sha1(server.files[f"{COCO}.tar.gz"]).hexdigest()
     as_known(monkeypatch, "coco", archive_sha1=sha1, graph_sha1=hashlib.sha1(GRAPH).hexdigest())
-    assert zoo.download("coco", None, lines.append) == zoo.find("coco")
+    assert models.download("coco", None, lines.append) == models.find("coco")
     assert lines == [f"the archive has the known sha1 {sha1}"]
 
 
 def test_download_checks_the_graph_inside_too(server, home, monkeypatch):
     as_known(monkeypatch, "coco", archive_sha1=hashlib.sha1(server.files[f"{COCO}.tar.gz"]).hexdigest())
     with pytest.raises(ModelError, match="c8adff66a1e23e607f57cf1a7cfabad0faa371f9 was needed"):
-        zoo.download("coco")
+        models.download("coco")
     assert left_behind(home) == []
 
 
 def test_download_says_that_a_page_came(server):
     server.behaviours = [answer_with(b"<html>please log in</html>")]
     with pytest.raises(ModelError, match=r"an HTML page .from a proxy or a login page"):
-        zoo.download("coco")
+        models.download("coco")
 
 
 def test_download_refuses_the_archive_of_another_model(server, home):
     server.files[RESNET50.archive] = model_archive(COCO)
     with pytest.raises(ModelError, match="is of another model"):
-        zoo.download(NAME)
+        models.download(NAME)
     assert left_behind(home) == []
 
 
@@ -188,7 +189,7 @@ def test_download_leaves_nothing_of_a_hostile_archive(server, home, monkeypatch,
     monkeypatch.setattr(install, "_UNPACKED_ROOM_BYTES", 10**6)
     server.files[RESNET50.archive] = bad
     with pytest.raises(ModelError, match=message):
-        zoo.download(NAME)
+        models.download(NAME)
     assert left_behind(home) == []
     assert not (home.parent / "evil").exists()
 
@@ -196,13 +197,13 @@ def test_download_leaves_nothing_of_a_hostile_archive(server, home, monkeypatch,
 def test_download_with_a_length_that_is_too_small_is_damaged(server, home):
     server.behaviours = [claim_length(len(ARCHIVE) - 100)]
     with pytest.raises(ModelError, match="is damaged"):
-        zoo.download(NAME)
+        models.download(NAME)
     assert left_behind(home) == []
 
 
 def test_download_resumes_and_gives_the_same_bytes(server):
     server.behaviours = [break_off(100_000), status(503), break_off(50_000)]
-    folder = zoo.download(NAME)
+    folder = models.download(NAME)
     assert (folder / GRAPH_FILE).read_bytes() == GRAPH
     assert server.ranges() == [None, "bytes=100000-", "bytes=100000-", "bytes=150000-"]
 
@@ -211,23 +212,23 @@ def test_download_starts_over_when_what_was_kept_is_damaged(server, home, lines,
     as_known(monkeypatch, NAME, archive_sha1=hashlib.sha1(ARCHIVE).hexdigest())
     server.behaviours = [break_off(100_000), status(404)]
     with pytest.raises(ModelError):
-        zoo.download(NAME)
+        models.download(NAME)
     part = places(RESNET50).part
     part.write_bytes(bytes(100_000))
-    assert (zoo.download(NAME, None, lines.append) / GRAPH_FILE).read_bytes() == GRAPH
+    assert (models.download(NAME, None, lines.append) / GRAPH_FILE).read_bytes() == GRAPH
     assert "what was kept of the last attempt does not fit: starting over" in lines
     assert server.ranges()[-2:] == ["bytes=100000-", None]
 
 
 def test_download_from_a_server_that_ignores_ranges(server):
     server.behaviours = [break_off(100_000), ignore_range]
-    assert (zoo.download(NAME) / GRAPH_FILE).read_bytes() == GRAPH
+    assert (models.download(NAME) / GRAPH_FILE).read_bytes() == GRAPH
 
 
 def test_download_of_a_missing_file_is_one_line(server):
     del server.files[RESNET50.archive]
     with pytest.raises(ModelError) as caught:
-        zoo.download(NAME)
+        models.download(NAME)
     assert str(caught.value).startswith(f"{server.url}/{STEM}.tar.gz cannot be had: the server answered 404")
     assert len(server.requests) == 1
 
@@ -235,7 +236,7 @@ def test_download_of_a_missing_file_is_one_line(server):
 def test_download_of_a_model_at_hand_asks_nobody(server, home, monkeypatch):
     folder = put_model(home, NAME)
     monkeypatch.setenv("CVMASK_OFFLINE", "1")
-    assert zoo.download(NAME) == folder
+    assert models.download(NAME) == folder
     assert server.requests == []
 
 
@@ -244,7 +245,7 @@ def test_download_respects_offline(server, home, monkeypatch):
     with pytest.raises(
         ModelError, match=f"CVMASK_OFFLINE forbids .* put {GRAPH_FILE} into {home}/models/{NAME}"
     ):
-        zoo.download(NAME)
+        models.download(NAME)
     assert server.requests == []
     assert not home.exists()
 
@@ -252,7 +253,7 @@ def test_download_respects_offline(server, home, monkeypatch):
 def test_download_of_the_bundled_model_is_where_it_lies(home, monkeypatch, tmp_path):
     (tmp_path / GRAPH_FILE).write_bytes(b"graph")
     monkeypatch.setattr(bundled, "path", lambda name: tmp_path)
-    assert zoo.download("shapes") == tmp_path
+    assert models.download("shapes") == tmp_path
 
 
 def test_download_of_a_bundled_model_that_is_missing_is_no_download(home, monkeypatch):
@@ -261,19 +262,19 @@ def test_download_of_a_bundled_model_that_is_missing_is_no_download(home, monkey
 
     monkeypatch.setattr(bundled, "path", missing)
     with pytest.raises(ModelError, match="reinstall"):
-        zoo.download("shapes")
+        models.download("shapes")
 
 
 def test_download_refuses_an_unknown_name(home):
     with pytest.raises(ModelError, match="did you mean 'coco'"):
-        zoo.download("cocos")
+        models.download("cocos")
 
 
 def test_download_does_not_overwrite_a_folder_of_yours(server, home):
     (home / "models" / NAME).mkdir(parents=True)
     (home / "models" / NAME / "notes.txt").write_text("mine")
     with pytest.raises(ModelError, match=f"is in the way.*cvmask models remove {NAME}"):
-        zoo.download(NAME)
+        models.download(NAME)
     assert server.requests == []
     assert left_behind(home) == [f"models/{NAME}/notes.txt"]
 
@@ -283,7 +284,7 @@ def test_download_takes_an_empty_folder_and_clears_what_a_killed_process_left(se
     (home / "models" / f".{NAME}.dead").mkdir()
     (home / "models" / f".{NAME}.dead" / GRAPH_FILE).write_bytes(b"half")
     (home / "models" / ".coco.alive").mkdir()
-    zoo.download(NAME)
+    models.download(NAME)
     assert sorted(path.name for path in (home / "models").iterdir()) == [".coco.alive", NAME, f"{NAME}.json"]
 
 
@@ -293,7 +294,7 @@ def test_download_into_a_folder_that_cannot_be_is_one_line(server, monkeypatch, 
     with pytest.raises(
         ModelError, match=r"cannot write to .*: set CVMASK_HOME to a folder that can be written"
     ):
-        zoo.download(NAME)
+        models.download(NAME)
     assert server.requests == []
 
 
@@ -316,7 +317,7 @@ def test_download_into_a_read_only_home_is_one_line(server, monkeypatch):
         os.chmod(folder, 0o555)
         monkeypatch.setenv("CVMASK_HOME", folder)
         with somebody_else(), pytest.raises(ModelError) as caught:
-            zoo.download(NAME)
+            models.download(NAME)
         os.chmod(folder, 0o755)
     assert str(caught.value) == (
         f"no permission to write to {folder}/downloads: set CVMASK_HOME to a folder that is yours"
@@ -337,7 +338,7 @@ def test_download_by_two_processes_at_once_is_one_download(server, home):
     assert [error for _, error in outputs] == ["", ""]
     assert [output.splitlines()[-1] for output, _ in outputs] == [str(home / "models" / NAME)] * 2
     assert len(server.requests) == 1
-    assert (zoo.find(NAME) / GRAPH_FILE).read_bytes() == GRAPH
+    assert (models.find(NAME) / GRAPH_FILE).read_bytes() == GRAPH
 
 
 def test_download_after_a_killed_process_goes_on(server, home):
@@ -348,9 +349,9 @@ def test_download_after_a_killed_process_goes_on(server, home):
         wait_until(lambda: part.exists() and part.stat().st_size > 50_000)
         process.kill()
     go_on.set()
-    assert zoo.find(NAME) is None
+    assert models.find(NAME) is None
     kept = part.stat().st_size
-    assert (zoo.download(NAME) / GRAPH_FILE).read_bytes() == GRAPH
+    assert (models.download(NAME) / GRAPH_FILE).read_bytes() == GRAPH
     assert server.ranges() == [None, f"bytes={kept}-"]
     assert left_behind(home) == [
         f"models/{NAME}.json",

@@ -8,13 +8,13 @@ import time
 import pytest
 
 from cvmask.errors import ModelError
-from cvmask.zoo import lock
-from cvmask.zoo.lock import locked
+from cvmask.system import lock
+from cvmask.system.lock import locked
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from cvmask.zoo.lock import locked
+from cvmask.system.lock import locked
 with locked(Path(sys.argv[1]), on_wait=lambda: None):
     print("held", flush=True)
     time.sleep(60)

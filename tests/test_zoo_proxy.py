@@ -8,10 +8,10 @@ import pytest
 from proxy_server import make_certificate, proxying, with_tls
 from zoo_server import ARCHIVE, GRAPH, RESNET50, STEM, break_off, clean_home, serving
 
-from cvmask import zoo
+from cvmask import models
 from cvmask.errors import ModelError
-from cvmask.zoo import table
-from cvmask.zoo.table import GRAPH_FILE
+from cvmask.models import table
+from cvmask.models.table import GRAPH_FILE
 
 NAME = "coco-resnet50"
 FILE = f"/{STEM}.tar.gz"
@@ -61,7 +61,7 @@ def test_download_goes_through_the_proxy_to_a_host_that_only_it_knows(
 ):
     proxy.hosts["download.tensorflow.org"] = server.server_address
     monkeypatch.setenv(variable, proxy.url)
-    zoo.download(NAME)
+    models.download(NAME)
     assert proxy.asked == [("GET", f"{table.ORIGIN}/{STEM}.tar.gz", None)]
     assert arrived(home)
 
@@ -70,7 +70,7 @@ def test_download_that_breaks_off_is_resumed_through_the_proxy(home, proxy, serv
     server.behaviours = [break_off(after=100_000)]
     monkeypatch.setenv("CVMASK_MIRROR", server.url)
     monkeypatch.setenv("HTTP_PROXY", proxy.url)
-    zoo.download(NAME)
+    models.download(NAME)
     assert len(proxy.asked) == 2
     assert server.ranges()[0] is None
     assert server.ranges()[1] == "bytes=100000-"
@@ -82,10 +82,10 @@ def test_download_logs_in_at_the_proxy(home, proxy, server, monkeypatch):
     monkeypatch.setenv("CVMASK_MIRROR", server.url)
     monkeypatch.setenv("HTTP_PROXY", proxy.url)
     with pytest.raises(ModelError, match="the proxy wants a login"):
-        zoo.download(NAME)
+        models.download(NAME)
     assert server.requests == []
     monkeypatch.setenv("HTTP_PROXY", proxy.url.replace("//", "//me:secret@"))
-    zoo.download(NAME)
+    models.download(NAME)
     assert arrived(home)
 
 
@@ -97,7 +97,7 @@ def test_hosts_of_no_proxy_are_asked_straight(home, proxy, server, monkeypatch, 
     monkeypatch.setenv("CVMASK_MIRROR", server.url)
     monkeypatch.setenv("HTTP_PROXY", proxy.url)
     monkeypatch.setenv("NO_PROXY", hosts)
-    zoo.download(NAME)
+    models.download(NAME)
     assert len(proxy.asked) == asked
     assert len(server.requests) == 1
 
@@ -109,7 +109,7 @@ def test_https_goes_through_a_tunnel_that_the_proxy_cannot_look_into(
     monkeypatch.setenv("HTTPS_PROXY", proxy.url)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
     tls_server.behaviours = [break_off(after=100_000)]
-    zoo.download(NAME)
+    models.download(NAME)
     assert [asked[:2] for asked in proxy.asked] == [
         ("CONNECT", f"localhost:{tls_server.server_address[1]}")
     ] * 2
@@ -123,11 +123,11 @@ def test_https_passes_by_the_proxy_of_http_and_that_of_no_proxy(
     monkeypatch.setenv("CVMASK_MIRROR", tls_url(tls_server))
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
     monkeypatch.setenv("HTTP_PROXY", proxy.url)
-    zoo.download(NAME)
-    zoo.remove(NAME)
+    models.download(NAME)
+    models.remove(NAME)
     monkeypatch.setenv("HTTPS_PROXY", proxy.url)
     monkeypatch.setenv("NO_PROXY", "localhost")
-    zoo.download(NAME)
+    models.download(NAME)
     assert proxy.asked == []
     assert len(tls_server.requests) == 2
 
@@ -136,7 +136,7 @@ def test_https_with_an_unknown_certificate_is_refused_at_once(home, proxy, tls_s
     monkeypatch.setenv("CVMASK_MIRROR", tls_url(tls_server))
     monkeypatch.setenv("HTTPS_PROXY", proxy.url)
     with pytest.raises(ModelError, match=r"certificate is not trusted .*SSL_CERT_FILE"):
-        zoo.download(NAME)
+        models.download(NAME)
     assert len(proxy.asked) == 1
 
 
@@ -145,9 +145,9 @@ def test_a_tunnel_that_the_proxy_refuses_is_said_at_once(home, proxy, tls_server
     monkeypatch.setenv("HTTPS_PROXY", proxy.url)
     proxy.refuses = True
     with pytest.raises(ModelError, match=r"the proxy refuses it \(.*403.*\)"):
-        zoo.download(NAME)
+        models.download(NAME)
     proxy.login = "Basic bWU6c2VjcmV0"
     with pytest.raises(ModelError, match=r"the proxy wants a login .*HTTPS_PROXY=http://user:password"):
-        zoo.download(NAME)
+        models.download(NAME)
     assert len(proxy.asked) == 2
     assert tls_server.requests == []

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from graph_builder import OFFICIAL, filled, shared
 
-from cvmask import bundled
 from cvmask.errors import ModelError
 from cvmask.graph.text import parse_text, read_text
-from cvmask.zoo import self_check as module
-from cvmask.zoo.self_check import self_check, split_differs
+from cvmask.models import self_check as module
+from cvmask.models.self_check import self_check, split_differs
+from cvmask.system import bundled
 
 TEXT = """
 node { name: "img" op: "Placeholder" }

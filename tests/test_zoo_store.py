@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 from zoo_server import clean_home, put_model
 
-from cvmask import bundled, zoo
+from cvmask import models
 from cvmask.errors import CvmaskError, ModelError
-from cvmask.zoo.lock import locked
-from cvmask.zoo.store import places
-from cvmask.zoo.table import GRAPH_FILE, get
+from cvmask.models.table import GRAPH_FILE, get
+from cvmask.models.zoo import places
+from cvmask.system import bundled
+from cvmask.system.lock import locked
 
 
 @pytest.fixture
@@ -32,43 +33,43 @@ def without_bundle(name):
 
 
 def test_find_gives_the_folder_of_a_model_at_hand(home):
-    assert zoo.find("coco") is None
+    assert models.find("coco") is None
     folder = put_model(home, "coco")
-    assert zoo.find("coco") == folder
+    assert models.find("coco") == folder
 
 
 def test_find_ignores_a_folder_without_a_graph(home):
     (home / "models" / "coco").mkdir(parents=True)
-    assert zoo.find("coco") is None
+    assert models.find("coco") is None
 
 
 def test_find_makes_nothing(home):
-    zoo.find("coco")
+    models.find("coco")
     assert not home.exists()
 
 
 def test_find_knows_the_bundled_model(shapes):
-    assert zoo.find("shapes") == shapes
+    assert models.find("shapes") == shapes
 
 
 def test_find_without_the_bundled_model(monkeypatch):
     monkeypatch.setattr(bundled, "path", without_bundle)
-    assert zoo.find("shapes") is None
+    assert models.find("shapes") is None
 
 
 def test_find_refuses_an_unknown_name(home):
     with pytest.raises(ModelError, match="no model is called 'nope'"):
-        zoo.find("nope")
+        models.find("nope")
 
 
 def test_resolve_gives_the_folder_of_a_known_model(home):
     folder = put_model(home, "coco")
-    assert zoo.resolve("coco") == folder
+    assert models.resolve("coco") == folder
 
 
 def test_resolve_says_how_to_get_a_missing_model(home, shapes):
     with pytest.raises(ModelError) as caught:
-        zoo.resolve("coco")
+        models.resolve("coco")
     assert str(caught.value) == (
         "model 'coco' is not here yet: run 'cvmask models download coco' (178 MB), "
         "or use '-m shapes', which is bundled and works now"
@@ -78,70 +79,70 @@ def test_resolve_says_how_to_get_a_missing_model(home, shapes):
 def test_resolve_does_not_promise_a_bundle_that_is_missing(home, monkeypatch):
     monkeypatch.setattr(bundled, "path", without_bundle)
     with pytest.raises(ModelError) as caught:
-        zoo.resolve("coco-resnet50")
+        models.resolve("coco-resnet50")
     assert "shapes" not in str(caught.value)
     with pytest.raises(ModelError, match="reinstall"):
-        zoo.resolve("shapes")
+        models.resolve("shapes")
 
 
 def test_resolve_takes_a_path_as_it_is(home, tmp_path):
     path = tmp_path / "mine.pb"
     path.write_bytes(b"graph")
-    assert zoo.resolve(str(path)) == path
-    assert zoo.resolve(path) == path
-    assert zoo.resolve(tmp_path) == tmp_path
+    assert models.resolve(str(path)) == path
+    assert models.resolve(path) == path
+    assert models.resolve(tmp_path) == tmp_path
 
 
 def test_resolve_prefers_a_name_and_takes_a_path_spelled_as_one(home, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "coco").mkdir()
-    assert zoo.resolve("./coco") == Path("coco")
-    assert zoo.resolve(Path("coco")) == Path("coco")
+    assert models.resolve("./coco") == Path("coco")
+    assert models.resolve(Path("coco")) == Path("coco")
     with pytest.raises(ModelError, match="is not here yet"):
-        zoo.resolve("coco")
+        models.resolve("coco")
 
 
 def test_resolve_understands_a_tilde(home, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "mine").mkdir()
-    assert zoo.resolve("~/mine") == tmp_path / "mine"
+    assert models.resolve("~/mine") == tmp_path / "mine"
 
 
 @pytest.mark.parametrize("text", ["models/mine", "/nowhere/x.pb", "mine.pb"])
 def test_resolve_says_that_a_path_does_not_exist(home, text):
     with pytest.raises(ModelError, match=r"the model '.*' does not exist \(looked at /"):
-        zoo.resolve(text)
+        models.resolve(text)
 
 
 def test_resolve_says_where_a_dead_link_leads(home, tmp_path):
     (tmp_path / "link.pb").symlink_to("/nowhere/x.pb")
     with pytest.raises(ModelError, match=r"is a link to /nowhere/x.pb, which does not exist"):
-        zoo.resolve(tmp_path / "link.pb")
+        models.resolve(tmp_path / "link.pb")
 
 
 @pytest.mark.parametrize("text", ["cocco", "COCO"])
 def test_resolve_suggests_the_nearest_name(home, text):
     with pytest.raises(ModelError, match=f"no model and no file is called '{text}', did you mean 'coco'"):
-        zoo.resolve(text)
+        models.resolve(text)
 
 
 @pytest.mark.parametrize("text", ["x" * 5000, "nul\0byte", "~nobody-of-that-name/x.pb"])
 def test_resolve_survives_strange_names(home, text):
     with pytest.raises(ModelError):
-        zoo.resolve(text)
+        models.resolve(text)
 
 
 def test_resolve_refuses_an_empty_name(home):
     with pytest.raises(ModelError, match="no model and no file is called ''"):
-        zoo.resolve("")
+        models.resolve("")
 
 
 def test_remove_takes_the_model_and_keeps_the_record(home):
     at = places(get("coco"))
     folder = put_model(home, "coco")
     at.record.write_text("{}")
-    assert zoo.remove("coco") == [folder]
-    assert zoo.find("coco") is None
+    assert models.remove("coco") == [folder]
+    assert models.find("coco") is None
     assert at.record.exists()
     assert [path.name for path in folder.parent.iterdir()] == ["coco.json"]
 
@@ -150,7 +151,7 @@ def test_remove_forgets_when_told(home):
     at = places(get("coco"))
     put_model(home, "coco")
     at.record.write_text("{}")
-    assert zoo.remove("coco", forget=True) == [at.folder, at.record]
+    assert models.remove("coco", forget=True) == [at.folder, at.record]
     assert list(at.folder.parent.iterdir()) == []
 
 
@@ -158,7 +159,7 @@ def test_remove_takes_a_download_that_was_broken_off(home):
     at = places(get("coco"))
     at.part.parent.mkdir(parents=True)
     at.part.write_bytes(b"part")
-    assert zoo.remove("coco") == [at.part]
+    assert models.remove("coco") == [at.part]
     assert not at.part.exists()
 
 
@@ -169,10 +170,10 @@ def test_remove_follows_no_link(home, tmp_path):
     at = places(get("coco"))
     at.folder.parent.mkdir(parents=True)
     at.folder.symlink_to(real)
-    assert zoo.find("coco") == at.folder
-    zoo.remove("coco")
+    assert models.find("coco") == at.folder
+    models.remove("coco")
     assert (real / GRAPH_FILE).exists()
-    assert zoo.find("coco") is None
+    assert models.find("coco") is None
 
 
 def test_remove_waits_for_a_download_that_runs(home):
@@ -184,17 +185,17 @@ def test_remove_waits_for_a_download_that_runs(home):
         raise InterruptedError
 
     with locked(places(get("coco")).lock, on_wait=lambda: None), pytest.raises(InterruptedError):
-        zoo.remove("coco", say=interrupt)
+        models.remove("coco", say=interrupt)
     assert lines == ["another process is downloading model 'coco': waiting for it"]
-    assert zoo.find("coco") is not None
+    assert models.find("coco") is not None
 
 
 def test_remove_of_nothing_is_nothing(home):
-    assert zoo.remove("coco") == []
+    assert models.remove("coco") == []
     assert not home.exists()
 
 
 def test_remove_refuses_the_bundled_model(shapes, home):
     with pytest.raises(ModelError, match="is bundled"):
-        zoo.remove("shapes")
+        models.remove("shapes")
     assert (shapes / GRAPH_FILE).exists()

@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from cvmask import zoo
+from cvmask import models
 from cvmask.errors import ModelError
-from cvmask.zoo.table import ORIGIN, get, is_offline, source_url, suggestion
+from cvmask.models.table import ORIGIN, get, is_offline, source_url, suggestion
 
 
 def test_names_are_the_documented_five():
-    assert zoo.NAMES == ("shapes", "coco", "coco-resnet50", "coco-resnet101", "coco-inception-resnet")
-    assert tuple(model.name for model in zoo.known()) == zoo.NAMES
+    assert models.NAMES == ("shapes", "coco", "coco-resnet50", "coco-resnet101", "coco-inception-resnet")
+    assert tuple(model.name for model in models.known()) == models.NAMES
 
 
 def test_coco_is_bound_to_the_known_hashes():

@@ -18,8 +18,8 @@ from typing import Callable
 import pytest
 from background import running
 
-from cvmask.zoo import fetch
-from cvmask.zoo.table import CONFIG_FILE, GRAPH_FILE, get
+from cvmask.models import fetch
+from cvmask.models.table import CONFIG_FILE, GRAPH_FILE, get
 
 RESNET50 = get("coco-resnet50")
 

@@ -7,15 +7,15 @@ import sys
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from cvmask import archive
-from cvmask.archive.extra import need_ray
-from cvmask.archive.options import Options
+from cvmask import batches
+from cvmask.batches.extra import need_ray
+from cvmask.batches.options import Options
 from cvmask.cli import options
 from cvmask.cli.batch_progress import BatchProgress
-from cvmask.cli.signals import raise_if_interrupted
+from cvmask.system.signals import raise_if_interrupted
 
 if TYPE_CHECKING:
-    from cvmask.archive.progress import Progress
+    from cvmask.batches.progress import Progress
 
 # Each setting of a batch is a flag of the same name.
 _SETTINGS = [field.name for field in fields(Options) if field.name != "on_progress"]
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
             bar.show(progress)
 
         settings = {name: getattr(args, name) for name in _SETTINGS}
-        summary = archive.batch(args.sources, args.output, model, on_progress=on_progress, **settings)
+        summary = batches.batch(args.sources, args.output, model, on_progress=on_progress, **settings)
     print(f"{summary['frames']} frames, {summary['objects']} objects, {summary['failed']} failed -> {args.output}")
     print(_about_last_run(summary["last_run"]) if bar.shown else "nothing was left to do")
     for reason, count in sorted(summary["reasons"].items(), key=lambda one: -one[1]):

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cvmask.archive.progress import Progress
+    from cvmask.batches.progress import Progress
 
 _STEP_S = 10.0
 

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from cvmask import scenes
 from cvmask.cli import options
 from cvmask.cli.workers import threads_shared_by
-from cvmask.draw import draw
+from cvmask.drawing.draw import draw
 from cvmask.runtime.model import MaskRCNN
-from cvmask.sources.images import read_image
+from cvmask.streams.sources.image_source import read_image
 
 SCENE_WH = (1280, 720)
 STAGES = ("resize", "detector", "mask head", "decode", "draw", "encode")

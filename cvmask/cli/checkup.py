@@ -14,15 +14,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from cvmask import __version__, zoo
+from cvmask import __version__, models
 from cvmask.cli.checkup_targets import check_targets
 from cvmask.cli.checkup_video import check_video
 from cvmask.cli.finding import NOTE, OK, PROBLEM, Finding
 from cvmask.errors import CvmaskError
 from cvmask.graph.check import check
 from cvmask.graph.folder import model_files
-from cvmask.home import cache_home
-from cvmask.sinks.av_encoder import has_av
+from cvmask.streams.sinks.av_encoder import has_av
+from cvmask.system.folders import cache_home
 
 OLDEST, TOO_NEW = (4, 8), (5, 1)
 WHEELS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
@@ -77,13 +77,13 @@ def check_window() -> Iterator[Finding]:
 
 def check_models() -> Iterator[Finding]:
     """Which known models are at hand, and whether they are what they should be."""
-    for model in zoo.known():
+    for model in models.known():
         topic = f"model {model.name}"
         if not _is_here(model.name):
             cure = "reinstall cvmask" if model.bundled else f"cvmask models download {model.name}"
             yield Finding(topic, PROBLEM if model.bundled else NOTE, "not here", cure)
             continue
-        report = zoo.verify(model.name)
+        report = models.verify(model.name)
         cure = ""
         if not report.ok and not model.bundled:
             cure = f"cvmask models remove {model.name}"
@@ -123,7 +123,7 @@ CHECKS = (
 
 def _is_here(model: str) -> bool:
     try:
-        return zoo.find(model) is not None
+        return models.find(model) is not None
     except CvmaskError:  # there is no cache folder: `check_cache` says so, once
         return False
 

@@ -11,12 +11,12 @@ import numpy as np
 
 from cvmask.cli.finding import NOTE, OK, PROBLEM, Finding
 from cvmask.errors import CvmaskError
-from cvmask.runtime.quiet import quiet
-from cvmask.sinks import VideoFile
-from cvmask.sinks.av_encoder import SUFFIXES as AV_SUFFIXES
-from cvmask.sinks.av_encoder import has_av
-from cvmask.sinks.codecs import AV_CURE
-from cvmask.sinks.encoders import CODECS
+from cvmask.streams.sinks import VideoFile
+from cvmask.streams.sinks.av_encoder import SUFFIXES as AV_SUFFIXES
+from cvmask.streams.sinks.av_encoder import has_av
+from cvmask.streams.sinks.codecs import AV_CURE
+from cvmask.streams.sinks.encoders import CODECS
+from cvmask.system.quiet import quiet
 
 
 def check_video() -> Iterator[Finding]:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from cvmask.cli.inputs import Input
 from cvmask.cli.outputs import free_stem
-from cvmask.cli.streams import is_file, output_names, stem_of
+from cvmask.cli.run_stream import is_file, output_names, stem_of
 from cvmask.errors import SinkError
-from cvmask.export.formats import FILES
-from cvmask.files import wrong_name
-from cvmask.sinks.encoders import CODECS
-from cvmask.sinks.replacing import file_id, file_ids
+from cvmask.formats.formats import FILES
+from cvmask.streams.sinks.encoders import CODECS
+from cvmask.streams.sinks.replacing import file_id, file_ids
+from cvmask.system.files import wrong_name
 
 
 def check_clashes(

@@ -11,12 +11,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cvmask import loading, scenes
-from cvmask.cli.loop import summarise
-from cvmask.draw import draw
-from cvmask.files import write_whole
+from cvmask import scenes
+from cvmask.cli.run_sources import summarise
+from cvmask.drawing.draw import draw
+from cvmask.models import load
 from cvmask.runtime.model import MaskRCNN
-from cvmask.sinks import VideoFile
+from cvmask.streams.sinks import VideoFile
+from cvmask.system.files import write_whole
 
 SIZE_WH = (640, 480)
 SCENE_SEED, CLIP_SEED = 5, 5
@@ -36,7 +37,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb and give its exit code."""
-    model = loading.load("shapes")
+    model = load.load("shapes")
     scene = scenes.make_scene(SCENE_SEED, SIZE_WH, objects=8)
     detections = model.detect(scene.image)
     write_picture(args.output / "scene.png", scene.image)

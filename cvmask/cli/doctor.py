@@ -17,7 +17,7 @@ from typing import Callable
 from cvmask.cli.checkup import CHECKS
 from cvmask.cli.finding import PROBLEM, Finding
 from cvmask.errors import CvmaskError
-from cvmask.home import cache_home
+from cvmask.system.folders import cache_home
 
 WIDTH = 27
 # What a bug report calls the folders that tell who or where the user is.

@@ -5,15 +5,15 @@ from __future__ import annotations
 import sys
 import time
 
-from cvmask.cli.bar import Bar
-from cvmask.zoo.disk import size_text
+from cvmask.cli.progress import Bar
+from cvmask.system.disk import size_text
 
 _STEP_PERCENT = 10
 _STEP_S = 10.0
 
 
 class DownloadProgress(Bar):
-    """A context whose `advance` and `say` fit `cvmask.zoo.download`."""
+    """A context whose `advance` and `say` fit `cvmask.models.download`."""
 
     def __init__(self, title: str) -> None:
         super().__init__()

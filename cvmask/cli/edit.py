@@ -11,12 +11,12 @@ from typing import Any, Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from cvmask.cli import loop
+from cvmask.cli import run_sources
 from cvmask.cli.options import UsageError
 from cvmask.cli.task import Task
-from cvmask.detections import Detections
-from cvmask.effects import EFFECTS, replace_background
-from cvmask.sources import read_image
+from cvmask.drawing.effects import EFFECTS, replace_background
+from cvmask.results.detections import Detections
+from cvmask.streams.sources import read_image
 
 REPLACE, REMOVE, PIXELATE = "replace-background", "remove-background", "pixelate-objects"
 NAMES = (*EFFECTS, REPLACE)
@@ -42,14 +42,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    sources = loop.add_source_options(parser)
+    sources = run_sources.add_source_options(parser)
     parser.add_argument("--effect", nargs="+", required=True, action=EffectAction, sources=sources,
                         metavar=("EFFECT", "FILE"),
                         help=f"one of {', '.join(EFFECTS)}, or {REPLACE} with a picture or a colour "
                              "(#rrggbb) after it")  # fmt: skip
     parser.add_argument("--feather", type=_width, metavar="PX",
                         help="width of the soft edge in pixels, 0 for a hard one (default: by size)")  # fmt: skip
-    loop.add_model_and_stream_options(parser, track=False)
+    run_sources.add_model_and_stream_options(parser, track=False)
     # What the loop asks for and only `predict` offers.
     parser.set_defaults(save_json=False, track=False)
 
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the verb and give its exit code."""
     _check_wishes(args)
     task = Edit(args)
-    return loop.run(args, lambda model, inputs: task, alpha=args.effect == REMOVE)
+    return run_sources.run(args, lambda model, inputs: task, alpha=args.effect == REMOVE)
 
 
 def _check_wishes(args: argparse.Namespace) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from cvmask.cli.bar import Bar
+from cvmask.cli.progress import Bar
 
 
 class FrameProgress(Bar):

@@ -11,14 +11,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from cvmask.cli.streams import is_file, is_stream, stem_of
+from cvmask.cli.run_stream import is_file, is_stream, stem_of
 from cvmask.errors import SourceError
-from cvmask.files import wrong_name
-from cvmask.sinks.encoders import CODECS
-from cvmask.sources import find_images
-from cvmask.sources.images import SUFFIXES
-from cvmask.sources.local import local_path
-from cvmask.sources.opening import is_pattern
+from cvmask.streams.sinks.encoders import CODECS
+from cvmask.streams.sources import find_images
+from cvmask.streams.sources.image_source import SUFFIXES
+from cvmask.streams.sources.local import local_path
+from cvmask.streams.sources.opening import is_pattern
+from cvmask.system.files import wrong_name
 
 
 class Input(NamedTuple):

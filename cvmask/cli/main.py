@@ -16,11 +16,11 @@ import cv2
 from cvmask import __version__
 from cvmask.cli import batch, benchmark, demo, doctor, edit, models, predict, render, serve
 from cvmask.cli.options import UsageError
-from cvmask.cli.signals import terminated_as_interrupted
-from cvmask.cli.standard import prepare_streams
 from cvmask.errors import CvmaskError
-from cvmask.interrupt import INTERRUPTED, raise_as_usual
 from cvmask.runtime.net import reason
+from cvmask.system.interrupts import INTERRUPTED, raise_as_usual
+from cvmask.system.process import prepare_streams
+from cvmask.system.signals import terminated_as_interrupted
 
 DONE, FAILED, WRONG_USAGE, SOME_FAILED = 0, 1, 2, 3
 VERBS: tuple[ModuleType, ...] = (predict, edit, render, serve, batch, demo, models, doctor, benchmark)

@@ -6,14 +6,14 @@ import argparse
 import sys
 from typing import Callable
 
-from cvmask import zoo
+from cvmask import models
 from cvmask.cli import models_convert, models_inspect
 from cvmask.cli.offer import download_with_progress
 from cvmask.errors import ModelError
-from cvmask.zoo import table
-from cvmask.zoo.disk import size_text
-from cvmask.zoo.store import places
-from cvmask.zoo.table import GRAPH_FILE, KnownModel
+from cvmask.models import table
+from cvmask.models.table import GRAPH_FILE, KnownModel
+from cvmask.models.zoo import places
+from cvmask.system.disk import size_text
 
 _Subparsers = argparse._SubParsersAction  # argparse gives its type no public name
 
@@ -41,7 +41,7 @@ def add_parser(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     ):
         verb = actions.add_parser(action, help=text, description=text)
         or_folder = ", or a folder" if action == "verify" else ""
-        verb.add_argument("name", metavar="NAME", help=f"one of: {', '.join(zoo.NAMES)}{or_folder}")
+        verb.add_argument("name", metavar="NAME", help=f"one of: {', '.join(models.NAMES)}{or_folder}")
     verb.add_argument(
         "--forget",
         action="store_true",
@@ -66,15 +66,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace) -> int:
-    width = max(map(len, zoo.NAMES))
-    states = [_state(model) for model in zoo.known()]
-    for model, state in zip(zoo.known(), states):
+    width = max(map(len, models.NAMES))
+    states = [_state(model) for model in models.known()]
+    for model, state in zip(models.known(), states):
         print(f"{model.name:{width}}  {state:{max(map(len, states))}}  {model.summary}")
     return 0
 
 
 def _state(model: KnownModel) -> str:
-    folder = zoo.find(model.name)
+    folder = models.find(model.name)
     if folder is not None:
         return f"here ({size_text((folder / GRAPH_FILE).stat().st_size)})"
     if model.bundled:
@@ -85,7 +85,7 @@ def _state(model: KnownModel) -> str:
 
 
 def _download(args: argparse.Namespace) -> int:
-    folder = zoo.find(args.name)
+    folder = models.find(args.name)
     if folder is not None:
         print(f"model {args.name!r} is here already", file=sys.stderr)
         print(folder)
@@ -100,7 +100,7 @@ def _download(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    report = zoo.verify(args.name)
+    report = models.verify(args.name)
     print(report.folder)
     for line in report.passed:
         print(f"  ok    {line}")
@@ -111,12 +111,12 @@ def _verify(args: argparse.Namespace) -> int:
 
 def _path(args: argparse.Namespace) -> int:
     table.get(args.name)
-    print(zoo.resolve(args.name))
+    print(models.resolve(args.name))
     return 0
 
 
 def _remove(args: argparse.Namespace) -> int:
-    gone = zoo.remove(args.name, forget=args.forget, say=_say)
+    gone = models.remove(args.name, forget=args.forget, say=_say)
     if not gone:
         folder = places(table.get(args.name)).folder
         raise ModelError(f"nothing of model {args.name!r} is here (looked at {folder})")

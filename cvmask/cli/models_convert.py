@@ -6,13 +6,13 @@ import argparse
 import os
 from pathlib import Path
 
-from cvmask import zoo
+from cvmask import models
 from cvmask.errors import ModelError, SinkError
-from cvmask.files import write_whole
 from cvmask.graph.convert import convert
 from cvmask.graph.folder import TEXT_FILE, model_files, stands_for_folder
+from cvmask.graph.graph_def import read_graph
 from cvmask.graph.text import print_text
-from cvmask.graph.wire import read_graph
+from cvmask.system.files import write_whole
 
 
 def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -33,7 +33,7 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 def run(args: argparse.Namespace) -> int:
     """Convert one graph and print where its text is."""
-    model = zoo.resolve(args.model)
+    model = models.resolve(args.model)
     graph = model_files(model).graph
     target = _target(graph, args.output)
     text = print_text(convert(read_graph(graph)))

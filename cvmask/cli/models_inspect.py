@@ -8,15 +8,15 @@ from pathlib import Path
 
 import cv2
 
-from cvmask import zoo
+from cvmask import models
 from cvmask.errors import CvmaskError, ModelError
 from cvmask.graph.check import Inspection, check, label_problems
 from cvmask.graph.facts import GraphFacts, ResizerFacts
 from cvmask.graph.folder import model_files
-from cvmask.graph.kinds import identify
+from cvmask.graph.model_files import identify
 from cvmask.graph.nodes import Graph
 from cvmask.graph.support import OPENCV_VERSIONS, has_clipped_anchors, unread
-from cvmask.label_map import read_label_map, read_labels
+from cvmask.models.labels import read_label_map, read_labels
 from cvmask.runtime.targets import SELF_BUILT, is_built
 
 
@@ -30,7 +30,7 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 def run(args: argparse.Namespace) -> int:
     """Print what is known, then the problems; 1 if there are any."""
-    place = zoo.resolve(args.model)
+    place = models.resolve(args.model)
     try:
         files = model_files(place, args.graph)
     except ModelError as error:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from cvmask import zoo
+from cvmask import models
 from cvmask.cli.download_progress import DownloadProgress
 from cvmask.errors import ModelError
-from cvmask.zoo.disk import size_text
-from cvmask.zoo.store import missing_text
-from cvmask.zoo.table import KnownModel, get, is_offline
+from cvmask.models.table import KnownModel, get, is_offline
+from cvmask.models.zoo import missing_text
+from cvmask.system.disk import size_text
 
 
 def offer_download(name: str) -> Path:
@@ -22,7 +22,7 @@ def offer_download(name: str) -> Path:
         If it is not at hand and stdin is no terminal, the answer is no, or the network is
         forbidden: one line that says how to get it.
     """
-    found = zoo.find(name)
+    found = models.find(name)
     if found is not None:
         return found
     model = get(name)
@@ -34,7 +34,7 @@ def offer_download(name: str) -> Path:
 def download_with_progress(name: str) -> Path:
     """Download a known model and show how far it is on stderr."""
     with DownloadProgress(name) as progress:
-        return zoo.download(name, progress.advance, progress.say)
+        return models.download(name, progress.advance, progress.say)
 
 
 def _has_terminal() -> bool:

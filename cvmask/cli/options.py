@@ -6,12 +6,12 @@ import argparse
 import sys
 from typing import Any
 
-from cvmask import loading
 from cvmask.cli.offer import offer_download
-from cvmask.palette import read_colors
+from cvmask.drawing.palette import read_colors
+from cvmask.models import load
+from cvmask.models.table import NAMES as KNOWN_MODELS
 from cvmask.runtime import targets
 from cvmask.runtime.model import MaskRCNN
-from cvmask.zoo.table import NAMES as KNOWN_MODELS
 
 
 class UsageError(Exception):
@@ -63,7 +63,7 @@ def check_texts(args: argparse.Namespace) -> None:
     if getattr(args, "colors", None) is not None:
         read_colors(args.colors)
     if args.labels is not None:
-        loading.read_names(args.labels)
+        load.read_names(args.labels)
 
 
 def class_list(args: argparse.Namespace) -> list[str] | None:
@@ -82,7 +82,7 @@ def load_model(args: argparse.Namespace) -> MaskRCNN:
         offer_download(args.model)
     classes = class_list(args)
     try:
-        model = loading.load(
+        model = load.load(
             args.model,
             graph=args.graph,
             labels=args.labels,

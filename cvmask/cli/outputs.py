@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.cli.place import ALPHA_SUFFIXES, DEFAULT_FOLDER, PICTURE_SUFFIXES, Place
-from cvmask.files import write_whole
-from cvmask.sinks.images import write_image
+from cvmask.streams.sinks.image_sink import write_image
+from cvmask.system.files import write_whole
 
 
 class Outputs:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cvmask.cli.options import UsageError
-from cvmask.sinks import SUFFIXES as STREAM_SUFFIXES
-from cvmask.sinks.codecs import wrong_codec
+from cvmask.streams.sinks import SUFFIXES as STREAM_SUFFIXES
+from cvmask.streams.sinks.codecs import wrong_codec
 
 DEFAULT_FOLDER = Path("cvmask_out")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")

@@ -11,18 +11,18 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from cvmask.cli import loop, options
+from cvmask.cli import options, run_sources
 from cvmask.cli.inputs import Input
 from cvmask.cli.outputs import Outputs
 from cvmask.cli.place import DEFAULT_FOLDER
 from cvmask.cli.task import Task
-from cvmask.detections import Detections
-from cvmask.draw import draw
-from cvmask.export.formats import FORMATS, Settings
-from cvmask.export.record import Record
-from cvmask.export.saver import Saver, check_formats, check_names
+from cvmask.drawing.draw import draw
+from cvmask.formats.formats import FORMATS, Settings
+from cvmask.formats.record import Record
+from cvmask.formats.saver import Saver, check_formats, check_names
+from cvmask.results.detections import Detections
 from cvmask.runtime.model import MaskRCNN
-from cvmask.sources import Frame
+from cvmask.streams.sources import Frame
 
 EPILOG = """\
 examples:
@@ -44,7 +44,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    loop.add_source_options(parser)
+    run_sources.add_source_options(parser)
     parser.add_argument("--save", metavar="FORMAT,...", type=_formats, default=[],
                         help=f"write the results too, in any of: {', '.join(FORMATS)}")  # fmt: skip
     parser.add_argument(
@@ -52,13 +52,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         action="store_true",
         help="write JSON too: boxes, scores, classes and RLE masks; of videos one line a frame",
     )
-    loop.add_model_and_stream_options(parser, track=True)
+    run_sources.add_model_and_stream_options(parser, track=True)
     options.add_drawing_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb and give its exit code."""
-    return loop.run(args, lambda model, inputs: Annotate(args, model, inputs))
+    return run_sources.run(args, lambda model, inputs: Annotate(args, model, inputs))
 
 
 class Annotate(Task):

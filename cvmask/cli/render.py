@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from cvmask.cli import options
 from cvmask.cli.options import UsageError
 from cvmask.cli.place import check_codec, check_place, place_of
-from cvmask.cli.standard import opencv_silent
 from cvmask.cli.stream_options import add_codec_option
 from cvmask.cli.stream_progress import StreamProgress
-from cvmask.detections import Detections
-from cvmask.label_map import read_labels
-from cvmask.rendering import render
-from cvmask.sinks import Sink, open_sink
-from cvmask.sources import Frame, Source, open_source
+from cvmask.models.labels import read_labels
+from cvmask.results.detections import Detections
+from cvmask.streams.replay import render
+from cvmask.streams.sinks import Sink, open_sink
+from cvmask.streams.sources import Frame, Source, open_source
+from cvmask.system.process import opencv_silent
 
 EPILOG = """\
 examples:

@@ -14,10 +14,10 @@ import cv2
 
 from cvmask.cli import options
 from cvmask.cli.options import UsageError
-from cvmask.cli.standard import opencv_silent
 from cvmask.cli.stream_options import add_stream_options, check_part, source_options
 from cvmask.errors import CvmaskError, SourceError
-from cvmask.sources import Source, open_source
+from cvmask.streams.sources import Source, open_source
+from cvmask.system.process import opencv_silent
 
 EPILOG = """\
 examples:

@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 from cvmask.cli.options import UsageError, positive, whole
-from cvmask.sources.opening import ADDRESS, CAMERA, STDIN, STREAM
+from cvmask.streams.sources.opening import ADDRESS, CAMERA, STDIN, STREAM
 
 _CLOCK = re.compile(r"(?:(\d+):([0-5]?\d)|(\d+)):([0-5]?\d(?:\.\d*)?)", re.ASCII)
 _DAY_S = 86_400.0

@@ -7,8 +7,8 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from cvmask.cli.bar import Bar
-from cvmask.summary import Summary
+from cvmask.cli.progress import Bar
+from cvmask.streams.summary import Summary
 
 _EVERY_S = 5.0
 

@@ -32,7 +32,7 @@ _OPENCL_CODE = """
 import json
 from cvmask.cli.opencl_devices import opencl_devices
 from cvmask.runtime import targets
-from cvmask.runtime.quiet import quiet
+from cvmask.system.quiet import quiet
 with quiet():
     seen = {"devices": opencl_devices(), "taken": targets.opencl_device()}
     seen["off"] = "" if seen["taken"] else targets.switched_off()

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.cli.outputs import Outputs
-from cvmask.detections import Detections
-from cvmask.export.record import Record
-from cvmask.sinks import Sink
-from cvmask.sources import Frame
+from cvmask.formats.record import Record
+from cvmask.results.detections import Detections
+from cvmask.streams.sinks import Sink
+from cvmask.streams.sources import Frame
 
 
 class Task:

@@ -9,7 +9,7 @@ import cv2
 
 from cvmask.graph.check import available_memory
 from cvmask.runtime.model import MaskRCNN
-from cvmask.sources import Source
+from cvmask.streams.sources import Source
 
 MOST = 4
 WORTH_FRAMES = 50  # what a second model gains on fewer is spent on loading it

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cvmask.errors import ModelError
 from cvmask.graph.flow import Flow, Ref
-from cvmask.graph.kinds import FASTER_RCNN, ONE_STAGE
+from cvmask.graph.model_files import FASTER_RCNN, ONE_STAGE
 from cvmask.graph.nodes import Graph, Node
 from cvmask.graph.tensors import STRING
 

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from cvmask.errors import CvmaskError, ModelError, SinkError
-from cvmask.files import write_whole
 from cvmask.graph.facts import Anchors, GraphFacts, ResizerFacts, Suppression
 from cvmask.graph.files import open_regular
 from cvmask.graph.folder import CACHED
 from cvmask.graph.nodes import Graph
 from cvmask.graph.text import parse_text, print_text
-from cvmask.home import cache_home
+from cvmask.system.files import write_whole
+from cvmask.system.folders import cache_home
 
 _VERSION = 4  # of what convert makes: a higher number leaves older files unused
 _MAX_LINE = 200

@@ -16,13 +16,13 @@ from cvmask.graph.convert import convert_with_facts
 from cvmask.graph.describe import describe
 from cvmask.graph.facts import GraphFacts
 from cvmask.graph.folder import ModelFiles
+from cvmask.graph.graph_def import read_graph
 from cvmask.graph.guard import understood
-from cvmask.graph.kinds import identify
+from cvmask.graph.model_files import identify
 from cvmask.graph.nodes import Graph
 from cvmask.graph.split import final_detections, split
 from cvmask.graph.support import support_notes
 from cvmask.graph.text import read_text
-from cvmask.graph.wire import read_graph
 
 T = TypeVar("T")
 _NEEDED_TIMES = 3  # the file, its parsed form and the layers' own copies, all at once while loading

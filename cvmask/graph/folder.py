@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cvmask.errors import ModelError
-from cvmask.graph.kinds import identify
+from cvmask.graph.model_files import identify
 
 CACHED = ".cvmask.pbtxt"  # the end of the name of a text graph that cvmask has made itself
 TEXT_FILE = "graph.pbtxt"

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from cvmask.errors import ModelError
 from cvmask.graph.nodes import Node
-from cvmask.graph.wire_fields import BYTES, fields, text_of
+from cvmask.graph.protobuf import BYTES, fields, text_of
 from cvmask.graph.wire_library import Function
 
 _LOOPS = ("While", "StatelessWhile")

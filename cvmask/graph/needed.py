@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cvmask.errors import ModelError
 from cvmask.graph.nodes import Graph
-from cvmask.graph.wire_fields import BYTES, fields, text_of
+from cvmask.graph.protobuf import BYTES, fields, text_of
 from cvmask.graph.wire_nodes import decode_node
 
 Places = Mapping[str, tuple[int, int, memoryview]]

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cvmask.errors import ModelError
-from cvmask.graph.kinds import FASTER_RCNN, ONE_STAGE
+from cvmask.graph.model_files import FASTER_RCNN, ONE_STAGE
 from cvmask.graph.nodes import Graph, Node
 from cvmask.graph.tensors import FLOAT, Attr
 from cvmask.graph.text import print_text

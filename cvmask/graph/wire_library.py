@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cvmask.graph.nodes import Node
-from cvmask.graph.wire_fields import BYTES, fields, text_of
+from cvmask.graph.protobuf import BYTES, fields, text_of
 from cvmask.graph.wire_nodes import decode_node, entry
 
 

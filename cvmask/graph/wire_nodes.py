@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 
 from cvmask.errors import ModelError
 from cvmask.graph.nodes import Node
+from cvmask.graph.protobuf import BYTES, fields, text_of
 from cvmask.graph.tensors import Attr
-from cvmask.graph.wire_fields import BYTES, fields, text_of
 from cvmask.graph.wire_values import decode_attr
 
 

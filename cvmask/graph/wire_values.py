@@ -7,8 +7,8 @@ from typing import Any, Callable
 import numpy as np
 
 from cvmask.errors import ModelError
+from cvmask.graph.protobuf import BYTES, FIXED32, FIXED64, VARINT, fields, signed, varint
 from cvmask.graph.tensors import Attr, Tensor
-from cvmask.graph.wire_fields import BYTES, FIXED32, FIXED64, VARINT, fields, signed, varint
 
 _MAX_RANK = 32  # NumPy's own limit in the releases that are supported
 

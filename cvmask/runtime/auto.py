@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.errors import CvmaskError, ModelError, TargetError
-from cvmask.files import write_whole
-from cvmask.home import cache_home
 from cvmask.runtime import targets
 from cvmask.runtime.pair import Pair
-from cvmask.runtime.quiet import quiet
 from cvmask.runtime.targets import Target
+from cvmask.system.files import write_whole
+from cvmask.system.folders import cache_home
+from cvmask.system.quiet import quiet
 
 BOXES, RUNS = 4, 3
 

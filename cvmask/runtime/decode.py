@@ -7,7 +7,7 @@ from collections.abc import Collection
 import numpy as np
 from numpy.typing import NDArray
 
-from cvmask.detections import Detections
+from cvmask.results.detections import Detections
 
 SCORE, CLASS = 2, 1
 

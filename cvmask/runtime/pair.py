@@ -17,7 +17,7 @@ from cvmask.graph.scales import scale_by_proposal
 from cvmask.graph.split import split
 from cvmask.runtime import targets
 from cvmask.runtime.net import Net
-from cvmask.runtime.quiet import quiet
+from cvmask.system.quiet import quiet
 
 # OpenCV up to 4.12 chooses the algorithm of each convolution in the first run and keeps it for all later sizes:
 # Winograd's where a map has 12 pixels a side. At a sixteenth of this size all have, as those of usual frames;

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import cv2
 
 from cvmask.errors import CvmaskError, TargetError
-from cvmask.home import cache_home
 from cvmask.runtime.net import Net
+from cvmask.system.folders import cache_home
 
 NAMES = ("cpu", "opencl", "opencl-fp16", "auto", "cuda", "cuda-fp16", "vulkan")
 SELF_BUILT = {"cuda": "CUDA", "cuda-fp16": "CUDA", "vulkan": "Vulkan"}

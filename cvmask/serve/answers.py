@@ -12,15 +12,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cvmask.detections import Detections
 from cvmask.errors import ModelError, SourceError
+from cvmask.results.detections import Detections
 from cvmask.runtime.model import Settings
 from cvmask.serve.controls import Controls, paint
 from cvmask.serve.pool import Worker
 from cvmask.serve.problems import Problem
 from cvmask.serve.view import JPEG_SIDE
-from cvmask.sources.headers import read_header
-from cvmask.sources.images import decode_image
+from cvmask.streams.sources.headers import read_header
+from cvmask.streams.sources.image_source import decode_image
 
 JSON, JPEG, PNG, BOTH = "application/json", "image/jpeg", "image/png", "multipart/form-data"
 KINDS = ("JPEG", "PNG", "WebP")

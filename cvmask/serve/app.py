@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cvmask import __version__
-from cvmask.serve import detect, info, live, site, uploads
+from cvmask.serve import info, live, routes, site, uploads
 from cvmask.serve.guard import Guard
 from cvmask.serve.problems import add_handlers
 from cvmask.serve.schema import ProblemModel
@@ -37,7 +37,7 @@ def make_app(service: Service, *, token: str | None = None, hosts: Collection[st
     )
     app.state.service = service
     app.state.page = site.read_files()
-    for module in (detect, uploads, info, live, site):
+    for module in (routes, uploads, info, live, site):
         app.include_router(module.router)
     add_handlers(app)
     _describe(app)

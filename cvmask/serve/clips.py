@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cvmask.detections import Detections
 from cvmask.errors import CvmaskError, SourceError
-from cvmask.pipeline import annotate
+from cvmask.results.detections import Detections
 from cvmask.runtime.model import Settings
 from cvmask.serve.controls import Controls, paint
 from cvmask.serve.limits import Limits
 from cvmask.serve.pool import Pool, QueueFullError
-from cvmask.sources import Video
+from cvmask.streams.pipeline import annotate
+from cvmask.streams.sources import Video
 
 WAITING, WORKING, DONE, FAILED = "waiting", "working", "done", "failed"
 _SAID = 5

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cvmask.detections import Detections
-from cvmask.draw import draw
-from cvmask.effects import EFFECTS, remove_background, replace_background
-from cvmask.loading import class_ids
+from cvmask.drawing.draw import draw
+from cvmask.drawing.effects import EFFECTS, remove_background, replace_background
+from cvmask.models.load import class_ids
+from cvmask.results.detections import Detections
 
 NO_EFFECT, REMOVE = "none", "remove-background"
 EFFECT_NAMES = (NO_EFFECT, *EFFECTS)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from cvmask.errors import SourceError
-from cvmask.sources import Frame, Images, Source, Video
+from cvmask.streams.sources import Frame, Images, Source, Video
 
 LIVE, LOST, ENDED, STILL = "live", "lost", "ended", "still"
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.5, 15.0

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cvmask.detections import Detections
+from cvmask.results.detections import Detections
 from cvmask.runtime.model import MaskRCNN, Settings
 from cvmask.serve.metrics import Metrics
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from cvmask.errors import SourceError
 from cvmask.serve.answers import check_picture
 from cvmask.serve.problems import Problem
-from cvmask.sources import Frame, Source
-from cvmask.sources.base import ignore
-from cvmask.sources.images import decode_image
+from cvmask.streams.sources import Frame, Source
+from cvmask.streams.sources.image_source import decode_image
+from cvmask.streams.sources.source import ignore
 
 
 class Pushed(Source):

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cvmask.detections import Detections
 from cvmask.errors import SinkError
-from cvmask.sinks import Sink, VideoFile
-from cvmask.sources import Frame
+from cvmask.results.detections import Detections
+from cvmask.streams.sinks import Sink, VideoFile
+from cvmask.streams.sources import Frame
 
 OFF, ON, READY = "off", "on", "ready"
 

@@ -17,7 +17,7 @@ from cvmask.serve.metrics import Metrics, resident_bytes
 from cvmask.serve.pool import Pool
 from cvmask.serve.pushed import Pushed
 from cvmask.serve.session import Session
-from cvmask.sources import Source
+from cvmask.streams.sources import Source
 
 
 class Service:

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cvmask.detections import Detections
 from cvmask.errors import CvmaskError
-from cvmask.pipeline import annotate
+from cvmask.results.detections import Detections
 from cvmask.runtime.model import Settings
 from cvmask.serve.controls import Controls, paint
 from cvmask.serve.feed import Feed
@@ -23,8 +22,9 @@ from cvmask.serve.metrics import Metrics
 from cvmask.serve.pool import Pool, QueueFullError
 from cvmask.serve.recorder import ON, Recorder
 from cvmask.serve.view import View
-from cvmask.sinks import Sink
-from cvmask.sources import Frame
+from cvmask.streams.pipeline import annotate
+from cvmask.streams.sinks import Sink
+from cvmask.streams.sources import Frame
 
 _RATE_OVER_S = 3.0
 

@@ -11,8 +11,8 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import FileResponse, Response
 
 from cvmask.serve.clips import DONE, Clip, suffix_of
-from cvmask.serve.detect import controls_of
 from cvmask.serve.problems import Problem, busy
+from cvmask.serve.routes import controls_of
 from cvmask.serve.schema import ClipStatus, Look, problems
 from cvmask.serve.service import Service
 

@@ -10,7 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 import cvmask
-from cvmask import bundled, scenes
+from cvmask import scenes
+from cvmask.system import bundled
 
 OUTPUTS = ("detection_boxes", "detection_scores", "detection_classes", "num_detections", "detection_masks")
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cvmask.graph.wire import read_graph
+from cvmask.graph.graph_def import read_graph
 
 from . import boxes as bx
 from . import config as c

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from cvmask.graph.convert import convert
+from cvmask.graph.graph_def import read_graph
 from cvmask.graph.text import print_text
-from cvmask.graph.wire import read_graph
 
 from . import config as c
 from .export import frozen_graph

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 import cvmask
-from cvmask.detections import Detections
+from cvmask.results.detections import Detections
 from cvmask.runtime.decode import keep_rows, to_detections
 from cvmask.runtime.resize import Resizer, to_blob
 

@@ -1,0 +1,202 @@
+"""What is read in one go and travels to a worker: a chunk, the bytes of some pictures of a unit."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import tarfile
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cvmask.batches.storage import Place, one_line, read_bytes
+from cvmask.batches.work_items import PARQUET, PICTURES, TAR, VIDEO, Unit
+from cvmask.errors import SourceError
+from cvmask.streams.sources.image_source import SUFFIXES
+
+# More is not sent along: pictures of folders are then read by the worker, chunks of shards are cut shorter.
+MOST_BYTES = 64 << 20
+_LARGEST_PICTURE_BYTES = 256 << 20
+_PICTURE_COLUMNS = ("image", "bytes", "image_bytes", "content", "data", "jpg", "jpeg", "png", "picture")
+
+
+@dataclass
+class Chunk:
+    """Some pictures of a unit.
+
+    Attributes
+    ----------
+    unit, number, last
+        The unit, which chunk of it from 0, and whether no other follows.
+    first
+        Index of its first picture in the unit's file; 0 for files of one picture each.
+    members
+        What the file calls each picture; None where it has no names.
+    pictures
+        The bytes of each; None where they were too large to be sent along, or could not be read.
+    errors
+        Why not; "" where there is nothing to say.
+    failure
+        Why the unit ends here before its end; "" if it does not.
+    done
+        Of a video: which parts of it are there already.
+    """
+
+    unit: Unit
+    number: int = 0
+    last: bool = True
+    first: int = 0
+    members: list[str | None] = field(default_factory=list)
+    pictures: list[bytes | None] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    failure: str = ""
+    done: list[int] = field(default_factory=list)
+
+    def add(self, member: str | None, picture: bytes | None, error: str = "") -> None:
+        """Add one picture, or why there is none."""
+        self.members.append(member)
+        self.pictures.append(picture)
+        self.errors.append(error)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all pictures."""
+        return sum(len(picture) for picture in self.pictures if picture is not None)
+
+    def to_table(self) -> pa.Table:
+        """Make a table of one row of it."""
+        head = {name: value for name, value in vars(self).items() if name not in ("unit", "pictures")}
+        pictures = pa.array([self.pictures], pa.list_(pa.large_binary()))
+        # With its unit: no worker has to hold the whole work list, which may name millions of files.
+        return pa.table({"unit": [pickle.dumps(self.unit)], "head": [json.dumps(head)], "pictures": pictures})
+
+    @classmethod
+    def from_table(cls, table: Any) -> Chunk:
+        """Read what `to_table` wrote."""
+        unit, head, pictures = (table[name][0].as_py() for name in ("unit", "head", "pictures"))
+        return cls(pickle.loads(unit), **json.loads(head), pictures=pictures)
+
+
+def read_chunks(unit: Unit, frames: int, column: str | None, done: frozenset[int]) -> Iterator[Chunk]:
+    """Read a unit, chunk after chunk of at most so many frames, without those that are done.
+
+    Whatever is wrong is said in the chunks. Videos are left to the workers: decoded they are too large
+    to be sent.
+    """
+    if unit.kind == PICTURES:
+        yield _read_pictures(unit)
+    elif unit.kind == VIDEO:
+        yield Chunk(unit, done=sorted(done))
+    else:
+        yield from (chunk for chunk in _grouped(unit, frames, column) if chunk.number not in done)
+
+
+def _read_pictures(unit: Unit) -> Chunk:
+    chunk, room = Chunk(unit), MOST_BYTES
+    for item in unit.items:
+        if room < (item.size or 0):
+            chunk.add(None, None)
+            continue
+        try:
+            chunk.add(None, picture := read_picture(item.place))
+            room -= len(picture)
+        except SourceError as error:
+            chunk.add(None, None, str(error))
+    return chunk
+
+
+def read_picture(place: Place) -> bytes:
+    """Read the bytes of a picture file; SourceError in one line without its name."""
+    try:
+        data = read_bytes(place)
+    except (OSError, pa.ArrowException) as error:
+        missing = isinstance(error, FileNotFoundError)
+        raise SourceError(f"cannot be read: {'no such file' if missing else one_line(error)}") from None
+    if not data:
+        raise SourceError("is empty (0 bytes)")
+    return data
+
+
+def _grouped(unit: Unit, frames: int, column: str | None) -> Iterator[Chunk]:
+    """Gather the pictures of a shard; a chunk is given away only once it is known whether another follows."""
+    chunk = Chunk(unit)
+    size = 0
+    failure = ""
+    try:
+        for member, picture in _shard(unit, frames, column):
+            if len(chunk.members) == frames or (size and size + len(picture or b"") > MOST_BYTES):
+                chunk.last = False
+                yield chunk
+                chunk = Chunk(unit, chunk.number + 1, True, chunk.first + len(chunk.members))
+                size = 0
+            chunk.add(member, picture, "" if picture else "holds no bytes of a picture")
+            size += len(picture or b"")
+    except SourceError as error:
+        failure = str(error)
+    except (OSError, EOFError, tarfile.TarError, pa.ArrowException) as error:
+        failure = f"cannot be read to its end: {one_line(error)}"
+    if not failure and not chunk.first and not chunk.members:
+        failure = "holds no picture"
+    chunk.failure = failure
+    yield chunk
+
+
+def _shard(unit: Unit, frames: int, column: str | None) -> Iterator[tuple[str | None, bytes | None]]:
+    item = unit.items[0]
+    read = {TAR: _tar, PARQUET: _parquet}[unit.kind]
+    with item.place.filesystem.open_input_file(item.place.path) as file:
+        if item.size is not None and file.size() != item.size:
+            raise SourceError(f"has changed: {item.size} bytes when the run began, {file.size()} now")
+        yield from read(file, frames, column)
+
+
+def _tar(file: Any, frames: int, column: str | None) -> Iterator[tuple[str | None, bytes | None]]:
+    """Give the pictures of a WebDataset shard, in its order; other members are passed over."""
+    with tarfile.open(fileobj=file, mode="r|*") as tar:
+        for member in tar:
+            if not member.isfile() or not member.name.lower().endswith(SUFFIXES):
+                continue
+            content = tar.extractfile(member) if member.size <= _LARGEST_PICTURE_BYTES else None
+            yield member.name, None if content is None else content.read()
+
+
+def _parquet(file: Any, frames: int, column: str | None) -> Iterator[tuple[str | None, bytes | None]]:
+    table = pq.ParquetFile(file)
+    name = picture_column(table.schema_arrow, column)
+    for batch in table.iter_batches(batch_size=frames, columns=[name]):
+        for value in batch.column(0).to_pylist():
+            if isinstance(value, dict):
+                yield value.get("path"), value.get("bytes")
+            else:
+                yield None, value
+
+
+def picture_column(schema: Any, wanted: str | None) -> str:
+    """Choose the column of picture bytes: binary, or a struct with ``bytes`` in it as Hugging Face writes.
+
+    Raises
+    ------
+    SourceError
+        If there is none, or several and none of a usual name.
+    """
+    able = [one.name for one in schema if _holds_bytes(one.type)]
+    if wanted is not None:
+        if wanted in able:
+            return wanted
+        raise SourceError(f"has no column {wanted!r} of bytes: {', '.join(able) or 'none'}")
+    usual = [name for name in _PICTURE_COLUMNS if name in able]
+    if not able or (len(able) > 1 and not usual):
+        raise SourceError(f"which column holds pictures? Of bytes: {', '.join(able) or 'none'}")
+    return able[0] if len(able) == 1 else usual[0]
+
+
+def _holds_bytes(kind: Any) -> bool:
+    if pa.types.is_struct(kind):
+        with suppress(KeyError):
+            return _holds_bytes(kind.field("bytes").type)
+        return False
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))

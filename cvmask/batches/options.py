@@ -1,0 +1,32 @@
+"""How a batch is run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Callable
+
+if TYPE_CHECKING:
+    from cvmask.batches.progress import Progress
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a batch is run; see `cvmask.batch` for what each means. ValueError if a number is out of range."""
+
+    address: str | None = None
+    workers: int | None = None
+    threads: int = 1
+    soft_masks: bool = False
+    annotated: bool = False
+    stride: int = 1
+    max_failures: int | None = None
+    part_frames: int = 64
+    image_column: str | None = None
+    on_progress: Callable[[Progress], None] | None = None
+
+    def __post_init__(self) -> None:
+        least = {"workers": 1, "threads": 1, "stride": 1, "max_failures": 0, "part_frames": 1}
+        for name, minimum in least.items():
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < minimum):
+                raise ValueError(f"{name} must be a whole number from {minimum} up, got {value!r}")

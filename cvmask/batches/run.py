@@ -1,0 +1,193 @@
+"""A batch from its beginning to its end."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from typing import Any
+
+import ray
+from ray.data import ActorPoolStrategy, DataContext
+
+from cvmask import __version__
+from cvmask.batches import job as commands
+from cvmask.batches.annotated import need_av
+from cvmask.batches.cluster import connected, one_line_errors
+from cvmask.batches.deaths import FOLDER as DEATHS
+from cvmask.batches.joining import join_videos
+from cvmask.batches.listing import find_items
+from cvmask.batches.options import Options
+from cvmask.batches.parts import Finished, missing, remove_leftovers
+from cvmask.batches.planning import plan
+from cvmask.batches.progress import Progress
+from cvmask.batches.reading import Archive
+from cvmask.batches.storage import Place, place_of, read_bytes, write_bytes
+from cvmask.batches.table import Counts
+from cvmask.batches.work_items import VIDEO, Item, Unit, read_units, write_units
+from cvmask.batches.worker import Job, Worker
+from cvmask.errors import CvmaskError
+from cvmask.runtime.model import MaskRCNN
+
+
+def run(sources: Sequence[str], output: Place, model: MaskRCNN, options: Options) -> dict[str, Any]:
+    """See `cvmask.batch`."""
+    command = describe(sources, model, options)
+    begun = commands.is_begun(output, command)
+    if begun:
+        with suppress(FileNotFoundError):
+            read_bytes(output / commands.SUCCESS)
+            summary: dict[str, Any] = json.loads(read_bytes(output / commands.SUMMARY))
+            return summary
+    items = find_items(sources)
+    cpus = None if options.workers is None else options.workers * options.threads
+    with connected(options.address, cpus) as dashboard, _own_context():
+        batch = _Batch(output, model, options, dashboard)
+        units = batch.units(items, begun, command)
+        if options.annotated and any(unit.kind == VIDEO for unit in units):
+            need_av()
+        batch.work(units)
+        return batch.finish(units)
+
+
+class _Batch:
+    """What the steps of one run have in common."""
+
+    def __init__(self, output: Place, model: MaskRCNN, options: Options, dashboard: str) -> None:
+        self._output, self._model, self._options = output, model, options
+        self._run = uuid.uuid4().hex[:12]
+        self._began = time.monotonic()
+        self._progress = Progress(dashboard=dashboard)
+        cpus = int(ray.cluster_resources().get("CPU", 0))
+        self._workers = options.workers or max(1, cpus // options.threads)
+        if self._workers * options.threads > cpus:
+            raise CvmaskError(
+                f"{self._workers} workers of {options.threads} threads need more than the {cpus} CPUs of this Ray"
+            )
+
+    def units(self, items: list[Item], begun: bool, command: dict[str, Any]) -> list[Unit]:
+        """Read the work list of an earlier run, or make it and write it down."""
+        place = self._output / commands.UNITS
+        if begun:
+            return read_units(place, {item.place.root for item in items})
+        units = plan(items, self._options.part_frames, self._run)
+        write_units(place, units)
+        commands.begin(self._output, command)
+        return units
+
+    def work(self, units: list[Unit]) -> None:
+        """Run everything that is not finished."""
+        options = self._options
+        finished = Finished(self._output)
+        todo = [unit for unit in units if not finished.has_all(unit.number)]
+        self._progress.begin(units, finished, todo)
+        self._tell()
+        if not todo:
+            return
+        job = Job(self._output, self._run, __version__, options.threads, options.part_frames, options.stride,
+                  options.soft_masks, options.annotated, options.image_column)  # fmt: skip
+        begun = [(unit, finished.chunks(unit.number)) for unit in todo]
+        archive = Archive(begun, options.part_frames, options.image_column)
+        workers = min(self._workers, len(todo))
+        # Reading waits for disks and networks: it takes no processor away from the workers.
+        chunks = ray.data.read_datasource(archive, num_cpus=0, concurrency=workers, override_num_blocks=len(todo))
+        parts = chunks.map_batches(
+            Worker,
+            fn_constructor_args=(job, ray.put(self._model)),
+            batch_size=1,
+            batch_format="pyarrow",
+            compute=ActorPoolStrategy(size=workers),
+            num_cpus=options.threads,
+        )
+        for part in _results(parts):
+            self._progress.add(part)
+            self._tell()
+            self._check_failures()
+
+    def finish(self, units: list[Unit]) -> dict[str, Any]:
+        """See that nothing is missing, join videos, and write what the batch came to."""
+        finished = Finished(self._output)
+        lost = missing((unit.number for unit in units), finished)
+        if lost:
+            cure = "give a folder that all machines of the cluster share, or an address like s3://"
+            raise CvmaskError(f"{self._output.shown}: {len(lost)} of {len(units)} units are not there: {cure}")
+        if self._options.annotated:
+            join_videos(self._output, units, finished, self._run, self._options.stride == 1)
+        remove_leftovers(self._output)
+        with suppress(OSError):
+            self._output.filesystem.delete_dir((self._output / DEATHS).path)
+        summary = self._summary(units, finished.counts(), len(finished))
+        write_bytes(self._output / commands.SUMMARY, (json.dumps(summary, indent=1) + "\n").encode())
+        write_bytes(self._output / commands.SUCCESS, b"")
+        return summary
+
+    def _summary(self, units: list[Unit], counts: Counts, parts: int) -> dict[str, Any]:
+        elapsed_s = time.monotonic() - self._began
+        return {
+            **asdict(counts),
+            "sources": len({item.place for unit in units for item in unit.items}),
+            "units": len(units),
+            "parts": parts,
+            "last_run": {
+                "frames": self._progress.frames,
+                "elapsed_s": round(elapsed_s, 3),
+                "frames_per_second": round(self._progress.frames / max(elapsed_s, 1e-9), 3),
+                "workers": self._workers,
+                "threads": self._options.threads,
+            },
+        }
+
+    def _tell(self) -> None:
+        if self._options.on_progress is not None:
+            self._options.on_progress(self._progress)
+
+    def _check_failures(self) -> None:
+        most, failed = self._options.max_failures, self._progress.failed
+        if most is not None and failed > most:
+            reasons = self._progress.reasons
+            often = max(reasons, key=lambda reason: reasons[reason])
+            raise CvmaskError(f"{failed} inputs failed, more than the {most} allowed; most often: {often}")
+
+
+def describe(sources: Sequence[str], model: MaskRCNN, options: Options) -> dict[str, Any]:
+    """Write down everything that the results depend on."""
+    settings = asdict(model.settings)
+    return {
+        "cvmask": __version__,
+        "sources": [place_of(source).shown for source in sources],
+        "model": model.origin,
+        "model_sha256": model.fingerprint(),
+        **{name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()},
+        "size": str(model.resizer),
+        "target": model.target.requested,
+        "stride": options.stride,
+        "soft_masks": options.soft_masks,
+        "annotated": options.annotated,
+        "part_frames": options.part_frames,
+        "image_column": options.image_column,
+    }
+
+
+@contextmanager
+def _own_context() -> Iterator[None]:
+    """Set Ray Data up for this run only."""
+    context = DataContext.get_current()
+    # Every chunk is a block of its own, and so a task of its own: blocks end at the first byte beyond.
+    wanted = {"enable_progress_bars": False, "target_max_block_size": 1}
+    before = {name: getattr(context, name) for name in wanted}
+    try:
+        for name, value in wanted.items():
+            setattr(context, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(context, name, value)
+
+
+def _results(parts: Any) -> Iterator[dict[str, Any]]:
+    """Give what workers tell of each part."""
+    with one_line_errors():
+        yield from parts.iter_rows()

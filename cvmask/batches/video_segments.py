@@ -1,0 +1,119 @@
+"""Cutting videos into stretches that can be decoded apart, and reading one of them."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterator
+from typing import cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cvmask.batches.work_items import Stretch
+from cvmask.errors import SourceError
+from cvmask.streams.sources.capture import FileCapture, length_of, open_file
+from cvmask.streams.sources.source import Frame
+from cvmask.streams.sources.video_source import Video
+
+# Times that OpenCV gives for one frame differ by rounding only; frames are never so close to each other.
+_SAME_MS = 0.005
+_STEPS_BACK_MS = (0.0, 2000.0, 20000.0)
+
+
+def cut(path: str, least_frames: int) -> list[Stretch]:
+    """Cut a video before pictures that need no other one, into stretches of at least so many frames.
+
+    Only reads the file, decodes nothing. Empty where stretches would not be certain: without times
+    of its own, with times that are not those of the frames, or with another count of frames than it
+    says. Such a video is read in one go.
+
+    Raises
+    ------
+    SourceError
+        If it is no video that OpenCV can open.
+    """
+    times, keys, said = _packets(path)
+    order = sorted(times)
+    certain = bool(times) and keys[0] and times[0] <= order[0] + _SAME_MS and said in (None, len(times))
+    if not certain or any(b - a <= _SAME_MS for a, b in zip(order, order[1:])):
+        return []
+    starts = [0]
+    for time_ms in sorted(time_ms for time_ms, key in zip(times, keys) if key):
+        index = bisect.bisect_left(order, time_ms - _SAME_MS)
+        if index - starts[-1] >= least_frames:
+            starts.append(index)
+    ends = [*starts[1:], len(order)]
+    return [
+        Stretch(a, b - a, order[a], order[b] if b < len(order) else None, order[0]) for a, b in zip(starts, ends)
+    ]
+
+
+def read_stretch(path: str, stretch: Stretch, stride: int = 1) -> Iterator[Frame]:
+    """Decode one stretch: the frames whose index is a multiple of `stride`, as `Video` gives them.
+
+    Raises
+    ------
+    SourceError
+        If it cannot be opened, or fewer frames come than the stretch has.
+    """
+    capture = _opened_at(path, stretch.begin_ms)
+    try:
+        for index in range(stretch.first, stretch.first + stretch.frames):
+            time_ms = capture.get(cv2.CAP_PROP_POS_MSEC)
+            if stretch.end_ms is not None and time_ms >= stretch.end_ms - _SAME_MS:
+                raise _missing(path, index, stretch)
+            if index % stride == 0:
+                found, image = capture.retrieve()
+                if not found or image is None:
+                    raise _missing(path, index, stretch)
+                frame = cast("NDArray[np.uint8]", image)
+                yield Frame(frame, index, time_ms / 1000 - stretch.zero_ms / 1000, path)
+            if index + 1 < stretch.first + stretch.frames and not capture.grab():
+                raise _missing(path, index + 1, stretch)
+    finally:
+        capture.release()
+
+
+def read_whole(path: str, stride: int, notes: list[str]) -> Iterator[Frame]:
+    """Decode a video that could not be cut; `notes` takes what it says wrongly of itself."""
+    return iter(Video(path, stride=stride, on_message=notes.append))
+
+
+def _packets(path: str) -> tuple[list[float], list[bool], int | None]:
+    """Read a video without decoding it: time in ms of each packet, whether it needs no other, the count it says."""
+    capture = open_file(path)
+    said = length_of(capture)
+    times, keys = [], []
+    try:
+        if not capture.set(cv2.CAP_PROP_FORMAT, -1):
+            return [], [], said
+        while capture.grab():
+            times.append(capture.get(cv2.CAP_PROP_POS_MSEC))
+            keys.append(capture.get(cv2.CAP_PROP_LRF_HAS_KEY_FRAME) != 0)
+    finally:
+        capture.release()
+    return times, keys, said
+
+
+def _opened_at(path: str, begin_ms: float) -> FileCapture:
+    """Open a video with the frame grabbed that is due at `begin_ms`.
+
+    OpenCV seeks by counting frames at the stated rate, which may be wrong: where that leads past the
+    frame, it is tried from further back, at last from the first frame.
+    """
+    for back_ms in (*_STEPS_BACK_MS, begin_ms):
+        capture = open_file(path)
+        if begin_ms > back_ms:
+            capture.set(cv2.CAP_PROP_POS_MSEC, begin_ms - back_ms)
+        while capture.grab() and capture.get(cv2.CAP_PROP_POS_MSEC) < begin_ms - _SAME_MS:
+            pass
+        if abs(capture.get(cv2.CAP_PROP_POS_MSEC) - begin_ms) <= _SAME_MS:
+            return capture
+        capture.release()
+    raise SourceError(f"{path}: no frame at {begin_ms / 1000:.3f} s could be decoded")
+
+
+def _missing(path: str, index: int, stretch: Stretch) -> SourceError:
+    left = stretch.first + stretch.frames - index
+    return SourceError(f"{path}: {left} frames from frame {index} on could not be decoded")

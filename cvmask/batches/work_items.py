@@ -1,0 +1,130 @@
+"""The work list: numbered units of work, the same at every start."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cvmask.batches.storage import Place, read_bytes, write_bytes
+
+PICTURES, TAR, PARQUET, VIDEO = "pictures", "tar", "parquet", "video"
+
+
+class Item(NamedTuple):
+    """A file of the archive.
+
+    Attributes
+    ----------
+    place
+        Where it lies.
+    name
+        What annotated pictures and videos are called after: relative to what the user gave.
+    kind
+        Of `PICTURES`, `TAR`, `PARQUET`, `VIDEO`.
+    size
+        Bytes; None where it was not listed but named in a list.
+    """
+
+    place: Place
+    name: str
+    kind: str
+    size: int | None
+
+
+class Stretch(NamedTuple):
+    """A part of a video that begins with a picture that needs no other one, so that it is decoded alone.
+
+    Attributes
+    ----------
+    first
+        Index of its first frame in the video, from 0.
+    frames
+        How many there are.
+    begin_ms, end_ms
+        When the first one is due, and the first one of the next stretch (None for the last stretch).
+    zero_ms
+        When the first frame of the video is due.
+    """
+
+    first: int
+    frames: int
+    begin_ms: float
+    end_ms: float | None
+    zero_ms: float
+
+
+class Unit(NamedTuple):
+    """What one worker reads in one go: some pictures, a tar shard, a Parquet file, a stretch of a video."""
+
+    number: int
+    kind: str
+    items: tuple[Item, ...]
+    stretch: Stretch | None = None
+
+    @property
+    def frames(self) -> int | None:
+        """How many frames it has; None where that is known only once it is read."""
+        if self.kind == PICTURES:
+            return len(self.items)
+        return None if self.stretch is None else self.stretch.frames
+
+
+SCHEMA = pa.schema(
+    [
+        ("unit", pa.int64()),
+        ("kind", pa.string()),
+        ("path", pa.list_(pa.string())),
+        ("name", pa.list_(pa.string())),
+        ("size", pa.list_(pa.int64())),
+        ("root", pa.string()),
+        ("first", pa.int64()),
+        ("frames", pa.int64()),
+        ("begin_ms", pa.float64()),
+        ("end_ms", pa.float64()),
+        ("zero_ms", pa.float64()),
+    ]
+)
+
+
+def write_units(place: Place, units: list[Unit]) -> None:
+    """Write the work list as Parquet; of the roots, which may hold passwords, what may be shown."""
+    rows = [
+        {
+            "unit": unit.number,
+            "kind": unit.kind,
+            "path": [item.place.path for item in unit.items],
+            "name": [item.name for item in unit.items],
+            "size": [item.size for item in unit.items],
+            "root": _shown(unit.items[0].place.root),
+            **({} if unit.stretch is None else unit.stretch._asdict()),
+        }
+        for unit in units
+    ]
+    file = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, SCHEMA), file, compression="zstd")
+    write_bytes(place, file.getvalue())
+
+
+def read_units(place: Place, roots: Iterable[str]) -> list[Unit]:
+    """Read what `write_units` wrote; `roots` are those of the sources, with their passwords."""
+    units = []
+    known = {_shown(root): root for root in roots}
+    for row in pq.read_table(pa.BufferReader(read_bytes(place))).to_pylist():
+        root = known.get(row["root"], row["root"])
+        items = tuple(
+            Item(Place(root, path), name, row["kind"], size)
+            for path, name, size in zip(row["path"], row["name"], row["size"])
+        )
+        stretch = None
+        if row["first"] is not None:
+            stretch = Stretch(*(row[field] for field in Stretch._fields))
+        units.append(Unit(row["unit"], row["kind"], items, stretch))
+    return units
+
+
+def _shown(root: str) -> str:
+    return Place(root, "").shown

@@ -1,0 +1,1 @@
+"""Pictures made from frames and detections. Never imports the runtime."""

@@ -1,0 +1,138 @@
+"""COCO: a data set (images, categories, annotations) and results, both with compressed RLE.
+
+Category ids are class ids plus 1, which gives the labels of the COCO models their official ids.
+Image ids count from 1. Boxes are x, y, width, height in pixels, to a hundredth. Definitions:
+https://cocodataset.org/#format-data and https://cocodataset.org/#format-results.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cvmask.errors import SinkError
+from cvmask.formats.record import Record
+from cvmask.results.detections import Detections
+from cvmask.system.files import whole_file
+
+
+def to_results(detections: Detections, image_id: int, mask_threshold: float = 0.3) -> list[dict[str, Any]]:
+    """Give the results of one image, in the form that ``COCO.loadRes`` of pycocotools reads."""
+    corners = detections.xyxy.astype(np.float64)
+    boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1).round(2)
+    scores = detections.confidence.astype(np.float64).round(6)
+    columns = zip(
+        detections.class_id.tolist(), boxes.tolist(), scores.tolist(), detections.rle(mask_threshold)
+    )
+    return [
+        {
+            "image_id": image_id,
+            "category_id": class_id + 1,
+            "bbox": box,
+            "score": score,
+            "segmentation": rle,
+        }
+        for class_id, box, score, rle in columns
+    ]
+
+
+def to_annotations(
+    detections: Detections, image_id: int, first_id: int = 1, mask_threshold: float = 0.3
+) -> list[dict[str, Any]]:
+    """Give the annotations of one image of a data set; their ids count on from `first_id`."""
+    results = to_results(detections, image_id, mask_threshold)
+    areas = detections.area(mask_threshold).tolist()
+    return [
+        {"id": number, **result, "area": area, "iscrowd": 0}
+        for number, (result, area) in enumerate(zip(results, areas), first_id)
+    ]
+
+
+def to_image(record: Record, image_id: int) -> dict[str, Any]:
+    """Describe one image; a video frame also has ``video``, ``frame_index`` and ``time_s``."""
+    height, width = record.detections.frame_size
+    size = {"width": width, "height": height}
+    if record.frame_index is None:
+        return {"id": image_id, "file_name": record.name, **size}
+    place = {"video": record.name, "frame_index": record.frame_index, "time_s": record.time_s}
+    return {"id": image_id, "file_name": record.key, **size, **place}
+
+
+class CocoWriter:
+    """Writes ``dataset`` and ``results``, one record at a time and in constant memory.
+
+    Parameters
+    ----------
+    image_ids
+        Ids of an existing data set by file name, to evaluate the results against it. Default: 1, 2, 3.
+    """
+
+    def __init__(
+        self,
+        dataset: Path,
+        results: Path,
+        labels: Sequence[str],
+        mask_threshold: float = 0.3,
+        image_ids: Mapping[str, int] | None = None,
+    ) -> None:
+        self._paths, self._labels = (dataset, results), labels
+        self._threshold, self._image_ids = mask_threshold, image_ids
+        self._images_written = self._objects_written = 0
+        self._stack = ExitStack()
+
+    def __enter__(self) -> CocoWriter:
+        self._dataset, self._results = (self._stack.enter_context(whole_file(path)) for path in self._paths)
+        # Images and annotations are two lists of one file: the shorter one waits outside it.
+        waiting = tempfile.TemporaryFile("w+", encoding="utf-8", errors="backslashreplace")
+        self._images = self._stack.enter_context(waiting)
+        names = [{"id": number, "name": name} for number, name in enumerate(self._labels, 1)]
+        self._dataset.write(f'{{"categories": {json.dumps(names, ensure_ascii=False)},\n"annotations": [')
+        self._results.write("[")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        with self._stack.pop_all() as stack:
+            if kind is None:
+                self._results.write("]\n")
+                self._dataset.write('],\n"images": [')
+                self._images.seek(0)
+                shutil.copyfileobj(self._images, self._dataset)
+                self._dataset.write("]}\n")
+                return None
+            return stack.__exit__(kind, error, trace)
+
+    def write(self, record: Record, frame: NDArray[np.uint8] | None = None) -> None:
+        """Write one image and its objects; SinkError if `image_ids` lacks its name."""
+        image_id = self._id_of(record)
+        found = record.detections
+        annotations = to_annotations(found, image_id, self._objects_written + 1, self._threshold)
+        unneeded = {"id", "area", "iscrowd"}
+        results = [{key: one[key] for key in one if key not in unneeded} for one in annotations]
+        _append(self._images, [to_image(record, image_id)], self._images_written)
+        _append(self._dataset, annotations, self._objects_written)
+        _append(self._results, results, self._objects_written)
+        self._images_written += 1
+        self._objects_written += len(annotations)
+
+    def _id_of(self, record: Record) -> int:
+        if self._image_ids is None:
+            return self._images_written + 1
+        if record.name not in self._image_ids:
+            raise SinkError(f"{record.name} has no id: image_ids must name every image")
+        return self._image_ids[record.name]
+
+
+def _append(file: IO[str], items: Sequence[dict[str, Any]], already: int) -> None:
+    for number, item in enumerate(items, already):
+        file.write((",\n" if number else "\n") + json.dumps(item, ensure_ascii=False))

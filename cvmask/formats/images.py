@@ -1,0 +1,116 @@
+"""PNG: one mask a file, or a map of instances, or a map of classes."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cvmask.drawing.palette import distinct_colors
+from cvmask.errors import SinkError
+from cvmask.formats.record import FileForEach, Record, label_of, object_ending
+from cvmask.results.detections import Detections
+from cvmask.system.files import write_whole
+
+
+def to_instance_map(detections: Detections, mask_threshold: float = 0.3) -> NDArray[np.uint16]:
+    """Give the number of the object at each pixel, from 1 in the order of the detections; 0 is none.
+
+    Shape (height, width). Where masks overlap the smaller object is on top, as in drawings.
+    """
+    return _paint(detections, np.arange(1, len(detections) + 1), mask_threshold)
+
+
+def to_class_map(detections: Detections, mask_threshold: float = 0.3) -> NDArray[np.uint8]:
+    """Give the class id plus 1 at each pixel; 0 is none. SinkError above 255."""
+    values = detections.class_id + 1
+    if len(values) and (values.max() > 255 or values.min() < 1):
+        raise SinkError(f"a class map holds the class ids 0 to 254, got {values.max() - 1}: save instances")
+    return _paint(detections, values, mask_threshold).astype(np.uint8)
+
+
+def _paint(detections: Detections, values: NDArray[np.integer], threshold: float) -> NDArray[np.uint16]:
+    painted = np.zeros(detections.frame_size, dtype=np.uint16)
+    masks = detections.box_masks(threshold)
+    for row in detections.largest_first().tolist():
+        painted[masks[row].window][masks[row].mask] = values[row]
+    return painted
+
+
+def encode_png(picture: NDArray[np.uint8] | NDArray[np.uint16]) -> bytes:
+    """Encode grey of 8 or 16 bit, BGR or BGRA."""
+    return bytes(cv2.imencode(".png", picture)[1].tobytes())
+
+
+def encode_palette_png(indices: NDArray[np.uint8], palette_bgr: NDArray[np.uint8]) -> bytes:
+    """Encode indices with their colours, shape (k, 3); OpenCV writes no PNG of this kind."""
+    height, width = indices.shape
+    header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
+    rows = np.zeros((height, width + 1), dtype=np.uint8)
+    rows[:, 1:] = indices
+    chunks = {
+        b"IHDR": header,
+        b"PLTE": np.ascontiguousarray(palette_bgr[:, ::-1]).tobytes(),
+        b"IDAT": zlib.compress(rows.tobytes()),
+        b"IEND": b"",
+    }
+    body = b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks.items()
+    )
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+class PngWriter(FileForEach):
+    """Writes masks into a folder.
+
+    Parameters
+    ----------
+    kind
+        ``"masks"``: ``NAME_001_dog.png`` for each object, as large as the frame, 0 and 255.
+        ``"instances"``: ``NAME.png`` of 16 bit, see `to_instance_map`.
+        ``"classes"``: ``NAME.png`` of 8 bit with a palette, see `to_class_map`.
+    colors
+        Of the classes, shape (k, 3), BGR; background is black.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        labels: Sequence[str],
+        kind: str = "masks",
+        colors: NDArray[np.uint8] | None = None,
+        mask_threshold: float = 0.3,
+    ) -> None:
+        if kind not in ("masks", "instances", "classes"):
+            raise ValueError(f'kind must be "masks", "instances" or "classes", got {kind!r}')
+        super().__init__(folder)
+        self._labels, self._kind, self._threshold = labels, kind, mask_threshold
+        chosen = distinct_colors(255) if colors is None else np.asarray(colors, dtype=np.uint8)
+        repeated = chosen[np.arange(255) % len(chosen)]
+        self._palette = np.concatenate([np.zeros((1, 3), dtype=np.uint8), repeated])
+
+    def write(self, record: Record, frame: NDArray[np.uint8] | None = None) -> None:
+        """Write the file or files of one record."""
+        found = record.detections
+        if self._kind == "instances":
+            write_whole(self.path_for(record, ".png"), encode_png(to_instance_map(found, self._threshold)))
+        elif self._kind == "classes":
+            indices = to_class_map(found, self._threshold)
+            write_whole(self.path_for(record, ".png"), encode_palette_png(indices, self._palette))
+        else:
+            self._write_masks(record)
+
+    def _write_masks(self, record: Record) -> None:
+        found = record.detections
+        columns = zip(found.class_id.tolist(), found.box_masks(self._threshold))
+        for number, (class_id, box_mask) in enumerate(columns, 1):
+            picture = np.zeros(found.frame_size, dtype=np.uint8)
+            picture[box_mask.window] = box_mask.mask * np.uint8(255)
+            ending = object_ending(number, label_of(class_id, self._labels)) + ".png"
+            write_whole(self.path_for(record, ending), encode_png(picture))

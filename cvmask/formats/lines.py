@@ -1,0 +1,85 @@
+"""JSON lines: everything that is known, one line for each picture or frame; it can be read back."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cvmask.errors import SourceError
+from cvmask.formats.record import Record, label_of
+from cvmask.results.detections import Detections
+from cvmask.system.files import whole_file
+
+
+def to_line(record: Record, labels: Sequence[str], mask_threshold: float = 0.3) -> dict[str, Any]:
+    """Give what stands on one line: the record, `Detections.to_dict`, labels, areas, COCO's RLE."""
+    found = record.detections
+    return {
+        "name": record.name,
+        "frame_index": record.frame_index,
+        "time_s": record.time_s,
+        **found.to_dict(),
+        "labels": [label_of(class_id, labels) for class_id in found.class_id.tolist()],
+        "mask_threshold": mask_threshold,
+        "area": found.area(mask_threshold).tolist(),
+        "rle": [rle["counts"] for rle in found.rle(mask_threshold)],
+    }
+
+
+def from_line(fields: dict[str, Any]) -> Record:
+    """Make the record again; its detections are equal to the first ones. ValueError if a field is bad."""
+    return Record(
+        name=fields["name"],
+        detections=Detections.from_dict(fields),
+        frame_index=fields["frame_index"],
+        time_s=fields["time_s"],
+    )
+
+
+def read_jsonl(path: str | os.PathLike[str]) -> Iterator[Record]:
+    """Read a file record by record; SourceError names a line that is damaged."""
+    try:
+        with open(path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    fields = json.loads(line.decode())
+                    if "detections" in fields:
+                        cure = "`--save-json` of a video writes it; its reader is cvmask.streams.sinks.read_json_lines"
+                        raise SourceError(f"{path}: line {number} is of another kind: {cure}")
+                    record = from_line(fields)
+                except (KeyError, TypeError, ValueError, RecursionError) as error:
+                    raise SourceError(f"{path}: line {number} is no record of detections: {error}") from error
+                yield record
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+class JsonlWriter:
+    """Writes ``path``, one record at a time."""
+
+    def __init__(
+        self, path: str | os.PathLike[str], labels: Sequence[str] = (), mask_threshold: float = 0.3
+    ) -> None:
+        self._path, self._labels, self._threshold = path, labels, mask_threshold
+        self._stack = ExitStack()
+
+    def __enter__(self) -> JsonlWriter:
+        self._file = self._stack.enter_context(whole_file(self._path))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return self._stack.__exit__(kind, error, trace)
+
+    def write(self, record: Record, frame: NDArray[np.uint8] | None = None) -> None:
+        """Write one line."""
+        line = to_line(record, self._labels, self._threshold)
+        self._file.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n")

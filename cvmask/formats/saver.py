@@ -1,0 +1,92 @@
+"""Several formats at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cvmask.formats.formats import FORMATS, ONE_FILE, Settings
+from cvmask.formats.names import Names
+from cvmask.formats.record import Record
+from cvmask.system.uninterrupted import uninterrupted
+
+
+class Saver:
+    """Writes each record in several formats; a context manager like each of them.
+
+    When the block ends well or is interrupted (KeyboardInterrupt) all files are finished and hold what
+    came so far. After any other error, one of writing above all, those that hold many records are not
+    there.
+
+    Parameters
+    ----------
+    formats
+        Names of `formats.FORMATS`; ValueError for another.
+    settings
+        Where to, and what the formats need.
+    """
+
+    def __init__(self, formats: Sequence[str], settings: Settings) -> None:
+        self._writers = [FORMATS[name](settings) for name in check_formats(formats)]
+        self._stack = ExitStack()
+        self._failure: BaseException | None = None
+
+    def __enter__(self) -> Saver:
+        with self._stack:
+            for writer in self._writers:
+                self._stack.enter_context(writer)
+            self._stack = self._stack.pop_all()
+        return self
+
+    @uninterrupted()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._failure is not None:
+            self._stack.__exit__(type(self._failure), self._failure, None)
+        elif kind is None or issubclass(kind, KeyboardInterrupt):
+            self._stack.close()
+        else:
+            self._stack.__exit__(kind, error, trace)
+
+    @uninterrupted()
+    def write(self, record: Record, frame: NDArray[np.uint8]) -> None:
+        """Write one record and its frame, as it was before anything was drawn on it."""
+        if self._failure is not None:
+            raise self._failure
+        try:
+            for writer in self._writers:
+                writer.write(record, frame)
+        except Exception as error:
+            self._failure = error
+            raise
+
+
+def check_formats(formats: Sequence[str]) -> list[str]:
+    """Give the names, each once; ValueError lists all if one is unknown."""
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown or not formats:
+        got = ", ".join(map(repr, unknown)) or "nothing"
+        raise ValueError(f"needed one or more of {', '.join(FORMATS)} with commas between, got {got}")
+    return list(dict.fromkeys(formats))
+
+
+def check_names(pictures: Sequence[str], videos: Sequence[str], formats: Sequence[str]) -> None:
+    """Hold the names of pictures and videos against each other, before hours are spent on them.
+
+    Raises
+    ------
+    SinkError
+        If two could get the same file in a format that writes one for each: ``a.jpg`` and ``a.png``.
+    """
+    if not set(formats) - ONE_FILE:
+        return
+    names = Names()
+    for name in pictures:
+        names.add(name, video=False)
+    for name in videos:
+        names.add(name, video=True)

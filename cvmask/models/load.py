@@ -1,0 +1,206 @@
+"""From what a user calls a model to one that has run once."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Union, cast
+
+import numpy as np
+
+from cvmask import models
+from cvmask.errors import ModelError
+from cvmask.graph import patch
+from cvmask.graph.check import check, label_problems
+from cvmask.graph.facts import GraphFacts
+from cvmask.graph.files import GraphFile
+from cvmask.graph.folder import ModelFiles, model_files
+from cvmask.graph.model_files import identify
+from cvmask.models.labels import read_label_map, read_labels
+from cvmask.results.arrays import check_range, whole_number
+from cvmask.runtime.model import MaskRCNN, Settings
+from cvmask.runtime.resize import Resizer, Size, parse_size
+from cvmask.system import bundled
+
+PathLike = Union[str, "os.PathLike[str]"]
+COCO_CLASSES = 90
+_NO_LABELS = ("lfs", "html")  # text that would pass for names
+
+
+def load(
+    model: PathLike = "coco",
+    *,
+    graph: PathLike | None = None,
+    labels: PathLike | Sequence[str] | None = None,
+    target: str = "cpu",
+    strict_target: bool = False,
+    score_threshold: float = 0.5,
+    mask_threshold: float = 0.3,
+    classes: Iterable[str | int] | str | int | None = None,
+    max_detections: int = 100,
+    proposals: int | None = None,
+    size: Size = "auto",
+) -> MaskRCNN:
+    """Load a model; when this returns, it has run once.
+
+    Where the C library is glibc, the process keeps freed blocks of up to 64 MB for the next frame from then on, unless
+    its environment sets other limits; see `cvmask.system.memory`.
+
+    Parameters
+    ----------
+    model
+        A name from the zoo (`cvmask models list`), a folder, or a frozen graph (`.pb`). A folder holds
+        ``frozen_inference_graph.pb`` and, where there are any, ``graph.pbtxt``, ``labels.names`` (or a
+        label map) and ``pipeline.config``.
+    graph
+        A text graph (`.pbtxt`) to use instead of the one found or made.
+    labels
+        A file of names, one a line, a label map, or the names themselves: one for each class.
+    target
+        Where it runs, see `cvmask.runtime.targets`.
+    strict_target
+        Raise TargetError rather than run somewhere else.
+    score_threshold
+        In 0..1; detections need a higher score. Takes effect below the text graph's own floor too.
+    mask_threshold
+        In 0..1; kept in ``settings`` for those that draw and export.
+    classes
+        Names or 0-based ids to keep, or one of these; None for all.
+    max_detections
+        At most so many, the best.
+    proposals
+        Boxes that the first stage hands on. Fewer are faster and approximate: results change.
+    size
+        "auto" (as trained), "native" (as the frame is), a number (the short side) or "WxH".
+
+    Raises
+    ------
+    ModelError
+        If the model is not at hand, damaged, of another kind, or does not fit its text graph or labels.
+    TargetError
+        If the target is unknown or this OpenCV was built without it, or it does not run and `strict_target` is set.
+    TypeError, ValueError
+        If an option is of another type, or out of range, or a class unknown.
+    """
+    # What is wrong with the options is said before a large file is read.
+    settings = Settings(score_threshold, mask_threshold, None, max_detections)
+    parse_size(size, Resizer())
+    if proposals is not None:
+        proposals = whole_number("proposals", proposals)
+        check_range("proposals", proposals, 1, patch.MAX_PROPOSALS)
+    names_given = _names(labels)
+    files = model_files(models.resolve(model), graph)
+    frozen = GraphFile(files.graph)
+    report = check(files)
+    report.raise_problem()
+    assert report.text is not None
+    assert report.classes is not None
+    names = _labels(names_given, files, report.classes)
+    text = report.text
+    if score_threshold < patch.score_floor(text):
+        text = patch.set_score_floor(text, score_threshold)
+    if proposals is not None:
+        text = patch.set_proposals(text, proposals)
+    if 0 < patch.max_detections(text) < max_detections:
+        text = patch.set_max_detections(text, max_detections)
+    return MaskRCNN(
+        frozen,
+        text,
+        names,
+        parse_size(size, _resizer(report.facts)),
+        settings if classes is None else replace(settings, classes=class_ids(classes, names)),
+        target,
+        strict_target,
+        str(model),
+        report.notes,
+    )
+
+
+def _resizer(known: GraphFacts | None) -> Resizer:
+    """How the graph resizes; as it is, where a text graph of one's own goes with a graph of another kind."""
+    if known is None:
+        return Resizer()
+    trained = known.resizer
+    sampling = "align_corners" if trained.align_corners else "half_pixel" if trained.half_pixel_centers else "legacy"
+    if trained.kind == "keep_aspect_ratio":
+        return Resizer("keep_aspect_ratio", trained.min_dimension, trained.max_dimension, sampling=sampling)
+    if trained.kind == "fixed_shape":
+        return Resizer("fixed", fixed_wh=(trained.width, trained.height), sampling=sampling)
+    return Resizer()
+
+
+def _names(given: PathLike | Sequence[str] | None) -> PathLike | list[str] | None:
+    """Labels as they were given, looked at where they are the names themselves."""
+    if given is None or isinstance(given, (str, os.PathLike)):
+        return given
+    wanted = "labels must be a file or a list of names"
+    if not isinstance(given, (list, tuple, np.ndarray)):
+        raise TypeError(f"{wanted}, got {type(given).__name__}")
+    for name in given:
+        if not isinstance(name, str):
+            raise TypeError(f"{wanted}, got {name!r} in the list")
+    return [str(name) for name in given]
+
+
+def _labels(given: PathLike | list[str] | None, files: ModelFiles, classes: int) -> Sequence[str]:
+    """Names from what was given, from beside the model, or of COCO where the count says so."""
+    place: PathLike = files.graph
+    if isinstance(given, list):
+        names, place = given, "labels"
+    elif given is not None or files.labels is not None:
+        place = given if given is not None else cast(Path, files.labels)
+        names = read_names(place, classes)
+    elif classes == COCO_CLASSES:
+        names = read_labels(bundled.path("mscoco_labels.names"))
+    else:
+        names = [f"class {number}" for number in range(classes)]
+    problems = label_problems(len(names), classes)
+    if problems:
+        raise ModelError(f"{place}: {problems[0]}")
+    return names
+
+
+def read_names(path: PathLike, classes: int = 0) -> list[str]:
+    """Read class names, one a line, or a label map, which may leave out ids up to `classes`.
+
+    Raises
+    ------
+    CvmaskError
+        If the file cannot be read, or is neither.
+    """
+    path = Path(path)
+    kind = identify(path)
+    if kind.name in _NO_LABELS:
+        raise ModelError(f"{kind.problem}; needed class names, one a line")
+    if kind.name != "label_map":
+        return read_labels(path)
+    names = read_label_map(path)
+    return names + [f"class {number}" for number in range(len(names), classes)]
+
+
+def class_ids(classes: Iterable[str | int] | str | int, labels: Sequence[str]) -> tuple[int, ...]:
+    """Turn names and ids into ids, sorted; a name goes before an id. ValueError names one that does not exist.
+
+    A name means each class that has it.
+    """
+    items = [classes] if isinstance(classes, (str, int, np.integer)) else classes
+    return tuple(sorted({number for item in items for number in _ids_of(item, labels)}))
+
+
+def _ids_of(item: str | int, labels: Sequence[str]) -> list[int]:
+    text = str(item).strip()
+    named = [number for number, label in enumerate(labels) if label.casefold() == text.casefold()]
+    if named:
+        return named
+    if text.isdecimal() and int(text) < len(labels):
+        return [int(text)]
+    near = difflib.get_close_matches(text, labels, 1)
+    hint = (
+        f", did you mean {near[0]!r}?"
+        if near
+        else f": names and ids 0 to {len(labels) - 1} are in the labels"
+    )
+    raise ValueError(f"there is no class {text!r}{hint}")

@@ -1,0 +1,1 @@
+"""What was found in a frame, and the forms that it takes."""

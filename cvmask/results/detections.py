@@ -1,0 +1,175 @@
+"""What was found in one frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cvmask.results import interop
+from cvmask.results.arrays import Index, check_array, rows_of
+from cvmask.results.masks import BoxMask, paste, to_frame, whole_boxes
+from cvmask.results.polygons import Polygon, trace
+from cvmask.results.rle import Rle, encode
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """The objects found in one frame, as arrays of equal length n; checked once, here.
+
+    ``detections[detections.confidence > 0.5]`` filters, ``detections[0]`` and each step of an iteration
+    are Detections of length 1. To change an array use `dataclasses.replace`.
+
+    Attributes
+    ----------
+    xyxy
+        Shape (n, 4): left, top, right, bottom in pixels; x right, y down; right and bottom exclusive.
+        The mask covers every pixel in which the box has a part, see `masks.whole_boxes`.
+    confidence
+        Shape (n,), range 0 to 1.
+    class_id
+        Shape (n,), 0-based into the labels of the model.
+    soft_masks
+        Shape (n, h, w) for any h and w, range 0 to 1; they span the box, whatever its size.
+    frame_size
+        Height and width of the frame in pixels.
+    tracker_id
+        Shape (n,): which object it is over a video. None where nothing tracks.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an array has another type, shape or length than stated here.
+    """
+
+    xyxy: NDArray[np.float32]
+    confidence: NDArray[np.float32]
+    class_id: NDArray[np.int32]
+    soft_masks: NDArray[np.float32]
+    frame_size: tuple[int, int]
+    tracker_id: NDArray[np.int32] | None = None
+
+    def __post_init__(self) -> None:
+        height, width = self.frame_size
+        if min(height, width) < 1:
+            raise ValueError(f"frame_size must be (height, width) of at least 1 pixel, got {self.frame_size}")
+        object.__setattr__(self, "frame_size", (int(height), int(width)))
+        count = len(self.xyxy)
+        check_array("xyxy", self.xyxy, np.float32, (count, 4))
+        check_array("confidence", self.confidence, np.float32, (count,))
+        check_array("class_id", self.class_id, np.int32, (count,))
+        check_array("soft_masks", self.soft_masks, np.float32, (count, None, None))
+        if self.tracker_id is not None:
+            check_array("tracker_id", self.tracker_id, np.int32, (count,))
+        _check_values(self)
+
+    @classmethod
+    def empty(cls, frame_size: tuple[int, int], mask_size: tuple[int, int] = (15, 15)) -> Detections:
+        """Make the Detections of a frame, (height, width), in which nothing was found."""
+        return cls(
+            xyxy=np.zeros((0, 4), dtype=np.float32),
+            confidence=np.zeros(0, dtype=np.float32),
+            class_id=np.zeros(0, dtype=np.int32),
+            soft_masks=np.zeros((0, *mask_size), dtype=np.float32),
+            frame_size=frame_size,
+        )
+
+    def __len__(self) -> int:
+        return len(self.xyxy)
+
+    def __iter__(self) -> Iterator[Detections]:
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, index: Index) -> Detections:
+        rows = rows_of(index, len(self))
+        return Detections(
+            xyxy=self.xyxy[rows],
+            confidence=self.confidence[rows],
+            class_id=self.class_id[rows],
+            soft_masks=self.soft_masks[rows],
+            frame_size=self.frame_size,
+            tracker_id=None if self.tracker_id is None else self.tracker_id[rows],
+        )
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Detections):
+            return NotImplemented
+        if self.frame_size != other.frame_size or (self.tracker_id is None) != (other.tracker_id is None):
+            return False
+        return all(np.array_equal(mine, theirs) for mine, theirs in zip(self._arrays(), other._arrays()))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _arrays(self) -> list[NDArray[Any]]:
+        ids = [] if self.tracker_id is None else [self.tracker_id]
+        return [self.xyxy, self.confidence, self.class_id, self.soft_masks, *ids]
+
+    def boxes(self) -> NDArray[np.int32]:
+        """Give the boxes in whole pixels, shape (n, 4), right and bottom exclusive: where masks lie."""
+        return whole_boxes(self.xyxy, self.frame_size)
+
+    def largest_first(self) -> NDArray[np.intp]:
+        """Give the rows in the order to paint in, shape (n,): by box, so that small objects lie on top."""
+        left, top, right, bottom = self.boxes().T
+        order: NDArray[np.intp] = np.argsort(-(right - left) * (bottom - top), kind="stable")
+        return order
+
+    def box_masks(self, threshold: float = 0.3) -> list[BoxMask]:
+        """Give each mask as large as its box, with its place: all that drawing and exports need."""
+        return paste(self.soft_masks, self.boxes(), threshold)
+
+    def masks(self, threshold: float = 0.3) -> NDArray[np.bool_]:
+        """Give masks as large as the frame, shape (n, height, width)."""
+        return to_frame(self.box_masks(threshold), self.frame_size)
+
+    def area(self, threshold: float = 0.3) -> NDArray[np.int64]:
+        """Count the pixels of each mask, shape (n,)."""
+        counts = [np.count_nonzero(box_mask.mask) for box_mask in self.box_masks(threshold)]
+        return np.array(counts, dtype=np.int64)
+
+    def polygons(self, threshold: float = 0.3) -> list[list[Polygon]]:
+        """Trace each mask: for every object its parts, each with its holes."""
+        return [trace(box_mask) for box_mask in self.box_masks(threshold)]
+
+    def rle(self, threshold: float = 0.3) -> list[Rle]:
+        """Encode each mask as COCO's compressed RLE."""
+        return [encode(box_mask, self.frame_size) for box_mask in self.box_masks(threshold)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give everything in a form that JSON takes; see `from_dict`."""
+        return interop.to_dict(self)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Detections:
+        """Make Detections equal to those that `to_dict` was called on; ValueError names what is wrong."""
+        return cls(**interop.arrays_from_dict(fields))
+
+    def to_supervision(self, threshold: float = 0.3, labels: Sequence[str] | None = None) -> Any:
+        """Make ``supervision.Detections``, with masks as large as the frame.
+
+        `labels` adds ``data["class_name"]``. CvmaskError if supervision is not installed.
+        """
+        return interop.to_supervision(self, threshold, labels)
+
+    def to_matterport(self, threshold: float = 0.3) -> dict[str, NDArray[Any]]:
+        """Give the result of Matterport's Keras model.
+
+        ``rois`` int32 (n, 4) as y1, x1, y2, x2 with the last two exclusive, ``class_ids`` int32 (n,)
+        where 0 would be background, ``scores`` float32 (n,), ``masks`` bool (height, width, n).
+        """
+        return interop.to_matterport(self, threshold)
+
+
+def _check_values(detections: Detections) -> None:
+    if not np.isfinite(detections.xyxy).all():
+        raise ValueError("xyxy must be finite pixels, got NaN or infinity: drop those rows first")
+    soft = detections.soft_masks
+    if 0 in soft.shape[1:]:
+        raise ValueError(f"soft_masks must have at least one value for each object, got shape {soft.shape}")
+    if soft.size and not (soft.min() >= 0 and soft.max() <= 1):
+        raise ValueError(
+            f"soft_masks must lie between 0 and 1, got {soft.min()} to {soft.max()}: scale them first"
+        )

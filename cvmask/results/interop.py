@@ -1,0 +1,100 @@
+"""Detections in the terms of others: JSON, supervision, Matterport's Mask R-CNN for Keras."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import importlib
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cvmask.errors import CvmaskError
+
+if TYPE_CHECKING:
+    from cvmask.results.detections import Detections
+
+
+def to_dict(detections: Detections) -> dict[str, Any]:
+    """See `Detections.to_dict`. A float32 survives JSON: Python writes it so that it reads back the same."""
+    ids = detections.tracker_id
+    return {
+        "frame_size": list(detections.frame_size),
+        "xyxy": detections.xyxy.tolist(),
+        "confidence": detections.confidence.tolist(),
+        "class_id": detections.class_id.tolist(),
+        "tracker_id": None if ids is None else ids.tolist(),
+        "soft_masks": _pack(detections.soft_masks),
+    }
+
+
+@np.errstate(over="ignore")  # what becomes infinite is refused by Detections
+def arrays_from_dict(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the arguments of Detections; ValueError if a field is missing or damaged."""
+    needed = ["frame_size", "xyxy", "confidence", "class_id", "soft_masks"]
+    missing = [name for name in needed if name not in fields]
+    if missing:
+        raise ValueError(f"a dict of Detections needs {', '.join(needed)}; {', '.join(missing)} missing")
+    ids = fields.get("tracker_id")
+    return {
+        "frame_size": tuple(_int32("frame_size", fields["frame_size"]).tolist()),
+        "xyxy": np.array(fields["xyxy"], dtype=np.float32).reshape(-1, 4),
+        "confidence": np.array(fields["confidence"], dtype=np.float32),
+        "class_id": _int32("class_id", fields["class_id"]),
+        "tracker_id": None if ids is None else _int32("tracker_id", ids),
+        "soft_masks": _unpack(fields["soft_masks"]),
+    }
+
+
+def _int32(name: str, values: Any) -> NDArray[np.int32]:
+    numbers, limits = np.array(values), np.iinfo(np.int32)
+    # Programs between may have made 1.0 of 1.
+    kind = numbers.dtype.kind
+    whole = not numbers.size or kind in "iu" or (kind == "f" and (numbers == np.floor(numbers)).all())
+    if not whole or not ((numbers >= limits.min) & (numbers <= limits.max)).all():
+        raise ValueError(f"{name} must be whole numbers of 32 bits, got {str(values)[:60]}")
+    return numbers.astype(np.int32)
+
+
+def _pack(soft_masks: NDArray[np.float32]) -> dict[str, Any]:
+    raw = zlib.compress(soft_masks.astype("<f4").tobytes())
+    return {"shape": list(soft_masks.shape), "float32_zlib_base64": base64.b64encode(raw).decode("ascii")}
+
+
+def _unpack(packed: Mapping[str, Any]) -> NDArray[np.float32]:
+    try:
+        raw = zlib.decompress(base64.b64decode(packed["float32_zlib_base64"], validate=True))
+        values: NDArray[np.float32] = np.frombuffer(raw, dtype="<f4").reshape(packed["shape"])
+        return values.astype(np.float32)
+    except (KeyError, TypeError, ValueError, binascii.Error, zlib.error) as error:
+        raise ValueError(f"soft_masks must be what Detections.to_dict wrote: {error!r}") from error
+
+
+def to_supervision(detections: Detections, threshold: float, labels: Sequence[str] | None) -> Any:
+    """See `Detections.to_supervision`."""
+    try:
+        supervision = importlib.import_module("supervision")
+    except ImportError as error:
+        raise CvmaskError("to_supervision needs supervision: pip install supervision") from error
+    data = {} if labels is None else {"class_name": np.array(labels)[detections.class_id]}
+    return supervision.Detections(
+        xyxy=detections.xyxy,
+        mask=detections.masks(threshold),
+        confidence=detections.confidence,
+        class_id=detections.class_id,
+        tracker_id=detections.tracker_id,
+        data=data,
+    )
+
+
+def to_matterport(detections: Detections, threshold: float) -> dict[str, NDArray[Any]]:
+    """See `Detections.to_matterport`."""
+    return {
+        "rois": detections.boxes()[:, [1, 0, 3, 2]],
+        "class_ids": detections.class_id + np.int32(1),
+        "scores": detections.confidence,
+        "masks": np.moveaxis(detections.masks(threshold), 0, -1),
+    }

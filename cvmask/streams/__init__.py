@@ -1,0 +1,1 @@
+"""Frames from any source, through the model, into any output."""

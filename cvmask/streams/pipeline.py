@@ -1,0 +1,125 @@
+"""The one loop: source -> model -> draw -> sinks, opened by name and put together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Callable, Union
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cvmask.drawing.draw import draw
+from cvmask.errors import SourceError
+from cvmask.results.detections import Detections
+from cvmask.streams.loop import Model, Paint, Run
+from cvmask.streams.sinks import Sink, open_all
+from cvmask.streams.sources import Source, open_source
+from cvmask.streams.sources.source import Notify, ignore
+from cvmask.streams.summary import Summary
+
+Place = Union[str, int, "os.PathLike[str]"]
+
+
+def annotate(
+    source: Source | Place,
+    model: Model,
+    *,
+    outputs: Sequence[Sink | Place] | Sink | Place = (),
+    style: Mapping[str, Any] | None = None,
+    paint: Paint | None = None,
+    track: bool = False,
+    workers: int = 1,
+    on_message: Notify = ignore,
+    on_error: Callable[[SourceError], None] | None = None,
+    **source_options: Any,
+) -> Run:
+    """Annotate everything that a source gives.
+
+    Iterate over it for each `Result`, or call `Run.run` to have it done; nothing is read before.
+
+    >>> for result in cvmask.annotate("street.mp4", model, outputs=["out.mp4", "out.jsonl"]):
+    ...     print(result.frame.time_s, len(result.detections))
+
+    Parameters
+    ----------
+    source
+        A source, or whatever `open_source` takes; `source_options` go there, and `on_error`: with a source
+        that is open already they are a TypeError.
+    model
+        Has ``detect``, and ``clone`` if there is more than one worker.
+    outputs
+        Sinks, or whatever `open_sink` takes, or one of these. They are finished when the loop ends, is
+        left or is interrupted; after an error those of files are discarded, those of live sources
+        finished. An error in the body of your own loop counts where it leaves `with annotate(...) as run:`.
+    style
+        Arguments for `draw`; labels and mask threshold are the model's unless they are here.
+    paint
+        Makes the picture from the frame's own and what was found, shape (height, width, 3), BGR, such
+        as a function of `cvmask.drawing.effects`. The next one is made while it is written: it is a new array
+        each time, or the frame's own. None: `draw` does.
+    track
+        Give each object an id that it keeps.
+    workers
+        How many clones of the model work at the same time on consecutive frames.
+    on_message
+        Called with one line for whatever the user should know; from any thread.
+    on_error
+        Called for each picture that cannot be read; None: the first one ends the run.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the model is none, or an option is wrong.
+    SourceError, SinkError
+        If the source or an output cannot be opened. While it runs, whatever goes wrong anywhere is
+        raised once, from the iteration, and nothing goes on behind it. Of an output that could not be
+        finished after an interrupt, it is the ``__cause__`` of the KeyboardInterrupt.
+    """
+    if not callable(getattr(model, "detect", None)):
+        raise TypeError(f"model must be what cvmask.load gives, or have a detect of its own, got {model!r:.60}")
+    if workers < 1:
+        raise ValueError(f"workers must be at least 1, got {workers}")
+    summary = Summary()
+    source = _opened(source, summary, on_message, on_error, source_options)
+    sinks: list[Sink] = []
+    try:
+        labels = getattr(model, "labels", None)
+        sinks = open_all(outputs, source, labels, on_message)
+        models = [model, *(model.clone() for _ in range(workers - 1))]  # type: ignore[attr-defined]
+    except BaseException:
+        source.close()
+        for sink in sinks:
+            sink.discard()
+        raise
+    settings = getattr(model, "settings", None)
+    threshold = {} if settings is None else {"mask_threshold": settings.mask_threshold}
+    paint = paint or _drawing({"labels": labels, **threshold, **(style or {})})
+    return Run(source, models, sinks, paint, track, summary)
+
+
+def _drawing(style: Mapping[str, Any]) -> Paint:
+    def paint(image: NDArray[np.uint8], detections: Detections) -> NDArray[np.uint8]:
+        return draw(image, detections, **style) if len(detections) else image
+
+    return paint
+
+
+def _opened(
+    source: Source | Place,
+    summary: Summary,
+    on_message: Notify,
+    on_error: Callable[[SourceError], None] | None,
+    options: Mapping[str, Any],
+) -> Source:
+    if isinstance(source, Source):
+        if given := [*options, *(["on_error"] if on_error else [])]:
+            raise TypeError(f"{', '.join(given)}: give these to open_source, the source is open already")
+        return source
+
+    def count(error: SourceError) -> None:
+        summary.failed += 1
+        assert on_error is not None
+        on_error(error)
+
+    return open_source(source, on_message=on_message, on_error=count if on_error else None, **options)

@@ -1,0 +1,84 @@
+"""How a video is encoded: what every encoder does, and OpenCV's, which is always there."""
+
+from __future__ import annotations
+
+from array import array
+from contextlib import nullcontext
+from fractions import Fraction
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cvmask.errors import SinkError
+from cvmask.streams.sinks.mp4 import set_frame_times
+from cvmask.system.quiet import quiet
+
+CODECS = {
+    **dict.fromkeys((".mp4", ".m4v", ".mov", ".mkv"), "mp4v"),
+    ".avi": "XVID",
+    ".webm": "VP80",
+}
+_INDEXED = (".mp4", ".m4v", ".mov")
+
+
+class Encoder(Protocol):
+    """Encodes frames of one size."""
+
+    codec: str
+
+    def add(self, image: NDArray[np.uint8], time_s: float) -> None:
+        """Encode a frame; `time_s` is counted from the first and rises."""
+
+    def finish(self) -> int:
+        """Close the file; how many frames it holds."""
+
+    def abandon(self) -> None:
+        """Close the file without caring what is in it."""
+
+
+class OpenCVEncoder:
+    """OpenCV's writer. In MP4 files times are exact; elsewhere a frame is held until the next is due."""
+
+    def __init__(self, path: Path, size_wh: tuple[int, int], rate: Fraction) -> None:
+        self.codec = CODECS[path.suffix.lower()]
+        self._path, self._rate = path, rate
+        self._exact = path.suffix.lower() in _INDEXED
+        self._times_s = array("d")
+        self._slots = 0
+        self._last: NDArray[np.uint8] | None = None
+        # Whoever cannot write the file should hear why; OpenCV would not say.
+        path.touch()
+        code = cv2.VideoWriter.fourcc(*self.codec)
+        # Of each .webm file OpenCV says on stderr that it has no tag for VP8, which does not matter.
+        with quiet() if path.suffix.lower() == ".webm" else nullcontext():
+            self._writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, code, float(rate), size_wh)
+        if not self._writer.isOpened():
+            width, height = size_wh
+            what = f"{self.codec} of {width}x{height} pixels to a {path.suffix} file"
+            raise SinkError(f"OpenCV cannot write {what}")
+
+    def add(self, image: NDArray[np.uint8], time_s: float) -> None:
+        """Encode a frame, behind repetitions of the one before if the format needs them."""
+        if self._last is not None:
+            for _ in range(round(time_s * self._rate) - self._slots):
+                self._writer.write(self._last)
+                self._slots += 1
+        self._writer.write(image)
+        self._times_s.append(time_s)
+        self._slots += 1
+        if not self._exact:
+            self._last = image.copy()  # The caller may draw on in its own.
+
+    def finish(self) -> int:
+        """Close the file; how many frames it holds."""
+        self._writer.release()
+        if self._exact:
+            set_frame_times(self._path, self._times_s, self._rate)
+        return self._slots
+
+    def abandon(self) -> None:
+        """Close the file without caring what is in it."""
+        self._writer.release()

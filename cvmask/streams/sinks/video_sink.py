@@ -1,0 +1,225 @@
+"""Video files: whole or not at all, with every frame at its time."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cvmask.errors import SinkError
+from cvmask.results.detections import Detections
+from cvmask.results.frames import check_frame
+from cvmask.streams.sinks.av_encoder import SUFFIXES as AV_SUFFIXES
+from cvmask.streams.sinks.av_encoder import AvEncoder, has_av
+from cvmask.streams.sinks.codecs import AV_CURE, wrong_codec
+from cvmask.streams.sinks.encoders import CODECS, Encoder, OpenCVEncoder
+from cvmask.streams.sinks.ends import is_finished
+from cvmask.streams.sinks.fit import even, fit
+from cvmask.streams.sinks.sink import Sink
+from cvmask.streams.sources.source import Frame, Notify, ignore
+from cvmask.system.files import whole_path, wrong_name
+from cvmask.system.uninterrupted import uninterrupted
+
+DEFAULT_RATE = Fraction(25)
+# OpenCV's writer opens at none below 1/1000, and FFmpeg knows no frame of more than some hours.
+_LOWEST_RATE = Fraction(1, 300)
+_SPARE_BYTES = 1 << 16
+_LOOK_EVERY = 25
+
+
+class _Discarded(Exception):
+    """Tells `whole_file` that the file is not wanted."""
+
+
+class VideoFile(Sink):
+    """A video, of the size of the first frame; sides are made even, as the codecs need.
+
+    Frames of another size are fitted into it. With PyAV (``pip install 'cvmask[av]'``) sound is copied into
+    .mp4, .m4v, .mov and .mkv, otherwise it is not, and `on_message` is told.
+
+    Parameters
+    ----------
+    path
+        Ends in .mp4, .m4v, .mov, .mkv, .avi or .webm. It appears when `close` returns.
+    frame_rate
+        Frames a second: how long the last frame lasts, at most five minutes, and when frames without a time
+        are due.
+    audio_from
+        The file whose sound is copied from the time of the first frame on.
+    codec
+        "h264", which needs PyAV and a file of .mp4, .m4v, .mov or .mkv; "mp4v", MPEG-4 part 2, in these
+        and .avi: written about twice as fast, up to twice as large. None: H.264 where that
+        can be, and VP8 in .webm.
+    use_av
+        Whether to encode with PyAV; None: if it is installed.
+
+    Raises
+    ------
+    SinkError
+        If the ending is another or not one for the codec, the file cannot be written, or what was written
+        cannot be read.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        frame_rate: Fraction | None = None,
+        audio_from: str | None = None,
+        on_message: Notify = ignore,
+        codec: str | None = None,
+        use_av: bool | None = None,
+    ) -> None:
+        self.name = os.fspath(path)
+        suffix = Path(self.name).suffix.lower()
+        if suffix not in CODECS:
+            raise SinkError(f"{self.name}: a video ends in one of {' '.join(CODECS)}")
+        if wrong := wrong_name(os.path.abspath(self.name)) or wrong_name(os.path.realpath(self.name)):
+            raise SinkError(f"{self.name}: {wrong}")
+        self._use_av = suffix in AV_SUFFIXES and (has_av() if use_av is None else use_av)
+        self._av_codec = codec or "h264"
+        if wrong := wrong_codec(suffix, codec, self._use_av):
+            raise SinkError(f"{self.name}: {wrong}")
+        self._rate = frame_rate or DEFAULT_RATE
+        self._audio_from = audio_from
+        self._notify = on_message
+        self._encoder: Encoder | None = None
+        self._closed = False
+        self._stack = ExitStack()
+        self._size_wh = (0, 0)
+        self._told_fitted = self._told_sound = False
+        self._count = 0
+        self._first_s: float | None = None
+        self._last_s = -1.0
+
+    @uninterrupted()
+    def write(
+        self, image: NDArray[np.uint8], frame: Frame | None = None, detections: Detections | None = None
+    ) -> None:
+        """Encode one frame; TypeError or ValueError if it is none."""
+        if self._closed:
+            raise SinkError(f"{self.name} is closed: no frame can follow")
+        image = check_frame(image)
+        try:
+            if self._encoder is None:
+                self._open(image, frame)
+            assert self._encoder is not None
+            if self._count % _LOOK_EVERY == 0:
+                self._look_for_space()
+            self._encoder.add(self._fit(image), self._time(frame))
+        except OSError as error:
+            raise SinkError(f"{self.name} cannot be written: {error.strerror or error}") from None
+        self._count += 1
+
+    @uninterrupted()
+    def close(self) -> None:
+        """Finish the file, look whether it can be read, and give it its name; nothing if no frame came."""
+        encoder = self._take_encoder()
+        if encoder is None:
+            return
+        with self._stack:
+            try:
+                count = encoder.finish()
+                self._tell_lost_sound(encoder)
+                self._check(count)
+            except OSError as error:
+                raise SinkError(f"{self.name} cannot be written: {error.strerror or error}") from None
+            except ValueError as error:
+                raise SinkError(f"{self.name} cannot be written: {error}{self._full()}") from None
+
+    @uninterrupted()
+    def discard(self) -> None:
+        """End without a file."""
+        encoder = self._take_encoder()
+        if encoder is not None:
+            try:
+                encoder.abandon()
+            except OSError:
+                pass  # It is thrown away: whether it could be finished no longer matters.
+            finally:
+                self._stack.__exit__(_Discarded, _Discarded(), None)
+
+    def _take_encoder(self) -> Encoder | None:
+        encoder, self._encoder, self._closed = self._encoder, None, True
+        return encoder
+
+    def _open(self, image: NDArray[np.uint8], frame: Frame | None) -> None:
+        height, width = image.shape[:2]
+        self._size_wh = even(width, height)
+        if self._size_wh != (width, height):
+            self._notify(f"{self.name}: sides made even, {width}x{height} became {self._size_text()}")
+        with self._stack:
+            # A colon in a relative name would name a protocol of FFmpeg.
+            self._part = Path(os.path.abspath(self._stack.enter_context(whole_path(self.name))))
+            self._encoder = self._new_encoder((frame.time_s if frame else None) or 0.0)
+            # Only now that nothing failed does the file outlive this block.
+            self._stack = self._stack.pop_all()
+
+    def _new_encoder(self, start_s: float) -> Encoder:
+        rate = max(self._rate, _LOWEST_RATE)
+        if self._use_av:
+            encoder = AvEncoder(self._part, self._size_wh, rate, self._av_codec, self._audio_from, start_s)
+            self._tell_lost_sound(encoder)
+            return encoder
+        if self._audio_from is not None:
+            able = Path(self.name).suffix.lower() in AV_SUFFIXES
+            cure = f"{AV_CURE} copies it" if able else f"{' '.join(AV_SUFFIXES)} can hold it, with cvmask[av]"
+            self._notify(f"{self.name}: sound, if there is any, is not kept: {cure}")
+        return OpenCVEncoder(self._part, self._size_wh, rate)
+
+    def _tell_lost_sound(self, encoder: Encoder) -> None:
+        lost = getattr(encoder, "lost_sound", "")
+        if lost and not self._told_sound:
+            self._told_sound = True
+            self._notify(f"{self.name}: sound is not kept{' to its end' if self._count else ''}: {lost}")
+
+    def _time(self, frame: Frame | None) -> float:
+        """Give the seconds since the first frame, always more than those of the one before."""
+        step_s = float(1 / self._rate)
+        if frame is None or frame.time_s is None:
+            time_s = self._last_s + step_s if self._count else 0.0
+        else:
+            self._first_s = frame.time_s if self._first_s is None else self._first_s
+            time_s = frame.time_s - self._first_s
+        self._last_s = time_s if time_s > self._last_s else self._last_s + step_s
+        return self._last_s
+
+    def _fit(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        height, width = image.shape[:2]
+        if even(width, height) != self._size_wh and not self._told_fitted:
+            self._told_fitted = True
+            self._notify(f"{self.name}: frames of {width}x{height} are fitted into {self._size_text()}")
+        return fit(image, self._size_wh)
+
+    def _size_text(self) -> str:
+        return "x".join(str(side) for side in self._size_wh)
+
+    def _look_for_space(self) -> None:
+        if shutil.disk_usage(self._part.parent).free < _SPARE_BYTES:
+            raise SinkError(f"{self.name} cannot be written{self._full()}")
+
+    def _full(self) -> str:
+        free = shutil.disk_usage(self._part.parent).free
+        return ": the disk is full" if free < _SPARE_BYTES else ""
+
+    def _check(self, count: int) -> None:
+        """Read the file back: OpenCV's writer fails without a word."""
+        if not is_finished(self._part):
+            why = self._full() or ": is there a limit of file sizes (ulimit -f)?"
+            raise SinkError(f"{self.name} cannot be written: it was cut short{why}")
+        capture = cv2.VideoCapture(str(self._part), cv2.CAP_FFMPEG)
+        try:
+            found, image = capture.read()
+            held = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        finally:
+            capture.release()
+        if not found or image.shape[1::-1] != self._size_wh:
+            raise SinkError(f"{self.name} cannot be written: what OpenCV wrote cannot be read{self._full()}")
+        if 0 < held < count and Path(self.name).suffix.lower() not in (".mkv", ".webm"):
+            raise SinkError(f"{self.name} holds {held} of {count} frames{self._full()}")

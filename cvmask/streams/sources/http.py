@@ -1,0 +1,165 @@
+"""What lies at an http(s) address: a stream of JPEGs, a picture, or something for FFmpeg."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import re
+import socket
+import string
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from typing import Any, Callable
+from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cvmask.errors import SourceError
+from cvmask.streams.sources.mjpeg import decode_jpegs
+from cvmask.system.uninterrupted import uninterrupted
+
+_MOST_REDIRECTS = 5
+_CHUNK_BYTES = 1 << 16
+_OPEN_TIMEOUT_S = 5.0
+# From the colon behind a name to the last @; what a colon and a number in front of a path are, is a port.
+_PASSWORD = re.compile(r"^([^:/]+://[^:/?#@\[]*):(?!\d{0,5}[/?]).*@", re.DOTALL)
+_KINDS = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
+
+
+class HttpStream:
+    """An open answer; `close` from any thread ends a read that waits.
+
+    `timeout_s` limits each read, and connecting to the same but at least 5 s.
+    `on_damaged` is called for each JPEG that is left out, but the one that the end cuts short.
+
+    Attributes
+    ----------
+    content_type
+        As the server says it, in small letters: ``multipart/x-mixed-replace`` is a stream of JPEGs.
+
+    Raises
+    ------
+    OSError, SourceError
+        If the server cannot be reached, or answers anything but 200.
+    """
+
+    def __init__(self, address: str, timeout_s: float, on_damaged: Callable[[], None] = lambda: None) -> None:
+        self.name = without_password(address)
+        self._timeout_s = timeout_s
+        self._on_damaged = on_damaged
+        self._closed = threading.Event()
+        self._ended = False
+        for _ in range(_MOST_REDIRECTS):
+            self._ask(address)
+            target = self._answer.getheader("Location")
+            if self._answer.status not in (301, 302, 303, 307, 308) or target is None:
+                break
+            self._finish()
+            self._closed.clear()
+            address = self._joined(address, target)
+        if self._answer.status != 200:
+            self._finish()
+            raise SourceError(f"{self.name}: the server answers {self._answer.status} {self._answer.reason}")
+        self._socket.settimeout(timeout_s)
+        self.content_type = (self._answer.getheader("Content-Type") or "").split(";")[0].strip().lower()
+
+    def images(self) -> Iterator[NDArray[np.uint8]]:
+        """Yield each whole JPEG as it arrives; damaged ones are left out."""
+        try:
+            yield from decode_jpegs(self._read_some, self.name, self._leave_out)
+        finally:
+            self._finish()
+
+    def read(self, most_bytes: int) -> bytes:
+        """Read the whole answer; SourceError if it is longer, or does not come."""
+        try:
+            data: bytes = self._answer.read(most_bytes + 1)
+        except socket.timeout:
+            raise SourceError(f"{self.name}: nothing came for {self._timeout_s:g} s") from None
+        except (OSError, http.client.HTTPException) as error:
+            raise SourceError(f"{self.name}: broke off: {error}") from None
+        if len(data) > most_bytes:
+            raise SourceError(f"{self.name}: more than {most_bytes >> 20} MB")
+        return data
+
+    def close(self) -> None:
+        """End the connection; reading gives no more bytes."""
+        self._closed.set()
+        with suppress(OSError):
+            # Closing alone would leave a read that waits in another thread waiting.
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._connection.close()
+
+    def _finish(self) -> None:
+        """Close the answer too, as only the thread that reads from it may."""
+        self.close()
+        self._answer.close()
+
+    def _joined(self, address: str, target: str) -> str:
+        try:
+            return urljoin(address, target)
+        except ValueError:
+            raise SourceError(f"{self.name}: the server sends on to what is no address") from None
+
+    def _ask(self, address: str) -> None:
+        url, port = self._split(address)
+        open_timeout_s = max(self._timeout_s, _OPEN_TIMEOUT_S)
+        headers = {"User-Agent": "cvmask", "Connection": "close"}
+        if url.username is not None:
+            secret = f"{unquote(url.username)}:{unquote(url.password or '')}".encode()
+            headers["Authorization"] = "Basic " + base64.b64encode(secret).decode()
+        path = quote((url.path or "/") + (f"?{url.query}" if url.query else ""), safe=string.punctuation)
+        with ExitStack() as stack:  # closes what was opened, unless there is an answer
+            try:
+                self._connection = _KINDS[url.scheme](url.hostname or "", port, timeout=open_timeout_s)
+                self._connection.response_class = _new_answer
+                stack.callback(self._connection.close)
+                self._connection.connect()
+                self._socket = self._connection.sock
+                self._connection.request("GET", path, headers=headers)
+                self._answer = self._connection.getresponse()
+            except (http.client.InvalidURL, UnicodeError):
+                raise SourceError(f"{self.name}: no http address: the host is no name") from None
+            except http.client.HTTPException as error:
+                raise SourceError(f"{self.name}: answers no HTTP: {error!r}") from error
+            stack.pop_all()
+
+    def _split(self, address: str) -> tuple[SplitResult, int | None]:
+        try:
+            url = urlsplit(address)
+            if url.scheme in _KINDS and url.hostname:
+                return url, url.port
+        except ValueError:  # which may name a part of a password
+            cure = "a port is a number up to 65535; / # ? @ in a password are written %2F %23 %3F %40"
+            raise SourceError(f"{self.name}: no http address: {cure}") from None
+        raise SourceError(f"{self.name}: no http address")
+
+    def _read_some(self) -> bytes:
+        try:
+            some: bytes = self._answer.read1(_CHUNK_BYTES)
+            self._ended = not some
+            return some
+        except socket.timeout:
+            raise SourceError(f"nothing came for {self._timeout_s:g} s") from None
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            if self._closed.is_set():
+                self._ended = True
+                return b""
+            raise SourceError(f"broke off: {error}") from None
+
+    def _leave_out(self) -> None:
+        if not self._ended:
+            self._on_damaged()
+
+
+@uninterrupted()
+def _new_answer(*arguments: Any, **options: Any) -> http.client.HTTPResponse:
+    """Make an answer in one go: of one that a Ctrl-C leaves half made, Python complains on stderr."""
+    return http.client.HTTPResponse(*arguments, **options)
+
+
+def without_password(address: str) -> str:
+    """Give an address as it may be shown: without a password, even one with signs that must not stand there."""
+    return _PASSWORD.sub(r"\1:***@", address)

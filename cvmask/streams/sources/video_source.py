@@ -1,0 +1,137 @@
+"""Video files, through OpenCV's FFmpeg."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cvmask.errors import SourceError
+from cvmask.streams.sources.capture import length_of, open_capture, rate_of, size_of
+from cvmask.streams.sources.http import without_password
+from cvmask.streams.sources.source import Frame, Notify, Source, ignore
+
+
+class Video(Source):
+    """Every frame of a video file, turned upright, with its own time.
+
+    `length` is what the file says, cut to the wanted part; when fewer come, `on_message` is told.
+    Frames of another size than the first are scaled to it by OpenCV (since 4.9).
+
+    Parameters
+    ----------
+    path
+        A file, or an address that FFmpeg opens and that has an end.
+    start_s, end_s
+        Only frames from `start_s` on and before `end_s`, in seconds. What lies before is decoded too,
+        since only so a frame's index is certain.
+    stride
+        Only every stride-th of these.
+    on_message
+        Called with one line for whatever is not as the file says.
+
+    Raises
+    ------
+    SourceError
+        If it is no video that OpenCV can open; ValueError for a stride below 1 or an empty part.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        start_s: float = 0.0,
+        end_s: float | None = None,
+        stride: int = 1,
+        on_message: Notify = ignore,
+    ) -> None:
+        if stride < 1 or start_s < 0 or (end_s is not None and end_s <= start_s):
+            raise ValueError(
+                f"needs stride >= 1 and 0 <= start_s < end_s, got {stride}, {start_s} and {end_s}"
+            )
+        self.path = os.fspath(path)
+        self.name = without_password(self.path)
+        self._part = (start_s, end_s, stride)
+        self._notify = on_message
+        self._closed = False
+        self._capture = open_capture(self.path)
+        self.size_wh = size_of(self._capture)
+        self._file_rate = rate_of(self._capture)
+        self._file_length = length_of(self._capture)
+        self.frame_rate = self._file_rate and self._file_rate / stride
+        self.length = self._wanted_length()
+
+    def close(self) -> None:
+        """Release the file."""
+        self._closed = True
+        self._capture.release()
+
+    def _frames(self) -> Iterator[Frame]:
+        start_s, end_s, stride = self._part
+        wanted_from = None
+        for index, time_s in self._grab():
+            if end_s is not None and time_s >= end_s:
+                return
+            if time_s < start_s:
+                continue
+            wanted_from = index if wanted_from is None else wanted_from
+            if (index - wanted_from) % stride:
+                continue
+            image = self._retrieve()
+            if image is None and not self._closed:
+                self._notify(f"{self.name}: frame {index} is damaged and left out")
+            elif image is not None:
+                yield Frame(image, index, time_s, self.name)
+        if wanted_from is None and start_s > 0 and not self._closed:
+            raise SourceError(f"{self.name}: ends before the start at {start_s:g} s")
+
+    def _grab(self) -> Iterator[tuple[int, float]]:
+        """Go from frame to frame; give index and seconds since the first."""
+        index, untimed, first_s, last_s = 0, 0, 0.0, -1.0
+        timed_s, behind = 0.0, 0  # of the last frame with a time of its own, and how many have followed it
+        rate = self._file_rate or Fraction(25)
+        while self._capture.grab():
+            stamp_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            first_s = stamp_s if index == 0 else first_s
+            time_s = stamp_s - first_s
+            if time_s <= last_s:
+                # Raw streams have no times at all, and damaged files go back: then the rate has to do.
+                behind += 1
+                time_s = timed_s + float(behind / rate)
+                untimed += 1
+            else:
+                timed_s, behind = time_s, 0
+            yield index, time_s
+            last_s = time_s
+            index += 1
+        if self._closed:
+            return
+        if index == 0:
+            raise SourceError(f"{self.name}: holds no frame that OpenCV can decode{self._codec()}")
+        if untimed:
+            words = f"frames have no time of their own and follow at {float(rate):g} a second"
+            self._notify(f"{self.name}: {untimed} {words}")
+        if self._file_length is not None and index != self._file_length:
+            self._notify(f"{self.name}: says it has {self._file_length} frames, {index} could be read")
+
+    def _retrieve(self) -> NDArray[np.uint8] | None:
+        found, image = self._capture.retrieve()
+        return image if found and image is not None and image.size else None
+
+    def _codec(self) -> str:
+        code = int(self._capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little")
+        return f" (codec {code.decode('ascii')})" if code.isalnum() else ""
+
+    def _wanted_length(self) -> int | None:
+        start_s, end_s, stride = self._part
+        if self._file_length is None or (self._file_rate is None and (start_s or end_s)):
+            return None
+        rate = float(self._file_rate or 1)
+        first, last = math.ceil(start_s * rate), self._file_length
+        last = last if end_s is None else min(last, math.ceil(end_s * rate))
+        return max(0, math.ceil((last - first) / stride))

@@ -1,0 +1,1 @@
+"""What the operating system gives: files that appear whole, the cache folder, signals, streams."""
