@@ -14,8 +14,7 @@ import cvmask
 from cvmask import scenes
 from cvmask.drawing.effects import EFFECTS, replace_background
 from cvmask.drawing.palette import distinct_colors
-from cvmask.formats.cutouts import cut_out
-from cvmask.formats.images import encode_palette_png, to_class_map, to_instance_map
+from cvmask.formats.images import cut_out, encode_palette_png, to_class_map, to_instance_map
 
 Picture = NDArray[np.uint8]
 DOCS = Path(__file__).resolve().parent.parent / "docs"

@@ -24,9 +24,9 @@ from cvmask.errors import SourceError
 from cvmask.models.labels import read_labels
 from cvmask.runtime.model import MaskRCNN
 from cvmask.serve.app import make_app
-from cvmask.serve.controls import Controls
 from cvmask.serve.server import listen, make_server
 from cvmask.serve.service import Service
+from cvmask.serve.view import Controls
 from cvmask.streams.sources import Frame, Source
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -12,9 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cvmask.formats.formats import FORMATS, ONE_FILE, Settings
 from cvmask.formats.record import Record
-from cvmask.formats.saver import Saver, check_formats
+from cvmask.formats.saver import FORMATS, ONE_FILE, Saver, Settings, check_formats
 from cvmask.results.detections import Detections
 
 FRAME_SIZE = (1080, 1920)

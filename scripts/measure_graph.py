@@ -28,7 +28,7 @@ _MEASURE = """
 import json, resource, sys, time
 import cvmask, cvmask.models.load
 from cvmask.graph.check import check
-from cvmask.graph.folder import model_files
+from cvmask.graph.model_files import model_files
 from cvmask.graph.graph_def import read_graph
 from pathlib import Path
 def resident():

@@ -26,10 +26,10 @@ from cvmask import scenes  # noqa: E402
 from cvmask.errors import SourceError  # noqa: E402
 from cvmask.runtime.model import MaskRCNN  # noqa: E402
 from cvmask.serve.app import make_app  # noqa: E402
-from cvmask.serve.controls import Controls  # noqa: E402
 from cvmask.serve.limits import Limits  # noqa: E402
 from cvmask.serve.server import listen, make_server  # noqa: E402
 from cvmask.serve.service import Service  # noqa: E402
+from cvmask.serve.view import Controls  # noqa: E402
 from cvmask.streams.sources import Frame, Source  # noqa: E402
 
 SIZE_WH = (160, 128)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from graph_builder import DATA, EXPORTS, filled, own_model, partners, picture
 
-from cvmask.graph import patch
+from cvmask.graph import split as split_module
 from cvmask.graph.convert import convert_with_facts
 from cvmask.graph.graph_def import read_graph
 from cvmask.graph.split import split
@@ -107,7 +107,7 @@ def test_converted_export_agrees_with_tensorflow(name):
 def test_loaded_networks_give_the_bits_of_the_whole_export():
     """Whatever ran first: OpenCV up to 4.12 keeps the algorithms that it chose for the size of the first run."""
     path = filled("mask_rcnn_inception_v2")
-    graph = patch.set_score_floor(convert_with_facts(read_graph(path))[0], 0.0)
+    graph = split_module.set_score_floor(convert_with_facts(read_graph(path))[0], 0.0)
     image = np.random.default_rng(2).integers(0, 256, (224, 320, 3), np.uint8)
     parts = split(graph)
     rows, masks = run(path, print_text(graph), image, (parts.detections, parts.masks))

@@ -23,7 +23,7 @@ from cvmask.streams.sources import Video
 pa = pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'cvmask[ray]'")
 pq = pytest.importorskip("pyarrow.parquet")
 
-from cvmask.batches import job, listing, parts  # noqa: E402
+from cvmask.batches import job, listing, work_items  # noqa: E402
 from cvmask.batches import table as table_module  # noqa: E402
 from cvmask.batches.annotated import write_picture  # noqa: E402
 from cvmask.batches.chunks import Chunk, read_chunks  # noqa: E402
@@ -118,7 +118,7 @@ def test_a_filesystem_of_fsspec(work: Path) -> None:
 
 FETCH = """
 import sys
-from cvmask.batches.fetching import local_file
+from cvmask.batches.video_segments import local_file
 from cvmask.batches.storage import place_of
 print(local_file(place_of(sys.argv[1]), sys.argv[2]))
 """
@@ -256,15 +256,15 @@ def test_rows_have_every_frame_and_every_mask(scene: Detections) -> None:
 def test_finished_parts_need_every_chunk(work: Path) -> None:
     for name in ("000000-0000-last", "000001-0000", "000002-0001-last", "000003-0000", "000003-0001-last"):
         write_bytes(place_of("out") / "parts" / f"part-{name}.parquet", b"")
-    finished = parts.Finished(place_of("out"))
-    assert parts.missing(range(5), finished) == [1, 2, 4]
+    finished = work_items.Finished(place_of("out"))
+    assert work_items.missing(range(5), finished) == [1, 2, 4]
     assert finished.chunks(3) == {0, 1}
 
 
 def test_parts_of_a_very_long_video_are_in_order(work: Path) -> None:
     for number in (10000, 9999):
-        write_bytes(place_of("out") / "parts" / parts.part_name(0, number, False), b"")
-    names = [place.path.rsplit("/", 1)[-1] for place in parts.Finished(place_of("out")).of(0)]
+        write_bytes(place_of("out") / "parts" / work_items.part_name(0, number, False), b"")
+    names = [place.path.rsplit("/", 1)[-1] for place in work_items.Finished(place_of("out")).of(0)]
     assert names == ["part-000000-9999.parquet", "part-000000-10000.parquet"]
 
 
@@ -290,7 +290,7 @@ def test_one_folder_is_of_one_command(work: Path) -> None:
 
 def test_picture_that_kills_is_left_out_in_the_end(work: Path) -> None:
     pytest.importorskip("ray", reason="needs Ray Data: pip install 'cvmask[ray]'")
-    from cvmask.batches.deaths import Deaths
+    from cvmask.batches.worker import Deaths
 
     def tried_until(killer: int) -> list[int]:
         """Go through a chunk of four as a new process that dies of one of them."""

@@ -11,10 +11,8 @@ from cvmask.errors import SourceError
 
 pytest.importorskip("pyarrow", reason="needs PyArrow: pip install 'cvmask[ray]'")
 
-from cvmask.batches.disk import files_below
-from cvmask.batches.listing import find_items
-from cvmask.batches.names import annotated_name, member_name, with_own_names
-from cvmask.batches.storage import LOCAL, Place
+from cvmask.batches.listing import annotated_name, find_items, member_name, with_own_names
+from cvmask.batches.storage import LOCAL, Place, files_below
 from cvmask.batches.work_items import PICTURES, TAR, VIDEO, Item
 
 

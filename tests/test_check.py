@@ -10,11 +10,10 @@ from graph_builder import OFFICIAL, Builder, Shape, Type, message, number, share
 
 from cvmask.errors import ModelError
 from cvmask.graph import cache, check
-from cvmask.graph.config import disagreements, read_config
+from cvmask.graph.check import disagreements, read_config
 from cvmask.graph.describe import describe
-from cvmask.graph.folder import ModelFiles, model_files
 from cvmask.graph.graph_def import read_graph
-from cvmask.graph.model_files import identify
+from cvmask.graph.model_files import ModelFiles, identify, model_files
 from cvmask.graph.text import parse_text, print_text, read_text
 
 

@@ -14,11 +14,11 @@ from unprivileged import run_unprivileged
 
 from cvmask.errors import ModelError
 from cvmask.graph.check import check
-from cvmask.graph.folder import ModelFiles
+from cvmask.graph.model_files import ModelFiles
 from cvmask.graph.protobuf import fields
-from cvmask.system import bundled
+from cvmask.system import folders
 
-FOLDER = bundled.path("models/shapes")
+FOLDER = folders.path("models/shapes")
 GRAPH, TEXT = FOLDER / "frozen_inference_graph.pb", FOLDER / "graph.pbtxt"
 TINY = Path(__file__).parent / "data" / "tiny_plain.pb"
 posix = pytest.mark.skipif(os.name != "posix", reason="files of that kind: needs a POSIX system")
@@ -99,7 +99,7 @@ LOOK = """
 from pathlib import Path
 from cvmask.errors import ModelError
 from cvmask.graph.check import check
-from cvmask.graph.folder import ModelFiles, model_files
+from cvmask.graph.model_files import ModelFiles, model_files
 place = Path({place!r})
 print(check(ModelFiles(place / "closed.pb")).problems[0])
 print(check(ModelFiles(place / "closed" / "a.pb")).problems[0])

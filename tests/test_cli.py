@@ -14,7 +14,7 @@ import pytest
 
 from cvmask import __version__, scenes
 from cvmask.cli.main import build_parser, main
-from cvmask.cli.stream_options import add_codec_option, add_stream_options, unused_flags
+from cvmask.cli.options import add_codec_option, add_stream_options, unused_flags
 from cvmask.results.rle import decode
 
 README = Path(__file__).resolve().parent.parent / "README.md"

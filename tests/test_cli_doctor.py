@@ -15,14 +15,14 @@ import cv2
 import pytest
 
 from cvmask import models
-from cvmask.cli import checkup, checkup_targets, checkup_video, doctor, target_check
-from cvmask.cli.finding import Finding
+from cvmask.cli import doctor
+from cvmask.cli.doctor import Finding
 from cvmask.cli.main import main
 from cvmask.errors import SinkError
 from cvmask.models.audit import Report
-from cvmask.models.table import GRAPH_FILE
+from cvmask.models.zoo import GRAPH_FILE
 from cvmask.streams.sinks.av_encoder import has_av
-from cvmask.system import bundled
+from cvmask.system import folders
 
 RUNS = {"effective": "cpu", "device": "CPU", "reason": "", "ms": 12.3}
 
@@ -36,8 +36,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
             return {"error": "target cuda: OpenCV was built without CUDA"}
         return {**RUNS, "reason": "" if name == "cpu" else "there is no OpenCL device"}
 
-    monkeypatch.setattr(checkup_targets, "try_target", answer)
-    monkeypatch.setattr(checkup_targets, "try_opencl", lambda: {"devices": None, "taken": "", "off": ""})
+    monkeypatch.setattr(doctor, "try_target", answer)
+    monkeypatch.setattr(doctor, "try_opencl", lambda: {"devices": None, "taken": "", "off": ""})
 
 
 def findings(check: object) -> dict[str, Finding]:
@@ -47,7 +47,7 @@ def findings(check: object) -> dict[str, Finding]:
 
 @pytest.mark.usefixtures("quick")
 def test_doctor_says_what_each_target_would_really_do(capsys: pytest.CaptureFixture[str]) -> None:
-    seen = findings(checkup.check_targets)
+    seen = findings(doctor.check_targets)
     assert (seen["target cpu"].state, seen["target cpu"].text) == ("ok", "runs on CPU, 12 ms a 320x320 frame")
     assert seen["target opencl"].text == "would run on cpu: there is no OpenCL device"
     assert seen["target auto"].text.startswith("takes cpu, 12 ms")
@@ -91,7 +91,7 @@ def test_json_keeps_personal_folders_to_itself(monkeypatch: pytest.MonkeyPatch, 
 
 def test_user_without_a_home_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CVMASK_HOME", "~nosuch/x")
-    monkeypatch.setattr(doctor, "CHECKS", (checkup.check_models, checkup.check_extras, checkup.check_cache))
+    monkeypatch.setattr(doctor, "CHECKS", (doctor.check_models, doctor.check_extras, doctor.check_cache))
     found = {finding.topic: finding for finding in doctor.examine()}
     assert [topic for topic, finding in found.items() if "CVMASK_HOME" in finding.text] == ["cache folder"]
     assert (found["cache folder"].state, found["model shapes"].state) == ("problem", "ok")
@@ -113,42 +113,42 @@ def test_opencv_out_of_range_is_a_problem_with_its_cure(
     version: str, is_fine: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cv2, "__version__", version)
-    monkeypatch.setattr(checkup, "_version_of", lambda name: "1" if name == "opencv-python" else "")
-    found = findings(checkup.check_versions)["OpenCV"]
+    monkeypatch.setattr(doctor, "_version_of", lambda name: "1" if name == "opencv-python" else "")
+    found = findings(doctor.check_versions)["OpenCV"]
     assert (found.state == "ok") == is_fine
     assert is_fine or "pip install" in found.cure
 
 
 def test_two_wheels_of_opencv_are_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkup, "_version_of", lambda name: "1" if "contrib" not in name else "")
-    found = findings(checkup.check_versions)["OpenCV"]
+    monkeypatch.setattr(doctor, "_version_of", lambda name: "1" if "contrib" not in name else "")
+    found = findings(doctor.check_versions)["OpenCV"]
     assert found.state == "problem"
     assert found.cure == "pip uninstall opencv-python opencv-python-headless, then install one of them"
 
 
 def test_video_is_checked_by_writing_and_reading_it(tmp_path: Path) -> None:
-    assert checkup_video.why_not_written(tmp_path / "clip.mp4", use_av=False) == ""
+    assert doctor.why_not_written(tmp_path / "clip.mp4", use_av=False) == ""
     (tmp_path / "file").touch()
-    assert checkup_video.why_not_written(tmp_path / "file" / "clip.mp4", use_av=False)
+    assert doctor.why_not_written(tmp_path / "file" / "clip.mp4", use_av=False)
 
 
 @pytest.mark.parametrize("is_damaged", [False, True])
 def test_only_a_bundled_model_whose_files_are_damaged_is_to_be_installed_again(
     is_damaged: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = shutil.copytree(bundled.path("models/shapes"), tmp_path / "shapes")
+    folder = shutil.copytree(folders.path("models/shapes"), tmp_path / "shapes")
     if is_damaged:
         with open(folder / GRAPH_FILE, "r+b") as file:
             file.truncate(1000)
     report = Report(folder, (), ("what went wrong",))
     monkeypatch.setattr(models, "verify", lambda name: report)
-    found = findings(checkup.check_models)["model shapes"]
+    found = findings(doctor.check_models)["model shapes"]
     assert (found.state, found.text) == ("problem", "what went wrong")
     assert found.cure == ("reinstall cvmask" if is_damaged else "")
 
 
 def test_h264_is_written_with_pyav_or_its_cure_is_named() -> None:
-    found = findings(checkup_video.check_video)["video in H.264"]
+    found = findings(doctor.check_video)["video in H.264"]
     if has_av():
         assert (found.state, found.text) == ("ok", "writes .mp4, .m4v, .mov, .mkv")
     else:
@@ -159,9 +159,9 @@ def test_h264_that_pyav_does_not_write_is_a_problem(monkeypatch: pytest.MonkeyPa
     def broken(*arguments: object) -> None:
         raise SinkError("FFmpeg cannot write h264")
 
-    monkeypatch.setattr(checkup_video, "has_av", lambda: True)
+    monkeypatch.setattr(doctor, "has_av", lambda: True)
     monkeypatch.setattr("cvmask.streams.sinks.video_sink.AvEncoder", broken)
-    found = findings(checkup_video.check_video)["video in H.264"]
+    found = findings(doctor.check_video)["video in H.264"]
     assert (found.state, found.text) == ("problem", "cannot be written: FFmpeg cannot write h264")
 
 
@@ -177,9 +177,9 @@ def test_h264_that_pyav_does_not_write_is_a_problem(monkeypatch: pytest.MonkeyPa
 def test_target_that_takes_its_process_along_is_reported(
     code: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(target_check, "_CODE", code)
+    monkeypatch.setattr(doctor, "_CODE", code)
     timeout_s = 1 if "sleep" in code else 60
-    assert target_check.try_target("opencl", timeout_s) == {"error": expected}
+    assert doctor.try_target("opencl", timeout_s) == {"error": expected}
 
 
 CPU_DEVICE = ["PoCL", "a CPU"]
@@ -198,8 +198,8 @@ def test_opencl_that_opencv_does_not_take_has_its_own_cure(
     seen: dict[str, object], state: str, cure: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OPENCV_OPENCL_RUNTIME", raising=False)
-    monkeypatch.setattr(checkup_targets, "try_opencl", lambda: seen)
-    found = checkup_targets._opencl()
+    monkeypatch.setattr(doctor, "try_opencl", lambda: seen)
+    found = doctor._opencl()
     assert found.state == state
     assert cure in found.cure if cure else not found.cure
 
@@ -207,12 +207,12 @@ def test_opencl_that_opencv_does_not_take_has_its_own_cure(
 def test_variable_that_keeps_opencv_from_opencl_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENCV_OPENCL_RUNTIME", raising=False)
     monkeypatch.setenv("OPENCV_OPENCL_DEVICE", ":GPU:9")
-    seen = target_check.try_opencl()
+    seen = doctor.try_opencl()
     if "error" in seen or not seen["devices"] or seen["taken"]:
         pytest.skip("needs an OpenCL device, and no tenth GPU: on Debian, apt-get install pocl-opencl-icd gives one")
-    assert "OPENCV_OPENCL_DEVICE=:GPU:9 is set" in checkup_targets._opencl().cure
+    assert "OPENCV_OPENCL_DEVICE=:GPU:9 is set" in doctor._opencl().cure
     monkeypatch.setenv("OPENCV_OPENCL_RUNTIME", "disabled")
-    assert "OPENCV_OPENCL_RUNTIME=disabled" in checkup_targets._opencl().cure
+    assert "OPENCV_OPENCL_RUNTIME=disabled" in doctor._opencl().cure
 
 
 # What the loader of OpenCL calls first in a driver.
@@ -241,8 +241,8 @@ def test_driver_that_crashes_or_hangs_is_a_finding_and_the_rest_is_reported(
     vendors = bad_driver(body, tmp_path)
     monkeypatch.setenv("OCL_ICD_VENDORS", vendors)
     monkeypatch.delenv("OPENCV_OPENCL_RUNTIME", raising=False)
-    monkeypatch.setattr(checkup_targets, "try_opencl", lambda: target_check.try_opencl(timeout_s))
-    found = findings(checkup.check_targets)
+    monkeypatch.setattr(doctor, "try_opencl", lambda: doctor.try_opencl(timeout_s))
+    found = findings(doctor.check_targets)
     assert (found["OpenCL"].state, words in found["OpenCL"].text) == ("problem", True), found["OpenCL"]
     assert "OPENCV_OPENCL_RUNTIME=disabled" in found["OpenCL"].cure
     assert vendors in found["OpenCL"].cure

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from cvmask.cli import download_progress
-from cvmask.cli.download_progress import DownloadProgress
+from cvmask.cli import progress
+from cvmask.cli.progress import DownloadProgress
 
 
 class Terminal(io.StringIO):
@@ -18,7 +18,7 @@ class Terminal(io.StringIO):
 def clock(monkeypatch):
     """A clock that stands still until it is set."""
     now = [100.0]
-    monkeypatch.setattr(download_progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     return now
 
 

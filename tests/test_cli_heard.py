@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cvmask.cli.main import main
-from cvmask.system.heard import Heard
+from cvmask.system.process import Heard
 
 
 def test_damage_that_only_a_decoder_sees_is_told_with_the_name_of_the_picture(

@@ -17,7 +17,7 @@ import pytest
 from conftest import ROOT
 
 from cvmask import scenes
-from cvmask.system.signals import raise_if_interrupted, terminated_as_interrupted
+from cvmask.system.interrupts import raise_if_interrupted, terminated_as_interrupted
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 

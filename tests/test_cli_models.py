@@ -14,9 +14,8 @@ from cvmask import models as models_module
 from cvmask.cli import models
 from cvmask.errors import CvmaskError, ModelError
 from cvmask.models import audit
-from cvmask.models.table import GRAPH_FILE
-from cvmask.models.zoo import places
-from cvmask.system.disk import size_text
+from cvmask.models.zoo import GRAPH_FILE, places
+from cvmask.system.files import size_text
 
 NAME = "coco-resnet50"
 MAIN = """

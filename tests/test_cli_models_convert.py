@@ -7,15 +7,15 @@ import pytest
 from graph_builder import filled
 from zoo_server import clean_home
 
-from cvmask.cli import models, models_convert
+from cvmask.cli import models
 from cvmask.errors import CvmaskError, ModelError, SinkError
-from cvmask.graph.folder import model_files
+from cvmask.graph.model_files import model_files
 from cvmask.graph.split import split
 from cvmask.graph.text import read_text
-from cvmask.models.table import GRAPH_FILE
-from cvmask.system import bundled
+from cvmask.models.zoo import GRAPH_FILE
+from cvmask.system import folders
 
-GRAPH = bundled.path("models/shapes") / GRAPH_FILE
+GRAPH = folders.path("models/shapes") / GRAPH_FILE
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_convert_leaves_nothing_when_the_graph_is_none(folder, monkeypatch):
     def refuse(graph):
         raise ModelError("not a Mask R-CNN")
 
-    monkeypatch.setattr(models_convert, "convert", refuse)
+    monkeypatch.setattr(models, "convert", refuse)
     with pytest.raises(ModelError, match="not a Mask R-CNN"):
         convert(folder)
     assert names(folder) == [GRAPH_FILE]

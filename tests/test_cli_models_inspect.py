@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from cvmask.cli.main import main
-from cvmask.system import bundled
+from cvmask.system import folders
 
-FOLDER = bundled.path("models/shapes")
+FOLDER = folders.path("models/shapes")
 
 
 @pytest.fixture

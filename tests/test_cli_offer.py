@@ -9,11 +9,11 @@ import sys
 import pytest
 from zoo_server import ARCHIVE, RESNET50, clean_home, put_model, serving
 
-from cvmask.cli.offer import offer_download
+from cvmask.cli.models import offer_download
 from cvmask.errors import ModelError
 
 NAME = "coco-resnet50"
-OFFER = "from cvmask.cli.offer import offer_download; print(offer_download('coco-resnet50'))"
+OFFER = "from cvmask.cli.models import offer_download; print(offer_download('coco-resnet50'))"
 
 
 class Terminal(io.StringIO):

@@ -11,8 +11,8 @@ import pytest
 
 from cvmask import Detections, MaskRCNN, load, scenes
 from cvmask.cli.main import main
-from cvmask.formats.formats import FORMATS
 from cvmask.formats.lines import read_jsonl
+from cvmask.formats.saver import FORMATS
 
 
 @pytest.fixture

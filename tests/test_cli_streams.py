@@ -23,8 +23,8 @@ from conftest import ROOT, random_detections
 
 from cvmask.cli import options, predict, run_sources, run_stream
 from cvmask.cli.main import build_parser, main
-from cvmask.cli.stream_options import seconds
-from cvmask.cli.stream_progress import StreamProgress
+from cvmask.cli.options import seconds
+from cvmask.cli.progress import StreamProgress
 from cvmask.errors import SourceError
 from cvmask.results.detections import Detections
 from cvmask.runtime.model import Settings

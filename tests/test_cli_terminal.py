@@ -23,10 +23,10 @@ _PROGRAM = """
     if {without_tqdm}:
         sys.modules["tqdm"] = None
     import test_cli_streams
-    from cvmask.cli import options, stream_progress
+    from cvmask.cli import options, progress
     from cvmask.cli.main import main
     options.load_model = lambda args: test_cli_streams.Model()
-    stream_progress._EVERY_S = {every_s}
+    progress._EVERY_S = {every_s}
     sys.exit(main({argv!r}))
 """
 

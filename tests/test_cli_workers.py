@@ -1,4 +1,4 @@
-"""cvmask.cli.workers: how many models work on a video where nobody said."""
+"""cvmask.cli.run_stream: how many models work on a video where nobody said."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import cvmask
-from cvmask.cli import workers
+from cvmask.cli import run_stream
 from cvmask.cli.main import main
-from cvmask.cli.workers import MOST, WORTH_FRAMES, threads_shared_by, usual_workers
+from cvmask.cli.run_stream import MOST, WORTH_FRAMES, threads_shared_by, usual_workers
 from cvmask.runtime.model import MaskRCNN
 from cvmask.streams.sinks import read_json_lines
 
@@ -50,7 +50,7 @@ def test_usual_workers_of_a_short_clip_and_without_memory_is_one(
     with cvmask.open_source(clip, stride=2) as source:
         assert usual_workers(source, model) == 1
     with cvmask.open_source(clip) as source:
-        monkeypatch.setattr(workers, "available_memory", lambda: model.graph_bytes)
+        monkeypatch.setattr(run_stream, "available_memory", lambda: model.graph_bytes)
         assert usual_workers(source, model) == 1
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cvmask.drawing.compositing import blur, blur_outside, feather, fit_over, lay_over_, union_mask, window_of
+from cvmask.drawing.effects import blur, blur_outside, feather, fit_over, lay_over_, union_mask, window_of
 from cvmask.results.detections import Detections
 
 

@@ -11,11 +11,11 @@ import cvmask
 from cvmask.errors import ModelError
 from cvmask.graph.check import check, label_problems
 from cvmask.graph.convert import convert
-from cvmask.graph.folder import ModelFiles
 from cvmask.graph.graph_def import parse_graph
-from cvmask.system import bundled
+from cvmask.graph.model_files import ModelFiles
+from cvmask.system import folders
 
-FOLDER = bundled.path("models/shapes")
+FOLDER = folders.path("models/shapes")
 GRAPH, TEXT = FOLDER / "frozen_inference_graph.pb", FOLDER / "graph.pbtxt"
 
 

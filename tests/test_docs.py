@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cvmask.drawing.effects import EFFECTS
-from cvmask.formats.formats import FORMATS
+from cvmask.formats.saver import FORMATS
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"

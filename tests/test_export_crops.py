@@ -9,8 +9,7 @@ import pytest
 from conftest import LABELS
 from numpy.typing import NDArray
 
-from cvmask.formats.crops import CropsWriter, cut_crops
-from cvmask.formats.cutouts import CutoutsWriter, cut_out
+from cvmask.formats.images import CropsWriter, CutoutsWriter, cut_crops, cut_out
 from cvmask.formats.record import Record
 from cvmask.results.detections import Detections
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import LABELS, write_all
 
-from cvmask.formats.csv import COLUMNS, CsvWriter
+from cvmask.formats.lines import COLUMNS, CsvWriter
 from cvmask.results.detections import Detections
 
 

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 
 from cvmask.errors import SinkError
 from cvmask.formats.coco import CocoWriter
-from cvmask.formats.csv import CsvWriter
-from cvmask.formats.formats import FORMATS, Settings
-from cvmask.formats.lines import JsonlWriter
+from cvmask.formats.lines import CsvWriter, JsonlWriter
 from cvmask.formats.record import FileForEach, Record, Writer
+from cvmask.formats.saver import FORMATS, Settings
 from cvmask.formats.yolo import YoloWriter
 from cvmask.results.detections import Detections
 

@@ -9,9 +9,8 @@ from conftest import LABELS
 from numpy.typing import NDArray
 
 from cvmask.errors import SinkError
-from cvmask.formats.formats import Settings
 from cvmask.formats.record import Record
-from cvmask.formats.saver import Saver, check_formats, check_names
+from cvmask.formats.saver import Saver, Settings, check_formats, check_names
 from cvmask.results.detections import Detections
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cvmask.results.frames import check_frame
+from cvmask.results.arrays import check_frame
 
 
 def test_check_frame_gives_a_frame_back() -> None:

@@ -1,4 +1,4 @@
-"""cvmask.graph.inline: loops, branches and calls of TensorFlow 2 become plain nodes."""
+"""cvmask.graph.graph_def: loops, branches and calls of TensorFlow 2 become plain nodes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import pytest
 from graph_builder import Builder, Func
 
 from cvmask.errors import ModelError
-from cvmask.graph.constants import Constants
 from cvmask.graph.flow import Flow
 from cvmask.graph.graph_def import parse_graph
+from cvmask.graph.layers import Constants
 from cvmask.graph.numeric import Numeric
 
 

@@ -91,7 +91,7 @@ def test_nothing_imports_tensorflow() -> None:
 def test_every_package_is_in_the_metadata() -> None:
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
-    listed = set(config["options"]["packages"].split()) - {"cvmask.system.bundled"}
+    listed = set(config["options"]["packages"].split()) - {"cvmask.bundled"}
     assert listed == {".".join(path.parent.relative_to(ROOT).parts) for path in PACKAGE.rglob("__init__.py")}
 
 

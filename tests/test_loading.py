@@ -16,9 +16,9 @@ from graph_builder import shared as shared_file
 import cvmask
 from cvmask import scenes
 from cvmask.models import load
-from cvmask.system import bundled
+from cvmask.system import folders
 
-FOLDER = bundled.path("models/shapes")
+FOLDER = folders.path("models/shapes")
 
 
 def test_load_takes_a_name_a_folder_and_a_graph_file() -> None:

@@ -1,4 +1,4 @@
-"""cvmask.system.memory: freed memory goes back or is used again, where the C library can do that."""
+"""cvmask.system.process: freed memory goes back or is used again, where the C library can do that."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cvmask.system import memory
+from cvmask.system import process
 
 
 def resident_bytes() -> int:
@@ -25,7 +25,7 @@ needs_glibc = pytest.mark.skipif(
 # What OpenCV does in each frame: a large block is taken, written to and freed.
 FAULTS = """
 import resource
-from cvmask.system import memory
+from cvmask.system import process as memory
 memory.reuse_large_blocks()
 for _ in range(3):  # the third time counts
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -41,7 +41,7 @@ def test_freed_memory_goes_back() -> None:
         (kept if number % 50 == 0 else freed).append(bytes(1000))
     before = resident_bytes()
     freed.clear()
-    memory.give_back()
+    process.give_back()
     assert resident_bytes() < before - 20_000_000
     assert kept
 
@@ -65,7 +65,7 @@ def test_a_large_block_is_used_again() -> None:
 def test_limits_from_the_environment_hold(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(name, value)
     monkeypatch.setattr(ctypes, "CDLL", lambda name: pytest.fail("the limits were changed"))
-    memory.reuse_large_blocks()
+    process.reuse_large_blocks()
 
 
 @pytest.mark.parametrize("error", [OSError, TypeError, AttributeError])
@@ -74,5 +74,5 @@ def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch, error:
         raise error
 
     monkeypatch.setattr(ctypes, "CDLL", refuse)
-    memory.give_back()
-    memory.reuse_large_blocks()
+    process.give_back()
+    process.reuse_large_blocks()

@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 import cvmask
 from cvmask import scenes
 from cvmask.errors import ModelError
-from cvmask.graph import patch
+from cvmask.graph import split as split_module
 from cvmask.graph.split import split
 from cvmask.graph.text import parse_text, print_text, read_text
 from cvmask.runtime.model import MaskRCNN, Settings
 from cvmask.runtime.net import Net
 from cvmask.runtime.pair import Pair
 from cvmask.runtime.resize import Resizer, to_blob
-from cvmask.system import bundled
+from cvmask.system import folders
 
-FOLDER = bundled.path("models/shapes")
+FOLDER = folders.path("models/shapes")
 NATIVE = Resizer()
 
 
@@ -46,7 +46,7 @@ def picture(boxes: int) -> NDArray[np.uint8]:
 
 @pytest.mark.parametrize("boxes", [0, 1, 5, 100])
 def test_split_gives_the_bits_of_the_whole_graph(boxes: int) -> None:
-    text = patch.set_score_floor(read_text(FOLDER / "graph.pbtxt"), 0.0 if boxes else 0.99)
+    text = split_module.set_score_floor(read_text(FOLDER / "graph.pbtxt"), 0.0 if boxes else 0.99)
     parts = split(text)
     whole = Net(binary(), print_text(text), [parts.detections, parts.masks], "whole")
     blob = to_blob(picture(boxes), NATIVE)
@@ -122,7 +122,7 @@ def test_frame_is_not_changed(model: MaskRCNN) -> None:
 
 def test_score_threshold_below_the_floor_of_the_text_graph_takes_effect() -> None:
     frame = scenes.make_scene(7, objects=8).image
-    text = patch.set_score_floor(read_text(FOLDER / "graph.pbtxt"), 0.6)
+    text = split_module.set_score_floor(read_text(FOLDER / "graph.pbtxt"), 0.6)
     high = MaskRCNN(binary(), text, None, NATIVE, Settings(0.6)).detect(frame)
     low = cvmask.load("shapes", score_threshold=0.001).detect(frame)
     assert high.confidence.min() > 0.6

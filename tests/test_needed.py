@@ -1,4 +1,4 @@
-"""cvmask.graph.needed: OpenCV makes the same networks of the part that they need."""
+"""cvmask.graph.graph_def: OpenCV makes the same networks of the part that they need."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import pytest
 from graph_builder import Builder, message
 
 from cvmask.errors import ModelError
-from cvmask.graph.graph_def import parse_graph
-from cvmask.graph.needed import needed_part, node_places
+from cvmask.graph.graph_def import needed_part, node_places, parse_graph
 from cvmask.graph.split import split
 from cvmask.graph.text import parse_text, print_text, read_text
 from cvmask.runtime.net import Net
-from cvmask.system import bundled
+from cvmask.system import folders
 
-FOLDER = bundled.path("models/shapes")
+FOLDER = folders.path("models/shapes")
 
 
 def part(frozen, text):

@@ -11,7 +11,7 @@ import pytest
 from cvmask.drawing.palette import distinct_colors, read_colors
 from cvmask.errors import CvmaskError
 from cvmask.models.labels import read_labels
-from cvmask.system import bundled
+from cvmask.system import folders
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -23,7 +23,7 @@ def write(folder: Path, content: bytes) -> Path:
 
 
 def test_bundled_labels_are_90_with_coco_ids_minus_1() -> None:
-    labels = read_labels(bundled.path("mscoco_labels.names"))
+    labels = read_labels(folders.path("mscoco_labels.names"))
     assert len(labels) == len(set(labels)) == 90
     assert [labels[i] for i in (0, 2, 12, 16, 43, 66, 89)] == [
         "person", "car", "stop sign", "cat", "bottle", "dining table", "toothbrush",
@@ -69,11 +69,11 @@ def test_bundled_colors_are_what_the_script_writes(tmp_path: Path, monkeypatch: 
     written: list[str] = []
     monkeypatch.setattr(Path, "write_text", lambda self, text, **_: written.append(text))
     runpy.run_path(str(ROOT / "scripts" / "make_colors"), run_name="__main__")
-    assert written == [bundled.path("colors.txt").read_text(encoding="utf-8")]
+    assert written == [folders.path("colors.txt").read_text(encoding="utf-8")]
 
 
 def test_bundled_colors_are_90_different_ones() -> None:
-    colors = read_colors(bundled.path("colors.txt"))
+    colors = read_colors(folders.path("colors.txt"))
     assert colors.shape == (90, 3)
     assert len(np.unique(colors, axis=0)) == 90
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from unprivileged import run_unprivileged
 
-from cvmask.system import bundled
+from cvmask.system import folders
 
 LOAD = """
 import cvmask
@@ -24,7 +24,7 @@ print(len(model.labels), model.resizer)
 def test_cached_text_of_a_read_only_model_lies_in_the_cache_folder_and_is_used_again(tmp_path: Path) -> None:
     folder, home = tmp_path / "model", tmp_path / "home"
     folder.mkdir()
-    shutil.copy(bundled.path("models/shapes/frozen_inference_graph.pb"), folder)
+    shutil.copy(folders.path("models/shapes/frozen_inference_graph.pb"), folder)
     folder.chmod(0o555)
     first = run_unprivileged(LOAD.format(again=False, folder=str(folder)), home)
     assert [path.name for path in folder.iterdir()] == ["frozen_inference_graph.pb"]
@@ -40,7 +40,7 @@ def test_a_read_only_model_loads_where_there_is_no_cache_folder_either(tmp_path:
     folder, home = tmp_path / "model", tmp_path / "home"
     folder.mkdir()
     home.mkdir()
-    shutil.copy(bundled.path("models/shapes/frozen_inference_graph.pb"), folder)
+    shutil.copy(folders.path("models/shapes/frozen_inference_graph.pb"), folder)
     folder.chmod(0o555)
     home.chmod(0o555)
     assert run_unprivileged(LOAD.format(again=False, folder=str(folder)), home).startswith("8 ")

@@ -1,4 +1,4 @@
-"""cvmask.graph.scales: the box codes are scaled in fewer, longer rows, and the products are the same."""
+"""cvmask.graph.convert: the box codes are scaled in fewer, longer rows, and the products are the same."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import pytest
 from graph_builder import OFFICIAL, shared
 
 from cvmask.errors import ModelError
+from cvmask.graph.convert import scale_by_proposal
 from cvmask.graph.nodes import Graph
-from cvmask.graph.scales import scale_by_proposal
 from cvmask.graph.text import parse_text, print_text, read_text
 from cvmask.runtime.net import Net
 

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="needs cvmask[serve]")
 
-from cvmask.serve.waiting import within
+from cvmask.serve.pool import within
 
 
 def test_a_result_comes_through() -> None:

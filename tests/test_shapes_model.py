@@ -9,12 +9,12 @@ import cvmask
 from cvmask import scenes
 from cvmask.graph.check import check
 from cvmask.graph.convert import convert
-from cvmask.graph.folder import model_files
 from cvmask.graph.graph_def import read_graph
+from cvmask.graph.model_files import model_files
 from cvmask.graph.text import parse_text, print_text, read_text
-from cvmask.system import bundled
+from cvmask.system import folders
 
-FOLDER = bundled.path("models/shapes")
+FOLDER = folders.path("models/shapes")
 
 
 def test_files_are_at_most_4_megabytes() -> None:

@@ -26,8 +26,7 @@ from cvmask.errors import SinkError, SourceError
 from cvmask.results.detections import Detections
 from cvmask.streams.sinks import ImageFolder, JsonLines, Sink, VideoFile, open_sink, read_json_lines
 from cvmask.streams.sinks.av_encoder import AvEncoder, has_av
-from cvmask.streams.sinks.ends import is_finished
-from cvmask.streams.sinks.mp4 import set_frame_times
+from cvmask.streams.sinks.mp4 import is_finished, set_frame_times
 from cvmask.streams.sources import Frame, Video, read_image
 
 NTSC_FILM = Fraction(24000, 1001)

@@ -23,7 +23,7 @@ from cvmask.errors import SourceError
 from cvmask.streams.sources import Camera, Frame, Images, Newest, Source, Video, open_source
 from cvmask.streams.sources.image_source import Still
 from cvmask.streams.sources.live import Stream
-from cvmask.streams.sources.stdin import Stdin
+from cvmask.streams.sources.mjpeg import Stdin
 
 SIZE_WH = (32, 16)
 

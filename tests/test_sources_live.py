@@ -21,8 +21,8 @@ from cvmask.errors import SourceError
 from cvmask.streams.sources import Camera, Frame, Images, Newest, Source, Video, open_source
 from cvmask.streams.sources.http import HttpStream, without_password
 from cvmask.streams.sources.image_source import Still
+from cvmask.streams.sources.mjpeg import Stdin
 from cvmask.streams.sources.opening import live_kind
-from cvmask.streams.sources.stdin import Stdin
 
 
 def jpeg(grey: int) -> bytes:

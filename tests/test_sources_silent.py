@@ -26,7 +26,7 @@ from cvmask import annotate
 from cvmask.errors import SourceError
 from cvmask.results.detections import Detections
 from cvmask.streams.sources import Source, open_source
-from cvmask.streams.sources.errands import Errands, Left
+from cvmask.streams.sources.capture import Errands, Left
 from cvmask.streams.sources.http import HttpStream
 
 TIMEOUT_S = 60

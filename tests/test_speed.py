@@ -10,12 +10,12 @@ import numpy as np
 from cvmask.graph.text import print_text, read_text
 from cvmask.runtime.net import Net
 from cvmask.runtime.pair import Pair
-from cvmask.system import bundled
+from cvmask.system import folders
 
 SIZE_WH = (64, 64)
 # Measured on a busy machine: 6 times faster with one object, 1.1 to 1.3 times slower with 100.
 FASTER, SLOWER = 2.5, 2.0
-FOLDER = bundled.path("models/shapes")
+FOLDER = folders.path("models/shapes")
 
 
 def least_seconds(works: list[Callable[[], object]], rounds: int = 5) -> list[float]:

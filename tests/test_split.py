@@ -10,7 +10,7 @@ import pytest
 from graph_builder import OFFICIAL, filled, shared
 
 from cvmask.errors import ModelError
-from cvmask.graph import patch
+from cvmask.graph import split as split_module
 from cvmask.graph.split import final_detections, first_detections, split
 from cvmask.graph.text import parse_text, print_text, read_text
 
@@ -66,12 +66,13 @@ def test_graph_without_a_mask_head_says_what_was_found(text, found):
 
 def test_patches_change_one_attribute_of_one_node():
     graph = parse_text(TWO_STAGES + MASKS)
-    changed = patch.set_max_detections(patch.set_proposals(patch.set_score_floor(graph, 0.05), 50), 7)
+    with_floor = split_module.set_score_floor(graph, 0.05)
+    changed = split_module.set_max_detections(split_module.set_proposals(with_floor, 50), 7)
     first, last = first_detections(changed), final_detections(changed)
     assert [node.get("keep_top_k", "i") for node in (first, last)] == [50, 7]
     assert first_detections(graph).get("keep_top_k", "i") == 9
-    assert patch.score_floor(changed) == pytest.approx(0.05)
-    assert patch.score_floor(graph) == pytest.approx(0.3)
+    assert split_module.score_floor(changed) == pytest.approx(0.05)
+    assert split_module.score_floor(graph) == pytest.approx(0.3)
     assert first_detections(changed).name == "rpn"
     assert final_detections(changed).name == "last"
     assert len(changed) == len(graph)
@@ -80,10 +81,10 @@ def test_patches_change_one_attribute_of_one_node():
 @pytest.mark.parametrize(
     ("function", "value"),
     [
-        (patch.set_proposals, 0),
-        (patch.set_proposals, 999_999),
-        (patch.set_score_floor, 1.5),
-        (patch.set_max_detections, -1),
+        (split_module.set_proposals, 0),
+        (split_module.set_proposals, 999_999),
+        (split_module.set_score_floor, 1.5),
+        (split_module.set_max_detections, -1),
     ],
 )
 def test_patches_refuse_values_without_meaning(function, value):
@@ -98,8 +99,8 @@ def load(path, text):
 
 
 def test_split_of_the_official_graph_is_bit_identical_to_the_whole():
-    graph = patch.set_score_floor(read_text(shared(*OFFICIAL)), 0.01)
-    graph = patch.set_max_detections(patch.set_proposals(graph, 20), 6)
+    graph = split_module.set_score_floor(read_text(shared(*OFFICIAL)), 0.01)
+    graph = split_module.set_max_detections(split_module.set_proposals(graph, 20), 6)
     path, parts = filled("mask_rcnn_inception_v2_2018_07"), split(graph)
     blob = np.random.default_rng(5).uniform(0, 255, (1, 3, 96, 128)).astype(np.float32)
     texts = print_text(graph), parts.detector_text, parts.mask_head_text

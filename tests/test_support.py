@@ -1,4 +1,4 @@
-"""cvmask.graph.support: the layers that it says OpenCV reads are tried with the OpenCV at hand."""
+"""cvmask.graph.check: the layers that it says OpenCV reads are tried with the OpenCV at hand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from graph_builder import Builder
 
 from cvmask.errors import ModelError
-from cvmask.graph.support import READ, support_notes, unread
+from cvmask.graph.check import READ, support_notes, unread
 from cvmask.graph.text import parse_text
 from cvmask.runtime.net import Net
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from cvmask.errors import ModelError, TargetError
-from cvmask.graph.priors import clip_apart
+from cvmask.graph.convert import clip_apart
 from cvmask.graph.text import parse_text
-from cvmask.runtime import auto, pair, targets
+from cvmask.runtime import pair, targets
 from cvmask.runtime.targets import Target
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -205,20 +205,20 @@ def fast_opencl(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     runs: list[str] = []
     clock = iter(range(100000))
     monkeypatch.setenv("CVMASK_HOME", str(tmp_path))
-    monkeypatch.setattr(auto, "_MEASURED", {})
+    monkeypatch.setattr(pair, "_MEASURED", {})
     monkeypatch.setattr(targets, "opencl_device", lambda: "GPU")
     monkeypatch.setattr(targets, "observe", lambda net, name: Target(name, name, "GPU"))
 
     def tick() -> float:
         return next(clock) * (1.0 if runs and runs[-1] == "opencl" else 2.0)
 
-    monkeypatch.setattr(auto.time, "perf_counter", tick)
+    monkeypatch.setattr(pair.time, "perf_counter", tick)
     return runs
 
 
 def fastest(runs: list[str], seed: int = 0) -> Target:
     graph = np.full(9, seed, np.uint8)
-    return auto.fastest_pair(lambda name: FakePair(name, runs), graph, (640, 480))[1]  # type: ignore[arg-type,return-value]
+    return pair.fastest_pair(lambda name: FakePair(name, runs), graph, (640, 480))[1]  # type: ignore[arg-type,return-value]
 
 
 def test_auto_takes_the_faster_and_says_what_it_measured(fast_opencl: list[str]) -> None:
@@ -231,7 +231,7 @@ def test_auto_takes_the_faster_and_says_what_it_measured(fast_opencl: list[str])
 def test_auto_remembers_for_each_graph(fast_opencl: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     first = fastest(fast_opencl)
     fast_opencl.clear()
-    monkeypatch.setattr(auto, "_MEASURED", {})  # as in another process
+    monkeypatch.setattr(pair, "_MEASURED", {})  # as in another process
     assert fastest(fast_opencl) == first
     assert fast_opencl == []
     fastest(fast_opencl, seed=1)
@@ -267,9 +267,9 @@ def test_target_that_breaks_on_this_model_falls_back_with_the_reason(strict: boo
 
     if strict:
         with pytest.raises(TargetError, match="opencl does not run here: OpenCV cannot run this model"):
-            auto.open_pair(make, "opencl", True)  # type: ignore[arg-type]
+            pair.open_pair(make, "opencl", True)  # type: ignore[arg-type]
         return
-    opened, target = auto.open_pair(make, "opencl", False)  # type: ignore[arg-type]
+    opened, target = pair.open_pair(make, "opencl", False)  # type: ignore[arg-type]
     assert opened.name == "cpu"  # type: ignore[attr-defined]
     assert target.warning == "opencl does not run: OpenCV cannot run this model; using cpu"
 

@@ -17,14 +17,13 @@ import numpy as np
 import pytest
 from conftest import random_detections
 
-from cvmask.formats.formats import Settings
 from cvmask.formats.record import Record
-from cvmask.formats.saver import Saver
+from cvmask.formats.saver import Saver, Settings
 from cvmask.streams.pipeline import annotate
 from cvmask.streams.sinks import VideoFile
 from cvmask.streams.sinks.av_encoder import has_av
 from cvmask.streams.sources import Frame, Newest, Source, Video
-from cvmask.system.uninterrupted import uninterrupted
+from cvmask.system.interrupts import uninterrupted
 
 IMAGE = np.zeros((48, 64, 3), np.uint8)
 

@@ -163,7 +163,7 @@ def test_fuzz_script_finds_nothing_in_a_short_run():
 
 def test_a_list_that_mixes_kinds_keeps_those_of_the_last_one():
     """Found by scripts/fuzz_wire: input 189504 of seed 1."""
-    from cvmask.graph.wire_values import decode_attr
+    from cvmask.graph.protobuf import decode_attr
 
     mixed = bytes([0x0A, 6, 0x18, 1, 0x18, 2, 0x42, 0])  # i: 1, i: 2, and an empty tensor
     attr = decode_attr(memoryview(mixed))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cvmask.streams.sinks import VideoFile
-from cvmask.streams.sinks.yuv import to_i420_
+from cvmask.streams.sinks.av_encoder import to_i420_
 from cvmask.streams.sources import Video
 
 COLORS = np.uint8([[0, 0, 200], [0, 200, 0], [200, 0, 0], [128, 128, 128], [30, 200, 250]])  # BGR

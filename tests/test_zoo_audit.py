@@ -7,9 +7,8 @@ from zoo_server import ARCHIVE, GRAPH, RESNET50, clean_home, put_model, serving
 
 from cvmask import models
 from cvmask.errors import ModelError
-from cvmask.models import audit, table
-from cvmask.models.table import CONFIG_FILE, GRAPH_FILE
-from cvmask.models.zoo import places
+from cvmask.models import audit, zoo
+from cvmask.models.zoo import CONFIG_FILE, GRAPH_FILE, places
 
 NAME = "coco-resnet50"
 
@@ -69,8 +68,8 @@ def test_verify_compares_with_the_known_hash_even_without_a_record(home, checked
     put_model(home, "coco")
     report = models.verify("coco")
     assert "the known sha1 is c8adff66a1e23e607f57cf1a7cfabad0faa371f9" in report.problems[0]
-    known = table.KnownModel("coco", "", archive="a", graph_sha1=hashlib.sha1(GRAPH).hexdigest())
-    monkeypatch.setitem(table._BY_NAME, "coco", known)
+    known = zoo.KnownModel("coco", "", archive="a", graph_sha1=hashlib.sha1(GRAPH).hexdigest())
+    monkeypatch.setitem(zoo._BY_NAME, "coco", known)
     assert models.verify("coco").ok
 
 

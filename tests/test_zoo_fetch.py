@@ -20,9 +20,9 @@ from zoo_server import (
 )
 
 from cvmask.errors import ModelError
-from cvmask.models import connect, fetch
-from cvmask.models.part import Part
-from cvmask.system import disk
+from cvmask.models import fetch
+from cvmask.models.fetch import Part
+from cvmask.system import files
 
 CONTENT = noise(500_000, seed=7)
 
@@ -250,7 +250,7 @@ def test_fetch_waits_as_long_as_the_server_asks(bring, server, waits):
 
 
 def test_fetch_understands_a_date_to_wait_for(bring, server, waits):
-    server.behaviours = [status(503, Retry_After=formatdate(connect.time.time() + 30, usegmt=True))]
+    server.behaviours = [status(503, Retry_After=formatdate(fetch.time.time() + 30, usegmt=True))]
     assert bring() == CONTENT
     assert 25 < waits[0] <= 30
 
@@ -270,7 +270,7 @@ def test_fetch_gives_up_after_its_attempts(bring, server, waits):
 
 
 def test_fetch_gives_up_on_silence(bring, server, monkeypatch):
-    monkeypatch.setattr(connect, "TIMEOUT_S", 0.5)
+    monkeypatch.setattr(fetch, "TIMEOUT_S", 0.5)
     server.behaviours = [stall(5)]
     assert bring() == CONTENT
     assert "nothing came for 0.5 s" in bring.lines[0]
@@ -278,7 +278,7 @@ def test_fetch_gives_up_on_silence(bring, server, monkeypatch):
 
 
 def test_fetch_is_patient_with_a_slow_server(bring, server, monkeypatch):
-    monkeypatch.setattr(connect, "TIMEOUT_S", 1.0)
+    monkeypatch.setattr(fetch, "TIMEOUT_S", 1.0)
     server.behaviours = [slow(0.1, pieces=12)]
     assert bring() == CONTENT
     assert bring.lines == []
@@ -331,8 +331,8 @@ def test_fetch_asks_for_room_first(bring, monkeypatch):
     class Usage:
         free = 1000
 
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda folder: Usage)
-    with pytest.raises(disk.DiskError, match=r"has 1.0 kB free, 500 kB are needed"):
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda folder: Usage)
+    with pytest.raises(files.DiskError, match=r"has 1.0 kB free, 500 kB are needed"):
         bring()
 
 
@@ -342,7 +342,7 @@ def test_fetch_says_that_the_disk_is_full(bring):
         bring.part.path.write_bytes(b"")
     except OSError:
         pytest.skip("this system has no /dev/full")
-    with pytest.raises(disk.DiskError, match="is full: make room"):
+    with pytest.raises(files.DiskError, match="is full: make room"):
         bring()
 
 

@@ -33,10 +33,9 @@ from zoo_server import (
 
 from cvmask import models
 from cvmask.errors import CvmaskError, ModelError
-from cvmask.models import install, table
-from cvmask.models.table import CONFIG_FILE, GRAPH_FILE
-from cvmask.models.zoo import places
-from cvmask.system import bundled
+from cvmask.models import install, zoo
+from cvmask.models.zoo import CONFIG_FILE, GRAPH_FILE, places
+from cvmask.system import folders
 
 NAME = "coco-resnet50"
 COCO = "mask_rcnn_inception_v2_coco_2018_01_28"
@@ -69,8 +68,8 @@ def left_behind(home):
 
 def as_known(monkeypatch, name, **fields):
     """Let a known model have other hashes."""
-    model = table.KnownModel(**{**vars(table.get(name)), **fields})
-    monkeypatch.setitem(table._BY_NAME, name, model)
+    model = zoo.KnownModel(**{**vars(zoo.get(name)), **fields})
+    monkeypatch.setitem(zoo._BY_NAME, name, model)
 
 
 def run_download(name=NAME, **variables):
@@ -252,7 +251,7 @@ def test_download_respects_offline(server, home, monkeypatch):
 
 def test_download_of_the_bundled_model_is_where_it_lies(home, monkeypatch, tmp_path):
     (tmp_path / GRAPH_FILE).write_bytes(b"graph")
-    monkeypatch.setattr(bundled, "path", lambda name: tmp_path)
+    monkeypatch.setattr(folders, "path", lambda name: tmp_path)
     assert models.download("shapes") == tmp_path
 
 
@@ -260,7 +259,7 @@ def test_download_of_a_bundled_model_that_is_missing_is_no_download(home, monkey
     def missing(name):
         raise CvmaskError(name)
 
-    monkeypatch.setattr(bundled, "path", missing)
+    monkeypatch.setattr(folders, "path", missing)
     with pytest.raises(ModelError, match="reinstall"):
         models.download("shapes")
 

@@ -8,13 +8,13 @@ import time
 import pytest
 
 from cvmask.errors import ModelError
-from cvmask.system import lock
-from cvmask.system.lock import locked
+from cvmask.system import files
+from cvmask.system.files import locked
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from cvmask.system.lock import locked
+from cvmask.system.files import locked
 with locked(Path(sys.argv[1]), on_wait=lambda: None):
     print("held", flush=True)
     time.sleep(60)
@@ -23,7 +23,7 @@ with locked(Path(sys.argv[1]), on_wait=lambda: None):
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(lock, "POLL_S", 0.01)
+    monkeypatch.setattr(files, "POLL_S", 0.01)
 
 
 def never():
@@ -55,7 +55,7 @@ def test_lock_waits_and_says_so_once(tmp_path):
         thread = threading.Thread(target=second)
         thread.start()
         assert waiting.wait(30)
-        time.sleep(5 * lock.POLL_S)
+        time.sleep(5 * files.POLL_S)
         inside.append("first")
     thread.join(30)
     assert inside == ["first", "second"]
@@ -94,6 +94,6 @@ def test_lock_on_a_file_system_without_locks_is_one_line(tmp_path, monkeypatch):
     def refuse(handle, operation):
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr(lock.fcntl, "flock", refuse)
+    monkeypatch.setattr(files.fcntl, "flock", refuse)
     with pytest.raises(ModelError, match=r"knows no file locks .*CVMASK_HOME"), locked(tmp_path / "a", never):
         pass

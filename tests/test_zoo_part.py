@@ -4,7 +4,7 @@ from email.message import Message
 
 import pytest
 
-from cvmask.models.part import Part
+from cvmask.models.fetch import Part
 
 URL = "http://host/a.tar.gz"
 

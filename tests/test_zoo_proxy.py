@@ -10,8 +10,8 @@ from zoo_server import ARCHIVE, GRAPH, RESNET50, STEM, break_off, clean_home, se
 
 from cvmask import models
 from cvmask.errors import ModelError
-from cvmask.models import table
-from cvmask.models.table import GRAPH_FILE
+from cvmask.models import zoo
+from cvmask.models.zoo import GRAPH_FILE
 
 NAME = "coco-resnet50"
 FILE = f"/{STEM}.tar.gz"
@@ -62,7 +62,7 @@ def test_download_goes_through_the_proxy_to_a_host_that_only_it_knows(
     proxy.hosts["download.tensorflow.org"] = server.server_address
     monkeypatch.setenv(variable, proxy.url)
     models.download(NAME)
-    assert proxy.asked == [("GET", f"{table.ORIGIN}/{STEM}.tar.gz", None)]
+    assert proxy.asked == [("GET", f"{zoo.ORIGIN}/{STEM}.tar.gz", None)]
     assert arrived(home)
 
 

@@ -8,9 +8,9 @@ from graph_builder import OFFICIAL, filled, shared
 
 from cvmask.errors import ModelError
 from cvmask.graph.text import parse_text, read_text
-from cvmask.models import self_check as module
-from cvmask.models.self_check import self_check, split_differs
-from cvmask.system import bundled
+from cvmask.models import audit as module
+from cvmask.models.audit import self_check, split_differs
+from cvmask.system import folders
 
 TEXT = """
 node { name: "img" op: "Placeholder" }
@@ -99,7 +99,7 @@ def test_self_check_reports_what_cannot_be_converted(tmp_path):
 
 
 def test_self_check_reports_a_text_graph_of_another_model(tmp_path):
-    folder = bundled.path("models/shapes")
+    folder = folders.path("models/shapes")
     shutil.copy(folder / "frozen_inference_graph.pb", tmp_path)
     text = (folder / "graph.pbtxt").read_text().replace("stem_1/weights", "stem_9/weights")
     (tmp_path / "graph.pbtxt").write_text(text)

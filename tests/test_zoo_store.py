@@ -7,10 +7,9 @@ from zoo_server import clean_home, put_model
 
 from cvmask import models
 from cvmask.errors import CvmaskError, ModelError
-from cvmask.models.table import GRAPH_FILE, get
-from cvmask.models.zoo import places
-from cvmask.system import bundled
-from cvmask.system.lock import locked
+from cvmask.models.zoo import GRAPH_FILE, get, places
+from cvmask.system import folders
+from cvmask.system.files import locked
 
 
 @pytest.fixture
@@ -24,7 +23,7 @@ def shapes(monkeypatch, tmp_path):
     folder = tmp_path / "bundle"
     folder.mkdir()
     (folder / GRAPH_FILE).write_bytes(b"graph")
-    monkeypatch.setattr(bundled, "path", lambda name: folder)
+    monkeypatch.setattr(folders, "path", lambda name: folder)
     return folder
 
 
@@ -53,7 +52,7 @@ def test_find_knows_the_bundled_model(shapes):
 
 
 def test_find_without_the_bundled_model(monkeypatch):
-    monkeypatch.setattr(bundled, "path", without_bundle)
+    monkeypatch.setattr(folders, "path", without_bundle)
     assert models.find("shapes") is None
 
 
@@ -77,7 +76,7 @@ def test_resolve_says_how_to_get_a_missing_model(home, shapes):
 
 
 def test_resolve_does_not_promise_a_bundle_that_is_missing(home, monkeypatch):
-    monkeypatch.setattr(bundled, "path", without_bundle)
+    monkeypatch.setattr(folders, "path", without_bundle)
     with pytest.raises(ModelError) as caught:
         models.resolve("coco-resnet50")
     assert "shapes" not in str(caught.value)

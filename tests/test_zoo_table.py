@@ -4,7 +4,7 @@ import pytest
 
 from cvmask import models
 from cvmask.errors import ModelError
-from cvmask.models.table import ORIGIN, get, is_offline, source_url, suggestion
+from cvmask.models.zoo import ORIGIN, get, is_offline, source_url, suggestion
 
 
 def test_names_are_the_documented_five():

@@ -9,8 +9,8 @@ import pytest
 from zoo_server import ARCHIVE, GRAPH, STEM, member, noise, tar_gz
 
 from cvmask.errors import ModelError
-from cvmask.models.table import CONFIG_FILE, GRAPH_FILE, get
-from cvmask.models.unpack import kind_of, unpack
+from cvmask.models.install import kind_of, unpack
+from cvmask.models.zoo import CONFIG_FILE, GRAPH_FILE, get
 
 PREFIX = get("coco-resnet50").folder_prefix
 

@@ -19,7 +19,7 @@ import pytest
 from background import running
 
 from cvmask.models import fetch
-from cvmask.models.table import CONFIG_FILE, GRAPH_FILE, get
+from cvmask.models.zoo import CONFIG_FILE, GRAPH_FILE, get
 
 RESNET50 = get("coco-resnet50")
 

@@ -6,12 +6,12 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Callable, Union
 
-from cvmask.batches.extra import need_ray
-from cvmask.batches.options import Options
+from cvmask.batches.cluster import need_ray
+from cvmask.batches.job import Options
 from cvmask.runtime.model import MaskRCNN
 
 if TYPE_CHECKING:
-    from cvmask.batches.progress import Progress
+    from cvmask.batches.job import Progress
 
 PathLike = Union[str, "os.PathLike[str]"]
 
@@ -85,8 +85,7 @@ def batch(
     options = Options(address, workers, threads, soft_masks, annotated, stride, max_failures,
                       part_frames, image_column, on_progress)  # fmt: skip
     need_ray()
-    from cvmask.batches.remote import is_client, run_in_cluster
-    from cvmask.batches.run import run
+    from cvmask.batches.run import is_client, run, run_in_cluster
     from cvmask.batches.storage import place_of
 
     named = [sources] if isinstance(sources, (str, os.PathLike)) else sources

@@ -17,7 +17,7 @@ from ray.exceptions import RayError
 
 from cvmask import __version__, errors
 from cvmask.errors import CvmaskError
-from cvmask.system.quiet import quiet
+from cvmask.system.process import quiet
 
 _STORE_BYTES = 1 << 30
 _REACH_S = 10.0
@@ -145,3 +145,14 @@ def _set_environment(undo: ExitStack, **values: str) -> None:
         if before is None:
             os.environ[name] = value
             undo.callback(os.environ.pop, name, None)
+
+
+def need_ray() -> None:
+    """CvmaskError if Ray Data or PyArrow is missing, with the command that installs them."""
+    for name in ("ray.data", "pyarrow"):
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise CvmaskError(
+                f"batch needs Ray Data and PyArrow ({error}): pip install 'cvmask[ray]'"
+            ) from error

@@ -2,17 +2,90 @@
 
 from __future__ import annotations
 
+import json
 import os
 import posixpath
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-from cvmask.batches.names import with_own_names
+import ray.data
+
 from cvmask.batches.storage import LOCAL, Place, file_size, is_folder, list_files, one_line, place_of, read_bytes
-from cvmask.batches.work_items import PARQUET, PICTURES, TAR, VIDEO, Item
+from cvmask.batches.video_segments import cut, local_file
+from cvmask.batches.work_items import PARQUET, PICTURES, TAR, VIDEO, Item, Stretch, Unit
 from cvmask.errors import SourceError
+from cvmask.streams.sinks.av_encoder import SUFFIXES as VIDEO_SUFFIXES
+from cvmask.streams.sinks.image_sink import SUFFIXES as PICTURE_SUFFIXES
 from cvmask.streams.sources.image_source import SUFFIXES
 from cvmask.system.files import wrong_name
+
+# File systems have 255 bytes for a name.
+_MOST_BYTES = 200
+
+
+def annotated_name(item: Item) -> str:
+    """Give the path of an item's annotated form; of a shard or a Parquet file the folder for its pictures."""
+    if item.kind == VIDEO:
+        return _ending(item.name, VIDEO_SUFFIXES, ".mp4")
+    return _ending(item.name, PICTURE_SUFFIXES, ".png") if item.kind == PICTURES else item.name
+
+
+def member_name(item: Item, index: int, member: str | None) -> str:
+    """Give the path of the annotated form of a picture of a shard: numbered, for a shard may hold a name twice.
+
+    Names inside of shards are anybody's: of a path the last part is taken, which leads out of no folder.
+    """
+    name = "-".join(filter(None, [f"{index:08d}", _short(posixpath.basename(member or ""))]))
+    return f"{item.name}/{_ending(name, PICTURE_SUFFIXES, '.png')}"
+
+
+def with_own_names(items: list[Item]) -> list[Item]:
+    """Name each item so that no two results are one file, and none is another's folder, also where case is ignored."""
+    files: set[str] = set()
+    folders: set[str] = set()
+    counts: dict[str, int] = defaultdict(int)
+    result = []
+    for item in items:
+        parts = [_short(part) for part in item.name.split("/") if part not in ("", ".", "..")]
+        stem, end = posixpath.splitext("/".join(parts) or "file")
+        key = (stem + end).casefold()
+        counts[key] += 1
+        named = item._replace(name=stem + end if counts[key] == 1 else f"{stem}~{counts[key]}{end}")
+        while not _is_free(path := annotated_name(named).casefold(), files, folders):
+            counts[key] += 1
+            if not files.isdisjoint(_folders(path)):  # what would be a folder is a file
+                stem = stem.replace("/", "~")
+            named = item._replace(name=f"{stem}~{counts[key]}{end}")
+        files.update((path, f"{path}.png"))  # what is too large for a JPEG becomes a PNG beside
+        folders.update(_folders(path))
+        result.append(named)
+    return result
+
+
+def _is_free(path: str, files: set[str], folders: set[str]) -> bool:
+    return files.isdisjoint((path, f"{path}.png", *_folders(path))) and path not in folders
+
+
+def _folders(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts))]
+
+
+def _ending(name: str, known: tuple[str, ...], otherwise: str) -> str:
+    return name if posixpath.splitext(name)[1].lower() in known else name + otherwise
+
+
+def _short(name: str) -> str:
+    """Cut a name that no file system takes, but not its ending."""
+    name = name.encode(errors="replace").decode()
+    data = name.encode()
+    if len(data) <= _MOST_BYTES:
+        return name
+    end = posixpath.splitext(name)[1][-10:]
+    return data[: _MOST_BYTES - len(end.encode())].decode(errors="ignore") + end
+
 
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 LISTS = (".txt", ".lst", ".list")
@@ -122,3 +195,47 @@ def _pattern(text: str) -> str:
         else:
             out, at = out + {"*": "[^/]*", "?": "[^/]"}.get(char, re.escape(char)), at + 1
     return out
+
+
+_MOST_BLOCKS = 200
+
+
+def plan(items: Sequence[Item], part_frames: int, run: str) -> list[Unit]:
+    """Make the work list: pictures in groups, shards and files one by one, videos in stretches, in order."""
+    stretches = _cut_videos([item for item in items if item.kind == VIDEO], part_frames, run)
+    units: list[Unit] = []
+    group: list[Item] = []
+    for item in items:
+        full = len(group) == part_frames
+        if group and (full or item.kind != PICTURES or item.place.root != group[0].place.root):
+            units.append(Unit(len(units), PICTURES, tuple(group)))
+            group = []
+        if item.kind == PICTURES:
+            group.append(item)
+            continue
+        for stretch in stretches.get(item) or [None]:
+            units.append(Unit(len(units), item.kind, (item,), stretch))
+    if group:
+        units.append(Unit(len(units), PICTURES, tuple(group)))
+    return units
+
+
+def _cut_videos(videos: Sequence[Item], part_frames: int, run: str) -> dict[Item, list[Stretch | None]]:
+    if not videos:
+        return {}
+    rows = [
+        {"index": index, "root": item.place.root, "path": item.place.path, "least": part_frames, "run": run}
+        for index, item in enumerate(videos)
+    ]
+    cuts = ray.data.from_items(rows, override_num_blocks=min(len(rows), _MOST_BLOCKS)).map(_cut_one)
+    found = {row["index"]: json.loads(row["stretches"]) for row in cuts.iter_rows()}
+    return {item: [Stretch(*stretch) for stretch in found[index]] for index, item in enumerate(videos)}
+
+
+def _cut_one(row: dict[str, Any]) -> dict[str, Any]:
+    """Cut one video; nothing where that is not possible: reading it as a whole will say why."""
+    try:
+        stretches = cut(local_file(Place(row["root"], row["path"]), row["run"]), row["least"])
+    except (SourceError, OSError):
+        stretches = []
+    return {"index": row["index"], "stretches": json.dumps(stretches)}

@@ -8,14 +8,14 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from cvmask import batches
-from cvmask.batches.extra import need_ray
-from cvmask.batches.options import Options
+from cvmask.batches.cluster import need_ray
+from cvmask.batches.job import Options
 from cvmask.cli import options
-from cvmask.cli.batch_progress import BatchProgress
-from cvmask.system.signals import raise_if_interrupted
+from cvmask.cli.progress import BatchProgress
+from cvmask.system.interrupts import raise_if_interrupted
 
 if TYPE_CHECKING:
-    from cvmask.batches.progress import Progress
+    from cvmask.batches.job import Progress
 
 # Each setting of a batch is a flag of the same name.
 _SETTINGS = [field.name for field in fields(Options) if field.name != "on_progress"]

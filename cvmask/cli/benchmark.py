@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cvmask import scenes
 from cvmask.cli import options
-from cvmask.cli.workers import threads_shared_by
+from cvmask.cli.run_stream import threads_shared_by
 from cvmask.drawing.draw import draw
 from cvmask.runtime.model import MaskRCNN
 from cvmask.streams.sources.image_source import read_image

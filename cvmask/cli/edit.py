@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cvmask.cli import run_sources
 from cvmask.cli.options import UsageError
-from cvmask.cli.task import Task
+from cvmask.cli.run_sources import Task
 from cvmask.drawing.effects import EFFECTS, replace_background
 from cvmask.results.detections import Detections
 from cvmask.streams.sources import read_image

@@ -16,8 +16,8 @@ from cvmask.errors import SourceError
 from cvmask.streams.sinks.encoders import CODECS
 from cvmask.streams.sources import find_images
 from cvmask.streams.sources.image_source import SUFFIXES
-from cvmask.streams.sources.local import local_path
 from cvmask.streams.sources.opening import is_pattern
+from cvmask.streams.sources.source import local_path
 from cvmask.system.files import wrong_name
 
 

@@ -18,9 +18,8 @@ from cvmask.cli import batch, benchmark, demo, doctor, edit, models, predict, re
 from cvmask.cli.options import UsageError
 from cvmask.errors import CvmaskError
 from cvmask.runtime.net import reason
-from cvmask.system.interrupts import INTERRUPTED, raise_as_usual
+from cvmask.system.interrupts import INTERRUPTED, raise_as_usual, terminated_as_interrupted
 from cvmask.system.process import prepare_streams
-from cvmask.system.signals import terminated_as_interrupted
 
 DONE, FAILED, WRONG_USAGE, SOME_FAILED = 0, 1, 2, 3
 VERBS: tuple[ModuleType, ...] = (predict, edit, render, serve, batch, demo, models, doctor, benchmark)

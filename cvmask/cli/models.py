@@ -3,17 +3,207 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Callable
 
+import cv2
+
 from cvmask import models
-from cvmask.cli import models_convert, models_inspect
-from cvmask.cli.offer import download_with_progress
-from cvmask.errors import ModelError
-from cvmask.models import table
-from cvmask.models.table import GRAPH_FILE, KnownModel
-from cvmask.models.zoo import places
-from cvmask.system.disk import size_text
+from cvmask.cli.progress import DownloadProgress
+from cvmask.errors import CvmaskError, ModelError, SinkError
+from cvmask.graph.check import OPENCV_VERSIONS, Inspection, check, has_clipped_anchors, label_problems, unread
+from cvmask.graph.convert import convert
+from cvmask.graph.facts import GraphFacts, ResizerFacts
+from cvmask.graph.graph_def import read_graph
+from cvmask.graph.model_files import TEXT_FILE, identify, model_files, stands_for_folder
+from cvmask.graph.nodes import Graph
+from cvmask.graph.text import print_text
+from cvmask.models import zoo
+from cvmask.models.labels import read_label_map, read_labels
+from cvmask.models.zoo import GRAPH_FILE, KnownModel, get, is_offline, missing_text, places
+from cvmask.runtime.targets import SELF_BUILT, is_built
+from cvmask.system.files import size_text, write_whole
+
+
+def _add_convert(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add this action."""
+    about = "write the text graph that OpenCV needs beside a frozen graph, without TensorFlow"
+    parser = actions.add_parser("convert", help=about, description=about)
+    parser.add_argument(
+        "model", metavar="PB", help="a frozen graph (.pb), a folder with one, or a model's name"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT",
+        help="a file, replaced if it is there, or a folder, which is made where the name ends in / "
+        f"(default: {TEXT_FILE} beside the .pb; beside several of its own name)",
+    )
+
+
+def _convert(args: argparse.Namespace) -> int:
+    """Convert one graph and print where its text is."""
+    model = models.resolve(args.model)
+    graph = model_files(model).graph
+    target = _target(graph, args.output)
+    text = print_text(convert(read_graph(graph)))
+    write_whole(target, text.encode())
+    print(target)
+    return 0
+
+
+def _target(graph: Path, output: str | None) -> Path:
+    if output is None:
+        target = graph.with_name(TEXT_FILE) if stands_for_folder(graph) else graph.with_suffix(".pbtxt")
+        # It may have been made by hand, and nobody asked for that file to be replaced.
+        if target.exists():
+            raise SinkError(f"{target} is there already: name it with -o to replace it")
+        return target
+    is_folder = output.endswith(("/", os.sep)) or os.path.isdir(output)
+    target = Path(output, TEXT_FILE) if is_folder else Path(output)
+    if target.suffix == ".pb" or (target.exists() and target.samefile(graph)):
+        raise ModelError(f"{target} would replace a graph: needed a .pbtxt to write to")
+    return target
+
+
+def _add_inspect(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add this action."""
+    about = "say what a model file or folder is, and everything that is wrong with it"
+    parser = actions.add_parser("inspect", help=about, description=about)
+    parser.add_argument("model", metavar="PATH", help="a file, a folder, or a model's name")
+    parser.add_argument("--graph", metavar="PBTXT", help="a text graph to look at with it")
+
+
+def _inspect(args: argparse.Namespace) -> int:
+    """Print what is known, then the problems; 1 if there are any."""
+    place = models.resolve(args.model)
+    try:
+        files = model_files(place, args.graph)
+    except ModelError as error:
+        print(place)
+        _print_problem(place, str(error))
+        return 1
+    report = check(files)
+    problems = [*report.problems, *_label_problems(report)]
+    print(files.graph)
+    for name, value in _facts(report):
+        print(f"  {name + ':':<14}{value}")
+    for note in report.notes:
+        print(f"  note: {note}")
+    for problem in problems:
+        _print_problem(files.graph, problem)
+    return 1 if problems else 0
+
+
+def _print_problem(place: Path, problem: str) -> None:
+    """Below the name of the file or folder, which is not said again."""
+    print(f"  problem: {problem.removeprefix(f'{place}: ')}")
+
+
+def _facts(report: Inspection) -> Iterator[tuple[str, str]]:
+    files, facts = report.files, report.facts
+    yield "text graph", str(files.text) if files.text else "made from the graph"
+    yield "labels", str(files.labels) if files.labels else "none beside it"
+    if report.classes is not None:
+        yield "classes", str(report.classes)
+    if facts is not None:
+        yield from _graph_facts(facts)
+    if report.text is not None:
+        yield from _support_facts(report.text)
+
+
+def _support_facts(text: Graph) -> Iterator[tuple[str, str]]:
+    """What takes the model, from the layers in its text graph."""
+    kinds, lacking = {node.op for node in text}, {node.op for node in unread(text)}
+    if lacking:
+        yield "OpenCV", f"not known: {', '.join(sorted(lacking))} of {len(kinds)} kinds of layer"
+        return
+    yield "OpenCV", f"{OPENCV_VERSIONS}, which read all of its {len(kinds)} kinds of layer (here {cv2.__version__})"
+    clipped = " (anchors clipped by layers of their own)" if has_clipped_anchors(text) else ""
+    own = [name for name in SELF_BUILT if is_built(name)]
+    missing = ", ".join(name for name in SELF_BUILT if name not in own)
+    built = f"; {missing} with an OpenCV that was built for it" if missing else ""
+    yield "targets", f"{', '.join(['cpu', 'opencl', 'opencl-fp16', *own])}{clipped}{built}"
+
+
+def _graph_facts(facts: GraphFacts) -> Iterator[tuple[str, str]]:
+    yield "backbone", facts.backbone
+    yield "masks", f"{facts.mask_size[1]}x{facts.mask_size[0]}"
+    yield "resizer", _resizer_text(facts.resizer)
+    sides = ", ".join(f"{w:.0f}x{h:.0f}" for w, h in zip(facts.anchors.widths, facts.anchors.heights))
+    yield "anchors", f"{sides} at every {facts.anchors.stride[0]:g} pixels"
+    yield "proposals", str(facts.proposals)
+    yield "detections", f"{facts.max_detections}, score above {facts.second_stage.score_threshold:g}"
+    yield "outputs", ", ".join(facts.outputs)
+
+
+def _resizer_text(resizer: ResizerFacts) -> str:
+    if resizer.kind == "keep_aspect_ratio":
+        return f"short side {resizer.min_dimension}, long side at most {resizer.max_dimension}"
+    if resizer.kind == "fixed_shape":
+        return f"{resizer.width}x{resizer.height}"
+    return "none: pictures as they are"
+
+
+def _label_problems(report: Inspection) -> list[str]:
+    try:
+        return _label_count_problems(report)
+    except (CvmaskError, OSError) as error:  # one bad file does not hide what is known of the others
+        return [str(error)]
+
+
+def _label_count_problems(report: Inspection) -> list[str]:
+    labels, classes = report.files.labels, report.classes
+    if labels is None or classes is None:
+        return []
+    if identify(labels).name == "label_map":
+        # It may leave ids out, but not name more than there are.
+        count = max(len(read_label_map(labels)), classes)
+    else:
+        count = len(read_labels(labels))
+    return [f"{labels}: {problem}" for problem in label_problems(count, classes)]
+
+
+def offer_download(name: str) -> Path:
+    """Find a known model, or bring it if the user at the terminal agrees.
+
+    Raises
+    ------
+    ModelError
+        If it is not at hand and stdin is no terminal, the answer is no, or the network is
+        forbidden: one line that says how to get it.
+    """
+    found = models.find(name)
+    if found is not None:
+        return found
+    model = get(name)
+    if model.bundled or is_offline() or not _has_terminal() or not _agrees(model):
+        raise ModelError(missing_text(model))
+    return download_with_progress(name)
+
+
+def download_with_progress(name: str) -> Path:
+    """Download a known model and show how far it is on stderr."""
+    with DownloadProgress(name) as progress:
+        return models.download(name, progress.advance, progress.say)
+
+
+def _has_terminal() -> bool:
+    # A process without a console has no stdin at all.
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
+def _agrees(model: KnownModel) -> bool:
+    # On stderr, and not as the prompt of input(): stdout may be a pipe that somebody reads.
+    question = f"model {model.name!r} is not here yet: download {size_text(model.archive_bytes)} now? [Y/n] "
+    print(question, end="", file=sys.stderr, flush=True)
+    answer = sys.stdin.readline()
+    # The end of the input is no answer; Enter is a yes.
+    return answer.strip().lower() in ("", "y", "yes") if answer else False
+
 
 _Subparsers = argparse._SubParsersAction  # argparse gives its type no public name
 
@@ -47,8 +237,8 @@ def add_parser(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
         action="store_true",
         help="also forget its recorded hash, so that the next download sets it anew",
     )
-    models_convert.add_parser(actions)
-    models_inspect.add_parser(actions)
+    _add_convert(actions)
+    _add_inspect(actions)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -59,8 +249,8 @@ def run(args: argparse.Namespace) -> int:
         "verify": _verify,
         "path": _path,
         "remove": _remove,
-        "convert": models_convert.run,
-        "inspect": models_inspect.run,
+        "convert": _convert,
+        "inspect": _inspect,
     }
     return actions[args.action](args)
 
@@ -110,7 +300,7 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _path(args: argparse.Namespace) -> int:
-    table.get(args.name)
+    zoo.get(args.name)
     print(models.resolve(args.name))
     return 0
 
@@ -118,7 +308,7 @@ def _path(args: argparse.Namespace) -> int:
 def _remove(args: argparse.Namespace) -> int:
     gone = models.remove(args.name, forget=args.forget, say=_say)
     if not gone:
-        folder = places(table.get(args.name)).folder
+        folder = places(zoo.get(args.name)).folder
         raise ModelError(f"nothing of model {args.name!r} is here (looked at {folder})")
     for path in gone:
         print(f"removed {path}")

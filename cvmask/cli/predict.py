@@ -13,13 +13,11 @@ from numpy.typing import NDArray
 
 from cvmask.cli import options, run_sources
 from cvmask.cli.inputs import Input
-from cvmask.cli.outputs import Outputs
-from cvmask.cli.place import DEFAULT_FOLDER
-from cvmask.cli.task import Task
+from cvmask.cli.outputs import DEFAULT_FOLDER, Outputs
+from cvmask.cli.run_sources import Task
 from cvmask.drawing.draw import draw
-from cvmask.formats.formats import FORMATS, Settings
 from cvmask.formats.record import Record
-from cvmask.formats.saver import Saver, check_formats, check_names
+from cvmask.formats.saver import FORMATS, Saver, Settings, check_formats, check_names
 from cvmask.results.detections import Detections
 from cvmask.runtime.model import MaskRCNN
 from cvmask.streams.sources import Frame

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import importlib
 import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
+
+from cvmask.streams.loop import Summary
+from cvmask.system.files import size_text
+
+if TYPE_CHECKING:
+    from cvmask.batches.job import Progress
 
 
 class Bar:
@@ -50,3 +59,170 @@ class Bar:
         if self.bar is not None:
             self.bar.close()
             self.bar = None
+
+
+class FrameProgress(Bar):
+    """Counts pictures, and prints a line for each."""
+
+    def __init__(self, total: int) -> None:
+        super().__init__()
+        self._total, self._done = total, 0
+        if total > 1:
+            self.show(total=total, unit="picture")
+
+    def __enter__(self) -> FrameProgress:
+        return self
+
+    def advance(self, line: str) -> None:
+        """Count one picture and print its line on stdout."""
+        self._done += 1
+        place = f"[{self._done}/{self._total}] " if self._total > 1 and self.bar is None else ""
+        self.say(place + line)
+        if self.bar is not None:
+            self.bar.update()
+
+    def say(self, line: str, error: bool = False) -> None:
+        """Print a line, on stderr if it is of an error."""
+        self.print(line, sys.stderr if error else sys.stdout)
+
+
+_EVERY_S = 5.0
+
+
+class StreamProgress(Bar):
+    """Frames, frames a second, time left, and what was found lately; all but the end on stderr."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._done, self._total, self._name = 0, 0, ""
+        self._began_s = self._told_s = time.monotonic()
+
+    def __enter__(self) -> StreamProgress:
+        return self
+
+    def begin(self, name: str, total: int | None) -> None:
+        """Start counting; `total` is None where nobody knows."""
+        self._name, self._total = name, total or 0
+        self._began_s = self._told_s = time.monotonic()
+        self.show(total=total, unit="frame", desc=name)
+
+    def advance(self, found: Counter[str]) -> None:
+        """Count one frame."""
+        self._done += 1
+        lately = ", ".join(f"{count} {name}" for name, count in found.most_common(4)) or "nothing found"
+        if self.bar is not None:
+            self.bar.set_postfix_str(lately, refresh=False)
+            self.bar.update()
+        elif time.monotonic() - self._told_s >= _EVERY_S:
+            self._told_s = time.monotonic()
+            self.warn(f"{self._name}: {self._how_far()}, {lately}")
+
+    def warn(self, line: str) -> None:
+        """Say a line on stderr."""
+        self.print(f"cvmask: {line}", sys.stderr)
+
+    def end(self, summary: Summary, outputs: Sequence[str]) -> None:
+        """Say what was done, on stdout."""
+        self.close()
+        first, *stages = summary.lines()
+        where = f" -> {', '.join(outputs)}" if outputs and summary.written else ""
+        print(f"{self._name}: {first}{where}", flush=True)
+        for line in stages:
+            print(line, flush=True)
+
+    def _how_far(self) -> str:
+        rate = self._done / max(time.monotonic() - self._began_s, 1e-9)
+        if not self._total:
+            return f"{self._done} frames, {rate:.1f} a second"
+        left_s = max(0, self._total - self._done) / max(rate, 1e-9)
+        return f"{self._done} of {self._total} frames, {rate:.1f} a second, {left_s:.0f} s left"
+
+
+_STEP_PERCENT = 10
+_STEP_S = 10.0
+
+
+class DownloadProgress(Bar):
+    """A context whose `advance` and `say` fit `cvmask.models.download`."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__()
+        self._title = title
+        self.show(desc=title, unit="B", unit_scale=True, unit_divisor=1000)
+        self._next_percent = 0
+        self._next_time = 0.0
+
+    def __enter__(self) -> DownloadProgress:
+        return self
+
+    def advance(self, done_bytes: int, total_bytes: int | None) -> None:
+        """Show how many bytes are here, of how many if that is known."""
+        if self.bar is not None:
+            self.bar.total = total_bytes
+            self.bar.update(done_bytes - self.bar.n)
+            return
+        # Silence reads as a hang, a line for each block as noise.
+        percent = 100 * done_bytes // total_bytes if total_bytes else 0
+        now = time.monotonic()
+        if percent < self._next_percent and now < self._next_time:
+            return
+        whole = f" of {size_text(total_bytes)}, {percent} %" if total_bytes else ""
+        self.say(f"{self._title}: {size_text(done_bytes)}{whole}")
+        self._next_percent = (percent // _STEP_PERCENT + 1) * _STEP_PERCENT
+        self._next_time = now + _STEP_S
+
+    def say(self, line: str) -> None:
+        """Show a line, above the bar if there is one."""
+        self.print(line, sys.stderr)
+
+
+class BatchProgress:
+    """A context whose `show` fits ``on_progress`` of `cvmask.batch`."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._next_s = 0.0
+        self.shown = False
+
+    def __enter__(self) -> BatchProgress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def show(self, progress: Progress) -> None:
+        """Show parts, frames, rate and time left."""
+        if not self.shown:
+            self.shown = True
+            if progress.dashboard:
+                print(f"cvmask: dashboard: {progress.dashboard}", file=sys.stderr)
+            self._bar = _new_bar(progress.total)
+        rate = f"{progress.frames_per_second:.1f} a second, {progress.failed} failed"
+        if self._bar is not None:
+            self._bar.update(progress.done - self._bar.n)
+            self._bar.set_postfix_str(f"{progress.frames} frames, {rate}")
+        elif time.monotonic() >= self._next_s:
+            self._next_s = time.monotonic() + _STEP_S
+            left = "" if progress.left_s is None else f", {time_text(progress.left_s)} left"
+            parts = f"{progress.done} of {progress.total} units"
+            print(f"cvmask: {parts}, {progress.frames} frames, {rate}{left}", file=sys.stderr, flush=True)
+
+
+def time_text(seconds: float) -> str:
+    """Write a duration: ``1:02:03``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}"
+
+
+def _new_bar(total: int) -> Any:
+    if not sys.stderr.isatty():
+        return None
+    try:
+        tqdm = importlib.import_module("tqdm").tqdm
+    except ImportError:
+        return None
+    return tqdm(total=total, unit="unit", file=sys.stderr, dynamic_ncols=True)

@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.cli import options
-from cvmask.cli.options import UsageError
-from cvmask.cli.place import check_codec, check_place, place_of
-from cvmask.cli.stream_options import add_codec_option
-from cvmask.cli.stream_progress import StreamProgress
+from cvmask.cli.options import UsageError, add_codec_option
+from cvmask.cli.outputs import check_codec, check_place, place_of
+from cvmask.cli.progress import StreamProgress
 from cvmask.models.labels import read_labels
 from cvmask.results.detections import Detections
 from cvmask.streams.replay import render

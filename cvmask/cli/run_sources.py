@@ -3,30 +3,160 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Callable
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cvmask.cli import options
-from cvmask.cli.clashes import check_clashes
-from cvmask.cli.frame_progress import FrameProgress
 from cvmask.cli.inputs import Input, expand, videos_left_out
-from cvmask.cli.outputs import Outputs, free_stem
-from cvmask.cli.place import DEFAULT_FOLDER, check_codec, check_place, place_of
-from cvmask.cli.run_stream import run_stream, stem_of
-from cvmask.cli.stream_options import PICTURE, VIDEO, add_codec_option, add_stream_options, check_part, unused_flags
-from cvmask.cli.task import StreamKeeper, Task
+from cvmask.cli.options import PICTURE, VIDEO, add_codec_option, add_stream_options, check_part, unused_flags
+from cvmask.cli.outputs import DEFAULT_FOLDER, Outputs, check_codec, check_place, free_stem, place_of
+from cvmask.cli.progress import FrameProgress
+from cvmask.cli.run_stream import is_file, output_names, run_stream, stem_of
 from cvmask.errors import CvmaskError, SinkError, SourceError
 from cvmask.formats.record import Record
+from cvmask.formats.saver import FILES
 from cvmask.results.detections import Detections
 from cvmask.runtime.model import MaskRCNN
-from cvmask.streams.sinks import Window
+from cvmask.streams.sinks import Sink, Window
+from cvmask.streams.sinks.encoders import CODECS
+from cvmask.streams.sinks.sink import file_id, file_ids
 from cvmask.streams.sources import Frame, Images
 from cvmask.streams.sources.opening import live_kind
-from cvmask.system.heard import Heard
+from cvmask.system.files import wrong_name
+from cvmask.system.process import Heard
+
+
+class Task:
+    """What a verb does with each frame; a context manager around the whole run.
+
+    Attributes
+    ----------
+    closing
+        A line to print when the run has ended; "" for none.
+    stream_note
+        What the user of a video or stream should know beforehand; "" for nothing.
+    """
+
+    closing = ""
+    stream_note = ""
+
+    def __enter__(self) -> Task:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def paint(self, image: NDArray[np.uint8], detections: Detections) -> NDArray[np.uint8]:
+        """Make the picture to write, BGR or BGRA."""
+        raise NotImplementedError
+
+    def paint_frame(self, image: NDArray[np.uint8], detections: Detections) -> NDArray[np.uint8]:
+        """Make the picture for a video or a window, which know no transparency: BGR."""
+        return self.paint(image, detections)
+
+    def keep(self, frame: Frame, detections: Detections, outputs: Outputs) -> None:
+        """Write what belongs beside a picture."""
+
+    def save(self, record: Record, image: NDArray[np.uint8]) -> None:
+        """Take what was found in a picture or a frame, and its own picture."""
+
+
+class StreamKeeper(Sink):
+    """Hands what was found in the frames of one stream to the task, which outlives it."""
+
+    def __init__(self, task: Task, name: str) -> None:
+        self.name, self._task = name, task
+
+    def write(
+        self, image: NDArray[np.uint8], frame: Frame | None = None, detections: Detections | None = None
+    ) -> None:
+        """Hand it on."""
+        if frame is not None and detections is not None:
+            self._task.save(Record(self.name, detections, frame.index, frame.time_s), frame.image)
+
+    def close(self) -> None:
+        """Do nothing: the task goes on with the next source."""
+
+
+def check_clashes(
+    args: argparse.Namespace, inputs: Sequence[Input], pictures: Sequence[tuple[Path, str]], saved_in: Path | None
+) -> None:
+    """Hold all files that will be written against each other and against those that are read.
+
+    Parameters
+    ----------
+    pictures
+        Those that will be written, each with its source.
+    saved_in
+        The folder of what ``--save`` writes; None: it was not given.
+
+    Raises
+    ------
+    SinkError
+        If a result would replace a source, be it that of another result, two are one file, or a video has a
+        name that no encoder takes.
+    """
+    planned = [*pictures, *_beside(args, pictures), *_of_streams(args, inputs)]
+    _refuse_names(planned)
+    _refuse_replacing(planned, [one.path for one in inputs])
+    if saved_in is not None:
+        _refuse_writing_twice(planned, args.save, saved_in)
+
+
+def _beside(args: argparse.Namespace, pictures: Sequence[tuple[Path, str]]) -> list[tuple[Path, str]]:
+    return [(path.with_suffix(".json"), source) for path, source in pictures] if args.save_json else []
+
+
+def _of_streams(args: argparse.Namespace, inputs: Sequence[Input]) -> list[tuple[Path, str]]:
+    only_shown = args.output is None and args.show
+    taken: set[str] = set()
+    planned = []
+    for one in inputs:
+        if one.stream:
+            stem, from_file = free_stem(stem_of(one.path), taken), is_file(one.path)
+            if from_file or not only_shown:
+                source = one.path if from_file else one.name  # an address may hold a password
+                planned += [(Path(name), source) for name in output_names(stem, args)]
+    return planned
+
+
+def _refuse_names(planned: Sequence[tuple[Path, str]]) -> None:
+    for path, _ in planned:
+        if path.suffix.lower() in CODECS and (wrong := wrong_name(os.path.abspath(path))):
+            raise SinkError(f"{path}: {wrong}")
+
+
+def _refuse_replacing(planned: Sequence[tuple[Path, str]], sources: Sequence[str]) -> None:
+    """Raise SinkError if a file that will be written, here with its own source, is one of the sources."""
+    read = file_ids(sources)
+    for path, source in planned:
+        found = file_id(path)
+        if found in read:
+            whose = "its" if found == file_id(source) else "another"
+            raise SinkError(f"{path} would replace {whose} source: give another name or folder with -o")
+
+
+def _refuse_writing_twice(planned: Sequence[tuple[Path, str]], formats: Sequence[str], folder: Path) -> None:
+    # Many file systems take A and a for one.
+    saved = {str(folder / name).casefold(): kind for kind in formats for name in FILES.get(kind, ())}
+    for path, source in planned:
+        kind = saved.get(str(path).casefold())
+        if kind is not None:
+            raise SinkError(
+                f"{path} would be written for {source} and by --save {kind}: leave one out, or name them apart"
+            )
+
 
 # Of colour profiles, which no part of the work looks at.
 _NOISE = "libpng warning: iCCP:"

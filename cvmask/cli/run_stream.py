@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import re
 from collections import Counter
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from cvmask.cli.place import DEFAULT_FOLDER, Place
-from cvmask.cli.stream_options import source_options
-from cvmask.cli.stream_progress import StreamProgress
-from cvmask.cli.workers import threads_shared_by, usual_workers
+import cv2
+
+from cvmask.cli.options import source_options
+from cvmask.cli.outputs import DEFAULT_FOLDER, Place
+from cvmask.cli.progress import StreamProgress
 from cvmask.errors import SinkError
+from cvmask.graph.check import available_memory
 from cvmask.runtime.model import MaskRCNN
 from cvmask.streams.loop import Paint
 from cvmask.streams.pipeline import annotate
@@ -20,9 +23,38 @@ from cvmask.streams.sinks import Sink, Window, open_sink
 from cvmask.streams.sinks.encoders import CODECS
 from cvmask.streams.sources import Source, open_source
 from cvmask.streams.sources.http import without_password
-from cvmask.streams.sources.local import local_path
 from cvmask.streams.sources.opening import is_picture, live_kind
+from cvmask.streams.sources.source import local_path
 from cvmask.system.process import opencv_silent
+
+MOST = 4
+WORTH_FRAMES = 50  # what a second model gains on fewer is spent on loading it
+MEMORY_TIMES = 12  # what a loaded model and its layers take, in sizes of its graph
+
+
+def usual_workers(source: Source, model: MaskRCNN) -> int:
+    """One for each thread of OpenCV, up to `MOST`, where a video is long enough and memory lasts.
+
+    Two models of one thread are faster than one of two, by a tenth to a fifth: what a network does in one
+    thread only, it does for two frames at once. A camera or stream has one: its newest frame comes first.
+    """
+    if source.live or (source.length or 0) < WORTH_FRAMES or model.target.effective != "cpu":
+        return 1
+    free = available_memory()
+    fitting = MOST if free is None else 1 + free // 2 // (MEMORY_TIMES * model.graph_bytes)
+    return max(1, min(cv2.getNumThreads(), MOST, fitting))
+
+
+@contextmanager
+def threads_shared_by(workers: int) -> Iterator[None]:
+    """OpenCV's threads, shared out for a while: all that there are for one worker."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(max(1, threads // workers))
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
+
 
 # Of what lies at an address; a host's own name ends otherwise.
 _ENDING = re.compile(r"\.(mp4|m4v|mov|mkv|avi|webm|ts|flv|m3u8|mjpe?g|jpe?g|png)$", re.IGNORECASE)

@@ -13,8 +13,7 @@ from typing import Callable
 import cv2
 
 from cvmask.cli import options
-from cvmask.cli.options import UsageError
-from cvmask.cli.stream_options import add_stream_options, check_part, source_options
+from cvmask.cli.options import UsageError, add_stream_options, check_part, source_options
 from cvmask.errors import CvmaskError, SourceError
 from cvmask.streams.sources import Source, open_source
 from cvmask.system.process import opencv_silent
@@ -67,9 +66,9 @@ def run(args: argparse.Namespace) -> int:
     _check_extra()
     from cvmask.serve import server
     from cvmask.serve.app import make_app
-    from cvmask.serve.controls import Controls
     from cvmask.serve.guard import name_of
     from cvmask.serve.service import Service
+    from cvmask.serve.view import Controls
 
     if token is None and not server.is_loopback(args.host):
         token = secrets.token_urlsafe(24)

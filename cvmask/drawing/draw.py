@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from cvmask.drawing.captions import Color, make_plate, paint_plate_, place_plates, to_ascii
 from cvmask.drawing.palette import distinct_colors
-from cvmask.results.arrays import check_range
+from cvmask.results.arrays import check_frame_of, check_range
 from cvmask.results.detections import Detections
-from cvmask.results.frames import check_frame_of
 from cvmask.results.masks import BoxMask
 
 

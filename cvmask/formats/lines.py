@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -83,3 +84,53 @@ class JsonlWriter:
         """Write one line."""
         line = to_line(record, self._labels, self._threshold)
         self._file.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n")
+
+
+COLUMNS = (
+    "name", "frame_index", "time_s", "width", "height", "object", "tracker_id", "class_id", "label",
+    "confidence", "left", "top", "right", "bottom", "area",
+)  # fmt: skip
+
+
+def to_rows(
+    record: Record, labels: Sequence[str], mask_threshold: float = 0.3
+) -> Iterator[tuple[str | int | float | None, ...]]:
+    """Give the rows of one record, in the order of `COLUMNS`; None becomes an empty field.
+
+    ``object`` counts from 1 in each frame, as the values of the instance map do. Coordinates are
+    pixels with right and bottom exclusive, to a hundredth; ``area`` is the mask's, in pixels.
+    """
+    found = record.detections
+    height, width = found.frame_size
+    place = (record.name, record.frame_index, record.time_s, width, height)
+    ids = [None] * len(found) if found.tracker_id is None else found.tracker_id.tolist()
+    boxes = found.xyxy.astype(np.float64).round(2).tolist()
+    scores = found.confidence.astype(np.float64).round(6).tolist()
+    columns = zip(ids, found.class_id.tolist(), scores, boxes, found.area(mask_threshold).tolist())
+    for number, (tracker_id, class_id, score, box, area) in enumerate(columns, 1):
+        yield (*place, number, tracker_id, class_id, label_of(class_id, labels), score, *box, area)
+
+
+class CsvWriter:
+    """Writes ``path``: a line with the names of the columns, then the rows; UTF-8."""
+
+    def __init__(
+        self, path: str | os.PathLike[str], labels: Sequence[str] = (), mask_threshold: float = 0.3
+    ) -> None:
+        self._path, self._labels, self._threshold = path, labels, mask_threshold
+        self._stack = ExitStack()
+
+    def __enter__(self) -> CsvWriter:
+        file = self._stack.enter_context(whole_file(self._path))
+        self._rows = csv.writer(file, lineterminator="\n")
+        self._rows.writerow(COLUMNS)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return self._stack.__exit__(kind, error, trace)
+
+    def write(self, record: Record, frame: NDArray[np.uint8] | None = None) -> None:
+        """Write one row for each object."""
+        self._rows.writerows(to_rows(record, self._labels, self._threshold))

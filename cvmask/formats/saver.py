@@ -2,17 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from types import TracebackType
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cvmask.formats.formats import FORMATS, ONE_FILE, Settings
-from cvmask.formats.names import Names
-from cvmask.formats.record import Record
-from cvmask.system.uninterrupted import uninterrupted
+from cvmask.formats.coco import CocoWriter
+from cvmask.formats.images import CropsWriter, CutoutsWriter, PngWriter
+from cvmask.formats.labelme import LabelmeWriter
+from cvmask.formats.lines import CsvWriter, JsonlWriter
+from cvmask.formats.record import Names, Record, Writer
+from cvmask.formats.yolo import YoloWriter
+from cvmask.system.interrupts import uninterrupted
+
+
+class Settings(NamedTuple):
+    """What a format may need: where to write, names and colours (BGR, shape (k, 3)) of the classes."""
+
+    folder: Path
+    labels: Sequence[str] = ()
+    colors: NDArray[np.uint8] | None = None
+    mask_threshold: float = 0.3
+
+
+def _coco(to: Settings) -> Writer:
+    return CocoWriter(to.folder / "coco.json", to.folder / "coco_results.json", to.labels, to.mask_threshold)
+
+
+def _png(to: Settings, kind: str) -> Writer:
+    return PngWriter(to.folder / kind, to.labels, kind, to.colors, to.mask_threshold)
+
+
+FORMATS: Mapping[str, Callable[[Settings], Writer]] = MappingProxyType(
+    {
+        "coco": _coco,
+        "labelme": lambda to: LabelmeWriter(to.folder / "labelme", to.labels, to.mask_threshold),
+        "yolo": lambda to: YoloWriter(to.folder / "yolo", to.labels, to.mask_threshold),
+        "png": partial(_png, kind="masks"),
+        "png-instances": partial(_png, kind="instances"),
+        "png-classes": partial(_png, kind="classes"),
+        "csv": lambda to: CsvWriter(to.folder / "detections.csv", to.labels, to.mask_threshold),
+        "jsonl": lambda to: JsonlWriter(to.folder / "detections.jsonl", to.labels, to.mask_threshold),
+        "crops": lambda to: CropsWriter(to.folder / "crops", to.labels),
+        "cutouts": lambda to: CutoutsWriter(to.folder / "cutouts", to.labels, to.mask_threshold),
+    }
+)
+
+# All records in these files; the other formats write files for each record, in folders of their own.
+FILES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"coco": ("coco.json", "coco_results.json"), "csv": ("detections.csv",), "jsonl": ("detections.jsonl",)}
+)
+ONE_FILE = frozenset(FILES)
 
 
 class Saver:

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from cvmask.errors import ModelError
 from cvmask.graph.flow import Flow, Ref
 from cvmask.graph.model_files import FASTER_RCNN, ONE_STAGE
-from cvmask.graph.nodes import Graph, Node
-from cvmask.graph.tensors import STRING
+from cvmask.graph.nodes import STRING, Graph, Node
 
 # Ops that move values without changing them; the data come in first.
 LAYOUT = (
@@ -99,7 +98,7 @@ def dissect(graph: Graph) -> Anatomy:
 
 
 def _check_cases(graph: Graph) -> None:
-    """What `cvmask.graph.inline` leaves as it is."""
+    """What `cvmask.graph.graph_def` leaves as it is."""
     before = graph.ancestors(["detection_masks", "detection_boxes"])
     found = next((node for node in graph if node.op in _CASES and node.name in before), None)
     if found is not None:

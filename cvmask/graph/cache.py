@@ -15,8 +15,7 @@ import numpy as np
 
 from cvmask.errors import CvmaskError, ModelError, SinkError
 from cvmask.graph.facts import Anchors, GraphFacts, ResizerFacts, Suppression
-from cvmask.graph.files import open_regular
-from cvmask.graph.folder import CACHED
+from cvmask.graph.model_files import CACHED, open_regular
 from cvmask.graph.nodes import Graph
 from cvmask.graph.text import parse_text, print_text
 from cvmask.system.files import write_whole

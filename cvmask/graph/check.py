@@ -3,26 +3,124 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from cvmask.errors import ModelError
 from cvmask.graph import cache
-from cvmask.graph.config import disagreements, read_config
-from cvmask.graph.constants import stripped
 from cvmask.graph.convert import convert_with_facts
 from cvmask.graph.describe import describe
 from cvmask.graph.facts import GraphFacts
-from cvmask.graph.folder import ModelFiles
 from cvmask.graph.graph_def import read_graph
-from cvmask.graph.guard import understood
-from cvmask.graph.model_files import identify
-from cvmask.graph.nodes import Graph
+from cvmask.graph.layers import stripped
+from cvmask.graph.model_files import ModelFiles, identify, open_regular
+from cvmask.graph.nodes import Graph, Node, understood
 from cvmask.graph.split import final_detections, split
-from cvmask.graph.support import support_notes
-from cvmask.graph.text import read_text
+from cvmask.graph.text import Message, Word, parse_fields, read_text
+
+OPENCV_VERSIONS = "4.8 to 5.0"
+# Those that Mask R-CNNs are made of; each is read by every one of these versions, which a test tries.
+_READ = """
+    Abs Add AddN AddV2 AvgPool BatchToSpaceND BiasAdd ClipByValue Concat ConcatV2 Const Conv2D
+    Conv2DBackpropInput CropAndResize DepthwiseConv2dNative DetectionOutput Elu Exp ExpandDims Flatten
+    FusedBatchNorm FusedBatchNormV3 Identity LeakyRelu MatMul MaxPool Mean Mul Pack Pad Placeholder PriorBox
+    RealDiv Relu Relu6 Reshape ResizeBilinear ResizeNearestNeighbor Sigmoid Slice Softmax SpaceToBatchND
+    Split Squeeze StridedSlice Sub Sum Tanh Transpose
+"""
+READ = frozenset(_READ.split())
+
+
+def unread(graph: Iterable[Node]) -> list[Node]:
+    """The layers that OpenCV is not known to read."""
+    return [node for node in graph if node.op not in READ]
+
+
+def support_notes(text: Graph) -> list[str]:
+    """What may keep a text graph from running, whichever version of OpenCV it is given to."""
+    nodes = unread(text)
+    if not nodes:
+        return []
+    ops = ", ".join(sorted({node.op for node in nodes}))
+    return [
+        f"{text.origin}: OpenCV is not known to have a layer for {ops} (node {nodes[0].name!r}); "
+        "if it refuses the model, leave this file out, and a fitting one is made from the frozen graph"
+    ]
+
+
+def has_clipped_anchors(text: Graph) -> bool:
+    """Whether OpenCL needs its anchors clipped by layers of their own."""
+    return any(node.op == "PriorBox" and node.get("clip", "b", False) for node in text)
+
+
+_MAX_BYTES = 1 << 20
+
+
+def read_config(path: str | os.PathLike[str]) -> Message:
+    """The `model { faster_rcnn { ... } }` part of a pipeline.config.
+
+    Raises
+    ------
+    ModelError
+        If the file cannot be read, or is no such config.
+    """
+    with open_regular(path) as file:
+        text = file.read(_MAX_BYTES).decode("utf-8", "surrogateescape")
+    try:
+        found = next(_messages(parse_fields(text), "model", "faster_rcnn"), None)
+    except ModelError as error:
+        raise ModelError(f"{Path(path).name}: {error}") from None
+    if found is None:
+        raise ModelError(f"{Path(path).name}: no model {{ faster_rcnn {{ ... }} }} in it")
+    return found
+
+
+def disagreements(facts: GraphFacts, config: Message) -> list[str]:
+    """Where a config and the graph differ, a sentence each. The graph is what is run."""
+    resizer, anchors = facts.resizer, facts.anchors
+    post = ("second_stage_post_processing", "batch_non_max_suppression")
+    mask = ("second_stage_box_predictor", "mask_rcnn_box_predictor")
+    grid = ("first_stage_anchor_generator", "grid_anchor_generator")
+    keep, fixed = ("image_resizer", "keep_aspect_ratio_resizer"), ("image_resizer", "fixed_shape_resizer")
+    pairs: list[tuple[tuple[str, ...], float]] = [
+        (("num_classes",), facts.classes),
+        ((*keep, "min_dimension"), resizer.min_dimension),
+        ((*keep, "max_dimension"), resizer.max_dimension),
+        ((*fixed, "height"), resizer.height),
+        ((*fixed, "width"), resizer.width),
+        ((*grid, "height_stride"), anchors.stride[0]),
+        ((*grid, "width_stride"), anchors.stride[1]),
+        (("first_stage_nms_iou_threshold",), facts.first_stage.iou_threshold),
+        (("first_stage_nms_score_threshold",), facts.first_stage.score_threshold),
+        (("first_stage_max_proposals",), facts.first_stage.max_total),
+        ((*post, "iou_threshold"), facts.second_stage.iou_threshold),
+        ((*post, "score_threshold"), facts.second_stage.score_threshold),
+        ((*post, "max_detections_per_class"), facts.second_stage.max_per_class),
+        ((*post, "max_total_detections"), facts.second_stage.max_total),
+        ((*mask, "mask_height"), facts.mask_size[0]),
+        ((*mask, "mask_width"), facts.mask_size[1]),
+    ]
+    return [sentence for path, value in pairs for sentence in _compare(config, path, value)]
+
+
+def _compare(config: Message, path: tuple[str, ...], value: float) -> Iterator[str]:
+    *scope, name = path
+    for message in _messages(config, *scope):
+        for key, word, _ in message.fields:
+            if key == name and isinstance(word, Word) and abs(word.real() - value) > 1e-4:
+                yield f"{name} is {word.text} in the config and {value:g} in the graph"
+
+
+def _messages(message: Message, *names: str) -> Iterator[Message]:
+    """The messages that lie under these names, one within the other."""
+    if not names:
+        yield message
+        return
+    for key, value, _ in message.fields:
+        if key == names[0] and isinstance(value, Message):
+            yield from _messages(value, *names[1:])
+
 
 T = TypeVar("T")
 _NEEDED_TIMES = 3  # the file, its parsed form and the layers' own copies, all at once while loading

@@ -7,19 +7,126 @@ DetectionOutput decodes and suppresses boxes. The layers between them are transl
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
+
+import numpy as np
 
 from cvmask.errors import ModelError
 from cvmask.graph.anatomy import Anatomy, dissect
-from cvmask.graph.constants import Constants
 from cvmask.graph.describe import facts_of, has_background
-from cvmask.graph.facts import GraphFacts
+from cvmask.graph.facts import Anchors, GraphFacts, Suppression
 from cvmask.graph.flow import Ref
-from cvmask.graph.guard import understood
-from cvmask.graph.layers import Layers
-from cvmask.graph.nodes import Graph, Node
+from cvmask.graph.layers import Constants, Layers, const_node
+from cvmask.graph.nodes import FLOAT, INT32, Attr, Graph, Node, Tensor, understood
 from cvmask.graph.numeric import channels, factor
-from cvmask.graph.rows import Rows, variance
-from cvmask.graph.tensors import Attr
+from cvmask.graph.split import final_detections
+
+Scales = tuple[float, float, float, float]
+_EVERY = -1  # DetectionOutput's top_k: as TensorFlow does, suppress over all candidates
+_NCHW = Attr("s", b"NCHW")  # said of rows: OpenCV takes what a crop reads for a picture and turns its axes
+
+
+class Rows:
+    """Appends nodes to a text graph; every method returns the name of what it made."""
+
+    def __init__(self, layers: Layers, constants: Constants) -> None:
+        self._layers, self._constants = layers, constants
+
+    def add(self, op: str, name: str, *inputs: str, **attrs: Attr) -> str:
+        """A node."""
+        return self._layers.add(op, self._constants.unique(name), inputs, **attrs)
+
+    def ints(self, name: str, *values: int) -> str:
+        """A constant of whole numbers."""
+        return self.add("Const", name, value=Attr("tensor", Tensor(INT32, (len(values),), b"", values)))
+
+    def floats(self, name: str, *values: float) -> str:
+        """A constant of real numbers."""
+        return self.add("Const", name, value=_floats(values))
+
+    def shaped(self, name: str, data: str, *shape: int) -> str:
+        """A Reshape; -1 is what is left."""
+        return self.add("Reshape", name, data, self.ints(f"{name}/shape", *shape))
+
+    def sliced(self, name: str, data: str, begin: Iterable[int], size: Iterable[int]) -> str:
+        """A Slice; -1 is all that is left."""
+        begins, sizes = self.ints(f"{name}/begins", *begin), self.ints(f"{name}/sizes", *size)
+        return self.add("Slice", name, data, begins, sizes, data_format=_NCHW)
+
+    def scored(self, name: str, data: str, op: str) -> str:
+        """Scores from class predictions."""
+        return self.add(op, name, data, **({"axis": Attr("i", -1)} if op == "Softmax" else {"data_format": _NCHW}))
+
+    def prior_box(self, name: str, features: str, image: str, anchors: Anchors, scales: Scales) -> str:
+        """The anchors of a feature map."""
+        return self.add(
+            "PriorBox",
+            name,
+            features,
+            image,
+            clip=Attr("b", anchors.clip),
+            flip=Attr("b", False),
+            height=_floats(anchors.heights),
+            width=_floats(anchors.widths),
+            offset=Attr("f", anchors.offset[0] / anchors.stride[0]),
+            step=Attr("f", anchors.stride[0]),
+            variance=_floats(variance(scales)),
+        )
+
+    def detections(
+        self,
+        name: str,
+        inputs: tuple[str, str, str],
+        rule: Suppression,
+        classes: int,
+        background: int,
+        share_location: bool,
+        decoded: bool,
+    ) -> str:
+        """Rows (1, 1, n, 7) from box codes, scores and priors; `decoded` codes are scaled already."""
+        return self.add(
+            "DetectionOutput",
+            name if rule.clip_first else f"{name}/unclipped",
+            *inputs,
+            background_label_id=Attr("i", background),
+            clip=Attr("b", rule.clip_first),
+            code_type=Attr("s", b"CENTER_SIZE"),
+            confidence_threshold=Attr("f", rule.score_threshold),
+            group_by_classes=Attr("b", False),
+            keep_top_k=Attr("i", rule.max_total),
+            nms_threshold=Attr("f", rule.iou_threshold),
+            num_classes=Attr("i", classes),
+            share_location=Attr("b", share_location),
+            top_k=Attr("i", _EVERY),
+            **({"variance_encoded_in_target": Attr("b", True)} if decoded else {}),
+        )
+
+    def clipped_rows(self, name: str, rows: str) -> str:
+        """Proposals with boxes inside the picture. Image 0, class 1 and scores are inside 0..1 anyway."""
+        return self._clip(name, rows, name)
+
+    def clipped_boxes(self, name: str, rows: str) -> str:
+        """Detections with boxes inside the picture, their classes and scores as they were."""
+        head = self.sliced(f"{name}/head", rows, (0, 0, 0, 0), (-1, -1, -1, 3))
+        boxes = self.sliced(f"{name}/boxes", rows, (0, 0, 0, 3), (-1, -1, -1, 4))
+        boxes = self._clip(f"{name}/clip", boxes, name)
+        axis = self.add("Const", f"{name}/axis", value=Attr("tensor", Tensor(INT32, (), b"", (3,))))
+        return self.add("ConcatV2", name, head, boxes, axis, data_format=_NCHW)
+
+    def _clip(self, name: str, data: str, scope: str) -> str:
+        low, high = self.floats(f"{scope}/low", 0.0), self.floats(f"{scope}/high", 1.0)
+        return self.add("ClipByValue", name, data, low, high, data_format=_NCHW)
+
+
+def variance(scales: Scales) -> tuple[float, ...]:
+    """The box coder's scales y, x, height, width as OpenCV wants them: x, y, width, height, inverted."""
+    y, x, height, width = scales
+    return 1 / x, 1 / y, 1 / width, 1 / height
+
+
+def _floats(values: Iterable[float]) -> Attr:
+    items = tuple(values)
+    return Attr("tensor", Tensor(FLOAT, (len(items),), b"", items))
 
 
 def convert(graph: Graph) -> Graph:
@@ -154,3 +261,84 @@ class _Builder:
 def _scope(ref: Ref) -> str:
     """The scope of a layer: `a/b` out of `a/b/BiasAdd`."""
     return ref[0].rpartition("/")[0] or ref[0]
+
+
+def clip_apart(graph: Graph) -> Graph:
+    """A text graph whose PriorBox nodes do not clip; nodes after them do, to 0..1.
+
+    The result differs from the original's in the last bits: for targets that are not exact anyway.
+    """
+    clipping = {node.name for node in graph if node.op == "PriorBox" and node.get("clip", "b", False)}
+    if not clipping:
+        return graph
+    return Graph((new for node in graph for new in _replaced(node, clipping)), graph.origin)
+
+
+def _replaced(node: Node, clipping: set[str]) -> Iterator[Node]:
+    inputs = [f"{name}/clipped" if name in clipping else name for name in node.inputs]
+    if node.name not in clipping:
+        yield Node(node.name, node.op, inputs, node.attrs)
+        return
+    name = node.name
+    yield Node(name, node.op, inputs, {**node.attrs, "clip": Attr("b", False)})
+    # min(max(x, 0), 1), with the one clipping layer that every OpenCV reads: ReLU6 of 6 x.
+    yield _constant(f"{name}/six", 6.0)
+    yield _constant(f"{name}/sixth", 1 / 6)
+    yield Node(f"{name}/six_times", "Mul", [name, f"{name}/six"])
+    yield Node(f"{name}/relu6", "Relu6", [f"{name}/six_times"])
+    yield Node(f"{name}/clipped", "Mul", [f"{name}/relu6", f"{name}/sixth"])
+
+
+def _constant(name: str, value: float) -> Node:
+    tensor = Tensor(FLOAT, (), values=(value,))
+    return Node(name, "Const", [], {"dtype": Attr("type", FLOAT), "value": Attr("tensor", tensor)})
+
+
+_CODE = 4  # numbers that describe a box
+
+
+def scale_by_proposal(graph: Graph) -> Graph:
+    """A text graph that multiplies the codes of all classes of a proposal at once: the same products.
+
+    A graph that does not scale its codes, or not so, stays as it is.
+
+    Raises
+    ------
+    ModelError
+        If there are not two stages.
+    """
+    final = final_detections(graph)
+    classes = 1 if final.get("share_location", "b", True) else int(final.get("num_classes", "i", 1))
+    scale = _feeding(graph, _feeding(graph, final, "Flatten"), "Mul")
+    codes = _feeding(graph, scale, "Reshape")
+    if scale is None or codes is None or graph.consumers()[codes.name] != [scale]:
+        return graph
+    factors, shape = (_numbers(graph, node) for node in (scale, codes))
+    if classes == 1 or len(factors) != _CODE or shape != [1, -1, _CODE]:
+        return graph
+    wide = {
+        scale.name: const_node(f"{scale.name}/by_proposal", np.tile(np.array(factors, np.float32), classes)),
+        codes.name: const_node(f"{codes.name}/by_proposal", np.array([1, -1, _CODE * classes])),
+    }
+    nodes: list[Node] = []
+    for node in graph:
+        if node.name in wide:
+            nodes.append(wide[node.name])
+            nodes.append(Node(node.name, node.op, [node.inputs[0], wide[node.name].name], node.attrs))
+        else:
+            nodes.append(node)
+    return Graph(nodes, graph.origin)
+
+
+def _feeding(graph: Graph, node: Node | None, op: str) -> Node | None:
+    """What this node reads first, if it is of that kind."""
+    name = node.sources()[0] if node is not None and node.sources() else ""
+    return graph[name] if name in graph and graph[name].op == op else None
+
+
+def _numbers(graph: Graph, node: Node) -> list[float]:
+    """The constant that this node reads second; nothing where the text graph does not hold it, or only a part."""
+    try:
+        return list(graph[node.sources()[1]].array().ravel().tolist())
+    except (IndexError, ModelError):
+        return []

@@ -8,11 +8,9 @@ from cvmask.errors import ModelError
 from cvmask.graph.anatomy import OUTPUTS, Anatomy, Stage, back, dissect
 from cvmask.graph.facts import GraphFacts, Suppression
 from cvmask.graph.flow import Flow, Ref
-from cvmask.graph.guard import understood
-from cvmask.graph.nodes import Graph, Node
-from cvmask.graph.numeric import Numeric, channels, constant, factor
+from cvmask.graph.nodes import Graph, Node, understood
+from cvmask.graph.numeric import Numeric, Spatial, channels, constant, factor
 from cvmask.graph.probe import anchors_of, check_padding, resizer_of
-from cvmask.graph.spatial import Spatial
 
 _BACKBONES = {
     "InceptionResnetV2": "Inception-ResNet v2",

@@ -3,17 +3,175 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from cvmask.errors import ModelError
-from cvmask.graph.atrous import Pair, dilation
-from cvmask.graph.constants import Constants
 from cvmask.graph.flow import Flow, Ref
-from cvmask.graph.nodes import Node
-from cvmask.graph.numeric import Numeric
-from cvmask.graph.spatial import Spatial
-from cvmask.graph.tensors import UINT8, Attr
+from cvmask.graph.nodes import FLOAT, INT32, UINT8, Attr, Graph, Node, Tensor
+from cvmask.graph.numeric import Numeric, Spatial
+
+Pair = tuple[int, int]
+
+
+def dilation(flow: Flow, node: Node) -> tuple[Pair, Pair]:
+    """The rate of a convolution with holes, (1, 1) for one without; and its padding on each side.
+
+    Both are (vertical, horizontal), in cells.
+
+    Raises
+    ------
+    ModelError
+        If the paddings are not the same on both sides, or depend on the size of the feature map.
+    """
+    before = flow.node(flow.inputs(node)[0])
+    kernel = Numeric(flow).value(flow.inputs(node)[1]).shape[:2]
+    if before.op == "SpaceToBatchND":
+        return _split_dilation(flow, node, before, (int(kernel[0]), int(kernel[1])))
+    _, *rate, _ = node.ints("dilations", (1, 1, 1, 1))
+    if rate == [1, 1]:
+        return (1, 1), (0, 0)
+    reach = [(int(k) - 1) * r for k, r in zip(kernel, rate)]
+    pads = [total // 2 if node.text("padding") == "SAME" else 0 for total in reach]
+    if node.ints("strides") != (1, 1, 1, 1) or any(total % 2 for total in reach):
+        raise ModelError(f"{node.name}: dilations {rate} with kernel {kernel} and strides are not supported")
+    return (rate[0], rate[1]), (pads[0], pads[1])
+
+
+def _split_dilation(flow: Flow, node: Node, before: Node, kernel: Pair) -> tuple[Pair, Pair]:
+    """Rate and padding of a convolution between SpaceToBatchND and BatchToSpaceND.
+
+    The paddings and crops are computed for two sizes of the feature map. What is padded and not
+    cropped again is the convolution's own padding.
+    """
+    after = [reader for reader in flow.readers.get(node.name, ()) if reader.op == "BatchToSpaceND"]
+    rate = [int(value) for value in Numeric(flow).value(flow.inputs(before)[1])]
+    if len(after) != 1 or len(rate) != 2:
+        raise ModelError(f"{node.name}: SpaceToBatchND without a BatchToSpaceND of two dimensions")
+    found = {_own_padding(flow, before, after[0], size) for size in ((32, 40), (33, 47))}
+    (top, bottom), (left, right) = next(iter(found))
+    if kernel == (1, 1) and found == {((0, 0), (0, 0))}:
+        return (1, 1), (0, 0)  # nothing lies between its holes
+    if len(found) > 1 or top != bottom or left != right:
+        raise ModelError(
+            f"{node.name}: an atrous {kernel} convolution with paddings {found} is not supported"
+        )
+    return (rate[0], rate[1]), (top, left)
+
+
+def _own_padding(flow: Flow, before: Node, after: Node, size: Pair) -> tuple[Pair, Pair]:
+    image = np.broadcast_to(np.float32(0), (1, *size, 1))
+    numeric = Numeric(flow, {flow.inputs(before)[0][0]: image})
+    pads = numeric.value(flow.inputs(before)[2]) - numeric.value(flow.inputs(after)[2])
+    (top, bottom), (left, right) = pads.tolist()
+    return (int(top), int(bottom)), (int(left), int(right))
+
+
+Array = npt.NDArray[Any]
+_HALF = 19
+_MAX_ELEMENTS = 1 << 18  # a text graph is read in one piece: weights have to stay in the .pb
+
+
+class Constants:
+    """Gives names for constants, and collects the text nodes of those that have to be spelled out."""
+
+    def __init__(self, flow: Flow) -> None:
+        self._flow = flow
+        self._taken: dict[str, Node] = {}
+        self._used: set[str] = set()
+        self._stripped = bool(stripped(flow.graph))
+
+    @property
+    def nodes(self) -> list[Node]:
+        """The constants that were spelled out."""
+        return list(self._taken.values())
+
+    def unique(self, name: str) -> str:
+        """A name that neither the `.pb` nor this text graph has: OpenCV takes each constant only once."""
+        number, candidate = 1, name
+        while candidate in self._flow.graph or candidate in self._used:
+            number += 1
+            candidate = f"{name}{number}"
+        self._used.add(candidate)
+        return candidate
+
+    def name(self, ref: Ref, instead: Array | None = None) -> str:
+        """The name of the constant that `ref` holds; `instead` is spelled out where OpenCV cannot read it."""
+        ref = self._flow.origin(ref)
+        node = self._flow.node(ref)
+        if node.op == "Const" and node.in_file and (self._stripped or _readable(node.get("value", "tensor"))):
+            return node.name
+        return self.inline(node.name, Numeric(self._flow).value(ref) if instead is None else instead)
+
+    def packed(self, ref: Ref) -> str:
+        """As `name`, for what OpenCV reads only where it is stored as bytes: a batch norm's parameters."""
+        node = self._flow.node(self._flow.origin(ref))
+        if node.op == "Const" and not self._stripped and not len(node.get("value", "tensor").content):
+            return self.inline(node.name, node.array())
+        return self.name(ref)
+
+    def vector(self, ref: Ref) -> str:
+        """As `name`, for a number or one number a channel: those have one dimension in OpenCV."""
+        node = self._flow.node(self._flow.origin(ref))
+        if node.op == "Const" and len(node.get("value", "tensor").shape) < 2:
+            return self.name(ref)
+        array = Numeric(self._flow).value(ref)
+        if array.size not in array.shape[-1:] and array.size != 1:
+            raise ModelError(f"{node.name}: needed one number a channel, got shape {list(array.shape)}")
+        return self.inline(node.name, array.reshape(-1))
+
+    def axis(self, ref: Ref) -> str:
+        """The name of the constant for the channel axis of a concatenation."""
+        node = self._flow.node(self._flow.origin(ref))
+        axis = int(Numeric(self._flow).value(ref).reshape(-1)[0])
+        if axis not in (3, -1):
+            raise ModelError(f"{node.name}: a concatenation along axis {axis}, needed 3, the channels")
+        tensor = node.get("value", "tensor")
+        if node.op == "Const" and axis == 3 and tensor.dtype == INT32 and len(tensor.values):
+            return node.name
+        return self.inline(node.name, np.array(3, np.int32))
+
+    def inline(self, name: str, array: Array) -> str:
+        """Spell a constant out under a new name that begins with `name`."""
+        if array.size > _MAX_ELEMENTS:
+            raise ModelError(f"{name}: {array.size} weights, computed or in a function, are too many for a text graph")
+        name = self.unique(name)
+        self._taken[name] = const_node(name, array)
+        return name
+
+
+def stripped(graph: Graph) -> list[str]:
+    """The constants shaped like weights that hold none: zeros may be spelled so, weights are not."""
+    tensors = ((node.name, node.get("value", "tensor")) for node in graph if node.op == "Const")
+    return [
+        name for name, t in tensors if t is not None and t.is_empty and len(t.shape) in (2, 4) and t.size > 32
+    ]
+
+
+def const_node(name: str, array: Array) -> Node:
+    """A Const of a text graph: 32-bit floats or integers."""
+    if array.dtype.kind in "iu":
+        tensor = Tensor(INT32, array.shape, b"", array.reshape(-1).astype(int).tolist())
+    else:  # as bytes: a batch norm's scale is left out where it is spelled value by value
+        tensor = Tensor(FLOAT, array.shape, array.astype("<f4").tobytes())
+    return Node(name, "Const", [], {"value": Attr("tensor", tensor)})
+
+
+def _readable(tensor: Tensor) -> bool:
+    """True where OpenCV's importer reads the constant as TensorFlow does.
+
+    It takes floats and 32-bit integers whose elements are all there; a single value that stands for a
+    whole shape is right only where it is a batch norm's scale of one, which it leaves out.
+    """
+    if tensor.dtype not in (FLOAT, INT32, _HALF):
+        return False
+    width = {FLOAT: 4, INT32: 4, _HALF: 2}[tensor.dtype]
+    return len(tensor.content) == width * tensor.size or (
+        tensor.dtype != _HALF and len(tensor.values) == tensor.size
+    )
+
 
 _CONVOLUTIONS = ("Conv2D", "DepthwiseConv2dNative", "Conv2DBackpropInput")
 _SAME = ("Relu", "Relu6", "Elu", "Tanh", "Sigmoid", "Exp", "Abs", "LeakyRelu")

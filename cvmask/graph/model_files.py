@@ -4,11 +4,75 @@ from __future__ import annotations
 
 import os
 import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cvmask.errors import ModelError
-from cvmask.graph.files import open_regular
+
+
+@contextmanager
+def open_regular(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """The file, open for reading, with at least one byte in it.
+
+    Raises
+    ------
+    ModelError
+        If it is missing, empty, a folder, a pipe or a device, or may not be read.
+    """
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise ModelError(f"{path}: needed a file, got {_file_kind(status.st_mode)}")
+        if not status.st_size:
+            raise ModelError(f"{path}: the file is empty (0 bytes): download or copy it again")
+        file = open(path, "rb")  # noqa: SIM115
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ModelError(f"{path}: cannot be read: {reason}") from None
+    with file:
+        yield file
+
+
+class GraphFile:
+    """A frozen graph on disk, which takes memory only while it is read, and may not change between two readings.
+
+    Raises
+    ------
+    ModelError
+        If it is no file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.path.abspath(path)  # the program may go to another folder
+        with open_regular(path) as file:
+            self._state = _state(file)
+
+    def read(self) -> NDArray[np.uint8]:
+        """All bytes, shape (n,). ModelError if it cannot be read, or is another file than it was."""
+        with open_regular(self.path) as file:
+            data = np.fromfile(file, np.uint8)
+            if _state(file) != self._state or data.size != os.fstat(file.fileno()).st_size:
+                raise ModelError(f"{self.path}: the file has changed since the model was loaded: load it again")
+        return data
+
+
+def _state(file: BinaryIO) -> tuple[int, ...]:
+    status = os.fstat(file.fileno())
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _file_kind(mode: int) -> str:
+    if stat.S_ISDIR(mode):
+        return "a folder"
+    return "a pipe" if stat.S_ISFIFO(mode) else "a device or socket"
+
 
 _HEAD = 4096
 _NEEDED = "cvmask needs the frozen_inference_graph.pb of an Object Detection API Mask R-CNN"
@@ -140,3 +204,83 @@ def _folder(path: Path) -> Kind:
         return kind_of(path, "checkpoint")
     found = ", ".join(sorted(names)[:5]) or "nothing"
     return Kind(path, "unknown", f"{path}: a folder without a .pb file (it holds {found}): {_NEEDED}")
+
+
+CACHED = ".cvmask.pbtxt"  # the end of the name of a text graph that cvmask has made itself
+TEXT_FILE = "graph.pbtxt"
+_GRAPH = "frozen_inference_graph.pb"
+_LABELS = ("labels.names", "label_map.pbtxt", "labels.txt")
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """The files of one model; all but the graph may be missing."""
+
+    graph: Path
+    text: Path | None = None
+    labels: Path | None = None
+    config: Path | None = None
+
+
+def model_files(path: str | os.PathLike[str], text: str | os.PathLike[str] | None = None) -> ModelFiles:
+    """The files of a model that is given as a folder or as a `.pb`.
+
+    Raises
+    ------
+    ModelError
+        If it is neither, or a folder in which there is no graph, or more than one.
+    """
+    path = Path(path)
+    kind = identify(path)
+    if kind.problem:
+        raise ModelError(kind.problem)
+    if kind.name == "text":
+        raise ModelError(f"{path}: a text graph: give the .pb as the model, and this file as its graph")
+    graph = _only_graph(path) if kind.name == "folder" else path
+    folder = graph.parent
+    own = stands_for_folder(graph)
+    return ModelFiles(
+        graph=graph,
+        text=Path(text) if text is not None else _text_beside(graph, own),
+        labels=next(filter(_is_file, (folder / name for name in _LABELS)), None) if own else None,
+        config=next(filter(_is_file, [folder / "pipeline.config"]), None) if own else None,
+    )
+
+
+def stands_for_folder(graph: Path) -> bool:
+    """Whether what bears no graph's name belongs to this one: it has the usual name, or is the only one."""
+    return graph.name == _GRAPH or len(list(graph.parent.glob("*.pb"))) == 1
+
+
+def _only_graph(folder: Path) -> Path:
+    if os.path.lexists(folder / _GRAPH):  # a broken link is said when it is read
+        return folder / _GRAPH
+    found = sorted(folder.glob("*.pb"))
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found)
+        raise ModelError(f"{folder}: which graph? Give one of: {names}")
+    return found[0]
+
+
+def _text_beside(graph: Path, own: bool) -> Path | None:
+    """The text graph beside a graph: one of its name; of the folder's own `graph.pbtxt` too, or the only one there."""
+    for name in ((TEXT_FILE,) if own else ()) + (f"{graph.stem}.pbtxt",):
+        if _is_file(graph.parent / name):
+            return graph.parent / name
+    found = [path for path in sorted(graph.parent.glob("*.pbtxt")) if _is_text_graph(path)]
+    return found[0] if own and len(found) == 1 else None
+
+
+def _is_file(path: Path) -> bool:
+    return os.path.isfile(path)  # Path.is_file raises where a folder may not be searched
+
+
+def _is_text_graph(path: Path) -> bool:
+    if path.name.endswith(CACHED) or path.name in _LABELS or not _is_file(path):
+        return False
+    if _is_file(path.with_suffix(".pb")):  # that one's
+        return False
+    try:
+        return identify(path).name not in ("label_map", "config")
+    except ModelError:
+        return True  # said when it is read

@@ -15,8 +15,153 @@ import numpy.typing as npt
 
 from cvmask.errors import ModelError
 from cvmask.graph.flow import ARRAYS, READS, RELAYS, STACKS, WRITES, Flow, Ref, array_of
-from cvmask.graph.nodes import Node
-from cvmask.graph.numeric_ops import OPS, Op
+from cvmask.graph.nodes import NUMPY_DTYPES, Node
+
+Op = Callable[..., Any]
+_MAX_ROWS = 1 << 25
+
+
+def _cast(node: Node, x: Any) -> Any:
+    return x.astype(NUMPY_DTYPES.get(node.get("DstT", "type", 1), "<f4"))
+
+
+def _axes(node: Node, axes: Any) -> tuple[Any, bool]:
+    keep = node.get("keep_dims", "b", False)
+    return tuple(int(a) for a in np.atleast_1d(axes)), bool(keep)
+
+
+def _reduce(function: Callable[..., Any]) -> Op:
+    def apply(node: Node, x: Any, axes: Any) -> Any:
+        axis, keep = _axes(node, axes)
+        return function(x, axis=axis, keepdims=keep).astype(x.dtype)
+
+    return apply
+
+
+def _fill(node: Node, dims: Any, value: Any) -> Any:
+    return np.broadcast_to(value, [int(d) for d in dims])
+
+
+def _range(node: Node, start: Any, limit: Any, delta: Any) -> Any:
+    if delta == 0 or abs((limit - start) / delta) > _MAX_ROWS:
+        raise ValueError(f"a range from {start} to {limit} by {delta}")
+    return np.arange(start, limit, delta).astype(start.dtype)
+
+
+def _split(node: Node, axis: Any, x: Any) -> Any:
+    return np.split(x, node.get("num_split", "i", 1), int(axis))
+
+
+def _unpack(node: Node, x: Any) -> Any:
+    axis = node.get("axis", "i", 0)
+    return [np.take(x, i, axis) for i in range(x.shape[axis])]
+
+
+def _squeeze(node: Node, x: Any) -> Any:
+    return np.squeeze(x, tuple(node.ints("squeeze_dims")) or None)
+
+
+def _slice(node: Node, x: Any, begin: Any, size: Any) -> Any:
+    ends = [None if s < 0 else b + s for b, s in zip(begin, size)]
+    return x[tuple(slice(b, e) for b, e in zip(begin, ends))]
+
+
+def _strided_slice(node: Node, x: Any, begin: Any, end: Any, strides: Any) -> Any:
+    masks = {
+        name: node.get(f"{name}_mask", "i", 0)
+        for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")
+    }
+    index: list[Any] = []
+    for i, (b, e, s) in enumerate(zip(begin, end, strides)):
+        if masks["ellipsis"] >> i & 1:
+            index.append(Ellipsis)
+        elif masks["new_axis"] >> i & 1:
+            index.append(None)
+        elif masks["shrink_axis"] >> i & 1:
+            index.append(int(b))
+        else:
+            first, last = masks["begin"] >> i & 1, masks["end"] >> i & 1
+            index.append(slice(None if first else int(b), None if last else int(e), int(s)))
+    return np.asarray(x[tuple(index)])
+
+
+def _divide(node: Node, x: Any, y: Any) -> Any:
+    if x.dtype.kind in "iu":
+        return np.floor_divide(x, y)
+    return np.true_divide(x, y).astype(x.dtype)
+
+
+def _round_half_even(node: Node, x: Any) -> Any:
+    return np.rint(x).astype(x.dtype)
+
+
+OPS: dict[str, Op] = {
+    "Cast": _cast,
+    "Fill": _fill,
+    "Range": _range,
+    "Split": _split,
+    "Unpack": _unpack,
+    "Squeeze": _squeeze,
+    "Slice": _slice,
+    "StridedSlice": _strided_slice,
+    "RealDiv": _divide,
+    "Div": _divide,
+    "Round": _round_half_even,
+    "Rint": _round_half_even,
+    "Add": lambda n, x, y: x + y,
+    "AddV2": lambda n, x, y: x + y,
+    "AddN": lambda n, *xs: sum(xs),
+    "Sub": lambda n, x, y: x - y,
+    "Mul": lambda n, x, y: x * y,
+    "FloorDiv": lambda n, x, y: x // y,
+    "FloorMod": lambda n, x, y: x % y,
+    "Mod": lambda n, x, y: np.fmod(x, y),
+    "Pow": lambda n, x, y: x**y,
+    "Maximum": lambda n, x, y: np.maximum(x, y),
+    "Minimum": lambda n, x, y: np.minimum(x, y),
+    "Neg": lambda n, x: -x,
+    "Exp": lambda n, x: np.exp(x),
+    "Log": lambda n, x: np.log(x),
+    "Sqrt": lambda n, x: np.sqrt(x),
+    "Rsqrt": lambda n, x: 1 / np.sqrt(x),
+    "Square": lambda n, x: x * x,
+    "Reciprocal": lambda n, x: 1 / x,
+    "Floor": lambda n, x: np.floor(x),
+    "Ceil": lambda n, x: np.ceil(x),
+    "Greater": lambda n, x, y: x > y,
+    "GreaterEqual": lambda n, x, y: x >= y,
+    "Less": lambda n, x, y: x < y,
+    "LessEqual": lambda n, x, y: x <= y,
+    "Equal": lambda n, x, y: x == y,
+    "NotEqual": lambda n, x, y: x != y,
+    "LogicalAnd": lambda n, x, y: x & y,
+    "LogicalOr": lambda n, x, y: x | y,
+    "LogicalNot": lambda n, x: ~x,
+    "Select": lambda n, c, x, y: np.where(c, x, y),
+    "SelectV2": lambda n, c, x, y: np.where(c, x, y),
+    "Max": _reduce(np.max),
+    "Min": _reduce(np.min),
+    "Sum": _reduce(np.sum),
+    "Prod": _reduce(np.prod),
+    "Mean": _reduce(np.mean),
+    "All": _reduce(np.all),
+    "Any": _reduce(np.any),
+    "ZerosLike": lambda n, x: np.zeros_like(x),
+    "OnesLike": lambda n, x: np.ones_like(x),
+    "Pack": lambda n, *xs: np.stack(np.broadcast_arrays(*xs), n.get("axis", "i", 0)),
+    "ConcatV2": lambda n, *xs: np.concatenate(xs[:-1], int(xs[-1])),
+    "Concat": lambda n, axis, *xs: np.concatenate(xs, int(axis)),
+    "ExpandDims": lambda n, x, axis: np.expand_dims(x, int(axis)),
+    "Reshape": lambda n, x, shape: np.reshape(x, [int(s) for s in shape]),
+    "Transpose": lambda n, x, perm: np.transpose(x, perm),
+    "Tile": lambda n, x, reps: np.tile(x, reps),
+    "BroadcastTo": lambda n, x, shape: np.broadcast_to(x, shape),
+    "Gather": lambda n, x, i: np.take(x, i, 0),
+    "GatherV2": lambda n, x, i, axis: np.take(x, i, int(axis)),
+    "Where": lambda n, x: np.argwhere(x),
+    "Pad": lambda n, x, pads: np.pad(x, pads),
+}
+
 
 Array = npt.NDArray[Any]
 _MAX_ELEMENTS = 1 << 25
@@ -186,3 +331,89 @@ def factor(flow: Flow, node: Node) -> float:
     if len(known) != 1 or len(values) != 2:
         return 1.0
     return known[0] if node.op == "Mul" else 1.0 / known[0]
+
+
+_WINDOWED = ("Conv2D", "DepthwiseConv2dNative", "MaxPool", "AvgPool")
+
+
+class Spatial:
+    """Sizes in cells, (height, width)."""
+
+    def __init__(self, flow: Flow) -> None:
+        self._flow = flow
+        self._known: dict[str, tuple[int, int]] = {}
+
+    def size(self, ref: Ref) -> tuple[int, int]:
+        """The size of an output.
+
+        Raises
+        ------
+        ModelError
+            If it depends on the picture, or on an op that is not known here.
+        """
+        flow = self._flow
+        for node in flow.order([ref], self._needs):
+            self._known[node.name] = self._size(node)
+        return self._known[flow.origin(ref)[0]]
+
+    def _needs(self, node: Node) -> list[Ref]:
+        if node.op == "CropAndResize" or node.name in self._known:
+            return []
+        if node.op in ("ResizeBilinear", "ResizeNearestNeighbor") and not self._flow.varies(
+            self._flow.inputs(node)[1]
+        ):
+            return []
+        index = 2 if node.op == "Conv2DBackpropInput" else 0
+        varying = [ref for ref in self._flow.inputs(node)[index:] if self._flow.varies(ref)]
+        if not varying:
+            raise ModelError(f"{node.name}: its size depends on the picture")
+        return varying[:1]
+
+    def _size(self, node: Node) -> tuple[int, int]:
+        flow = self._flow
+        if node.op == "CropAndResize":
+            return self._pair(node, flow.inputs(node)[3])
+        if node.op in ("ResizeBilinear", "ResizeNearestNeighbor"):
+            return self._pair(node, flow.inputs(node)[1])
+        height, width = self._known[self._needs(node)[0][0]]
+        if node.op == "Conv2DBackpropInput":
+            _, down, right, _ = node.ints("strides", (1, 1, 1, 1))
+            return self._deconvolved(node, (height, width), (down, right))
+        if node.op in _WINDOWED:
+            return self._windowed(node, (height, width))
+        if node.op == "Pad":
+            pads = Numeric(flow).value(flow.inputs(node)[1])
+            return height + int(pads[1].sum()), width + int(pads[2].sum())
+        return height, width
+
+    def _pair(self, node: Node, ref: Ref) -> tuple[int, int]:
+        given = Numeric(self._flow, shape_of=self._shape_of).value(ref).reshape(-1)
+        if given.size != 2:
+            raise ModelError(f"{node.name}: needed a height and a width, got {given.tolist()}")
+        return int(given[0]), int(given[1])
+
+    def _shape_of(self, name: str) -> tuple[int, ...] | None:
+        return (1, *self._known[name], 1) if name in self._known else None
+
+    def _kernel(self, node: Node) -> tuple[int, int]:
+        if node.op in ("MaxPool", "AvgPool"):
+            _, height, width, _ = node.ints("ksize", (1, 1, 1, 1))
+        else:
+            height, width, *_ = Numeric(self._flow).value(self._flow.inputs(node)[1]).shape
+        return int(height), int(width)
+
+    def _windowed(self, node: Node, size: tuple[int, int]) -> tuple[int, int]:
+        _, *steps, _ = node.ints("strides", (1, 1, 1, 1))
+        _, *holes, _ = node.ints("dilations", (1, 1, 1, 1))
+        if node.text("padding") == "SAME":
+            return -(-size[0] // steps[0]), -(-size[1] // steps[1])
+        reach = [(k - 1) * d for k, d in zip(self._kernel(node), holes)]
+        return (size[0] - reach[0] - 1) // steps[0] + 1, (size[1] - reach[1] - 1) // steps[1] + 1
+
+    def _deconvolved(self, node: Node, size: tuple[int, int], steps: tuple[int, int]) -> tuple[int, int]:
+        output = self._flow.inputs(node)[0]
+        if not self._flow.varies(output):
+            shape = Numeric(self._flow).value(output).reshape(-1)
+            return int(shape[1]), int(shape[2])
+        height, width = self._kernel(node) if node.text("padding") == "VALID" else steps
+        return size[0] * steps[0] + max(height - steps[0], 0), size[1] * steps[1] + max(width - steps[1], 0)

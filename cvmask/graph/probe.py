@@ -14,9 +14,7 @@ from cvmask.graph.anatomy import Anatomy
 from cvmask.graph.facts import Anchors, ResizerFacts
 from cvmask.graph.flow import ARRAYS, Flow, Ref
 from cvmask.graph.nodes import Node
-from cvmask.graph.numeric import Numeric, channels
-from cvmask.graph.numeric_ops import Op
-from cvmask.graph.spatial import Spatial
+from cvmask.graph.numeric import Numeric, Op, Spatial, channels
 
 Array = npt.NDArray[Any]
 _CELLS = (24, 20)  # height and width of the made-up feature map

@@ -5,8 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from cvmask.models.table import NAMES, KnownModel, known
-from cvmask.models.zoo import find, remove, resolve
+from cvmask.models.zoo import NAMES, KnownModel, find, known, remove, resolve
 
 if TYPE_CHECKING:
     from cvmask.models.audit import Report, verify

@@ -2,14 +2,177 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 
-from cvmask.errors import ModelError
-from cvmask.models.record import Record, digest, read_record
-from cvmask.models.self_check import self_check
-from cvmask.models.table import GRAPH_FILE, NAMES, get
-from cvmask.models.zoo import places, resolve
+import numpy as np
+from numpy.typing import NDArray
+
+from cvmask.errors import CvmaskError, ModelError
+from cvmask.graph.check import check
+from cvmask.graph.convert import convert
+from cvmask.graph.graph_def import read_graph
+from cvmask.graph.model_files import model_files
+from cvmask.graph.nodes import Graph
+from cvmask.graph.split import set_max_detections, set_score_floor, split
+from cvmask.graph.text import print_text
+from cvmask.models.zoo import GRAPH_FILE, NAMES, KnownModel, get, places, resolve
+from cvmask.runtime.net import Net
+from cvmask.system.files import writing_to
+
+_NOISE_SHAPE = (1, 3, 160, 160)
+# Few, because the whole graph runs its mask head on every row, found or not.
+_ROWS = 8
+# The two are the same to the bit where this was measured; a processor's kernels may differ by the row count.
+_TOLERANCE = 1e-5
+
+
+def self_check(model: Path) -> list[str]:
+    """Run a model's picture-free self-check.
+
+    Parameters
+    ----------
+    model
+        A model's folder, or a ``.pb``.
+
+    Returns
+    -------
+    One line for each problem; none if the graph converts and splits, and detector plus mask head
+    give on noise what the whole graph gives.
+    """
+    try:
+        files = model_files(model)
+        check(files).raise_problem()
+        graph = files.graph
+        text = convert(read_graph(graph))
+        problem = split_differs(np.fromfile(graph, np.uint8), text, graph.name)
+    except CvmaskError as error:
+        return [str(error)]
+    return [] if problem is None else [problem]
+
+
+def split_differs(graph: NDArray[np.uint8], text: Graph, origin: str) -> str | None:
+    """Say how detector plus mask head differ from the whole graph on seeded noise; None if they do not.
+
+    Parameters
+    ----------
+    graph
+        The bytes of the binary GraphDef, shape (n,).
+    text
+        Its text graph.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be split, loaded or run.
+    """
+    # Noise looks like nothing, so without a floor there are rows to compare.
+    text = set_max_detections(set_score_floor(text, 0.0), _ROWS)
+    parts = split(text)
+    noise = np.random.default_rng(0).integers(0, 256, _NOISE_SHAPE).astype(np.float32)
+    whole = Net(graph, print_text(text), [parts.detections, parts.masks], origin)
+    rows, masks = whole.forward({parts.image: noise})
+    detector = Net(graph, parts.detector_text, [parts.detections, parts.features], origin)
+    split_rows, features = detector.forward({parts.image: noise})
+    found = int(np.count_nonzero(rows[0, 0, :, 2]))
+    if not found:
+        return f"{origin}: the whole graph finds nothing at all in noise, so there is nothing to compare"
+    # Half of them, as the mask head sees it in use: fewer rows than the whole graph's.
+    kept = np.ascontiguousarray(split_rows[:, :, : (found + 1) // 2])
+    head = Net(graph, parts.mask_head_text, [parts.masks], origin)
+    split_masks = head.forward({parts.features: features, parts.detections: kept})[0]
+    return _difference(rows, split_rows, origin, "boxes and scores") or _difference(
+        masks[: len(split_masks)], split_masks, origin, "masks"
+    )
+
+
+def _difference(whole: NDArray[np.float32], parts: NDArray[np.float32], origin: str, what: str) -> str | None:
+    if whole.shape != parts.shape:
+        return f"{origin}: split gives {what} of shape {parts.shape}, whole {whole.shape}"
+    # The maximum of anything with a NaN is NaN, which is not below the tolerance.
+    largest = float(np.abs(whole - parts).max())
+    if largest <= _TOLERANCE:
+        return None
+    return f"{origin}: split and whole differ by {largest:.3g} in {what}, {_TOLERANCE:g} at most was needed"
+
+
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Digest:
+    """What a file's content is known by."""
+
+    n_bytes: int
+    sha1: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """Where a model came from and what it was then; ``files`` by their name in the model's folder."""
+
+    source: str
+    recorded: str
+    archive: Digest
+    files: dict[str, Digest]
+
+
+def digest(path: Path) -> Digest:
+    """Read a file once and hash it."""
+    # sha1 is what the zoo's files are known by, not what they are protected by.
+    sha1, sha256, n_bytes = hashlib.sha1(usedforsecurity=False), hashlib.sha256(), 0
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            sha1.update(chunk)
+            sha256.update(chunk)
+            n_bytes += len(chunk)
+    return Digest(n_bytes, sha1.hexdigest(), sha256.hexdigest())
+
+
+def new_record(source: str, archive: Digest, folder: Path) -> Record:
+    """Describe a model that has just come."""
+    files = {path.name: digest(path) for path in sorted(folder.iterdir())}
+    recorded = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    return Record(source, recorded, archive, files)
+
+
+def read_record(path: Path) -> Record | None:
+    """Read a record; None if there is none.
+
+    Raises
+    ------
+    ModelError
+        If there is one that cannot be read.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        files = {name: Digest(**entry) for name, entry in data["files"].items()}
+        return Record(data["source"], data["recorded"], Digest(**data["archive"]), files)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"the record {path} cannot be read ({error}): delete it to have the next download recorded anew"
+        ) from error
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Write a record, whole or not at all.
+
+    Raises
+    ------
+    ModelError
+        If the folder cannot be written.
+    """
+    beside = path.with_name(f".{path.name}.new")
+    with writing_to(path.parent):
+        beside.write_text(json.dumps(asdict(record), indent=2) + "\n", encoding="utf-8")
+        os.replace(beside, path)
 
 
 @dataclass(frozen=True)
@@ -86,3 +249,36 @@ def _compare(
         problems.append(
             f"{file_name} has {found}, the {kind} is {expected}: remove the model and download it again"
         )
+
+
+def difference(model: KnownModel, archive: Digest, recorded: Record | None) -> str | None:
+    """Say how an archive differs from what it has to be; None if it does not, or if nothing is known."""
+    if model.archive_sha1 is not None:
+        same = archive.sha1 == model.archive_sha1
+        return None if same else f"its sha1 is {archive.sha1}, {model.archive_sha1} was needed"
+    if recorded is None or archive.sha256 == recorded.archive.sha256:
+        return None
+    return (
+        f"its sha256 is {archive.sha256}, the first download ({recorded.recorded}, from {recorded.source}) "
+        f"had {recorded.archive.sha256}"
+    )
+
+
+def cure(model: KnownModel, recorded: Record | None) -> str:
+    """Say what to do about a difference."""
+    if model.archive_sha1 is None and recorded is not None:
+        return f"if the new one is right, run 'cvmask models remove {model.name} --forget' first"
+    return "try again from another network, or set CVMASK_MIRROR to another server"
+
+
+def hash_text(model: KnownModel, archive: Digest, recorded: Record | None, record_path: Path) -> str:
+    """Say what an archive that is taken was compared with."""
+    if model.archive_sha1 is not None:
+        return f"the archive has the known sha1 {archive.sha1}"
+    if recorded is not None:
+        return f"the archive has the sha256 recorded on {recorded.recorded}, {archive.sha256}"
+    listed = "it is" if archive.sha256 == model.listed_sha256 else "it is NOT"
+    return (
+        f"no hash of this archive was known: sha256 {archive.sha256} is recorded in {record_path} "
+        f"and checked from now on ({listed} the one that the Open Model Zoo lists)"
+    )

@@ -2,13 +2,246 @@
 
 from __future__ import annotations
 
+import email.utils
+import http.client
+import json
+import re
+import socket
+import ssl
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
 from time import sleep
-from typing import Callable, Optional
+from typing import TYPE_CHECKING, Any, BinaryIO, Callable, Optional, Union
 
+import cvmask
 from cvmask.errors import ModelError
-from cvmask.models.connect import Answer, Passing, read_some, request
-from cvmask.models.part import Part
-from cvmask.system.disk import need_free, size_text, writing_to
+from cvmask.system.files import need_free, size_text, writing_to
+
+if TYPE_CHECKING:
+    from email.message import Message
+
+
+TIMEOUT_S = 30.0
+_PASSING_STATUS = {408, 425, 429, 500, 502, 503, 504}
+_NOTHING_PAST_THAT = 416
+
+Answer = Union[http.client.HTTPResponse, urllib.error.HTTPError]
+
+
+class Passing(Exception):
+    """What another attempt may mend, and how long the server asks to wait, if it does."""
+
+    def __init__(self, reason: str, wait_s: float | None = None) -> None:
+        super().__init__(reason)
+        self.wait_s = wait_s
+
+
+def request(url: str, headers: Mapping[str, str]) -> Answer:
+    """Send one GET, through ``HTTP_PROXY`` or ``HTTPS_PROXY`` where they are set.
+
+    Returns
+    -------
+    An answer to be closed, of status 200, 206, or 416 (nothing past the range that was asked for).
+
+    Raises
+    ------
+    Passing
+        If the server is busy, or the connection broke or timed out.
+    ModelError
+        If another attempt would end the same way.
+    """
+    agent = {"User-Agent": f"cvmask/{cvmask.__version__}", "Accept-Encoding": "identity"}
+    # A fresh opener each time: it reads the proxy variables as they are now.
+    opener = urllib.request.build_opener()
+    try:
+        answer: Answer = opener.open(
+            urllib.request.Request(url, headers={**agent, **headers}), timeout=TIMEOUT_S
+        )
+    except urllib.error.HTTPError as error:
+        if error.code == _NOTHING_PAST_THAT and "Range" in headers:
+            return error
+        with error:
+            raise _refusal(url, error) from error
+    except urllib.error.URLError as error:
+        raise _unreachable(url, error.reason) from error
+    except (http.client.InvalidURL, ValueError) as error:
+        raise ModelError(f"{url!r} is not an address that can be fetched: {error}") from error
+    except (OSError, http.client.HTTPException) as error:
+        raise _unreachable(url, error) from error
+    if answer.status not in (200, 206):
+        answer.close()
+        raise ModelError(f"{url}: the server answered {answer.status}, which holds no file")
+    return answer
+
+
+def read_some(answer: Answer, at_most: int) -> bytes:
+    """Read what has come, without waiting for more; nothing at the end.
+
+    Raises
+    ------
+    Passing
+        If the connection broke or timed out.
+    """
+    try:
+        return answer.read1(at_most)
+    except (OSError, http.client.HTTPException) as error:
+        raise Passing(_plain(error)) from error
+
+
+def _refusal(url: str, error: urllib.error.HTTPError) -> Exception:
+    status = " ".join(f"{error.code} {error.reason}".split())
+    if error.code in _PASSING_STATUS:
+        return Passing(f"the server answered {status}", _retry_after_s(error.headers.get("Retry-After")))
+    if error.code == 407:
+        return ModelError(
+            f"{url}: the proxy wants a login ({status}), as in HTTP_PROXY=http://user:password@host:port"
+        )
+    return ModelError(
+        f"{url} cannot be had: the server answered {status}; check CVMASK_MIRROR if it is set, "
+        "or set it to a server that has the file"
+    )
+
+
+def _unreachable(url: str, reason: object) -> Exception:
+    # Neither mends itself in seconds, so the user hears of it at once.
+    if isinstance(reason, socket.gaierror):
+        return ModelError(
+            f"{url} cannot be reached: its host, or the proxy's, is not found; check the network, "
+            "set HTTP_PROXY and HTTPS_PROXY behind a proxy, or CVMASK_MIRROR to another server"
+        )
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return ModelError(
+            f"{url}: the server's certificate is not trusted ({reason.verify_message}); "
+            "if a proxy or mirror of your own signed it, set SSL_CERT_FILE to its certificate"
+        )
+    refusal = re.match(r"Tunnel connection failed: (4\d\d.*)", str(reason))
+    if refusal:
+        return _tunnel_refusal(url, refusal[1])
+    return Passing(f"{url} cannot be reached ({_plain(reason)})")
+
+
+def _tunnel_refusal(url: str, status: str) -> ModelError:
+    """What a proxy that opens no tunnel means; urllib gives no more than the status."""
+    if status.startswith("407"):
+        return ModelError(
+            f"{url}: the proxy wants a login ({status}), as in HTTPS_PROXY=http://user:password@host:port"
+        )
+    return ModelError(
+        f"{url}: the proxy refuses it ({status}); if the host can be reached without, name it in NO_PROXY"
+    )
+
+
+def _plain(reason: object) -> str:
+    if isinstance(reason, socket.timeout):
+        return f"nothing came for {TIMEOUT_S:g} s"
+    if isinstance(reason, http.client.IncompleteRead):
+        return "the connection broke off"
+    text = reason.strerror if isinstance(reason, OSError) and reason.strerror else str(reason)
+    return " ".join(text.split()) or type(reason).__name__
+
+
+def _retry_after_s(value: str | None) -> float | None:
+    if not value:
+        return None
+    if value.strip().isdecimal():
+        return float(value)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return None
+
+
+class Part:
+    """The first bytes of a download, and a note beside them that tells whether they may be resumed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._note_path = path.with_name(path.name + ".json")
+
+    @property
+    def size(self) -> int:
+        """How many bytes have come."""
+        try:
+            return self.path.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def request_headers(self, url: str) -> dict[str, str]:
+        """Ask for the rest, if it is sure that the rest will fit.
+
+        Without an ETag or a date from the server nobody can tell whether the file there is still
+        the one that was begun: then it is asked for from its first byte.
+        """
+        note = self._note()
+        validator = note.get("validator")
+        if self.size == 0 or note.get("url") != url or not isinstance(validator, str):
+            return {}
+        return {"Range": f"bytes={self.size}-", "If-Range": validator}
+
+    def accept_whole(self, url: str, headers: Message) -> int | None:
+        """Start over with an answer that begins at the first byte; return its length, if it has one."""
+        total = _number(headers.get("Content-Length"))
+        self.path.write_bytes(b"")
+        note = {"url": url, "validator": _validator(headers), "total_bytes": total}
+        self._note_path.write_text(json.dumps(note), encoding="utf-8")
+        return total
+
+    def accept_rest(self, headers: Message) -> int | None:
+        """Go on with an answer to a Range; return the whole file's length.
+
+        Raises
+        ------
+        ValueError
+            If it is not the rest of what is here.
+        """
+        note = self._note()
+        span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", "").strip())
+        if span is None or int(span[1]) != self.size:
+            came = headers.get("Content-Range")
+            raise ValueError(f"asked for bytes from {self.size}, the answer's range is {came!r}")
+        total = _number(span[2])
+        if note.get("total_bytes") is not None and total is not None and total != note["total_bytes"]:
+            raise ValueError(f"the file had {note['total_bytes']} bytes and now has {total}")
+        validator = _validator(headers)
+        if validator is not None and validator != note.get("validator"):
+            raise ValueError("the file on the server has changed")
+        return total
+
+    def is_all_of(self, headers: Message) -> bool:
+        """Say whether an answer "there is nothing past that" means that everything is here."""
+        return headers.get("Content-Range", "").strip() == f"bytes */{self.size}"
+
+    def append(self) -> BinaryIO:
+        """Open for the next bytes."""
+        return open(self.path, "ab")
+
+    def discard(self) -> None:
+        """Forget what has come."""
+        self.path.unlink(missing_ok=True)
+        self._note_path.unlink(missing_ok=True)
+
+    def _note(self) -> dict[str, Any]:
+        try:
+            note = json.loads(self._note_path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return note if isinstance(note, dict) else {}
+
+
+def _validator(headers: Message) -> str | None:
+    # A weak ETag vouches for the meaning, not for the bytes.
+    etag = headers.get("ETag")
+    if etag and not etag.startswith("W/"):
+        return etag
+    return headers.get("Last-Modified")
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and text.strip().isdecimal() else None
+
 
 ATTEMPTS = 5
 BACKOFF_S = 1.0

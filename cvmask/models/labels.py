@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from cvmask.errors import CvmaskError, ModelError
-from cvmask.graph.files import open_regular
+from cvmask.graph.model_files import open_regular
 from cvmask.system.files import read_text
 
 _ITEM = re.compile(r"item\s*\{(.*?)\}", re.DOTALL)

@@ -13,17 +13,15 @@ import numpy as np
 
 from cvmask import models
 from cvmask.errors import ModelError
-from cvmask.graph import patch
+from cvmask.graph import split
 from cvmask.graph.check import check, label_problems
 from cvmask.graph.facts import GraphFacts
-from cvmask.graph.files import GraphFile
-from cvmask.graph.folder import ModelFiles, model_files
-from cvmask.graph.model_files import identify
+from cvmask.graph.model_files import GraphFile, ModelFiles, identify, model_files
 from cvmask.models.labels import read_label_map, read_labels
 from cvmask.results.arrays import check_range, whole_number
 from cvmask.runtime.model import MaskRCNN, Settings
 from cvmask.runtime.resize import Resizer, Size, parse_size
-from cvmask.system import bundled
+from cvmask.system import folders
 
 PathLike = Union[str, "os.PathLike[str]"]
 COCO_CLASSES = 90
@@ -47,7 +45,7 @@ def load(
     """Load a model; when this returns, it has run once.
 
     Where the C library is glibc, the process keeps freed blocks of up to 64 MB for the next frame from then on, unless
-    its environment sets other limits; see `cvmask.system.memory`.
+    its environment sets other limits; see `cvmask.system.process`.
 
     Parameters
     ----------
@@ -90,7 +88,7 @@ def load(
     parse_size(size, Resizer())
     if proposals is not None:
         proposals = whole_number("proposals", proposals)
-        check_range("proposals", proposals, 1, patch.MAX_PROPOSALS)
+        check_range("proposals", proposals, 1, split.MAX_PROPOSALS)
     names_given = _names(labels)
     files = model_files(models.resolve(model), graph)
     frozen = GraphFile(files.graph)
@@ -100,12 +98,12 @@ def load(
     assert report.classes is not None
     names = _labels(names_given, files, report.classes)
     text = report.text
-    if score_threshold < patch.score_floor(text):
-        text = patch.set_score_floor(text, score_threshold)
+    if score_threshold < split.score_floor(text):
+        text = split.set_score_floor(text, score_threshold)
     if proposals is not None:
-        text = patch.set_proposals(text, proposals)
-    if 0 < patch.max_detections(text) < max_detections:
-        text = patch.set_max_detections(text, max_detections)
+        text = split.set_proposals(text, proposals)
+    if 0 < split.max_detections(text) < max_detections:
+        text = split.set_max_detections(text, max_detections)
     return MaskRCNN(
         frozen,
         text,
@@ -154,7 +152,7 @@ def _labels(given: PathLike | list[str] | None, files: ModelFiles, classes: int)
         place = given if given is not None else cast(Path, files.labels)
         names = read_names(place, classes)
     elif classes == COCO_CLASSES:
-        names = read_labels(bundled.path("mscoco_labels.names"))
+        names = read_labels(folders.path("mscoco_labels.names"))
     else:
         names = [f"class {number}" for number in range(classes)]
     problems = label_problems(len(names), classes)

@@ -15,19 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.errors import ModelError
-from cvmask.graph.files import GraphFile
+from cvmask.graph.model_files import GraphFile
 from cvmask.graph.nodes import Graph
-from cvmask.graph.patch import score_floor
-from cvmask.results.arrays import check_range, whole_number
+from cvmask.graph.split import score_floor
+from cvmask.results.arrays import check_frame, check_range, whole_number
 from cvmask.results.detections import Detections
-from cvmask.results.frames import check_frame
 from cvmask.runtime import targets
-from cvmask.runtime.auto import fastest_pair, open_pair
 from cvmask.runtime.decode import keep_rows, to_detections
 from cvmask.runtime.net import reason
-from cvmask.runtime.pair import Pair
+from cvmask.runtime.pair import Pair, fastest_pair, open_pair
 from cvmask.runtime.resize import Resizer, to_blob
-from cvmask.system.memory import give_back, reuse_large_blocks
+from cvmask.system.process import give_back, reuse_large_blocks
 
 USUAL_WH = (640, 480)  # the frame that target="auto" measures with, resized as the model wants it
 

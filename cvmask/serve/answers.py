@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from cvmask.errors import ModelError, SourceError
 from cvmask.results.detections import Detections
 from cvmask.runtime.model import Settings
-from cvmask.serve.controls import Controls, paint
 from cvmask.serve.pool import Worker
 from cvmask.serve.problems import Problem
-from cvmask.serve.view import JPEG_SIDE
+from cvmask.serve.view import JPEG_SIDE, Controls, paint
 from cvmask.streams.sources.headers import read_header
 from cvmask.streams.sources.image_source import decode_image
 

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from cvmask.errors import CvmaskError, SourceError
 from cvmask.results.detections import Detections
 from cvmask.runtime.model import Settings
-from cvmask.serve.controls import Controls, paint
 from cvmask.serve.limits import Limits
 from cvmask.serve.pool import Pool, QueueFullError
+from cvmask.serve.view import Controls, paint
 from cvmask.streams.pipeline import annotate
 from cvmask.streams.sources import Video
 

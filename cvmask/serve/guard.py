@@ -14,8 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cvmask.serve.limits import Limits
 from cvmask.serve.metrics import Metrics
+from cvmask.serve.pool import within
 from cvmask.serve.problems import Problem, busy
-from cvmask.serve.waiting import within
 
 COOKIE = "cvmask_token"
 DETECT, CLIPS = "/v1/detect", "/v1/clips"

@@ -10,9 +10,9 @@ from fastapi import APIRouter, WebSocket
 from starlette.concurrency import run_in_threadpool
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
+from cvmask.serve.pool import within
 from cvmask.serve.service import Service
 from cvmask.serve.session import Session
-from cvmask.serve.waiting import within
 
 router = APIRouter()
 AHEAD = 2

@@ -4,7 +4,7 @@ from typing import Any, Literal, Optional
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from cvmask.serve.controls import EFFECT_NAMES, Controls
+from cvmask.serve.view import EFFECT_NAMES, Controls
 
 _STAR: dict[str, Any] = {
     "class_id": 3,

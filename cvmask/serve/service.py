@@ -10,13 +10,12 @@ from pathlib import Path
 
 from cvmask.runtime.model import MaskRCNN
 from cvmask.serve.clips import Clips
-from cvmask.serve.controls import Controls
-from cvmask.serve.feed import Feed
+from cvmask.serve.feed import Feed, Pushed
 from cvmask.serve.limits import Limits
 from cvmask.serve.metrics import Metrics, resident_bytes
 from cvmask.serve.pool import Pool
-from cvmask.serve.pushed import Pushed
 from cvmask.serve.session import Session
+from cvmask.serve.view import Controls
 from cvmask.streams.sources import Source
 
 

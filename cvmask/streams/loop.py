@@ -3,24 +3,254 @@
 from __future__ import annotations
 
 import atexit
+import math
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from queue import SimpleQueue
 from types import TracebackType
-from typing import Callable, Protocol
+from typing import Any, Callable, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.results.detections import Detections
-from cvmask.streams.conveyor import Conveyor, Stopped
 from cvmask.streams.sinks import Sink
 from cvmask.streams.sources import Frame, Source
-from cvmask.streams.summary import Summary
 from cvmask.streams.tracking import Tracker
-from cvmask.system.uninterrupted import uninterrupted
+from cvmask.system.interrupts import uninterrupted
+
+
+class Stopped(Exception):
+    """The run is over: whoever waits, goes home."""
+
+
+class Conveyor:
+    """One lock for all threads of a run.
+
+    The reader puts frames on it, workers take them and put back what they made of them, that is drawn
+    in the order of reading and written, the caller takes the results. Frames carry their number.
+    The caller may be interrupted at any line, and must not keep a lock then: it meets the others in
+    two queues alone, of results and of tickets for frames to be read.
+
+    Parameters
+    ----------
+    depth
+        At most so many frames between reading and the caller.
+    busy_limit
+        At most so many frames between reading and the end of inference: the reader takes the next
+        one only when a worker is free for it. None: no such limit.
+    """
+
+    def __init__(self, depth: int, busy_limit: int | None = None) -> None:
+        self._busy_limit = busy_limit
+        # One for each kind of waiter, on one lock: each change wakes only whom it concerns.
+        self._lock = threading.Lock()
+        self._room, self._frames, self._inferences = (threading.Condition(self._lock) for _ in range(3))
+        self._work: deque[tuple[int, Any]] = deque()
+        self._done: dict[int, Any] = {}
+        self._drawn: SimpleQueue[Any] = SimpleQueue()
+        self._results: SimpleQueue[Any] = SimpleQueue()
+        self._tickets: SimpleQueue[None] = SimpleQueue()
+        for _ in range(depth):
+            self._tickets.put(None)
+        self._read = self._inferred = self._ordered = 0
+        self._all_read = False
+        self.stopped = False
+        self.error: BaseException | None = None
+
+    def wait_for_room(self) -> None:
+        """Wait until another frame may be read."""
+        self._tickets.get()
+        limit = self._busy_limit
+        with self._room:
+            self._wait(self._room, lambda: limit is None or self._read - self._inferred < limit)
+
+    def put_frame(self, frame: Any) -> None:
+        """Add the next frame."""
+        with self._lock:
+            self._work.append((self._read, frame))
+            self._read += 1
+            self._frames.notify()
+
+    def end_frames(self) -> None:
+        """No frame follows."""
+        with self._lock:
+            self._all_read = True
+            self._wake_all()
+
+    def take_frame(self) -> tuple[int, Any] | None:
+        """Take the next frame and its number; None after the last."""
+        with self._frames:
+            self._wait(self._frames, lambda: self._work or self._all_read)
+            return self._work.popleft() if self._work else None
+
+    def put_inferred(self, number: int, item: Any) -> None:
+        """Put back what was made of a frame."""
+        with self._lock:
+            self._done[number] = item
+            self._inferred += 1
+            self._inferences.notify()
+            if self._busy_limit is not None:
+                self._room.notify()
+
+    def take_inferred(self) -> Any:
+        """Take what was made of the next frame in order; None after the last."""
+        with self._inferences:
+            self._wait(
+                self._inferences,
+                lambda: self._ordered in self._done or (self._all_read and self._ordered == self._read),
+            )
+            item = self._done.pop(self._ordered, None)
+            self._ordered += item is not None
+            return item
+
+    def put_drawn(self, result: Any) -> None:
+        """Add what is to be written; None after the last."""
+        self._drawn.put(result)
+
+    def take_drawn(self) -> Any:
+        """Take what is to be written next; None after the last."""
+        result = self._drawn.get()
+        if self.stopped:
+            raise Stopped
+        return result
+
+    def put_result(self, result: Any) -> None:
+        """Add a result for the caller; None after the last."""
+        self._results.put(result)
+
+    def take_result(self) -> Any:
+        """Take the next result; None after the last. Raises the error of any thread."""
+        result = self._results.get()
+        if self.stopped and self.error is not None:
+            raise self.error
+        if self.stopped or result is None:
+            return None
+        self._tickets.put(None)
+        return result
+
+    def stop(self, error: BaseException | None = None) -> None:
+        """End the run for every thread; the first error is the one that counts."""
+        with self._lock:
+            if not self.stopped:
+                self.stopped, self.error = True, error
+            self._wake_all()
+        for queue in (self._tickets, self._drawn, self._results):
+            queue.put(None)
+
+    def _wake_all(self) -> None:
+        for waiter in (self._room, self._frames, self._inferences):
+            waiter.notify_all()
+
+    def _wait(self, waiter: threading.Condition, ready: Callable[[], Any]) -> None:
+        waiter.wait_for(lambda: self.stopped or ready())
+        if self.stopped:
+            raise Stopped
+
+
+# Classes of durations, 2% apart, from 1 microsecond up: a run of days takes no more memory.
+_RATIO = math.log(1.02)
+_SHORTEST_S = 1e-6
+# One for all: a stage can be copied and pickled.
+_ADDING = threading.Lock()
+
+
+class Stage:
+    """Durations of one stage, in seconds: count, mean and percentiles (to 2%). Any thread may add one."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.total_s = 0.0
+        self._classes: dict[int, int] = {}
+
+    def add(self, seconds: float) -> None:
+        """Count one duration."""
+        index = int(math.log(max(seconds, _SHORTEST_S) / _SHORTEST_S) / _RATIO)
+        with _ADDING:
+            self.count += 1
+            self.total_s += seconds
+            self._classes[index] = self._classes.get(index, 0) + 1
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Count how long the block takes."""
+        began = time.perf_counter()
+        yield
+        self.add(time.perf_counter() - began)
+
+    @property
+    def mean_s(self) -> float:
+        """The mean; 0 if there is none."""
+        return self.total_s / self.count if self.count else 0.0
+
+    def percentile_s(self, share: float = 0.95) -> float:
+        """Give the duration that this share of all does not exceed, or up to 2% more; 0 if there is none."""
+        with _ADDING:
+            left, classes = math.ceil(share * self.count), sorted(self._classes.items())
+        for index, count in classes:
+            left -= count
+            if left <= 0:
+                return _SHORTEST_S * math.exp((index + 1) * _RATIO)
+        return 0.0
+
+
+class Summary:
+    """Frames and times of a run; it grows while the run goes on.
+
+    Attributes
+    ----------
+    read
+        Frames that the source gave.
+    written
+        Frames that every output took, or would have taken if there is none.
+    dropped
+        Frames of a live source that were passed over for newer ones.
+    failed
+        Pictures that could not be read.
+    stages
+        Durations of "read", "detect", "draw", "write"; "age" for live sources: how old a frame was when
+        its inference began. Stages overlap: their sum is not the time of the run.
+    """
+
+    def __init__(self) -> None:
+        self.read = self.written = self.dropped = self.failed = 0
+        self.stages: dict[str, Stage] = {}
+        self._began = time.perf_counter()
+        self._ended: float | None = None
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the run began, or that it took."""
+        return (time.perf_counter() if self._ended is None else self._ended) - self._began
+
+    @property
+    def frames_per_second(self) -> float:
+        """Frames written, per second of the run."""
+        return self.written / max(self.elapsed_s, 1e-9)
+
+    def stage(self, name: str) -> Stage:
+        """Give the stage of this name."""
+        return self.stages.setdefault(name, Stage())
+
+    def end(self) -> None:
+        """Stop the clock."""
+        self._ended = self._ended or time.perf_counter()
+
+    def lines(self) -> list[str]:
+        """Say it for people, a line for the frames and one for each stage."""
+        counts = f"{self.read} read, {self.written} written, {self.dropped} dropped, {self.failed} failed"
+        speed = f"{self.elapsed_s:.1f} s, {self.frames_per_second:.1f} frames a second"
+        stages = [
+            f"  {name:7} mean {1000 * stage.mean_s:8.1f} ms   95% below {1000 * stage.percentile_s():8.1f} ms"
+            for name, stage in self.stages.items()
+            if stage.count
+        ]
+        return [f"frames: {counts}; {speed}", *stages]
+
 
 Paint = Callable[[NDArray[np.uint8], Detections], NDArray[np.uint8]]
 _AHEAD = 3

@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import stat
+import sys
+import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Callable
 
-from cvmask.errors import CvmaskError, SinkError
+from cvmask.errors import CvmaskError, ModelError, SinkError
 
 
 def wrong_name(name: str) -> str:
@@ -116,3 +120,126 @@ def read_text(path: str | os.PathLike[str]) -> str:
         raise CvmaskError(f"{path}: must be UTF-8 text, got byte {error.object[error.start]:#x}") from error
     except OSError as error:
         raise CvmaskError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+def size_text(n_bytes: int) -> str:
+    """Write a size as people read it: ``178 MB``, ``12 kB``."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if n_bytes >= factor:
+            value = n_bytes / factor
+            return f"{value:.0f} {unit}" if value >= 10 else f"{value:.1f} {unit}"
+    return f"{n_bytes} bytes"
+
+
+class DiskError(ModelError):
+    """What the file system refuses, as against what is wrong with a file."""
+
+
+@contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """Turn what the system refuses while a folder is written to into a DiskError.
+
+    Raises
+    ------
+    DiskError
+        For any OSError of the block: full disk, no permission, read-only, a file in the way.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise DiskError(_refusal(folder, error)) from error
+
+
+def need_free(folder: Path, needed_bytes: int) -> None:
+    """Refuse to begin what cannot end.
+
+    Raises
+    ------
+    DiskError
+        If the disk of `folder` has less than `needed_bytes` free.
+    """
+    free_bytes = shutil.disk_usage(folder).free
+    if free_bytes < needed_bytes:
+        raise DiskError(
+            f"the disk of {folder} has {size_text(free_bytes)} free, {size_text(needed_bytes)} are needed: "
+            "make room, or set CVMASK_HOME to a folder on another disk"
+        )
+
+
+def _refusal(folder: Path, error: OSError) -> str:
+    if error.errno in _FULL:
+        return f"the disk of {folder} is full: make room, or set CVMASK_HOME to a folder on another disk"
+    if error.errno in _CLOSED:
+        return f"no permission to write to {folder}: set CVMASK_HOME to a folder that is yours"
+    reason = error.strerror or str(error)
+    return f"cannot write to {folder} ({reason}): set CVMASK_HOME to a folder that can be written"
+
+
+POLL_S = 0.2
+
+
+@contextmanager
+def locked(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
+    """Hold the lock file `path` for the time of the block; wait as long as another holds it.
+
+    The file itself stays: removing it would let two processes lock two files of one name.
+
+    Parameters
+    ----------
+    path
+        The lock file; it and its folder are made if need be.
+    on_wait
+        Called once, if there is someone to wait for.
+
+    Raises
+    ------
+    ModelError
+        If the file cannot be made, or its file system knows no locks.
+    """
+    with writing_to(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        _wait(handle, path, on_wait)
+        yield
+    finally:
+        # Closing is unlocking, on every system.
+        os.close(handle)
+
+
+def _wait(handle: int, path: Path, on_wait: Callable[[], None]) -> None:
+    told = False
+    while not _try_lock(handle, path):
+        if not told:
+            on_wait()
+            told = True
+        time.sleep(POLL_S)
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _try_lock(handle: int, path: Path) -> bool:
+        try:
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        except PermissionError:
+            return False
+        return True
+
+else:
+    import fcntl
+
+    def _try_lock(handle: int, path: Path) -> bool:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise ModelError(
+                f"{path.parent} knows no file locks ({error.strerror}): set CVMASK_HOME to a local folder"
+            ) from error
+        return True

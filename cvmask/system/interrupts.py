@@ -11,6 +11,8 @@ import re
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 INTERRUPTED = 130
 
@@ -74,3 +76,70 @@ def _words() -> list[str]:
 def _end(number: int, frame: object) -> None:
     os.write(2, b"cvmask: interrupted\n")
     os._exit(INTERRUPTED)
+
+
+# SIGINT last: while the others are put back it still waits.
+_SIGNALS = [getattr(signal, name) for name in ("SIGHUP", "SIGTERM", "SIGINT") if hasattr(signal, name)]
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let a Ctrl-C that comes in the block, or in the function that this decorates, have its effect at the end.
+
+    Python raises KeyboardInterrupt between any two lines of the main thread, such as between a frame's
+    encoding and the note of its time. So may handlers of SIGTERM and SIGHUP: they wait as well. In other
+    threads, where none is ever called, nothing is changed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    known = {number: signal.getsignal(number) for number in _SIGNALS}
+    handlers = {number: handler for number, handler in known.items() if callable(handler)}
+    came: dict[int, None] = {}
+    try:
+        for number in handlers:
+            signal.signal(number, lambda number, _: came.update({number: None}))
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number in came:
+            signal.raise_signal(number)
+
+
+_came = threading.Event()
+
+
+@contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """Raise KeyboardInterrupt on SIGTERM and SIGHUP, as on SIGINT, while the block runs, in the main thread.
+
+    A SIGHUP that is ignored, as under nohup, stays ignored.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _came.clear()
+    numbers = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        numbers.append(signal.SIGINT)
+    hang_up = getattr(signal, "SIGHUP", None)
+    if hang_up is not None and signal.getsignal(hang_up) is signal.SIG_DFL:
+        numbers.append(hang_up)
+    before = {number: signal.signal(number, _interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def raise_if_interrupted() -> None:
+    """Raise the KeyboardInterrupt that a library swallowed: one that came in a callback or a destructor is lost."""
+    if _came.is_set():
+        raise KeyboardInterrupt
+
+
+def _interrupt(number: int, frame: object) -> None:
+    _came.set()
+    raise KeyboardInterrupt

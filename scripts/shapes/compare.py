@@ -11,7 +11,7 @@ import tensorflow as tf
 
 import cvmask
 from cvmask import scenes
-from cvmask.system import bundled
+from cvmask.system import folders
 
 OUTPUTS = ("detection_boxes", "detection_scores", "detection_classes", "num_detections", "detection_masks")
 
@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--score-threshold", type=float, default=0.3)
     args = parser.parse_args()
     model = cvmask.load("shapes", score_threshold=args.score_threshold)
-    judge = Judge(bundled.path("models/shapes") / "frozen_inference_graph.pb")
+    judge = Judge(folders.path("models/shapes") / "frozen_inference_graph.pb")
     worst: dict[str, float] = {}
     objects = 0
     for seed in range(args.scenes):

@@ -17,7 +17,7 @@ from typing import Any, Callable
 import cv2
 import numpy as np
 
-from cvmask.graph import patch
+from cvmask.graph import split as split_module
 from cvmask.graph.nodes import Graph
 from cvmask.graph.split import _input, final_detections, split
 from cvmask.graph.text import print_text, read_text
@@ -90,7 +90,7 @@ def main() -> None:
     args = parser.parse_args()
     size_wh = [int(n) for n in args.size.split("x")]
     buffer = np.fromfile(args.graph, np.uint8)
-    parts = split(patch.set_score_floor(read_text(args.text), 0.0))
+    parts = split(split_module.set_score_floor(read_text(args.text), 0.0))
     image = np.ascontiguousarray(picture(size_wh)[:, :, ::-1])
     blob = cv2.dnn.blobFromImage(image, swapRB=True, crop=False)
 

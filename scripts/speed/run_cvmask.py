@@ -8,8 +8,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from cvmask.graph import patch
-from cvmask.graph.files import GraphFile
+from cvmask.graph import split
+from cvmask.graph.model_files import GraphFile
 from cvmask.graph.text import read_text
 from cvmask.runtime.model import MaskRCNN, Settings
 from cvmask.runtime.resize import Resizer
@@ -19,7 +19,7 @@ from .program import Run, picture, serve
 
 def make(settings: dict[str, Any]) -> Run:
     cv2.setNumThreads(settings["threads"])
-    text = patch.set_score_floor(read_text(settings["text"]), 0.0)
+    text = split.set_score_floor(read_text(settings["text"]), 0.0)
     model = MaskRCNN(GraphFile(settings["graph"]), text, None, Resizer(), Settings(score_threshold=0.0))
     frame = np.ascontiguousarray(picture(settings["size_wh"])[:, :, ::-1])
 

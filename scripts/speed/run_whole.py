@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from cvmask.graph import patch
+from cvmask.graph import split as split_module
 from cvmask.graph.split import split
 from cvmask.graph.text import print_text, read_text
 
@@ -16,7 +16,7 @@ from .program import Run, picture, serve
 
 def make(settings: dict[str, Any]) -> Run:
     cv2.setNumThreads(settings["threads"])
-    text = patch.set_score_floor(read_text(settings["text"]), 0.0)
+    text = split_module.set_score_floor(read_text(settings["text"]), 0.0)
     parts = split(text)
     buffer = np.frombuffer(print_text(text).encode(), np.uint8)
     engine = {"engine": cv2.dnn.ENGINE_CLASSIC} if hasattr(cv2.dnn, "ENGINE_CLASSIC") else {}

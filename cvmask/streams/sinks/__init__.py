@@ -8,12 +8,10 @@ from pathlib import Path
 
 from cvmask.errors import SinkError
 from cvmask.streams.sinks import image_sink
-from cvmask.streams.sinks.codecs import wrong_codec
-from cvmask.streams.sinks.encoders import CODECS
+from cvmask.streams.sinks.encoders import CODECS, wrong_codec
 from cvmask.streams.sinks.image_sink import ImageFile, ImageFolder
 from cvmask.streams.sinks.json_sink import JsonLines, read_json_lines
-from cvmask.streams.sinks.replacing import file_id, file_ids
-from cvmask.streams.sinks.sink import Sink
+from cvmask.streams.sinks.sink import Sink, file_id, file_ids
 from cvmask.streams.sinks.video_sink import VideoFile
 from cvmask.streams.sinks.window import Window
 from cvmask.streams.sources.image_source import Images

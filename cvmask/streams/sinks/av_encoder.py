@@ -2,23 +2,187 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import io
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.errors import SinkError
-from cvmask.streams.sinks.av_file import AvFile
-from cvmask.streams.sinks.background import Background
 from cvmask.streams.sinks.mp4 import ticks_a_second
-from cvmask.streams.sinks.sound import Sound
-from cvmask.streams.sinks.yuv import to_i420_
-from cvmask.system.uninterrupted import uninterrupted
+from cvmask.streams.sinks.sink import Background
+from cvmask.streams.sources.http import without_password
+from cvmask.system.interrupts import uninterrupted
+
+
+class AvFile(io.BufferedWriter):
+    """A new file that PyAV writes to: one of its own would stay open for good on a full disk.
+
+    Attributes
+    ----------
+    error
+        What went wrong last; PyAV would not say.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(str(path), "wb"))
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write; what goes wrong is noted, and given as FFmpeg gives it: the negative number of the error."""
+        return self._noting(super().write, data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Write what is waiting, and seek; what goes wrong, in the same way."""
+        return self._noting(super().seek, offset, whence)
+
+    def _noting(self, call: Callable[..., int], *arguments: Any) -> int:
+        try:
+            return call(*arguments)
+        except OSError as error:
+            self.error = error
+            return -(error.errno or errno.EIO)
+
+
+# Rec. ITU-R BT.601: what luma is of blue, green and red; colour differences from 16 to 240.
+_LUMA_BGR = np.array([0.114, 0.587, 0.299])
+_SPAN = 224 / 255
+# OpenCV shares more pixels than these out among its threads, which then wait for more by keeping a core busy:
+# in a loop that has work for all cores the conversion takes twice the CPU time so.
+_BAND_PIXELS = 1 << 16
+
+Plane = NDArray[np.uint8]
+
+
+def _shares(channel: int) -> list[float]:
+    """What blue, green and red add to the difference of one of them from the luma."""
+    difference = np.eye(3)[channel] - _LUMA_BGR
+    shares: list[float] = (difference / (1 - _LUMA_BGR[channel]) / 2 * _SPAN).tolist()
+    return shares
+
+
+_U, _V = _shares(0), _shares(2)
+
+
+def to_i420_(image: NDArray[np.uint8], y: Plane, u: Plane, v: Plane) -> None:
+    """Convert as BT.601 says, in its limited range; the colour of four pixels is that of their mean.
+
+    OpenCV's own conversion takes the colour of every second pixel of every second row, and a line of two
+    pixels loses it in places.
+
+    Parameters
+    ----------
+    image
+        BGR, shape (height, width, 3), both sides even.
+    y
+        Takes the luma, shape (height, width).
+    u, v
+        Take the colour, shape (height / 2, width / 2) each.
+    """
+    height, width = image.shape[:2]
+    rows = max(_BAND_PIXELS // width // 2 * 2, 2)
+    luma = np.empty((rows * 3 // 2, width), np.uint8)
+    small = np.empty((height // 2, width // 2, 3), np.uint8)
+    for top in range(0, height, rows):
+        band = image[top : top + rows]
+        count = len(band)
+        cv2.cvtColor(band, cv2.COLOR_BGR2YUV_I420, dst=luma[: count * 3 // 2])
+        y[top : top + count] = luma[:count]
+        means = small[top // 2 : (top + count) // 2]
+        cv2.resize(band, means.shape[1::-1], dst=means, interpolation=cv2.INTER_AREA)
+    blue, green, red = cv2.split(small)
+    for plane, share in ((u, _U), (v, _V)):
+        most = cv2.addWeighted(blue, share[0], green, share[1], 128)
+        cv2.addWeighted(most, 1, red, share[2], 0, dst=plane)
+
+
+# Of a server: how long opening, and each read, may take.
+_TIMEOUT_S = 10.0
+
+
+class Sound:
+    """Copies the first audio track of a file, or of a video at an address, packet by packet, from `start_s` on.
+
+    `start_s` counts from the first picture, which need not be where the file's own times begin.
+
+    Attributes
+    ----------
+    lost
+        Why there is nothing to copy although there may be sound; "" where there is none, or it is copied.
+    """
+
+    def __init__(self, av: Any, path: str, target: Any, start_s: float) -> None:
+        self._target, self._start_s = target, start_s
+        self._packets: Iterator[Any] = iter(())
+        self._held: Any = None
+        self._input: Any = None
+        self.lost = ""
+        try:
+            self._input = _opened(av, path)
+        except av.FFmpegError as error:
+            self.lost = f"FFmpeg cannot read {without_password(path)}: {error.strerror}"
+            return
+        self._start_s += _first_picture_s(self._input)
+        if self._input.streams.audio:
+            source = self._input.streams.audio[0]
+            try:
+                self._stream = target.add_stream_from_template(source)
+            except (ValueError, av.FFmpegError):
+                self.lost = f"a {Path(target.name).suffix} file cannot hold its codec"
+                return
+            self._packets = (packet for packet in self._read(av, source) if packet.pts is not None)
+
+    def copy_until(self, time_s: float) -> None:
+        """Copy the packets that begin before this time of the output."""
+        while True:
+            packet = self._held if self._held is not None else next(self._packets, None)
+            self._held = packet
+            if packet is None:
+                return
+            start_s = float(packet.pts * packet.time_base) - self._start_s
+            if start_s > time_s:
+                return
+            self._held = None
+            if start_s >= 0:
+                shift = round(self._start_s / packet.time_base)
+                packet.pts -= shift
+                packet.dts = None if packet.dts is None else packet.dts - shift
+                packet.stream = self._stream
+                self._target.mux(packet)
+
+    def _read(self, av: Any, source: Any) -> Iterator[Any]:
+        try:
+            yield from self._input.demux(source)
+        except av.FFmpegError as error:  # such as a server that is gone: the pictures are kept
+            self.lost = f"FFmpeg cannot read on: {error.strerror}"
+
+    def close(self) -> None:
+        """Close the file that the sound comes from."""
+        if self._input is not None:
+            self._input.close()
+
+
+def _first_picture_s(container: Any) -> float:
+    """Give when the first picture is due, in the file's own time; 0 where it does not say."""
+    for track in container.streams.video[:1]:
+        if track.start_time is not None:
+            return float(track.start_time * track.time_base)
+    return 0.0
+
+
+def _opened(av: Any, path: str) -> Any:
+    if path.startswith(("http://", "https://")):
+        return av.open(path, timeout=_TIMEOUT_S)
+    return av.open(os.path.abspath(path))  # a colon in it would name a protocol
+
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
 # What `to_i420_` makes; of large pictures players guess BT.709, unless all four are there.

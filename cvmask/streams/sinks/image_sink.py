@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from cvmask.errors import SinkError
 from cvmask.results.detections import Detections
-from cvmask.streams.sinks.replacing import file_id, file_ids
-from cvmask.streams.sinks.sink import Sink
+from cvmask.streams.sinks.sink import Sink, file_id, file_ids
 from cvmask.streams.sources.source import Frame
 from cvmask.system.files import write_whole
 

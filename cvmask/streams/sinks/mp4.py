@@ -12,6 +12,7 @@ import os
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
+from pathlib import Path
 from typing import BinaryIO
 
 _CONTAINERS = (b"moov", b"trak", b"edts", b"mdia", b"minf", b"stbl")
@@ -125,3 +126,37 @@ def _boxes(body: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def _refuse(reason: str) -> bytes:
     raise ValueError(f"the MP4 file has {reason}")
+
+
+_SEGMENT = b"\x18\x53\x80\x67"
+
+
+def is_finished(path: Path) -> bool:
+    """Tell whether an .avi, .mkv or .webm file ends where it says that it does; True for all other endings."""
+    end_of = {".avi": _riff_end, ".mkv": _segment_end, ".webm": _segment_end}.get(path.suffix.lower())
+    if end_of is None:
+        return True
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        return 0 < end_of(file, size) == size
+
+
+def _riff_end(file: BinaryIO, size: int) -> int:
+    """Give where the last RIFF chunk ends."""
+    place = 0
+    while place < size:
+        file.seek(place)
+        head = file.read(8)
+        if len(head) < 8 or head[:4] != b"RIFF":
+            return -1
+        place += 8 + int(struct.unpack("<I", head[4:])[0])
+    return place
+
+
+def _segment_end(file: BinaryIO, size: int) -> int:
+    """Give where the segment ends, which FFmpeg writes with a size of eight bytes, close behind the beginning."""
+    head = file.read(256)
+    place = head.find(_SEGMENT) + len(_SEGMENT)
+    if place < len(_SEGMENT) or head[place : place + 1] != b"\x01":
+        return -1
+    return place + 8 + int.from_bytes(head[place + 1 : place + 8], "big")

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from queue import SimpleQueue
 from types import TracebackType
+from typing import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,3 +76,72 @@ class Sink(ABC):
     def discard(self) -> None:
         """End without an output, as far as that is possible: what is not whole is removed."""
         self.close()
+
+
+Job = Callable[[], None]
+
+
+class Background:
+    """Does what it is handed in a thread of its own, while its owner goes on.
+
+    One thread at a time may call it. It ends with `end`, or when its owner is gone, and does not keep the
+    program from ending.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._outcomes: SimpleQueue[BaseException | None] = SimpleQueue()
+        self._busy = False
+        queues = (self._jobs, self._outcomes)
+        self._thread = threading.Thread(target=_work, args=queues, name=name, daemon=True)
+        self._thread.start()
+
+    def hand(self, job: Job) -> None:
+        """Wait for the job before, raise what went wrong with it, and begin this one."""
+        self.wait()
+        self._busy = True
+        self._jobs.put(job)
+
+    def wait(self) -> None:
+        """Wait until nothing is left to do; raise what went wrong, once."""
+        if self._busy:
+            self._busy = False
+            error = self._outcomes.get()
+            if error is not None:
+                raise error
+
+    def end(self) -> None:
+        """Finish what was begun, and end the thread; a second call does nothing."""
+        self._jobs.put(None)
+        self._thread.join()
+
+    def __del__(self) -> None:
+        self._jobs.put(None)
+
+
+def _work(jobs: SimpleQueue[Job | None], outcomes: SimpleQueue[BaseException | None]) -> None:
+    while (job := jobs.get()) is not None:
+        error: BaseException | None = None
+        try:
+            job()
+        except BaseException as caught:
+            error = caught
+        del job
+        outcomes.put(error)
+
+
+FileId = tuple[int, int]
+
+
+def file_id(path: str | os.PathLike[str]) -> FileId | None:
+    """Give what is the same for all names of one file; None if there is no such file."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):  # ValueError: an address with a null character
+        return None
+    return found.st_dev, found.st_ino
+
+
+def file_ids(paths: Iterable[str | os.PathLike[str]]) -> frozenset[FileId]:
+    """Give those of the files that there are."""
+    return frozenset(filter(None, map(file_id, paths)))

@@ -7,24 +7,50 @@ import shutil
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.errors import SinkError
+from cvmask.results.arrays import check_frame
 from cvmask.results.detections import Detections
-from cvmask.results.frames import check_frame
 from cvmask.streams.sinks.av_encoder import SUFFIXES as AV_SUFFIXES
 from cvmask.streams.sinks.av_encoder import AvEncoder, has_av
-from cvmask.streams.sinks.codecs import AV_CURE, wrong_codec
-from cvmask.streams.sinks.encoders import CODECS, Encoder, OpenCVEncoder
-from cvmask.streams.sinks.ends import is_finished
-from cvmask.streams.sinks.fit import even, fit
+from cvmask.streams.sinks.encoders import AV_CURE, CODECS, Encoder, OpenCVEncoder, wrong_codec
+from cvmask.streams.sinks.mp4 import is_finished
 from cvmask.streams.sinks.sink import Sink
 from cvmask.streams.sources.source import Frame, Notify, ignore
 from cvmask.system.files import whole_path, wrong_name
-from cvmask.system.uninterrupted import uninterrupted
+from cvmask.system.interrupts import uninterrupted
+
+
+def even(width: int, height: int) -> tuple[int, int]:
+    """Round a size up to even sides: the codecs store colour for 2x2 pixels."""
+    return width + width % 2, height + height % 2
+
+
+def fit(image: NDArray[np.uint8], size_wh: tuple[int, int]) -> NDArray[np.uint8]:
+    """Give the frame in this size.
+
+    One that only lacks a row or column to be even repeats its last one; any other is scaled with its
+    proportions kept, black around it. The frame itself if it fits.
+    """
+    width, height = size_wh
+    rows, columns = image.shape[:2]
+    if (columns, rows) == size_wh:
+        return image
+    if even(columns, rows) == size_wh:
+        sides = (0, height - rows, 0, width - columns)
+        return cast("NDArray[np.uint8]", cv2.copyMakeBorder(image, *sides, cv2.BORDER_REPLICATE))
+    scale = min(width / columns, height / rows)
+    columns, rows = max(1, round(columns * scale)), max(1, round(rows * scale))
+    scaled = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)
+    left, top = (width - columns) // 2, (height - rows) // 2
+    sides = (top, height - rows - top, left, width - columns - left)
+    return cast("NDArray[np.uint8]", cv2.copyMakeBorder(scaled, *sides, cv2.BORDER_CONSTANT))
+
 
 DEFAULT_RATE = Fraction(25)
 # OpenCV's writer opens at none below 1/1000, and FFmpeg knows no frame of more than some hours.

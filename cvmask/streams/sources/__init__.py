@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from cvmask.streams.sources.camera import Camera
 from cvmask.streams.sources.image_source import Images, find_images, read_image
-from cvmask.streams.sources.newest import Newest
+from cvmask.streams.sources.live import Camera, Newest
 from cvmask.streams.sources.opening import open_source
 from cvmask.streams.sources.source import Frame, Source
 from cvmask.streams.sources.video_source import Video

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from cvmask.errors import SourceError
 from cvmask.streams.sources.mjpeg import decode_jpegs
-from cvmask.system.uninterrupted import uninterrupted
+from cvmask.system.interrupts import uninterrupted
 
 _MOST_REDIRECTS = 5
 _CHUNK_BYTES = 1 << 16

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from cvmask.errors import SourceError
 from cvmask.streams.sources.headers import Header, read_header
-from cvmask.streams.sources.local import local_path
-from cvmask.streams.sources.source import Frame, Source
+from cvmask.streams.sources.source import Frame, Source, local_path
 
 MAX_PIXELS = 200_000_000
 _BAND_PIXELS = 1 << 16

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import glob
+import os
+import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
-from typing import Callable, Protocol
+from queue import SimpleQueue
+from typing import Any, Callable, Protocol
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.errors import SourceError
-from cvmask.streams.sources.capture import open_capture, rate_of, size_of
-from cvmask.streams.sources.errands import Errands, Left
+from cvmask.streams.sources.capture import Errands, Left, check_name, open_capture, rate_of, size_of
 from cvmask.streams.sources.http import without_password
 from cvmask.streams.sources.source import Frame, Notify, Source, ignore
+from cvmask.system.interrupts import uninterrupted
 
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.5, 15.0
 
@@ -164,3 +170,135 @@ class FfmpegConnection:
         """End it; whoever waits for a picture gets none."""
         self._closed.set()
         self._capture.release()
+
+
+class Newest(Source):
+    """Reads a live source all the time and gives the newest frame that it has, each at most once."""
+
+    live = True
+    newest = True
+
+    def __init__(self, source: Source) -> None:
+        self.name, self.size_wh, self.frame_rate = source.name, source.size_wh, source.frame_rate
+        self._source = source
+        # Whoever takes frames may be interrupted at any line, and must not keep a lock then: there is none.
+        self._latest: deque[Frame] = deque(maxlen=1)
+        self._news: SimpleQueue[None] = SimpleQueue()
+        self._came = self._taken = 0
+        self._ended = self._closed = False
+        self._error: BaseException | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def dropped(self) -> int:
+        """How many frames were passed over for newer ones."""
+        return self._came - self._taken - len(self._latest)
+
+    def close(self) -> None:
+        """Release the source; its thread is gone when this returns."""
+        self._closed = True
+        self._news.put(None)
+        self._source.close()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _frames(self) -> Iterator[Frame]:
+        if not (self._closed or self._ended):
+            thread = threading.Thread(target=self._follow, name="cvmask-newest")
+            with uninterrupted():
+                thread.start()
+                self._thread = thread  # only now could `close` wait for it
+        while (frame := self._wait()) is not None:
+            yield frame
+        if self._error is not None:
+            raise self._error
+
+    def _wait(self) -> Frame | None:
+        """Wait for the next frame; None after the last."""
+        while True:
+            self._news.get()
+            if self._closed or (self._ended and not self._latest):
+                self._news.put(None)  # for whoever asks once more
+                return None
+            if self._latest:
+                self._taken += 1
+                return self._latest.pop()
+
+    def _follow(self) -> None:
+        try:
+            for frame in self._source:
+                if self._closed:
+                    return
+                self._came += 1
+                self._latest.append(frame)
+                self._news.put(None)
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._ended = True
+            self._news.put(None)
+
+
+class Camera(Source):
+    """Every frame of a camera.
+
+    Parameters
+    ----------
+    device
+        Its number from 0, or its path: ``/dev/video0``.
+    open_capture
+        What opens it: gives something that behaves like ``cv2.VideoCapture``.
+
+    Raises
+    ------
+    SourceError
+        If it is missing, busy, or not allowed; while iterating, if it was unplugged.
+    """
+
+    live = True
+
+    def __init__(self, device: int | str, open_capture: Callable[[Any], Any] = cv2.VideoCapture) -> None:
+        self.name = f"camera {device}"
+        check_name(str(device))
+        self._closed = threading.Event()
+        # OpenCV crashes when a capture is released while another thread reads from it.
+        self._lock = threading.Lock()
+        self._capture = open_capture(device)
+        if not self._capture.isOpened():
+            self._capture.release()
+            raise SourceError(f"{self.name}: {_why_not(device)}")
+        self.size_wh = size_of(self._capture)
+        self.frame_rate = rate_of(self._capture)
+
+    def close(self) -> None:
+        """Release the camera."""
+        self._closed.set()
+        with self._lock:
+            self._capture.release()
+
+    def _frames(self) -> Iterator[Frame]:
+        first_s: float | None = None
+        index = 0
+        while not self._closed.is_set():
+            with self._lock:
+                found, image = (False, None) if self._closed.is_set() else self._capture.read()
+            now_s = time.monotonic()
+            if self._closed.is_set():
+                return
+            if not found or image is None:
+                raise SourceError(f"{self.name}: no frame comes after {index}: unplugged, or taken away?")
+            first_s = now_s if first_s is None else first_s
+            yield Frame(image, index, now_s - first_s, self.name, taken_at_s=now_s)
+            index += 1
+
+
+def _why_not(device: int | str) -> str:
+    path = f"/dev/video{device}" if isinstance(device, int) else device
+    if not sys.platform.startswith("linux") or not path.startswith("/dev/"):
+        return "cannot be opened: missing, or in use by another program"
+    if not os.path.exists(path):
+        found = ", ".join(sorted(glob.glob("/dev/video*"))) or "none"
+        return f"{path} does not exist; cameras here: {found}"
+    if not os.access(path, os.R_OK | os.W_OK):
+        return f"no permission for {path}: add yourself to the group video"
+    return f"{path} cannot be opened: in use by another program, or no camera"

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import select
+import sys
+import threading
 from collections.abc import Iterator
-from typing import Callable
+from fractions import Fraction
+from typing import Any, Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.errors import SourceError
+from cvmask.streams.sources.headers import ReadSome, split_jpegs
 from cvmask.streams.sources.image_source import decode_image
-from cvmask.streams.sources.jpegs import ReadSome, split_jpegs
-from cvmask.streams.sources.source import Notify
+from cvmask.streams.sources.source import Frame, Notify, Source, ignore
 
 
 def decode_jpegs(
@@ -58,3 +63,94 @@ def split_raw(
             del held[:length]
     if held:
         on_cut(len(held))
+
+
+_CHUNK_BYTES = 1 << 20
+
+
+class Stdin(Source):
+    """JPEG after JPEG, or raw BGR pixels, from a pipe: whoever writes waits until frames are taken.
+
+    ``ffmpeg -i in.mp4 -f mjpeg - | cvmask predict -`` or, raw, ``-f rawvideo -pix_fmt bgr24``.
+
+    Parameters
+    ----------
+    size_wh
+        Width and height of raw frames; None: JPEGs.
+    frame_rate
+        Frames a second, which the bytes do not say; None: frames have no time.
+    file
+        A binary file to read instead.
+
+    Raises
+    ------
+    SourceError
+        If it is a terminal, or holds no whole frame; ValueError for a side below 1.
+    """
+
+    name = "-"
+
+    def __init__(
+        self,
+        size_wh: tuple[int, int] | None = None,
+        frame_rate: Fraction | None = None,
+        *,
+        file: Any = None,
+        on_message: Notify = ignore,
+    ) -> None:
+        if size_wh is not None and min(size_wh) < 1:
+            raise ValueError(f"needs a size_wh of at least 1x1, got {size_wh[0]}x{size_wh[1]}")
+        self._file = sys.stdin.buffer if file is None else file
+        if self._file.isatty():
+            raise SourceError("-: frames are read from standard input, but it is a terminal: pipe them in")
+        self.size_wh, self.frame_rate = size_wh, frame_rate
+        self._notify = on_message
+        self._closed = threading.Event()
+        self._damaged = self._rest_bytes = 0
+
+    def close(self) -> None:
+        """Stop reading; standard input itself stays open."""
+        self._closed.set()
+
+    def _frames(self) -> Iterator[Frame]:
+        index = -1
+        if self.size_wh is None:
+            images = decode_jpegs(self._read_some, self.name, self._count_damaged)
+        else:
+            images = split_raw(self._read_some, self.size_wh, self._keep_rest)
+        for index, image in enumerate(images):
+            time_s = None if self.frame_rate is None else float(index / self.frame_rate)
+            yield Frame(image, index, time_s, self.name)
+        if self._damaged:
+            self._notify(f"{self.name}: damaged JPEGs left out: {self._damaged}")
+        if self._closed.is_set():
+            return
+        if index < 0:
+            raise SourceError(f"{self.name}: standard input holds no frame ({self._wanted()})")
+        if self._rest_bytes:
+            self._notify(f"{self.name}: ends within frame {index + 1}, which is left out ({self._wanted()})")
+
+    def _wanted(self) -> str:
+        if self.size_wh is None:
+            return "JPEGs expected; raw pixels need their size, files of other kinds are given by name"
+        width, height = self.size_wh
+        came = f"{self._rest_bytes} of the {3 * width * height} bytes of {width}x{height} came: is --raw-size right?"
+        return came if self._rest_bytes else "raw BGR pixels expected"
+
+    def _read_some(self) -> bytes:
+        try:
+            descriptor = self._file.fileno()
+        except (OSError, AttributeError):
+            return b"" if self._closed.is_set() else bytes(self._file.read(_CHUNK_BYTES))
+        # Whoever writes may pause for long: look every moment whether anybody still wants frames.
+        while not self._closed.is_set():
+            if os.name == "nt" or select.select([descriptor], [], [], 0.1)[0]:
+                return os.read(descriptor, _CHUNK_BYTES)
+        return b""
+
+    def _count_damaged(self) -> None:
+        if not self._closed.is_set():  # or nobody waited for its end
+            self._damaged += 1
+
+    def _keep_rest(self, count: int) -> None:
+        self._rest_bytes = count

@@ -9,17 +9,13 @@ from pathlib import Path
 from typing import Any, Callable
 
 from cvmask.errors import SourceError
-from cvmask.streams.sources.camera import Camera
 from cvmask.streams.sources.capture import check_name
 from cvmask.streams.sources.headers import read_header
 from cvmask.streams.sources.http import HttpStream, without_password
 from cvmask.streams.sources.image_source import MAX_PIXELS, SUFFIXES, Images, Still, decode_image, find_images
-from cvmask.streams.sources.live import FfmpegConnection, Stream
-from cvmask.streams.sources.local import local_path
-from cvmask.streams.sources.mjpeg import DamagedCount
-from cvmask.streams.sources.newest import Newest
-from cvmask.streams.sources.source import Notify, Source, ignore
-from cvmask.streams.sources.stdin import Stdin
+from cvmask.streams.sources.live import Camera, FfmpegConnection, Newest, Stream
+from cvmask.streams.sources.mjpeg import DamagedCount, Stdin
+from cvmask.streams.sources.source import Notify, Source, ignore, local_path
 from cvmask.streams.sources.video_source import Video
 
 CAMERA, STDIN, ADDRESS, STREAM = "camera", "standard input", "address", "stream"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from types import TracebackType
 from typing import Callable
+from urllib.parse import unquote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,3 +105,15 @@ class Source(ABC):
 
 def ignore(message: str) -> None:
     """Take a message and do nothing with it: the default where a caller wants no messages."""
+
+
+_FILE = re.compile(r"file://(?:localhost)?(?=/)", re.IGNORECASE)
+
+
+def local_path(place: str) -> str:
+    """Give the path that a file:// address names; any other name as it is."""
+    scheme = _FILE.match(place)
+    if scheme is None:
+        return place
+    path = unquote(place[scheme.end() :])
+    return path[1:] if os.name == "nt" and re.match(r"/[A-Za-z]:", path) else path
