@@ -447,7 +447,7 @@ def test_all_pictures_together_are_limited(quick_model: MaskRCNN) -> None:
 
 
 def test_the_client_of_the_docs_works(server: Served, tmp_path: Path) -> None:
-    page = (Path(__file__).resolve().parents[1] / "docs" / "serve.md").read_text(encoding="utf-8")
+    page = (Path(__file__).resolve().parents[2] / "docs" / "serve.md").read_text(encoding="utf-8")
     code = page.split("```python\n")[1].split("```")[0]
     (tmp_path / "scene.jpg").write_bytes(jpeg(picture()))
     definition, use = code.split("for found in")

@@ -18,7 +18,7 @@ from cvmask.graph.text import parse_text
 from cvmask.runtime import pair, targets
 from cvmask.runtime.targets import Target
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 # A CPU as OpenCL device (PoCL): OpenCV takes it only when told so.
 POCL = {"OPENCV_OPENCL_DEVICE": ":CPU:", "OPENCV_DNN_OPENCL_ALLOW_ALL_DEVICES": "1"}
 NO_DEVICE = {"OPENCV_OPENCL_RUNTIME": "disabled"}

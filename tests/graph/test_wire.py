@@ -156,7 +156,7 @@ def test_large_graph_is_read_fast_and_in_place():
 
 
 def test_fuzz_script_finds_nothing_in_a_short_run():
-    script = Path(__file__).parents[1] / "scripts" / "fuzz_wire"
+    script = Path(__file__).parents[2] / "scripts" / "fuzz_wire"
     run = subprocess.run([sys.executable, script, "1500"], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-2000:]
 

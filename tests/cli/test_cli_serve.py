@@ -28,7 +28,7 @@ COMMAND = [sys.executable, "-m", "cvmask", "serve", "-m", "shapes", "--size", "1
 def started(*arguments: str, folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run the command until the block ends; gives it and the address that it has printed."""
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "TMPDIR": str(folder)}
-    environment["PYTHONPATH"] = str(Path(__file__).parents[1])
+    environment["PYTHONPATH"] = str(Path(__file__).parents[2])
     pipe = subprocess.PIPE
     command = subprocess.Popen([*COMMAND, *arguments], stdout=pipe, stderr=pipe, text=True, env=environment)
     try:

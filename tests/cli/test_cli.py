@@ -17,7 +17,7 @@ from cvmask.cli.main import build_parser, main
 from cvmask.cli.options import add_codec_option, add_stream_options, unused_flags
 from cvmask.results.rle import decode
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+README = Path(__file__).resolve().parents[2] / "README.md"
 
 
 @pytest.fixture(autouse=True)
@@ -374,7 +374,7 @@ def test_readme_has_every_flag_of_predict_and_edit() -> None:
     assert not {flag for flag in flags if f"`{flag}`" not in text}
 
 
-ODD = Path(__file__).resolve().parents[2] / "shared" / "data" / "odd_images"
+ODD = Path(__file__).resolve().parents[3] / "shared" / "data" / "odd_images"
 
 
 @pytest.mark.skipif(not ODD.is_dir(), reason=f"needs the shared test data in {ODD}")

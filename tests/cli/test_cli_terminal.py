@@ -19,7 +19,7 @@ pty = pytest.importorskip("pty", reason="needs pseudo-terminals")
 
 _PROGRAM = """
     import sys
-    sys.path[:0] = [{root!r}, {tests!r}]
+    sys.path[:0] = [{root!r}, {tests!r}, {root!r} + "/tests"]
     if {without_tqdm}:
         sys.modules["tqdm"] = None
     import test_cli_streams
@@ -43,7 +43,7 @@ def _sources(work: Path) -> None:
 
 
 def program(argv: list[str], with_tqdm: bool, every_s: float) -> list[str]:
-    names = {"root": str(ROOT), "tests": str(ROOT / "tests"), "argv": argv}
+    names = {"root": str(ROOT), "tests": str(ROOT / "tests" / "cli"), "argv": argv}
     code = textwrap.dedent(_PROGRAM).format(without_tqdm=not with_tqdm, every_s=every_s, **names)
     return [sys.executable, "-c", code]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 CONSOLE_SCRIPT = "import sys\nfrom cvmask.cli.main import main\nsys.exit(main())\n"
 
 # A program that handles Ctrl-C itself. Its exit code is not looked at: Python ends by SIGINT even so where that

@@ -306,7 +306,7 @@ def test_videos_of_one_name_have_outputs_of_their_own() -> None:
 def test_a_signal_finishes_the_video_and_it_plays(tmp_path: Path, number: int) -> None:
     program = f"""
         import sys, time
-        sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
+        sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests" / "cli")!r}, {str(ROOT / "tests")!r}]
         import test_cli_streams as t
         class Slow(t.Model):
             def detect(self, frame):

@@ -13,7 +13,7 @@ from cvmask.errors import CvmaskError
 from cvmask.models.labels import read_labels
 from cvmask.system import folders
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def write(folder: Path, content: bytes) -> Path:

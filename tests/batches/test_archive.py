@@ -134,7 +134,7 @@ def test_fetched_file_outlives_other_processes_and_newer_files(work: Path, monke
         "import time\n" + FETCH + "sys.stdout.flush(); sys.stdin.readline()\n"
         "print(open(local_file(place_of(sys.argv[1]), sys.argv[2])).read())\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     addresses = [f"zip://{number}.mp4::{work}/a.zip" for number in range(7)]
     with subprocess.Popen(
         [sys.executable, "-c", holder, addresses[0], "run"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -156,7 +156,7 @@ def test_a_process_that_was_killed_leaves_no_fetched_file(work: Path, monkeypatc
     monkeypatch.setenv("TMPDIR", str(work))
     with zipfile.ZipFile("a.zip", "w") as archive:
         archive.writestr("0.mp4", b"0")
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     arguments = [f"zip://0.mp4::{work}/a.zip", "run"]
     killed = FETCH + "sys.stdout.flush(); import os, signal; os.kill(os.getpid(), signal.SIGKILL)\n"
     assert subprocess.run([sys.executable, "-c", killed, *arguments], env=environment).returncode < 0

@@ -26,7 +26,7 @@ from cvmask.cli.main import main
 from cvmask.errors import CvmaskError, SinkError
 from cvmask.runtime.model import MaskRCNN
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 NO_RAY = "needs Ray Data: pip install 'cvmask[ray]'"
 # Ray warns of its own code.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")

@@ -20,7 +20,7 @@ from cvmask.system import folders
 
 FOLDER = folders.path("models/shapes")
 GRAPH, TEXT = FOLDER / "frozen_inference_graph.pb", FOLDER / "graph.pbtxt"
-TINY = Path(__file__).parent / "data" / "tiny_plain.pb"
+TINY = Path(__file__).parents[1] / "data" / "tiny_plain.pb"
 posix = pytest.mark.skipif(os.name != "posix", reason="files of that kind: needs a POSIX system")
 
 
