@@ -100,27 +100,36 @@ class Constants:
     def name(self, ref: Ref, instead: Array | None = None) -> str:
         """The name of the constant that `ref` holds; `instead` is spelled out where OpenCV cannot read it."""
         ref = self._flow.origin(ref)
-        node = self._flow.node(ref)
+        node = self._stored(ref)
         if node.op == "Const" and node.in_file and (self._stripped or _readable(node.get("value", "tensor"))):
             return node.name
         return self.inline(node.name, Numeric(self._flow).value(ref) if instead is None else instead)
 
     def packed(self, ref: Ref) -> str:
         """As `name`, for what OpenCV reads only where it is stored as bytes: a batch norm's parameters."""
-        node = self._flow.node(self._flow.origin(ref))
+        node = self._stored(self._flow.origin(ref))
         if node.op == "Const" and not self._stripped and not len(node.get("value", "tensor").content):
             return self.inline(node.name, node.array())
         return self.name(ref)
 
     def vector(self, ref: Ref) -> str:
         """As `name`, for a number or one number a channel: those have one dimension in OpenCV."""
-        node = self._flow.node(self._flow.origin(ref))
+        node = self._stored(self._flow.origin(ref))
         if node.op == "Const" and len(node.get("value", "tensor").shape) < 2:
             return self.name(ref)
         array = Numeric(self._flow).value(ref)
         if array.size not in array.shape[-1:] and array.size != 1:
             raise ModelError(f"{node.name}: needed one number a channel, got shape {list(array.shape)}")
         return self.inline(node.name, array.reshape(-1))
+
+    def _stored(self, ref: Ref) -> Node:
+        """The node that holds what `ref` gives; of half precision cast to single, the Const: OpenCV casts as well."""
+        node = self._flow.node(ref)
+        if node.op != "Cast" or node.get("DstT", "type") != FLOAT:
+            return node
+        source = self._flow.node(self._flow.inputs(node)[0])
+        is_half = source.op == "Const" and source.get("value", "tensor").dtype == _HALF
+        return source if is_half else node
 
     def axis(self, ref: Ref) -> str:
         """The name of the constant for the channel axis of a concatenation."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from graph_builder import EXPORTS, OFFICIAL, Builder, shared, skeleton
+from graph_builder import EXPORTS, OFFICIAL, Builder, own_model, shared, skeleton
 
 from cvmask.errors import ModelError
 from cvmask.graph.convert import convert, convert_with_facts
 from cvmask.graph.describe import describe
 from cvmask.graph.graph_def import parse_graph, read_graph
+from cvmask.graph.nodes import FLOAT, Attr, Graph, Node, Tensor
 from cvmask.graph.split import split
 from cvmask.graph.text import parse_text, print_text, read_text
 
@@ -73,3 +74,31 @@ def test_graph_of_something_else_says_what_it_is():
     b.node("CropAndResize", "crop", "y", "y", "y", "y")
     with pytest.raises(ModelError, match=r"a Faster R-CNN \(it gives boxes and no masks\)"):
         convert(parse_graph(b.bytes()))
+
+
+HALF = 19
+
+
+def halved(graph):
+    """The graph with every large constant stored in half precision and cast to single."""
+    nodes = []
+    for node in graph:
+        tensor = node.get("value", "tensor")
+        if node.op != "Const" or tensor.dtype != FLOAT or tensor.size < 16:
+            nodes.append(node)
+            continue
+        half = Tensor(HALF, tensor.shape, tensor.array().astype("<f2").tobytes())
+        nodes.append(Node(f"{node.name}/half", "Const", [], {"value": Attr("tensor", half)}))
+        kinds = {"SrcT": Attr("type", HALF), "DstT": Attr("type", FLOAT)}
+        nodes.append(Node(node.name, "Cast", [f"{node.name}/half"], kinds))
+    return Graph(nodes, graph.origin)
+
+
+def test_weights_in_half_precision_are_read_from_the_binary_graph():
+    """OpenCV reads them as single precision: nothing is spelled out in the text that was not before."""
+    graph = read_graph(own_model("tiny_plain"))
+    plain, half = convert(graph), convert(halved(graph))
+    assert {node.name for node in plain} == {node.name for node in half}
+    changed = [(a, b) for a, b in zip(plain, half) if a.inputs != b.inputs]
+    assert len(changed) > 10
+    assert all(a.inputs == [text.replace("/half", "") for text in b.inputs] for a, b in changed)
