@@ -334,6 +334,7 @@ def factor(flow: Flow, node: Node) -> float:
 
 
 _WINDOWED = ("Conv2D", "DepthwiseConv2dNative", "MaxPool", "AvgPool")
+_RESIZES = ("ResizeBilinear", "ResizeNearestNeighbor")
 
 
 class Spatial:
@@ -359,21 +360,36 @@ class Spatial:
     def _needs(self, node: Node) -> list[Ref]:
         if node.op == "CropAndResize" or node.name in self._known:
             return []
-        if node.op in ("ResizeBilinear", "ResizeNearestNeighbor") and not self._flow.varies(
-            self._flow.inputs(node)[1]
-        ):
-            return []
+        refs = self._flow.inputs(node)
+        if node.op in _RESIZES:
+            return self._measured(refs[1])
         index = 2 if node.op == "Conv2DBackpropInput" else 0
-        varying = [ref for ref in self._flow.inputs(node)[index:] if self._flow.varies(ref)]
+        varying = [ref for ref in refs[index:] if self._flow.varies(ref)]
         if not varying:
             raise ModelError(f"{node.name}: its size depends on the picture")
         return varying[:1]
+
+    def _measured(self, ref: Ref) -> list[Ref]:
+        """The outputs whose shapes make up a size."""
+        found: list[Ref] = []
+        todo, seen = [ref], set()
+        while todo:
+            ref = todo.pop()
+            if ref in seen or not self._flow.varies(ref):
+                continue
+            seen.add(ref)
+            node = self._flow.node(ref)
+            if node.op == "Placeholder":
+                raise ModelError(f"{node.name}: its size depends on the picture")
+            inputs = self._flow.inputs(node)
+            (found if node.op == "Shape" else todo).extend(inputs)
+        return found
 
     def _size(self, node: Node) -> tuple[int, int]:
         flow = self._flow
         if node.op == "CropAndResize":
             return self._pair(node, flow.inputs(node)[3])
-        if node.op in ("ResizeBilinear", "ResizeNearestNeighbor"):
+        if node.op in _RESIZES:
             return self._pair(node, flow.inputs(node)[1])
         height, width = self._known[self._needs(node)[0][0]]
         if node.op == "Conv2DBackpropInput":

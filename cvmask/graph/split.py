@@ -161,6 +161,7 @@ def _what_is(graph: Iterable[Node]) -> str:
 
 
 MAX_PROPOSALS = 1000  # ten times what exports have; far more end in sizes that OpenCV cannot count
+_OF_ONE_SIZE = ("ResizeBilinear", "ResizeNearestNeighbor", "Conv2DBackpropInput")
 
 
 def set_score_floor(graph: Graph, floor: float) -> Graph:
@@ -195,6 +196,12 @@ def set_max_detections(graph: Graph, count: int) -> Graph:
     final = final_detections(graph)
     possible = int(first_detections(graph).get("keep_top_k", "i", 0)) * int(final.get("num_classes", "i", 0))
     return _with_count(graph, final, min(count, possible) if possible > 0 else count, "detections")
+
+
+def has_built_in_size(graph: Graph) -> bool:
+    """True where a layer before the proposals gives maps of a size that stands in the graph: one picture size fits."""
+    before = graph.ancestors([first_detections(graph).name])
+    return any(node.op in _OF_ONE_SIZE and node.name in before for node in graph)
 
 
 def _with_count(graph: Graph, node: Node, count: int, what: str) -> Graph:

@@ -17,6 +17,7 @@ from cvmask.graph import split
 from cvmask.graph.check import check, label_problems
 from cvmask.graph.facts import GraphFacts
 from cvmask.graph.model_files import GraphFile, ModelFiles, identify, model_files
+from cvmask.graph.nodes import Graph
 from cvmask.models.labels import read_label_map, read_labels
 from cvmask.results.arrays import check_range, whole_number
 from cvmask.runtime.model import MaskRCNN, Settings
@@ -108,7 +109,7 @@ def load(
         frozen,
         text,
         names,
-        parse_size(size, _resizer(report.facts)),
+        _resizer(size, report.facts, text, str(model)),
         settings if classes is None else replace(settings, classes=class_ids(classes, names)),
         target,
         strict_target,
@@ -117,7 +118,18 @@ def load(
     )
 
 
-def _resizer(known: GraphFacts | None) -> Resizer:
+def _resizer(size: Size, known: GraphFacts | None, text: Graph, origin: str) -> Resizer:
+    """What a user's `size` means for this model: ValueError where its graph takes pictures of one size alone."""
+    trained = _trained_resizer(known)
+    wanted = parse_size(size, trained)
+    if trained.kind == "fixed" and wanted.fixed_wh != trained.fixed_wh and split.has_built_in_size(text):
+        raise ValueError(
+            f"{origin} is built for pictures of {trained} and resizes each to that; got size {size}: leave it out"
+        )
+    return wanted
+
+
+def _trained_resizer(known: GraphFacts | None) -> Resizer:
     """How the graph resizes; as it is, where a text graph of one's own goes with a graph of another kind."""
     if known is None:
         return Resizer()

@@ -23,7 +23,7 @@ from cvmask.results.detections import Detections
 from cvmask.runtime import targets
 from cvmask.runtime.decode import keep_rows, to_detections
 from cvmask.runtime.net import reason
-from cvmask.runtime.pair import Pair, fastest_pair, open_pair
+from cvmask.runtime.pair import WARM_UP_WH, Pair, fastest_pair, open_pair
 from cvmask.runtime.resize import Resizer, to_blob
 from cvmask.system.process import give_back, reuse_large_blocks
 
@@ -135,8 +135,11 @@ class MaskRCNN:
         data = self._read()
         self.graph_bytes = data.size
 
+        # A graph may have been made for pictures of one size, and run with no other.
+        warm_up_wh = resizer.fixed_wh if resizer.kind == "fixed" else WARM_UP_WH
+
         def make(name: str) -> Pair:
-            return Pair(data, text, name, origin)
+            return Pair(data, text, name, origin, warm_up_wh)
 
         if target == "auto":
             self._pair, self.target = fastest_pair(make, data, resizer.target_wh(USUAL_WH))

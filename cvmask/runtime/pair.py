@@ -49,6 +49,8 @@ class Pair:
         Of `targets.NAMES`, but not "auto".
     origin
         What messages call the model.
+    warm_up_wh
+        Width and height of the picture that `warm_up` takes.
 
     Raises
     ------
@@ -56,8 +58,16 @@ class Pair:
         If the graph cannot be loaded or split.
     """
 
-    def __init__(self, graph: NDArray[np.uint8], text: Graph, target: str, origin: str) -> None:
+    def __init__(
+        self,
+        graph: NDArray[np.uint8],
+        text: Graph,
+        target: str,
+        origin: str,
+        warm_up_wh: tuple[int, int] = WARM_UP_WH,
+    ) -> None:
         self._on_cpu = target == "cpu"
+        self._warm_up_wh = warm_up_wh
         self._seen: set[tuple[int, ...]] = set()
         self.mask_shape: tuple[int, ...] = ()  # of one object's masks, known once it has run
         text = scale_by_proposal(text)
@@ -92,9 +102,10 @@ class Pair:
         inputs = {self.parts.features: features, self.parts.detections: np.ascontiguousarray(rows)}
         return self._run(self.mask_head, inputs, (*features.shape, rows.shape[2]))[0]
 
-    def warm_up(self, size_wh: tuple[int, int] = WARM_UP_WH, boxes: int = 1) -> None:
+    def warm_up(self, size_wh: tuple[int, int] | None = None, boxes: int = 1) -> None:
         """Run both networks once, on a black picture and boxes that cover it."""
-        blob = np.zeros((1, 3, size_wh[1], size_wh[0]), np.float32)
+        width, height = size_wh or self._warm_up_wh
+        blob = np.zeros((1, 3, height, width), np.float32)
         _, features = self.detect(blob)
         row = np.array([0, 0, 1, 0, 0, 1, 1], np.float32)
         self.mask_shape = self.masks(features, np.tile(row, (1, 1, boxes, 1))).shape[1:]
