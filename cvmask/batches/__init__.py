@@ -6,8 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Callable, Union
 
-from cvmask.batches.cluster import need_ray
-from cvmask.batches.job import Options
+from cvmask.batches.options import Options, need_ray
 from cvmask.runtime.model import MaskRCNN
 
 if TYPE_CHECKING:

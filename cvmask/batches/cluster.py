@@ -145,14 +145,3 @@ def _set_environment(undo: ExitStack, **values: str) -> None:
         if before is None:
             os.environ[name] = value
             undo.callback(os.environ.pop, name, None)
-
-
-def need_ray() -> None:
-    """CvmaskError if Ray Data or PyArrow is missing, with the command that installs them."""
-    for name in ("ray.data", "pyarrow"):
-        try:
-            importlib.import_module(name)
-        except ImportError as error:
-            raise CvmaskError(
-                f"batch needs Ray Data and PyArrow ({error}): pip install 'cvmask[ray]'"
-            ) from error

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Callable
+from typing import Any
 
 from cvmask.batches.storage import Place, file_size, list_files, read_bytes, write_bytes
 from cvmask.batches.work_items import Finished, Unit
@@ -49,29 +49,6 @@ def begin(output: Place, command: dict[str, Any]) -> None:
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a batch is run; see `cvmask.batch` for what each means. ValueError if a number is out of range."""
-
-    address: str | None = None
-    workers: int | None = None
-    threads: int = 1
-    soft_masks: bool = False
-    annotated: bool = False
-    stride: int = 1
-    max_failures: int | None = None
-    part_frames: int = 64
-    image_column: str | None = None
-    on_progress: Callable[[Progress], None] | None = None
-
-    def __post_init__(self) -> None:
-        least = {"workers": 1, "threads": 1, "stride": 1, "max_failures": 0, "part_frames": 1}
-        for name, minimum in least.items():
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < minimum):
-                raise ValueError(f"{name} must be a whole number from {minimum} up, got {value!r}")
 
 
 @dataclass

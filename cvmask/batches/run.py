@@ -20,8 +20,9 @@ from cvmask.batches import job as commands
 from cvmask.batches.annotated import join_videos, need_av
 from cvmask.batches.chunks import Archive
 from cvmask.batches.cluster import connected, one_line_errors, same_version
-from cvmask.batches.job import Options, Progress
+from cvmask.batches.job import Progress
 from cvmask.batches.listing import find_items, plan
+from cvmask.batches.options import Options
 from cvmask.batches.storage import Place, place_of, read_bytes, write_bytes
 from cvmask.batches.table import Counts
 from cvmask.batches.work_items import VIDEO, Finished, Item, Unit, missing, read_units, remove_leftovers, write_units

@@ -8,8 +8,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from cvmask import batches
-from cvmask.batches.cluster import need_ray
-from cvmask.batches.job import Options
+from cvmask.batches.options import Options, need_ray
 from cvmask.cli import options
 from cvmask.cli.progress import BatchProgress
 from cvmask.system.interrupts import raise_if_interrupted

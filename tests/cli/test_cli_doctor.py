@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes.util
+import functools
 import json
 import os
 import shutil
@@ -241,7 +242,7 @@ def test_driver_that_crashes_or_hangs_is_a_finding_and_the_rest_is_reported(
     vendors = bad_driver(body, tmp_path)
     monkeypatch.setenv("OCL_ICD_VENDORS", vendors)
     monkeypatch.delenv("OPENCV_OPENCL_RUNTIME", raising=False)
-    monkeypatch.setattr(doctor, "try_opencl", lambda: doctor.try_opencl(timeout_s))
+    monkeypatch.setattr(doctor, "try_opencl", functools.partial(doctor.try_opencl, timeout_s))
     found = findings(doctor.check_targets)
     assert (found["OpenCL"].state, words in found["OpenCL"].text) == ("problem", True), found["OpenCL"]
     assert "OPENCV_OPENCL_RUNTIME=disabled" in found["OpenCL"].cure
