@@ -24,9 +24,9 @@ class QueueFullError(Exception):
     """Nothing more can wait."""
 
 
-@dataclass
+@dataclass(eq=False)
 class _Job:
-    work: Callable[[Worker], Any]
+    work: Callable[[Worker], Any] | None
     answer: Future[Any]
 
 
@@ -85,7 +85,7 @@ class Pool:
         return not self._closed
 
     def submit(self, client: str, work: Callable[[Worker], Any], limited: bool = True) -> Future[Any]:
-        """Put work into the queue of a client; cancel the answer to take it out again.
+        """Put work into the queue of a client; cancelling the answer takes it out at once, with all that it holds.
 
         Raises
         ------
@@ -100,6 +100,7 @@ class Pool:
                 raise QueueFullError
             self._queues.setdefault(client, deque()).append(job)
             self._lock.notify()
+        job.answer.add_done_callback(lambda _: self._leave(client, job))
         return job.answer
 
     def wait_s(self) -> float:
@@ -110,13 +111,23 @@ class Pool:
         """Finish what is being worked on, cancel what waits."""
         with self._lock:
             self._closed = True
-            for queue in self._queues.values():
-                for job in queue:
-                    job.answer.cancel()
+            waiting = [job for queue in self._queues.values() for job in queue]
             self._queues.clear()
             self._lock.notify_all()
+        for job in waiting:
+            job.answer.cancel()
         for thread in self._threads:
             thread.join()
+
+    def _leave(self, client: str, job: _Job) -> None:
+        """Let go of what an ended job holds, its picture above all, and take it out of the queue if it is there."""
+        job.work = None
+        with self._lock:
+            queue = self._queues.get(client)
+            if queue is not None and job in queue:
+                queue.remove(job)
+                if not queue:
+                    del self._queues[client]
 
     def _serve(self, worker: Worker) -> None:
         while True:
@@ -126,6 +137,7 @@ class Pool:
             if not job.answer.set_running_or_notify_cancel():
                 continue
             try:
+                assert job.work is not None
                 job.answer.set_result(job.work(worker))
             except BaseException as error:
                 job.answer.set_exception(error)

@@ -90,6 +90,8 @@ async def detect(request: Request, query: Annotated[DetectQuery, Query()]) -> Re
         pending = service.pool.submit(request.client.host if request.client else "", work)
     except QueueFullError:
         raise busy("all places in the queue are taken", service.pool.wait_s()) from None
+    # The job alone holds the picture now: it is gone when the job is.
+    del data, work
     content, media_type = await _whichever_first(request, asyncio.wrap_future(pending), service.limits.work_s)
     return Response(content, media_type=media_type)
 
@@ -107,7 +109,8 @@ async def _picture(request: Request) -> bytes:
     if kind == "multipart/form-data":
         data = await _part(request)
     elif kind.startswith("image/") or kind == "application/octet-stream":
-        data = await request.body()
+        # Not request.body(), which keeps the bytes for as long as anything holds the request.
+        data = b"".join([chunk async for chunk in request.stream()])
     else:
         cure = "send -H 'Content-Type: image/jpeg', or a form with the file as its part `image`"
         raise Problem(415, f"Content-Type must be image/... or multipart/form-data, got {kind[:100]!r}", cure)
