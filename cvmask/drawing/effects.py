@@ -181,11 +181,15 @@ def remove_background(
     feather_px: float | None = None,
     mask_threshold: float = 0.3,
 ) -> NDArray[np.uint8]:
-    """Make all but the objects transparent; returns BGRA, shape (height, width, 4)."""
+    """Make all but the objects transparent; returns BGRA, shape (height, width, 4).
+
+    What is fully transparent is black: no editor can bring it back.
+    """
     frame, alpha = _prepare(frame, detections, feather_px, mask_threshold)
-    bgra = cv2.cvtColor(frame, cv2.COLOR_BGR2BGRA)
+    bgra = np.zeros((*alpha.shape, 4), dtype=np.uint8)
+    cv2.copyTo(cv2.cvtColor(frame, cv2.COLOR_BGR2BGRA), alpha, bgra)
     cv2.insertChannel(alpha, bgra, 3)
-    return cast("NDArray[np.uint8]", bgra)
+    return bgra
 
 
 def replace_background(

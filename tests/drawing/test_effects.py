@@ -105,10 +105,14 @@ def test_a_hard_edge_is_the_mask_to_the_pixel(
         assert np.array_equal(result[..., 3], mask * 255)
 
 
-def test_remove_background_keeps_every_color(scene: Detections, picture: NDArray[np.uint8]) -> None:
+def test_remove_background_keeps_the_colors_of_what_shows_and_no_others(
+    scene: Detections, picture: NDArray[np.uint8]
+) -> None:
     result = remove_background(picture, scene)
     inside, outside = inside_and_outside(scene)
-    assert np.array_equal(result[..., :3], picture)
+    shows = result[..., 3] > 0
+    assert np.array_equal(result[shows][:, :3], picture[shows])
+    assert not result[~shows].any(), "no program can bring the background back"
     assert (result[inside][:, 3] == 255).all()
     assert not result[outside][:, 3].any()
     assert 0 < ((result[..., 3] > 0) & (result[..., 3] < 255)).mean() < 0.1, "a soft edge"

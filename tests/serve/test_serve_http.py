@@ -109,7 +109,9 @@ def test_accept_gives_the_annotated_picture(server: Served, quick_model: MaskRCN
     cut = server.client.post(
         "/v1/detect?effect=remove-background", content=png(image), headers={**PNG, "Accept": "image/png"}
     )
-    assert cv2.imdecode(np.frombuffer(cut.content, np.uint8), cv2.IMREAD_UNCHANGED).shape[2] == 4
+    bgra = cv2.imdecode(np.frombuffer(cut.content, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert (bgra[..., 3] == 0).any()
+    assert not bgra[bgra[..., 3] == 0].any(), "the background is not sent"
 
 
 def test_picture_and_json_come_in_one_answer_of_one_inference(quick_model: MaskRCNN) -> None:
