@@ -14,8 +14,9 @@ from cvmask.cli.options import UsageError
 from cvmask.streams.sinks import SUFFIXES as STREAM_SUFFIXES
 from cvmask.streams.sinks.encoders import wrong_codec
 from cvmask.streams.sinks.image_sink import write_image
-from cvmask.system.files import write_whole
+from cvmask.system.files import fit_name, write_whole
 
+_LONGEST_STEM = 240  # bytes: a number and any ending fit behind it
 DEFAULT_FOLDER = Path("cvmask_out")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 ALPHA_SUFFIXES = (".png", ".webp", ".tif", ".tiff")
@@ -119,17 +120,17 @@ class Outputs:
         """The pictures that will be written, each with its source."""
         return [(path, source) for source, path in self._pictures.items()]
 
-    def write_picture(self, source: str, picture: NDArray[np.uint8]) -> Path:
-        """Write the annotated picture of a source; where it went."""
-        path = self._pictures[source]
-        write_image(path, picture)
-        return path
+    def path_of(self, source: str) -> Path:
+        """Give the place of the annotated picture of a source."""
+        return self._pictures[source]
 
-    def write_text(self, source: str, suffix: str, text: str) -> Path:
-        """Write a text beside the picture of a source; where it went."""
-        path = self._pictures[source].with_suffix(suffix)
-        write_whole(path, text.encode(errors="backslashreplace"))
-        return path
+    def write_picture(self, source: str, picture: NDArray[np.uint8]) -> None:
+        """Write the annotated picture of a source."""
+        write_image(self._pictures[source], picture)
+
+    def write_text(self, source: str, suffix: str, text: str) -> None:
+        """Write a text beside the picture of a source."""
+        write_whole(self._pictures[source].with_suffix(suffix), text.encode(errors="backslashreplace"))
 
     def _name(self, source: Path, taken: set[str]) -> str:
         suffix = source.suffix.lower() if source.suffix.lower() in self._suffixes else ".png"
@@ -141,6 +142,7 @@ def free_stem(stem: str, taken: set[str]) -> str:
 
     Without its ending, so that what is written beside a file has a name of its own too.
     """
+    stem = fit_name(stem, longest=_LONGEST_STEM)
     free, number = stem, 1
     while free.casefold() in taken:
         number += 1

@@ -255,18 +255,37 @@ def _run_pictures(
             began = time.perf_counter()
             detections = model.detect(frame.image)
             spent_ms = 1000 * (time.perf_counter() - began)
-            path = outputs.write_picture(frame.name, task.paint(frame.image, detections))
-            task.keep(frame, detections, outputs)
-            task.save(Record(names[frame.name], detections, image_path=Path(frame.name)), frame.image)
-            done += 1
+            record = Record(names[frame.name], detections, image_path=Path(frame.name))
+            refused = _write_picture(frame, record, task, outputs)
+            for error in refused:
+                progress.say(f"cvmask: {frame.name}: {error}", error=True)
+            failures += refused[:1]
+            done += not refused
             height, width = frame.image.shape[:2]
             found = summarise(detections, model.labels)
-            progress.advance(f"{frame.name}: {width}x{height}, {found}, {spent_ms:.0f} ms -> {path}")
+            where = "not written" if refused else f"-> {outputs.path_of(frame.name)}"
+            progress.advance(f"{frame.name}: {width}x{height}, {found}, {spent_ms:.0f} ms {where}")
             if window is not None:
                 window.write(task.paint_frame(frame.image, detections), frame, detections)
                 if window.ended:
                     break
     return done, failures
+
+
+def _write_picture(frame: Frame, record: Record, task: Task, outputs: Outputs) -> list[str]:
+    """Write all that belongs to a picture; what could not be written, which keeps nothing else from it."""
+    refused = []
+    steps: tuple[Callable[[], None], ...] = (
+        lambda: outputs.write_picture(frame.name, task.paint(frame.image, record.detections)),
+        lambda: task.keep(frame, record.detections, outputs),
+        lambda: task.save(record, frame.image),
+    )
+    for write in steps:
+        try:
+            write()
+        except SinkError as error:
+            refused.append(str(error))
+    return refused
 
 
 def _open_window() -> Window | None:

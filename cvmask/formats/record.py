@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from cvmask.errors import SinkError
 from cvmask.results.detections import Detections
+from cvmask.system.files import fit_name
 
 _SUFFIX = re.compile(r"\.(?!\d+$)[A-Za-z0-9]{1,6}")
+_LONGEST_LABEL = 100  # bytes in the name of a file: the name of its picture needs room too
 _FRAME = re.compile(r"(.+)_\d{6,}", re.ASCII)
 
 
@@ -132,7 +134,8 @@ class FileForEach:
             If another picture or video could have the same one; see `names.Names`.
         """
         self._names.add(record.name, record.frame_index is not None)
-        return self.folder / f"{record.key}{ending}"
+        key = PurePath(record.key)
+        return self.folder / key.parent / fit_name(key.name, ending)
 
 
 def label_of(class_id: int, labels: Sequence[str]) -> str:
@@ -142,4 +145,5 @@ def label_of(class_id: int, labels: Sequence[str]) -> str:
 
 def object_ending(number: int, label: str) -> str:
     """End the name of an object's own file: ``_003_traffic_light``; `number` counts from 1."""
-    return f"_{number:03d}_" + (re.sub(r"\W+", "_", label).strip("_") or "object")
+    name = re.sub(r"\W+", "_", label).strip("_") or "object"
+    return f"_{number:03d}_" + fit_name(name, longest=_LONGEST_LABEL)

@@ -12,11 +12,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cvmask.errors import SinkError
 from cvmask.formats.coco import CocoWriter
 from cvmask.formats.images import CropsWriter, CutoutsWriter, PngWriter
 from cvmask.formats.labelme import LabelmeWriter
 from cvmask.formats.lines import CsvWriter, JsonlWriter
-from cvmask.formats.record import Names, Record, Writer
+from cvmask.formats.record import FileForEach, Names, Record, Writer
 from cvmask.formats.yolo import YoloWriter
 from cvmask.system.interrupts import uninterrupted
 
@@ -65,7 +66,7 @@ class Saver:
 
     When the block ends well or is interrupted (KeyboardInterrupt) all files are finished and hold what
     came so far. After any other error, one of writing above all, those that hold many records are not
-    there.
+    there. A record whose own files cannot be written costs the others nothing.
 
     Parameters
     ----------
@@ -100,15 +101,27 @@ class Saver:
 
     @uninterrupted()
     def write(self, record: Record, frame: NDArray[np.uint8]) -> None:
-        """Write one record and its frame, as it was before anything was drawn on it."""
+        """Write one record and its frame, as it was before anything was drawn on it.
+
+        Raises
+        ------
+        SinkError
+            If a file of this record alone cannot be written. All other files are, and later records may come.
+        """
         if self._failure is not None:
             raise self._failure
-        try:
-            for writer in self._writers:
+        refused = None
+        for writer in self._writers:
+            try:
                 writer.write(record, frame)
-        except Exception as error:
-            self._failure = error
-            raise
+            except Exception as error:
+                if isinstance(writer, FileForEach) and isinstance(error, SinkError):
+                    refused = refused or error
+                    continue
+                self._failure = error
+                raise
+        if refused is not None:
+            raise refused
 
 
 def check_formats(formats: Sequence[str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import shutil
 import stat
@@ -25,6 +26,24 @@ def wrong_name(name: str) -> str:
     except UnicodeEncodeError:
         return "its name, or that of its folder, is not UTF-8: rename it"
     return "a name has no null character" if "\0" in name else ""
+
+
+_LONGEST_NAME = 255  # bytes that common file systems take
+
+
+def fit_name(stem: str, ending: str = "", longest: int = _LONGEST_NAME) -> str:
+    """Join a file's name of stem and ending; a stem that is too long is cut, and a hash keeps it apart from others.
+
+    Parameters
+    ----------
+    longest
+        Bytes that the whole name may have.
+    """
+    raw, room = os.fsencode(stem), longest - len(os.fsencode(ending))
+    if len(raw) <= room:
+        return stem + ending
+    mark = "~" + hashlib.sha256(raw).hexdigest()[:8]
+    return raw[: room - len(mark)].decode("utf-8", "ignore") + mark + ending
 
 
 @contextlib.contextmanager

@@ -14,6 +14,8 @@ from cvmask.cli.main import main
 from cvmask.formats.lines import read_jsonl
 from cvmask.formats.saver import FORMATS
 
+LONG = "\u8eca" * 90
+
 
 @pytest.fixture
 def folder(work: Path) -> Path:
@@ -126,3 +128,40 @@ def test_save_of_a_video_has_index_and_time_of_each_frame_and_no_path(folder: Pa
 def test_save_beside_a_video_that_o_names(clip_mp4: Path) -> None:
     assert predict("clip.mp4", "-o", "out/found.mp4", "--save", "csv", "--save-json") == 0
     assert sorted(path.name for path in Path("out").iterdir()) == ["detections.csv", "found.jsonl", "found.mp4"]
+
+
+@pytest.mark.parametrize("name", ["n" * 241 + ".png", "n" * 251 + ".png", "\u732b" * 83 + ".png"])
+def test_a_picture_of_the_longest_name_is_written_in_every_format(folder: Path, name: str) -> None:
+    try:
+        (folder / "s7.png").rename(folder / name)
+    except OSError as error:
+        pytest.skip(f"this file system takes no such name: {error}")
+    labels = Path("long.names")
+    labels.write_text("".join(f"{LONG}{n}\n" for n in range(len(scenes.LABELS))), encoding="utf-8")
+    assert predict("in", "-o", "out", "--labels", str(labels), "--save-json", "--save", ",".join(FORMATS)) == 0
+    coco = json.loads(Path("out/coco.json").read_text(encoding="utf-8"))
+    assert name in [image["file_name"] for image in coco["images"]]
+    assert len(list(Path("out/masks").iterdir())) == len(coco["annotations"]) > 3
+    assert len(list(Path("out").glob("*.png"))) == len(list(Path("out").glob("*.json"))) - 2 == 3
+    assert len(list(Path("out/yolo/labels").iterdir())) == len(list(Path("out/labelme").iterdir())) == 3
+
+
+def test_a_picture_that_cannot_be_written_is_its_own_failure(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for place in ("out/s7.png", "out/yolo/labels/s8.txt", "out/s8.json"):
+        Path(place).mkdir(parents=True)
+    assert predict("in", "-o", "out", "--save-json", "--save", "coco,csv,yolo,png-instances") == 3
+    told = capsys.readouterr()
+    assert [line for line in told.err.splitlines() if "cannot be written" in line] == [
+        f"cvmask: {Path('in', name)}: {Path('out', place)} cannot be written: Is a directory"
+        for name, place in (("s7.png", "s7.png"), ("s8.png", "s8.json"), ("s8.png", "yolo/labels/s8.txt"))
+    ]
+    assert told.out.count("not written") == 2
+    assert Path("out/s8.png").is_file(), "the rest of a picture is written"
+    assert Path("out/s9.png").is_file()
+    coco = json.loads(Path("out/coco.json").read_text(encoding="utf-8"))
+    assert [image["file_name"] for image in coco["images"]] == ["s7.png", "s8.png", "s9.png"]
+    assert len(Path("out/detections.csv").read_text(encoding="utf-8").splitlines()) > 3
+    assert len(list(Path("out/instances").iterdir())) == 3
+    assert predict("in/s7.png", "-o", "out") == 1

@@ -56,12 +56,27 @@ def test_check_names_minds_only_formats_with_files_of_their_own() -> None:
         check_names(["a.jpg", "A.png"], [], ["coco", "labelme"])
 
 
-def test_saver_that_could_not_write_a_record_finishes_nothing(
+def test_a_record_whose_own_files_cannot_be_written_costs_the_others_nothing(
     tmp_path: Path, scene: Detections, picture: NDArray[np.uint8]
 ) -> None:
-    (tmp_path / "crops").write_bytes(b"in the way of a folder")
-    with Saver(["csv", "crops"], Settings(tmp_path, LABELS)) as saver:
+    (tmp_path / "crops").mkdir()
+    (tmp_path / "crops" / "a").write_bytes(b"in the way of a folder")
+    with Saver(["crops", "csv", "coco", "yolo"], Settings(tmp_path, LABELS)) as saver:
+        with pytest.raises(SinkError, match="cannot be written"):
+            saver.write(Record("a/b.png", scene), picture)
+        saver.write(Record("c.png", scene), picture)
+    assert len((tmp_path / "detections.csv").read_text(encoding="utf-8").splitlines()) == 9
+    assert len(json.loads((tmp_path / "coco.json").read_text(encoding="utf-8"))["images"]) == 2
+    assert len(list((tmp_path / "crops").glob("c_*.png"))) == 4
+    assert (tmp_path / "yolo" / "labels" / "a" / "b.txt").is_file()
+
+
+def test_saver_that_could_not_write_a_file_of_many_records_finishes_nothing(
+    tmp_path: Path, scene: Detections, picture: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Saver(["csv", "coco"], Settings(tmp_path, LABELS)) as saver:
+        monkeypatch.setattr("cvmask.formats.coco.to_image", lambda *_: 1 / 0)
         for _ in range(2):
-            with pytest.raises(SinkError, match="cannot be written"):
+            with pytest.raises(ZeroDivisionError):
                 saver.write(Record("a.png", scene), picture)
-    assert [path.name for path in tmp_path.iterdir()] == ["crops"]
+    assert not list(tmp_path.iterdir())

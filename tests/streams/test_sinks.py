@@ -923,3 +923,14 @@ def test_window_pauses_on_space_and_saves_on_s(
         write_all(sink, 1)
     assert keys == []
     assert os.listdir(tmp_path) == ["cvmask_made_000000.png"]
+
+
+def test_image_folder_shortens_names_that_no_file_system_takes(tmp_path: Path) -> None:
+    grey = np.zeros((8, 8, 3), np.uint8)
+    names = ["n" * 300 + "a.png", "n" * 300 + "b.png", "n" * 250 + ".mp4"]
+    with ImageFolder(tmp_path) as sink:
+        for name in names:
+            sink.write(grey, Frame(grey, 7, 0.0 if name.endswith("mp4") else None, name))
+    found = [path.name for path in tmp_path.iterdir()]
+    assert len(found) == 3
+    assert all(len(name) == 255 and name.endswith(".png") for name in found)

@@ -14,7 +14,7 @@ from cvmask.errors import SinkError
 from cvmask.results.detections import Detections
 from cvmask.streams.sinks.sink import Sink, file_id, file_ids
 from cvmask.streams.sources.source import Frame
-from cvmask.system.files import write_whole
+from cvmask.system.files import fit_name, write_whole
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
@@ -83,12 +83,12 @@ class ImageFolder(Sink):
         stem = source.stem or "frame"
         if frame is None or frame.time_s is not None:
             stem = f"{stem}_{self._count if frame is None else frame.index:06d}"
-        number, name = 1, stem
+        number, name = 1, fit_name(stem, suffix)
         while name.casefold() in self._taken:
             number += 1
-            name = f"{stem}_{number}"
+            name = fit_name(stem, f"_{number}{suffix}")
         self._taken.add(name.casefold())
-        return name + suffix
+        return name
 
 
 def write_image(path: str | os.PathLike[str], image: NDArray[np.uint8]) -> None:
