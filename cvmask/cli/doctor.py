@@ -53,10 +53,10 @@ OPENCL_TIMEOUT_S = 60
 
 _CODE = """
 import json, sys, time
-from cvmask import loading, scenes
+from cvmask import load, scenes
 from cvmask.errors import CvmaskError
 try:
-    model = loading.load("shapes", target=sys.argv[1])
+    model = load("shapes", target=sys.argv[1])
 except CvmaskError as error:
     print(json.dumps({"error": str(error)}))
     sys.exit()
