@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import ast
 import configparser
+import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -114,3 +116,31 @@ def test_import_does_without_what_only_loading_needs() -> None:
     code = f"import sys, cvmask; print([m for m in {later} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_drawing_of_the_rooms_is_that_of_the_imports() -> None:
+    script = runpy.run_path(str(ROOT / "scripts" / "dev" / "draw_rooms.py"))
+    assert script["drawing"]() in (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"), (
+        "run scripts/run draw_rooms"
+    )
+
+
+def test_no_two_modules_of_a_room_below_the_command_line_share_a_name() -> None:
+    names = [path.stem for path in modules() if path.parent.name not in ("cli", "cvmask") and path.stem != "__init__"]
+    assert len(names) == len(set(names)), sorted(name for name in set(names) if names.count(name) > 1)
+
+
+def test_only_the_command_line_knows_argparse() -> None:
+    for path in modules():
+        assert path.parent.name == "cli" or "argparse" not in imports(path), path
+
+
+def test_modules_are_neither_fragments_nor_halls() -> None:
+    for path in modules():
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 600, f"{path} has more than 600 lines"
+
+
+def test_every_script_of_the_table_is_described() -> None:
+    names = set(re.findall(r"^   (\w+) +\.venv", (ROOT / "scripts" / "run").read_text(encoding="utf-8"), re.MULTILINE))
+    page = (ROOT / "scripts" / "dev" / "README.md").read_text(encoding="utf-8")
+    assert names == set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))

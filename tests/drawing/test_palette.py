@@ -68,7 +68,7 @@ def test_read_colors_names_the_line_that_is_no_color(tmp_path: Path, line: str) 
 def test_bundled_colors_are_what_the_script_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[str] = []
     monkeypatch.setattr(Path, "write_text", lambda self, text, **_: written.append(text))
-    runpy.run_path(str(ROOT / "scripts" / "make_colors"), run_name="__main__")
+    runpy.run_path(str(ROOT / "scripts" / "dev" / "make_colors.py"), run_name="__main__")
     assert written == [folders.path("colors.txt").read_text(encoding="utf-8")]
 
 

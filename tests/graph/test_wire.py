@@ -156,13 +156,13 @@ def test_large_graph_is_read_fast_and_in_place():
 
 
 def test_fuzz_script_finds_nothing_in_a_short_run():
-    script = Path(__file__).parents[2] / "scripts" / "fuzz_wire"
+    script = Path(__file__).parents[2] / "scripts" / "dev" / "fuzz_wire.py"
     run = subprocess.run([sys.executable, script, "1500"], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-2000:]
 
 
 def test_a_list_that_mixes_kinds_keeps_those_of_the_last_one():
-    """Found by scripts/fuzz_wire: input 189504 of seed 1."""
+    """Found by scripts/run fuzz_wire: input 189504 of seed 1."""
     from cvmask.graph.protobuf import decode_attr
 
     mixed = bytes([0x0A, 6, 0x18, 1, 0x18, 2, 0x42, 0])  # i: 1, i: 2, and an empty tensor

@@ -1,6 +1,6 @@
 """Converted graphs on cv2.dnn, held against what TensorFlow finds on the same pixels.
 
-`scripts/make_tf_goldens` wrote the small models and TensorFlow's results.
+`scripts/run make_tf_goldens` wrote the small models and TensorFlow's results.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes tests/data/tiny_*.pb and deep_*.pb.xz, and what TensorFlow finds with them and with the exports of ../shared.
 
-    scripts/make_tf_goldens [NAME...]
+    scripts/run make_tf_goldens [NAME...]
 
 Needs TensorFlow, once. The exports get seeded weights; their results are kept without the pictures.
 """
@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests")]
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "scripts" / "dev"), str(ROOT / "tests")]
 from deep_models import MODELS as DEEP  # noqa: E402
 from graph_builder import EXPORTS, filled, own_model, picture  # noqa: E402
 from tiny_models import MODELS as PLAIN  # noqa: E402

@@ -18,8 +18,8 @@ from shapes.evaluate import result_rows, score, to_coco, truth_rows
 import cvmask
 from cvmask import scenes
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "models.md"
-BEGIN, END = "<!-- proposals: scripts/measure_proposals -->", "<!-- end -->"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "models.md"
+BEGIN, END = "<!-- proposals: scripts/run measure_proposals -->", "<!-- end -->"
 WIDE = (1066, 800)
 
 

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 BUNDLED = ROOT / "models" / "shapes" / "frozen_inference_graph.pb"
 _PIECE = 8 << 20  # bytes of weights in one added constant
 

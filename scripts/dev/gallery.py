@@ -17,7 +17,7 @@ from cvmask.drawing.palette import distinct_colors
 from cvmask.formats.images import cut_out, encode_palette_png, to_class_map, to_instance_map
 
 Picture = NDArray[np.uint8]
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 SIZE_WH = (400, 300)
 SCENE_SEED, SKY_SEED = 104, 40
 JPEG_QUALITY = 82
@@ -119,7 +119,7 @@ SECTIONS: dict[str, Callable[[Picture, cvmask.Detections, list[str]], Iterator[I
 INTRO = """\
 # Gallery
 
-Made by `scripts/gallery` with the bundled model; nothing is touched up. Above each picture stands what
+Made by `scripts/run gallery` with the bundled model; nothing is touched up. Above each picture stands what
 makes it on the command line (`cvmask predict` draws and saves, `cvmask edit` takes the effects), where
 there is a flag for it, and in Python:
 

@@ -6,11 +6,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from cvmask.models.labels import read_labels  # noqa: E402
 from cvmask.drawing.palette import distinct_colors  # noqa: E402
+from cvmask.models.labels import read_labels  # noqa: E402
 
 
 def main() -> None:

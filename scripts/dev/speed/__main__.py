@@ -17,7 +17,7 @@ import numpy as np
 
 from . import costs
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SHARED = ROOT.parent / "shared" / "graphs"
 GRAPH, TEXT = "mask_rcnn_inception_v2_2018_07", "mask_rcnn_inception_v2_coco_2018_01_28.pbtxt"
 SIZES = "320x320,640x480,800x800,1066x800,1365x768"

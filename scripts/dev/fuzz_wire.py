@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Feeds damaged graphs to cvmask.graph.graph_def and cvmask.graph.text: anything but a ModelError is a bug.
 
-    scripts/fuzz_wire [RUNS] [SEED]
+    scripts/run fuzz_wire [RUNS] [SEED]
 
 RUNS inputs (default 20000): mutations of small graphs, the same for a SEED. Where atheris is installed
 (`pip install atheris`), it picks the mutations by what they reach in the code.
@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 try:
@@ -29,8 +29,8 @@ from graph_builder import Builder, Func, Shape, Type  # noqa: E402
 
 with atheris.instrument_imports(include=["cvmask"]) if atheris else contextlib.nullcontext():
     from cvmask.errors import ModelError
-    from cvmask.graph.text import parse_text, print_text
     from cvmask.graph.graph_def import parse_graph
+    from cvmask.graph.text import parse_text, print_text
 
 SLOW = 1.0  # seconds of processor time that no input of this size may take
 

@@ -29,7 +29,7 @@ from cvmask.serve.service import Service
 from cvmask.serve.view import Controls
 from cvmask.streams.sources import Frame, Source
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 WIDTHS = (360, 768, 1440)
 SIZE_WH = (1280, 720)
 MANY_CLASSES = 25
