@@ -14,7 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cvmask import __version__
-from cvmask.serve import live, routes
+from cvmask.serve import routes, sockets
 from cvmask.serve.guard import Guard
 from cvmask.serve.metrics import MEDIA_TYPE
 from cvmask.serve.problems import Problem, add_handlers, busy
@@ -152,7 +152,7 @@ def make_app(service: Service, *, token: str | None = None, hosts: Collection[st
     )
     app.state.service = service
     app.state.page = read_files()
-    for part in (routes.router, router, live.router, page_router):
+    for part in (routes.router, router, sockets.router, page_router):
         app.include_router(part)
     add_handlers(app)
     _describe(app)
