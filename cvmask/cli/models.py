@@ -75,6 +75,9 @@ def _add_inspect(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser = actions.add_parser("inspect", help=about, description=about)
     parser.add_argument("model", metavar="PATH", help="a file, a folder, or a model's name")
     parser.add_argument("--graph", metavar="PBTXT", help="a text graph to look at with it")
+    parser.add_argument(
+        "--keep-graph", action="store_true", help="show what runs with the flag of this name: the text graph as it is"
+    )
 
 
 def _inspect(args: argparse.Namespace) -> int:
@@ -86,7 +89,7 @@ def _inspect(args: argparse.Namespace) -> int:
         print(place)
         _print_problem(place, str(error))
         return 1
-    report = check(files)
+    report = check(files, keep_text=args.keep_graph)
     problems = [*report.problems, *_label_problems(report)]
     print(files.graph)
     for name, value in _facts(report):

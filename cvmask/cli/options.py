@@ -30,6 +30,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--graph", metavar="PBTXT", help="a text graph of your own instead of the one found or made"
     )
+    group.add_argument(
+        "--keep-graph", action="store_true", help="run the text graph even if it contradicts the frozen graph"
+    )
     group.add_argument("--labels", metavar="FILE", help="class names, one a line, or a label map")
     group.add_argument("--score-threshold", "--conf", type=share, default=0.5, metavar="T",
                        help="keep detections with a higher score, 0 to 1 (default: 0.5)")  # fmt: skip
@@ -89,6 +92,7 @@ def load_model(args: argparse.Namespace) -> MaskRCNN:
         model = load.load(
             args.model,
             graph=args.graph,
+            keep_graph=args.keep_graph,
             labels=args.labels,
             target=args.target,
             strict_target=args.strict_target,

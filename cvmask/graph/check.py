@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from cvmask.errors import ModelError
 from cvmask.graph import cache
+from cvmask.graph.compare import contradiction_note, contradictions, facts_as_run
 from cvmask.graph.convert import convert_with_facts
 from cvmask.graph.describe import describe
 from cvmask.graph.facts import GraphFacts
@@ -128,7 +129,10 @@ _NEEDED_TIMES = 3  # the file, its parsed form and the layers' own copies, all a
 
 @dataclass(frozen=True)
 class Inspection:
-    """What `check` found: the text graph to run, the facts where they could be read, and every problem."""
+    """What `check` found: the text graph to run, the facts where they could be read, and every problem.
+
+    `files` are those that are used: one that was left out is None, and a note says why. `facts` are of what runs.
+    """
 
     files: ModelFiles
     text: Graph | None
@@ -143,13 +147,15 @@ class Inspection:
             raise ModelError(self.problems[0])
 
 
-def check(files: ModelFiles, label_count: int | None = None) -> Inspection:
+def check(files: ModelFiles, label_count: int | None = None, keep_text: bool = False) -> Inspection:
     """Look at the files of a model, and say everything that would keep them from working.
 
+    A text graph that contradicts its frozen graph is left out, or with `keep_text` only noted.
     Never raises: what cannot be read is a problem in the report, and the rest is looked at all the same.
     """
     look = _Look(files)
-    text, facts = look.converted() if files.text is None else look.own_text()
+    text, facts = look.converted() if files.text is None else look.own_text(keep_text)
+    files = look.files
     classes = facts.classes if facts else _classes(text)
     if classes is not None and label_count is not None:
         look.problems += label_problems(label_count, classes)
@@ -190,11 +196,15 @@ class _Look:
         if self.frozen is not None:
             self.problems += self._try(weight_problems, self.frozen) or []
 
-    def own_text(self) -> tuple[Graph | None, GraphFacts | None]:
-        """The text graph that came with the model, held against its frozen graph, and the facts."""
+    def own_text(self, keep: bool) -> tuple[Graph | None, GraphFacts | None]:
+        """The text graph to run and the facts, where one came with the model.
+
+        It is held against the frozen graph; where they differ, the one made from the frozen graph runs, or with
+        `keep` the given one.
+        """
         self._read()
         found: list[str] = []
-        facts = self._facts(found)
+        made, facts = self._made(found)
         text = self._try(read_text, self.files.text) if self._kinds_fit else None
         if text is None:
             return None, facts
@@ -206,7 +216,23 @@ class _Look:
         self.notes += [
             f"the text graph is used as it is, the frozen graph was not understood: {why}" for why in found
         ]
-        return text, facts
+        if self.frozen is None or self.problems:
+            return text, facts
+        differ = self._try(contradictions, text, made, self.frozen) if made is not None else None
+        if differ:
+            self.notes.append(contradiction_note(text, differ, keep))
+            if not keep:
+                self.files = replace(self.files, text=None)
+                return made, facts
+        if facts is None or (made is not None and not differ):
+            return text, facts
+        return text, self._try(facts_as_run, facts, text, self.frozen)
+
+    def _made(self, problems: list[str]) -> tuple[Graph | None, GraphFacts | None]:
+        """The text graph made from the frozen one, and the facts; those alone where it cannot be made."""
+        if self.frozen is None:
+            return None, None
+        return self._try(convert_with_facts, self.frozen, into=problems) or (None, self._facts([]))
 
     def compare_config(self, config: Path, facts: GraphFacts) -> None:
         """Note where the config and the graph disagree; a config that cannot be read is no more than a note."""

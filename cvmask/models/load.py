@@ -33,6 +33,7 @@ def load(
     model: PathLike = "coco",
     *,
     graph: PathLike | None = None,
+    keep_graph: bool = False,
     labels: PathLike | Sequence[str] | None = None,
     target: str = "cpu",
     strict_target: bool = False,
@@ -55,7 +56,10 @@ def load(
         ``frozen_inference_graph.pb`` and, where there are any, ``graph.pbtxt``, ``labels.names`` (or a
         label map) and ``pipeline.config``.
     graph
-        A text graph (`.pbtxt`) to use instead of the one found or made.
+        A text graph (`.pbtxt`) to use instead of the one found or made. If it contradicts the frozen graph, the
+        frozen graph's values are used, and a note says so.
+    keep_graph
+        Run the text graph even if it contradicts the frozen graph.
     labels
         A file of names, one a line, a label map, or the names themselves: one for each class.
     target
@@ -93,7 +97,7 @@ def load(
     names_given = _names(labels)
     files = model_files(models.resolve(model), graph)
     frozen = GraphFile(files.graph)
-    report = check(files)
+    report = check(files, keep_text=keep_graph)
     report.raise_problem()
     assert report.text is not None
     assert report.classes is not None

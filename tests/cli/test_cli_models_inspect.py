@@ -107,7 +107,19 @@ def test_inspect_names_targets_from_the_layers(model: Path, capsys: pytest.Captu
     text = model / "graph.pbtxt"
     value = 'key: "clip"\n    value {\n      b: '
     text.write_text(text.read_text().replace(f"{value}true", f"{value}false"))
-    assert inspect(model) == 0
+    assert inspect(model, "--keep-graph") == 0
     free = capsys.readouterr().out
     assert "opencl-fp16 (anchors clipped by layers of their own)" in clipped
     assert "targets:      cpu, opencl, opencl-fp16;" in free
+
+
+def test_inspect_prints_the_numbers_of_the_graph_that_runs(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = model / "graph.pbtxt"
+    text.write_text(text.read_text().replace("f: 8.0", "f: 16.0"))
+    assert inspect(model) == 0
+    frozen = capsys.readouterr().out
+    assert "step is 16, not 8; the frozen graph's values are used" in frozen
+    assert "at every 8 pixels" in frozen
+    assert "text graph:   made from the graph" in frozen
+    assert inspect(model, "--keep-graph") == 0
+    assert "at every 16 pixels" in capsys.readouterr().out
