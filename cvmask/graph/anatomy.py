@@ -116,8 +116,7 @@ def _crops(graph: Graph) -> tuple[Node, Node]:
     crops = [node for node in graph if node.op == "CropAndResize" and node.name in before]
     if len(crops) < 2:
         raise ModelError(f"{graph.origin}: not a two-stage Mask R-CNN: {_what_is(graph)}")
-    depth = {c.name: sum(o.name in graph.ancestors([c.name]) for o in crops) for c in crops}
-    crops.sort(key=lambda node: depth[node.name])
+    crops = graph.in_data_order(crops)
     return crops[0], crops[-1]
 
 
@@ -131,7 +130,7 @@ def _what_is(graph: Graph) -> str:
         return FASTER_RCNN
     if found:
         return ONE_STAGE
-    ends = [node.name for node in graph if node.name not in graph.consumers()]
+    ends = [node.name for node in graph if node.name not in graph.consumers]
     return f"a graph of {len(graph)} nodes that ends in {', '.join(ends[:3])}, needed detection_masks"
 
 

@@ -311,7 +311,7 @@ def scale_by_proposal(graph: Graph) -> Graph:
     classes = 1 if final.get("share_location", "b", True) else int(final.get("num_classes", "i", 1))
     scale = _feeding(graph, _feeding(graph, final, "Flatten"), "Mul")
     codes = _feeding(graph, scale, "Reshape")
-    if scale is None or codes is None or graph.consumers()[codes.name] != [scale]:
+    if scale is None or codes is None or graph.consumers[codes.name] != [scale]:
         return graph
     factors, shape = (_numbers(graph, node) for node in (scale, codes))
     if classes == 1 or len(factors) != _CODE or shape != [1, -1, _CODE]:

@@ -134,11 +134,19 @@ def _suppression(parts: Anatomy, stage: Stage) -> Suppression:
 
 def _limit(flow: Flow, ref: Ref) -> float | None:
     """The constant in `minimum(constant, how many there are)`, or the constant itself."""
-    value = constant(flow, ref)
-    node = flow.node(flow.origin(ref))
-    if value is not None or node.op != "Minimum":
-        return value
-    known = [limit for limit in (_limit(flow, other) for other in flow.inputs(node)) if limit is not None]
+    known: list[float] = []
+    seen: set[Ref] = set()
+    todo = [flow.origin(ref)]
+    while todo:
+        ref = todo.pop()
+        if ref in seen:
+            continue
+        seen.add(ref)
+        value = constant(flow, ref)
+        if value is not None:
+            known.append(value)
+        elif flow.node(ref).op == "Minimum":
+            todo.extend(flow.inputs(flow.node(ref)))
     return min(known, default=None)
 
 

@@ -49,9 +49,10 @@ class Flow:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.readers = graph.consumers()
+        self.readers = graph.consumers
         sources = [node.name for node in graph if node.op == "Placeholder"]
         self._varying = self.descendants(sources)
+        self._origins: dict[Ref, Ref] = {}
 
     def node(self, ref: Ref) -> Node:
         """The node of a reference."""
@@ -69,7 +70,17 @@ class Flow:
         ModelError
             If the relays lead in a circle.
         """
-        return self.follow(ref, self.step, _MAX_RELAYS)
+        if ref not in self._origins:
+            way: list[Ref] = []
+
+            def step(at: Ref) -> Ref | None:
+                way.append(at)
+                return None if at in self._origins else self.step(at)
+
+            end = self.follow(ref, step, _MAX_RELAYS)
+            # What lies on the way has the same origin: so relays cost the same however many nodes read them.
+            self._origins.update(dict.fromkeys(way, self._origins.get(end, end)))
+        return self._origins[ref]
 
     def follow(self, ref: Ref, step: Callable[[Ref], Ref | None], at_most: int | None = None) -> Ref:
         """Where `step` leads from `ref`, taken until it gives None.
@@ -96,14 +107,7 @@ class Flow:
 
     def descendants(self, names: Iterable[str]) -> set[str]:
         """These nodes and all that their data reach."""
-        found: set[str] = set()
-        todo = list(names)
-        while todo:
-            name = todo.pop()
-            if name not in found:
-                found.add(name)
-                todo.extend(node.name for node in self.readers.get(name, ()))
-        return found
+        return self.graph.descendants(names)
 
     def order(self, targets: Iterable[Ref], needs: Callable[[Node], list[Ref]]) -> list[Node]:
         """The nodes on the way to `targets`, each after all that it needs."""

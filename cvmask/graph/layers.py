@@ -182,6 +182,14 @@ def _readable(tensor: Tensor) -> bool:
     )
 
 
+def _four(node: Node, key: str) -> Attr:
+    """An attribute that holds a whole number for each of the four dimensions."""
+    numbers = node.ints(key)
+    if len(numbers) != 4 or min(numbers) < 1:
+        raise ModelError(f"{node.name}: {key} must be 4 numbers of 1 or more, got {len(numbers)}: {numbers[:8]}")
+    return Attr("list", Attr("i", numbers))
+
+
 _CONVOLUTIONS = ("Conv2D", "DepthwiseConv2dNative", "Conv2DBackpropInput")
 _SAME = ("Relu", "Relu6", "Elu", "Tanh", "Sigmoid", "Exp", "Abs", "LeakyRelu")
 _SUMS = {"BiasAdd": "BiasAdd", "Add": "Add", "AddV2": "Add", "AddN": "AddN", "Sub": "Sub", "Mul": "Mul",
@@ -285,7 +293,7 @@ class Layers:
         inputs = [*self._read(node), self.constants.name(weights)]
         rate, pads = dilation(self.flow, node)
         if rate == (1, 1):
-            keys = {"padding": node.attrs["padding"], "strides": node.attrs["strides"]}
+            keys = {"padding": node.attrs["padding"], "strides": _four(node, "strides")}
             return self.add(node.op, node.name, inputs, data_format=NHWC, dilations=ONES, **keys)
         return self._atrous(node, inputs, rate, pads)
 
@@ -314,7 +322,7 @@ class Layers:
             self.constants.name(weights),
             *self._read(node),
         ]
-        keys = {"padding": node.attrs["padding"], "strides": node.attrs["strides"]}
+        keys = {"padding": node.attrs["padding"], "strides": _four(node, "strides")}
         return self.add(node.op, node.name, inputs, data_format=NHWC, **keys)
 
     def _norm(self, node: Node) -> str:
@@ -327,7 +335,7 @@ class Layers:
 
     def _pool(self, node: Node) -> str:
         self._check_layout(node)
-        keys = {key: node.attrs[key] for key in ("ksize", "padding", "strides")}
+        keys = {"padding": node.attrs["padding"], "ksize": _four(node, "ksize"), "strides": _four(node, "strides")}
         return self.add(node.op, node.name, self._read(node), data_format=NHWC, **keys)
 
     def _concat(self, node: Node) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ NUMPY_DTYPES = {
 FLOAT, DOUBLE, INT32, UINT8, STRING, BOOL = 1, 2, 3, 4, 7, 10
 # Elements that a tensor given value by value may have: no damaged shape allocates more.
 _MAX_SPELLED = 1 << 24
+
+_MAX_STAGES = 16  # a Mask R-CNN has two
 
 Bytes = Union[bytes, memoryview]
 
@@ -174,8 +177,8 @@ class Graph:
         self.origin = origin
         self.by_name = {node.name: node for node in self.nodes}
         if len(self.by_name) != len(self.nodes):
-            names = [node.name for node in self.nodes]
-            twice = next(name for name in names if names.count(name) > 1)
+            counts = Counter(node.name for node in self.nodes)
+            twice = next(name for name, count in counts.items() if count > 1)
             raise ModelError(f"{origin}: two nodes are named {twice!r}")
 
     def __len__(self) -> int:
@@ -210,12 +213,37 @@ class Graph:
                 todo.extend(self._sources[name])
         return found
 
+    def descendants(self, names: Iterable[str]) -> set[str]:
+        """These nodes and all that their data reach."""
+        found: set[str] = set()
+        todo = list(names)
+        while todo:
+            name = todo.pop()
+            if name not in found:
+                found.add(name)
+                todo.extend(node.name for node in self.consumers.get(name, ()))
+        return found
+
+    def in_data_order(self, nodes: Sequence[Node]) -> list[Node]:
+        """These nodes, each after those of them whose data reach it.
+
+        Raises
+        ------
+        ModelError
+            If they are more than a network has stages: their order would take too long to find.
+        """
+        if len(nodes) > _MAX_STAGES:
+            raise ModelError(f"{self.origin}: {len(nodes)} {nodes[0].op} nodes, needed {_MAX_STAGES} or fewer")
+        names = {node.name for node in nodes}
+        return sorted(nodes, key=lambda node: len(names & self.ancestors([node.name])))
+
     @functools.cached_property
     def _sources(self) -> dict[str, list[str]]:
         return {node.name: node.sources() for node in self.nodes}
 
-    def consumers(self) -> dict[str, list[Node]]:
-        """For each node that is read, the nodes that read its data."""
+    @functools.cached_property
+    def consumers(self) -> Mapping[str, list[Node]]:
+        """For each node that is read, the nodes that read its data; counted once."""
         readers: dict[str, list[Node]] = {}
         for node in self.nodes:
             for name in dict.fromkeys(node.sources()):

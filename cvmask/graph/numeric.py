@@ -7,7 +7,7 @@ that differently. Computing them is surer than recognising the spelling.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -165,6 +165,23 @@ OPS: dict[str, Op] = {
 
 Array = npt.NDArray[Any]
 _MAX_ELEMENTS = 1 << 25
+_MAX_TOTAL = 1 << 27  # what one evaluation may allocate: a few elements in a file can ask for any number
+
+
+def _most_elements(op: str, arrays: Sequence[Array]) -> int:
+    """How many elements the result has at most, told before anything is allocated."""
+    sizes = [array.size for array in arrays]
+    if op in ("Tile", "Pad") and len(arrays) > 1:
+        extra = np.abs(arrays[1].astype(np.float64))
+        sides = extra * arrays[0].shape if op == "Tile" else extra.sum(axis=-1) + arrays[0].shape
+        return int(min(np.prod(sides), 1e18))
+    if op.startswith("Gather"):
+        return sizes[0] * sizes[1] // max(arrays[0].shape[0], 1)
+    try:
+        together = math.prod(np.broadcast_shapes(*(array.shape for array in arrays)))
+    except ValueError:  # an op that does not combine its inputs one by one
+        together = 0
+    return max(together * len(arrays) if op == "Pack" else together, sum(sizes))
 
 
 class _NotTaken(Exception):
@@ -196,6 +213,8 @@ class Numeric:
         self._flow, self._given, self._shape_of = flow, given or {}, shape_of
         self._ops = {**OPS, **(instead or {})}
         self._known: dict[Ref, Array] = {}
+        self._not_taken: set[Ref] = set()
+        self._left = _MAX_TOTAL
 
     def value(self, ref: Ref) -> Array:
         """The array that an output holds.
@@ -217,8 +236,14 @@ class Numeric:
         return [self.value(ref).reshape(-1) for ref in refs]
 
     def _value(self, ref: Ref) -> Array:
+        if ref in self._not_taken:
+            raise _NotTaken
         if ref not in self._known:
-            array: Array = self._compute(ref)
+            try:
+                array: Array = self._compute(ref)
+            except _NotTaken:
+                self._not_taken.add(ref)
+                raise
             if array.size > _MAX_ELEMENTS:
                 raise ModelError(f"{ref[0]}: {array.size} elements are too many to be a constant")
             self._known[ref] = array
@@ -243,6 +268,9 @@ class Numeric:
         if function is None:
             raise ModelError(f"{node.name}: the value of a {node.op} cannot be worked out")
         arrays = [self._value(other) for other in self._flow.refs(node)]
+        self._left -= _most_elements(node.op, arrays)
+        if self._left < 0:
+            raise ModelError(f"{node.name}: its value takes more than {_MAX_TOTAL} elements to work out")
         try:
             with np.errstate(all="ignore"):
                 results = function(node, *arrays)

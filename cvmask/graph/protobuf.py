@@ -112,8 +112,9 @@ def _decode_list(data: memoryview) -> Attr:
             found, read = _PACKED[number]
             more = read(value)
         if found != "none":
-            items = [*items, *more] if found == kind else more
-            kind = found
+            if found != kind:
+                kind, items = found, []
+            items.extend(more)
     return Attr(kind, tuple(items))
 
 

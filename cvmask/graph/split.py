@@ -100,13 +100,13 @@ def first_detections(graph: Graph) -> Node:
 def _detection_outputs(graph: Graph) -> list[Node]:
     """Each DetectionOutput that is on the way to the last one, in the order of the data."""
     nodes = [node for node in graph if node.op == "DetectionOutput"]
-    depth = {node.name: sum(n.name in graph.ancestors([node.name]) for n in nodes) for node in nodes}
-    return sorted(nodes, key=lambda node: depth[node.name])
+    return graph.in_data_order(nodes)
 
 
 def _mask_crop(graph: Graph, final: Node) -> Node:
+    after = graph.descendants([final.name])
     crops = [node for node in graph if node.op == "CropAndResize" and len(node.sources()) > 1]
-    found = [node for node in crops if final.name in graph.ancestors([node.sources()[1]])]
+    found = [node for node in crops if node.sources()[1] in after]
     if len(found) == 1:
         return found[0]
     if not found:
@@ -116,7 +116,7 @@ def _mask_crop(graph: Graph, final: Node) -> Node:
 
 
 def _mask_output(graph: Graph, crop: Node) -> str:
-    readers = graph.consumers()
+    readers = graph.consumers
     ends, seen, todo = [], set(), [crop]
     while todo:
         node = todo.pop()
