@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from cvmask.system.interrupts import raise_if_stopped
+
 SMALLEST_TEXT_PX = 6
 MOST_HIDDEN = 0.2
 _SHORTEST = 12  # letters of a text that is not cut short
@@ -133,11 +135,29 @@ def place_plates(
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     hidden = _overlap(choices, boxes[:, None]) / area[:, None]
     costs = np.where(possible, np.maximum(hidden - MOST_HIDDEN, 0), np.inf)
-    taken = np.zeros((len(plates), 4), dtype=np.int64)
-    for row, (places, cost) in enumerate(zip(choices, costs)):
-        covered = _overlap(places[:, None], taken[None, :row]).sum(axis=1) / plates[row].ink.size
-        taken[row] = places[(cost + covered).argmin()]
-    return [(left, top) for left, top, _, _ in taken.tolist()]
+    # How many plates lie on each pixel: so a plate costs the same, however many there are.
+    layers = np.zeros(frame_size, dtype=np.int32)
+    corners = []
+    for plate, places, cost in zip(plates, choices.tolist(), costs.tolist()):
+        raise_if_stopped()
+        left, top, right, bottom = _cheapest(layers, places, cost, plate.ink.size)
+        layers[top:bottom, left:right] += 1
+        corners.append((left, top))
+    return corners
+
+
+def _cheapest(layers: NDArray[np.int32], places: list[list[int]], costs: list[float], area: int) -> list[int]:
+    """The first of the places whose cost, with the share that other plates cover, is the lowest."""
+    best, lowest = places[-1], np.inf
+    for place, cost in zip(places, costs):
+        if cost < lowest:
+            left, top, right, bottom = place
+            cost += float(layers[top:bottom, left:right].sum()) / area
+        if cost < lowest:
+            best, lowest = place, cost
+        if not lowest:
+            break
+    return best
 
 
 def _choices(

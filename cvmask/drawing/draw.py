@@ -13,6 +13,7 @@ from cvmask.drawing.palette import distinct_colors
 from cvmask.results.arrays import check_frame_of, check_range
 from cvmask.results.detections import Detections
 from cvmask.results.masks import BoxMask
+from cvmask.system.interrupts import raise_if_stopped
 
 
 def draw(
@@ -68,7 +69,8 @@ def draw(
     paints = _choose_colors(detections, colors, color_by)[order].tolist()
     line = line_width_px(detections.frame_size)
     if masks or contours:
-        for box_mask, color in zip(found.box_masks(mask_threshold), paints):
+        for box_mask, color in zip(found.each_box_mask(mask_threshold), paints):
+            raise_if_stopped()
             if masks:
                 blend_(canvas, source, box_mask, color, opacity)
             if contours:
@@ -135,12 +137,16 @@ def _caption_(
     canvas: NDArray[np.uint8], found: Detections, colors: Sequence[Color], texts: Sequence[str]
 ) -> None:
     boxes = found.boxes()
-    made = [(row, make_plate(text, found.frame_size)) for row, text in enumerate(texts)]
+    made = []
+    for row, text in enumerate(texts):
+        raise_if_stopped()
+        made.append((row, make_plate(text, found.frame_size)))
     # Small objects choose first: a plate can hide them, and a large object has more places for its own.
     fitting = [(row, plate) for row, plate in reversed(made) if plate is not None]
     rows = [row for row, _ in fitting]
     corners = place_plates([plate for _, plate in fitting], boxes[rows], found.frame_size)
     for (row, plate), corner in reversed(list(zip(fitting, corners))):
+        raise_if_stopped()
         paint_plate_(canvas, plate, corner, colors[row])
 
 

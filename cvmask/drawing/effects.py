@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from cvmask.results.arrays import check_frame, check_frame_of, check_range, whole_number
 from cvmask.results.detections import Detections
+from cvmask.system.interrupts import raise_if_stopped
 
 # Three bytes as one thing: NumPy moves such pixels several times as fast as rows of three.
 _PIXEL = np.dtype((np.void, 3))
@@ -26,7 +27,8 @@ _PIXEL = np.dtype((np.void, 3))
 def union_mask(detections: Detections, mask_threshold: float = 0.3) -> NDArray[np.uint8]:
     """Join all masks; shape (height, width), 0 or 255."""
     union = np.zeros(detections.frame_size, dtype=np.uint8)
-    for box_mask in detections.box_masks(mask_threshold):
+    for box_mask in detections.each_box_mask(mask_threshold):
+        raise_if_stopped()
         place = union[box_mask.window]
         cv2.bitwise_or(place, box_mask.mask * np.uint8(255), dst=place)
     return union

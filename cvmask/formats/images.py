@@ -109,7 +109,7 @@ class PngWriter(FileForEach):
 
     def _write_masks(self, record: Record) -> None:
         found = record.detections
-        columns = zip(found.class_id.tolist(), found.box_masks(self._threshold))
+        columns = zip(found.class_id.tolist(), found.each_box_mask(self._threshold))
         for number, (class_id, box_mask) in enumerate(columns, 1):
             picture = np.zeros(found.frame_size, dtype=np.uint8)
             picture[box_mask.window] = box_mask.mask * np.uint8(255)
@@ -149,7 +149,7 @@ def cut_out(
     What is not the object is transparent black. ValueError if the frame is another one.
     """
     check_frame_of(frame, detections.frame_size)
-    for box_mask in detections.box_masks(mask_threshold):
+    for box_mask in detections.each_box_mask(mask_threshold):
         picture = np.zeros((*box_mask.mask.shape, 4), dtype=np.uint8)
         picture[..., :3] = frame[box_mask.window] * box_mask.mask[..., None]
         picture[..., 3] = box_mask.mask * np.uint8(255)

@@ -176,7 +176,7 @@ def _most_elements(op: str, arrays: Sequence[Array]) -> int:
         sides = extra * arrays[0].shape if op == "Tile" else extra.sum(axis=-1) + arrays[0].shape
         return int(min(np.prod(sides), 1e18))
     if op.startswith("Gather"):
-        return sizes[0] * sizes[1] // max(arrays[0].shape[0], 1)
+        return int(sizes[0] * sizes[1] // max(arrays[0].shape[0], 1))
     try:
         together = math.prod(np.broadcast_shapes(*(array.shape for array in arrays)))
     except ValueError:  # an op that does not combine its inputs one by one

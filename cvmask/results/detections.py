@@ -119,6 +119,10 @@ class Detections:
 
     def box_masks(self, threshold: float = 0.3) -> list[BoxMask]:
         """Give each mask as large as its box, with its place: all that drawing and exports need."""
+        return list(self.each_box_mask(threshold))
+
+    def each_box_mask(self, threshold: float = 0.3) -> Iterator[BoxMask]:
+        """Give the masks of `box_masks` one after the other, each made when it is asked for."""
         return paste(self.soft_masks, self.boxes(), threshold)
 
     def masks(self, threshold: float = 0.3) -> NDArray[np.bool_]:
@@ -127,16 +131,16 @@ class Detections:
 
     def area(self, threshold: float = 0.3) -> NDArray[np.int64]:
         """Count the pixels of each mask, shape (n,)."""
-        counts = [np.count_nonzero(box_mask.mask) for box_mask in self.box_masks(threshold)]
+        counts = [np.count_nonzero(box_mask.mask) for box_mask in self.each_box_mask(threshold)]
         return np.array(counts, dtype=np.int64)
 
     def polygons(self, threshold: float = 0.3) -> list[list[Polygon]]:
         """Trace each mask: for every object its parts, each with its holes."""
-        return [trace(box_mask) for box_mask in self.box_masks(threshold)]
+        return [trace(box_mask) for box_mask in self.each_box_mask(threshold)]
 
     def rle(self, threshold: float = 0.3) -> list[Rle]:
         """Encode each mask as COCO's compressed RLE."""
-        return [encode(box_mask, self.frame_size) for box_mask in self.box_masks(threshold)]
+        return [encode(box_mask, self.frame_size) for box_mask in self.each_box_mask(threshold)]
 
     def to_dict(self) -> dict[str, Any]:
         """Give everything in a form that JSON takes; see `from_dict`."""

@@ -7,7 +7,7 @@ bilinear interpolation, and a pixel is on where the result is greater than the t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, cast
 
 import cv2
@@ -72,8 +72,8 @@ def stretch(soft_mask: NDArray[np.float32], size_wh: tuple[int, int]) -> NDArray
 
 def paste(
     soft_masks: NDArray[np.float32], boxes_ltrb: NDArray[np.int32], threshold: float = 0.3
-) -> list[BoxMask]:
-    """Turn soft masks into the pixels of their boxes.
+) -> Iterator[BoxMask]:
+    """Turn soft masks into the pixels of their boxes, each when it is asked for: all may not fit into memory.
 
     Parameters
     ----------
@@ -90,10 +90,8 @@ def paste(
         If the threshold is no number, or out of range.
     """
     check_range("mask_threshold", threshold, 0, 1)
-    return [
-        BoxMask(stretch(soft, (right - left, bottom - top)) > threshold, left, top)
-        for soft, (left, top, right, bottom) in zip(soft_masks, boxes_ltrb.tolist())
-    ]
+    for soft, (left, top, right, bottom) in zip(soft_masks, boxes_ltrb.tolist()):
+        yield BoxMask(stretch(soft, (right - left, bottom - top)) > threshold, left, top)
 
 
 def to_frame(box_masks: Iterable[BoxMask], frame_size: tuple[int, int]) -> NDArray[np.bool_]:

@@ -21,11 +21,7 @@ from cvmask.results.detections import Detections
 from cvmask.streams.sinks import Sink
 from cvmask.streams.sources import Frame, Source
 from cvmask.streams.tracking import Tracker
-from cvmask.system.interrupts import uninterrupted
-
-
-class Stopped(Exception):
-    """The run is over: whoever waits, goes home."""
+from cvmask.system.interrupts import Stopped, stopped_by, uninterrupted
 
 
 class Conveyor:
@@ -441,7 +437,8 @@ class Run:
             with self.summary.stage("draw").timed():
                 if self._tracker is not None:
                     detections = self._tracker.update(detections)
-                image = self._paint(frame.image, detections)
+                with stopped_by(lambda: self._conveyor.stopped):  # a frame may hold thousands of objects
+                    image = self._paint(frame.image, detections)
             self._conveyor.put_drawn(Result(frame, detections, image))
         self._conveyor.put_drawn(None)
 

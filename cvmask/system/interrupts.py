@@ -11,7 +11,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 INTERRUPTED = 130
@@ -105,6 +105,30 @@ def uninterrupted() -> Iterator[None]:
             signal.signal(number, handler)
         for number in came:
             signal.raise_signal(number)
+
+
+class Stopped(Exception):
+    """The run is over: whoever waits or works for it, goes home."""
+
+
+_work = threading.local()
+
+
+@contextmanager
+def stopped_by(asked: Callable[[], bool]) -> Iterator[None]:
+    """Let `raise_if_stopped` raise in this thread, while the block runs, once `asked` gives True."""
+    _work.asked = asked
+    try:
+        yield
+    finally:
+        del _work.asked
+
+
+def raise_if_stopped() -> None:
+    """Raise `Stopped` if the run that this thread works for is over: to be called within long work."""
+    asked = getattr(_work, "asked", None)
+    if asked is not None and asked():
+        raise Stopped
 
 
 _came = threading.Event()

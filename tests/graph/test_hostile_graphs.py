@@ -55,7 +55,8 @@ def relays(count):
 
 def strides(count):
     numbers = message(1, b"".join(number(3, i % 100) for i in range(count)))
-    return node("x", "Placeholder") + node("c", "Conv2D", "x", attrs=message(5, message(1, "strides") + message(2, numbers)))
+    attr = message(5, message(1, "strides") + message(2, numbers))
+    return node("x", "Placeholder") + node("c", "Conv2D", "x", attrs=attr)
 
 
 ATTACKS = {
