@@ -18,11 +18,11 @@ from cvmask.graph.check import OPENCV_VERSIONS, Inspection, check, has_clipped_a
 from cvmask.graph.convert import convert
 from cvmask.graph.facts import GraphFacts, ResizerFacts
 from cvmask.graph.graph_def import read_graph
-from cvmask.graph.model_files import TEXT_FILE, identify, model_files, stands_for_folder
+from cvmask.graph.model_files import TEXT_FILE, ModelFiles, model_files, stands_for_folder
 from cvmask.graph.nodes import Graph
 from cvmask.graph.text import print_text
 from cvmask.models import zoo
-from cvmask.models.labels import read_label_map, read_labels
+from cvmask.models.labels import names_file, read_names, unnamed_note
 from cvmask.models.zoo import GRAPH_FILE, KnownModel, get, is_offline, missing_text, places
 from cvmask.runtime.targets import SELF_BUILT, is_built
 from cvmask.system.files import size_text, write_whole
@@ -92,9 +92,10 @@ def _inspect(args: argparse.Namespace) -> int:
     report = check(files, keep_text=args.keep_graph)
     problems = [*report.problems, *_label_problems(report)]
     print(files.graph)
-    for name, value in _facts(report):
+    for name, value in _facts(report, files):
         print(f"  {name + ':':<14}{value}")
-    for note in report.notes:
+    unnamed = unnamed_note(files, report.classes or 0)
+    for note in (*report.notes, *([unnamed] if unnamed else [])):
         print(f"  note: {note}")
     for problem in problems:
         _print_problem(files.graph, problem)
@@ -106,16 +107,24 @@ def _print_problem(place: Path, problem: str) -> None:
     print(f"  problem: {problem.removeprefix(f'{place}: ')}")
 
 
-def _facts(report: Inspection) -> Iterator[tuple[str, str]]:
+def _facts(report: Inspection, found: ModelFiles) -> Iterator[tuple[str, str]]:
     files, facts = report.files, report.facts
     yield "text graph", str(files.text) if files.text else "made from the graph"
-    yield "labels", str(files.labels) if files.labels else "none beside it"
+    yield "labels", _labels_text(found, report.classes)
     if report.classes is not None:
         yield "classes", str(report.classes)
     if facts is not None:
         yield from _graph_facts(facts)
     if report.text is not None:
         yield from _support_facts(report.text)
+
+
+def _labels_text(files: ModelFiles, classes: int | None) -> str:
+    """Which file the names come from."""
+    path = files.labels if classes is None else names_file(files, classes)
+    if path is not None:
+        return str(path) if path == files.labels else f"{path} (a COCO model without a list of its own)"
+    return "none beside it" + (f": class 0 to class {classes - 1}" if classes else "")
 
 
 def _support_facts(text: Graph) -> Iterator[tuple[str, str]]:
@@ -162,11 +171,7 @@ def _label_count_problems(report: Inspection) -> list[str]:
     labels, classes = report.files.labels, report.classes
     if labels is None or classes is None:
         return []
-    if identify(labels).name == "label_map":
-        # It may leave ids out, but not name more than there are.
-        count = max(len(read_label_map(labels)), classes)
-    else:
-        count = len(read_labels(labels))
+    count = len(read_names(labels, classes))
     return [f"{labels}: {problem}" for problem in label_problems(count, classes)]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from cvmask.cli.models import offer_download
 from cvmask.drawing.palette import read_colors
 from cvmask.models import load
+from cvmask.models.labels import read_names
 from cvmask.models.zoo import NAMES as KNOWN_MODELS
 from cvmask.runtime import targets
 from cvmask.runtime.model import MaskRCNN
@@ -70,7 +71,7 @@ def check_texts(args: argparse.Namespace) -> None:
     if getattr(args, "colors", None) is not None:
         read_colors(args.colors)
     if args.labels is not None:
-        load.read_names(args.labels)
+        read_names(args.labels)
 
 
 def class_list(args: argparse.Namespace) -> list[str] | None:

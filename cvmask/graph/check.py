@@ -20,6 +20,7 @@ from cvmask.graph.model_files import ModelFiles, identify, open_regular
 from cvmask.graph.nodes import Graph, Node, understood
 from cvmask.graph.split import final_detections, split
 from cvmask.graph.text import Message, Word, parse_fields, read_text
+from cvmask.system import folders
 
 OPENCV_VERSIONS = "4.8 to 5.0"
 # Those that Mask R-CNNs are made of; each is read by every one of these versions, which a test tries.
@@ -170,7 +171,7 @@ class _Look:
     def __init__(self, files: ModelFiles) -> None:
         self.files = files
         self.problems: list[str] = []
-        self.notes: list[str] = []
+        self.notes = list(files.notes)
         self._kinds_fit = self._try(_check_kinds, files) is not None
         self.frozen: Graph | None = None
         if self._kinds_fit:
@@ -325,7 +326,7 @@ def label_problems(labels: int, classes: int) -> list[str]:
     if (labels, classes) == (80, 90):
         return [
             f"{problem}: COCO's list without its gaps, names are off by up to ten; "
-            "leave the labels out, and COCO's own 90 names are used"
+            f"give {folders.path('mscoco_labels.names')}, which has them"
         ]
     if labels == classes + 1:
         return [f"{problem}: class ids are off by one; take the background out of the list"]

@@ -108,7 +108,7 @@ _TEXTS = (
     (r"(node|library|versions)\s*[:{<]", "text"),
     (r"model_checkpoint_path", "checkpoint"),
     (r"(model|train_config|eval_config)\s*[:{<]", "config"),
-    (r"item\s*[:{<]", "label_map"),
+    (r"item\s*[:{<[]", "label_map"),
 )
 
 # What networks are called that are no Mask R-CNN, whichever kind of graph shows it.
@@ -209,17 +209,18 @@ def _folder(path: Path) -> Kind:
 CACHED = ".cvmask.pbtxt"  # the end of the name of a text graph that cvmask has made itself
 TEXT_FILE = "graph.pbtxt"
 _GRAPH = "frozen_inference_graph.pb"
-_LABELS = ("labels.names", "label_map.pbtxt", "labels.txt")
+_LABELS = ("labels.names", "label_map.pbtxt", "labels.txt", "classes.txt")  # then any single label map or .names
 
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """The files of one model; all but the graph may be missing."""
+    """The files of one model; all but the graph may be missing. `notes` say what was left out, and why."""
 
     graph: Path
     text: Path | None = None
     labels: Path | None = None
     config: Path | None = None
+    notes: tuple[str, ...] = ()
 
 
 def model_files(path: str | os.PathLike[str], text: str | os.PathLike[str] | None = None) -> ModelFiles:
@@ -239,11 +240,13 @@ def model_files(path: str | os.PathLike[str], text: str | os.PathLike[str] | Non
     graph = _only_graph(path) if kind.name == "folder" else path
     folder = graph.parent
     own = stands_for_folder(graph)
+    labels, notes = _labels_beside(graph, own)
     return ModelFiles(
         graph=graph,
         text=Path(text) if text is not None else _text_beside(graph, own),
-        labels=next(filter(_is_file, (folder / name for name in _LABELS)), None) if own else None,
+        labels=labels,
         config=next(filter(_is_file, [folder / "pipeline.config"]), None) if own else None,
+        notes=notes,
     )
 
 
@@ -265,10 +268,36 @@ def _only_graph(folder: Path) -> Path:
 def _text_beside(graph: Path, own: bool) -> Path | None:
     """The text graph beside a graph: one of its name; of the folder's own `graph.pbtxt` too, or the only one there."""
     for name in ((TEXT_FILE,) if own else ()) + (f"{graph.stem}.pbtxt",):
-        if _is_file(graph.parent / name):
+        if _is_file(graph.parent / name) and _kind_beside(graph.parent / name) != "label_map":
             return graph.parent / name
     found = [path for path in sorted(graph.parent.glob("*.pbtxt")) if _is_text_graph(path)]
     return found[0] if own and len(found) == 1 else None
+
+
+def _labels_beside(graph: Path, own: bool) -> tuple[Path | None, tuple[str, ...]]:
+    """The class names beside a graph, and a note where several files could be meant and none is taken."""
+    if not own:
+        named = graph.with_suffix(".names")
+        return (named if _is_file(named) else None), ()
+    for name in _LABELS:
+        if _is_file(graph.parent / name):
+            return graph.parent / name, ()
+    maps = [path for path in sorted(graph.parent.glob("*.pbtxt")) if _kind_beside(path) == "label_map"]
+    for found in (maps, [path for path in sorted(graph.parent.glob("*.names")) if _is_file(path)]):
+        if len(found) == 1:
+            return found[0], ()
+        if found:
+            names = ", ".join(path.name for path in found)
+            return None, (f"which class names? None are taken: give one of {names} as labels",)
+    return None, ()
+
+
+def _kind_beside(path: Path) -> str:
+    """The kind of a file that nobody named; nothing where it cannot be read."""
+    try:
+        return identify(path).name
+    except ModelError:
+        return ""
 
 
 def _is_file(path: Path) -> bool:

@@ -101,7 +101,7 @@ class _Tokens:
             match = _TOKEN.match(self._text, self._at)
             if match is None:
                 sample = self._text[self._at : self._at + 20].split("\n")[0]
-                raise ModelError(f"line {self._line}: not the text form of a graph at {sample!r}")
+                raise ModelError(f"line {self._line}: not protobuf's text form at {sample!r}")
             self.line, self._at = self._line, match.end()
             if match.lastgroup:
                 self.kind, self.text = match.lastgroup, match.group()

@@ -7,46 +7,146 @@ import re
 from pathlib import Path
 
 from cvmask.errors import CvmaskError, ModelError
-from cvmask.graph.model_files import open_regular
+from cvmask.graph.model_files import ModelFiles, identify, open_regular
+from cvmask.graph.text import Message, Word, parse_fields
+from cvmask.models.zoo import NAMES
+from cvmask.system import folders
 from cvmask.system.files import read_text
 
-_ITEM = re.compile(r"item\s*\{(.*?)\}", re.DOTALL)
+COCO_CLASSES = 90
+COCO_NAMES = "mscoco_labels.names"
 _MAX_BYTES = 16 << 20
 _MAX_ID = 100_000
-_FIELD = re.compile(r"""\b(id|name|display_name)\s*:\s*(?:(\d+)|"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)')""")
+_BACKGROUND = "background"  # the one name that the Object Detection API lets id 0 have
+_NO_LABELS = ("lfs", "html", "text", "config")  # text that would pass for names
+_NEEDED = f"each item needs an id from 1 to {_MAX_ID} and a name"
+# The folder names and text graphs of models that are known to be trained on COCO.
+_OF_COCO = re.compile(r"mask_rcnn_\w+_coco(_\d{4}_\d\d_\d\d)?")
 
 
-def _read(path: Path) -> str:
-    with open_regular(path) as file:
-        return file.read(_MAX_BYTES).decode("utf-8-sig", "replace")
+def names_file(files: ModelFiles, classes: int) -> Path | None:
+    """The file of class names to use where none was given; None where the classes have no names.
+
+    It is the one beside the model. COCO's own, which come with cvmask, go to models of the zoo only: to those that
+    are called as there, that have a text graph called so, or whose pipeline.config names COCO's label map.
+
+    Raises
+    ------
+    CvmaskError
+        If this installation lacks the bundled file.
+    """
+    if files.labels is not None:
+        return files.labels
+    return folders.path(COCO_NAMES) if classes == COCO_CLASSES and _is_of_coco(files) else None
+
+
+def unnamed_note(files: ModelFiles, classes: int) -> str:
+    """What to say of a model without names that has as many classes as COCO; otherwise nothing."""
+    if classes != COCO_CLASSES or names_file(files, classes) is not None:
+        return ""
+    return (
+        f"no class names lie beside the model, so they are class 0 to class {classes - 1}; "
+        f"if it was trained on COCO, give {folders.path(COCO_NAMES)} as labels"
+    )
+
+
+def _is_of_coco(files: ModelFiles) -> bool:
+    folder = files.graph.absolute().parent.name
+    names = [folder, files.graph.stem, *([files.text.stem] if files.text is not None else [])]
+    if folder in NAMES or any(_OF_COCO.fullmatch(name) for name in names):
+        return True
+    try:
+        return files.config is not None and "mscoco_label_map" in read_text(files.config)
+    except CvmaskError:
+        return False
+
+
+def read_names(path: str | os.PathLike[str], classes: int = 0) -> list[str]:
+    """Read class names, one a line, or a label map, which may leave out ids up to `classes`.
+
+    Raises
+    ------
+    CvmaskError
+        If the file cannot be read, or is neither.
+    """
+    path = Path(path)
+    kind = identify(path)
+    if kind.name in _NO_LABELS:
+        problem = kind.problem or f"{path}: a text graph"
+        raise ModelError(f"{problem}; needed class names, one a line, or a label map")
+    if kind.name != "label_map" and path.suffix != ".pbtxt":
+        return read_labels(path)
+    names = read_label_map(path)
+    return names + [f"class {number}" for number in range(len(names), classes)]
 
 
 def read_label_map(path: Path) -> list[str]:
     """Read names in the order of their ids: line i (from 0) names id i + 1.
 
-    An id that the map leaves out is called "class i". display_name goes before name.
+    The map is protobuf's text form, a StringIntLabelMap of the Object Detection API. An id that it leaves out is
+    called "class i"; id 0 may be there for the background. display_name goes before name.
 
     Raises
     ------
     ModelError
-        If an item has no id from 1 to 100000 or no name, two share an id, or there are none.
+        If it is no label map, an item has no id from 1 to 100000 or no name, two share an id, or there are none.
     """
-    text = re.sub(r"(?m)#[^\n\"']*$", "", _read(path))
     names: dict[int, str] = {}
-    for body in _ITEM.findall(text):
-        fields = {key: number or double or single for key, number, double, single in _FIELD.findall(body)}
-        name = fields.get("display_name") or fields.get("name")
-        digits = fields.get("id", "")
-        number = int(digits[:20]) if digits.isdecimal() else 0
-        if not 1 <= number <= _MAX_ID or not name:
-            got = " ".join(body.split())[:80]
-            raise ModelError(f"{path}: each item needs an id from 1 to {_MAX_ID} and a name, got {got!r}")
-        if number in names:
-            raise ModelError(f"{path}: two items have the id {number}")
-        names[number] = name
+    try:
+        for field, value, line in parse_fields(_text(path)).fields:
+            if field != "item" or not isinstance(value, Message):
+                raise ModelError(f"line {line}: a label map needs items such as item {{ id: 1 name: 'cat' }}")
+            number, name = _item(value)
+            if number in names:
+                raise ModelError(f"line {line}: two items have the id {number}")
+            names[number] = name
+    except ModelError as error:
+        raise ModelError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
+    names.pop(0, None)
     if not names:
         raise ModelError(f"{path}: a label map needs items such as item {{ id: 1 name: 'cat' }}, found none")
     return [names.get(number, f"class {number - 1}") for number in range(1, max(names) + 1)]
+
+
+def _text(path: Path) -> str:
+    with open_regular(path) as file:
+        raw = file.read(_MAX_BYTES + 1)
+    if len(raw) > _MAX_BYTES:
+        raise ModelError(f"too large for a label map (more than {_MAX_BYTES >> 20} MB)")
+    return _decoded(raw, "must be UTF-8 text")
+
+
+def _decoded(raw: bytes, needed: str) -> str:
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ModelError(f"{needed}, got byte {raw[error.start]:#x}") from None
+
+
+def _item(item: Message) -> tuple[int, str]:
+    """The id and the name of one item."""
+    found: dict[str, Word] = {}
+    for field, value, line in item.fields:
+        if field not in ("id", "name", "display_name"):
+            continue  # such as keypoints, which have ids and names of their own
+        if field in found or not isinstance(value, Word):
+            raise ModelError(f"line {line}: an item needs one {field}")
+        found[field] = value
+    number = found.get("id")
+    # Python 3.11 and later refuse to convert thousands of digits, and no id has that many.
+    known = number.integer() if number is not None and number.kind == "number" and len(number.text) < 20 else 0
+    spelled = (_string(found[field]) for field in ("display_name", "name") if field in found)
+    names = [name for name in spelled if name.strip()]
+    if known == 0 and number is not None and number.text == "0" and _BACKGROUND in names:
+        return 0, _BACKGROUND
+    if not 1 <= known <= _MAX_ID or not names:
+        got = " ".join(f"{field}: {word.text}" for field, word in found.items())
+        raise ModelError(f"line {item.line}: {_NEEDED}, got {got[:80]!r}")
+    return known, names[0]
+
+
+def _string(word: Word) -> str:
+    return _decoded(word.raw(), f"line {word.line}: a name must be UTF-8")
 
 
 def read_labels(path: str | os.PathLike[str]) -> list[str]:

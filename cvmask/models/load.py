@@ -6,8 +6,7 @@ import difflib
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Union, cast
+from typing import Union
 
 import numpy as np
 
@@ -16,17 +15,14 @@ from cvmask.errors import ModelError
 from cvmask.graph import split
 from cvmask.graph.check import check, label_problems
 from cvmask.graph.facts import GraphFacts
-from cvmask.graph.model_files import GraphFile, ModelFiles, identify, model_files
+from cvmask.graph.model_files import GraphFile, ModelFiles, model_files
 from cvmask.graph.nodes import Graph
-from cvmask.models.labels import read_label_map, read_labels
+from cvmask.models.labels import names_file, read_names, unnamed_note
 from cvmask.results.arrays import check_range, whole_number
 from cvmask.runtime.model import MaskRCNN, Settings
 from cvmask.runtime.resize import Resizer, Size, parse_size
-from cvmask.system import folders
 
 PathLike = Union[str, "os.PathLike[str]"]
-COCO_CLASSES = 90
-_NO_LABELS = ("lfs", "html")  # text that would pass for names
 
 
 def load(
@@ -102,6 +98,7 @@ def load(
     assert report.text is not None
     assert report.classes is not None
     names = _labels(names_given, files, report.classes)
+    unnamed = unnamed_note(files, report.classes) if names_given is None else ""
     text = report.text
     if score_threshold < split.score_floor(text):
         text = split.set_score_floor(text, score_threshold)
@@ -118,7 +115,7 @@ def load(
         target,
         strict_target,
         str(model),
-        report.notes,
+        (*report.notes, *([unnamed] if unnamed else [])),
     )
 
 
@@ -160,39 +157,18 @@ def _names(given: PathLike | Sequence[str] | None) -> PathLike | list[str] | Non
 
 
 def _labels(given: PathLike | list[str] | None, files: ModelFiles, classes: int) -> Sequence[str]:
-    """Names from what was given, from beside the model, or of COCO where the count says so."""
+    """Names from what was given, or from the file that goes with the model."""
     place: PathLike = files.graph
     if isinstance(given, list):
         names, place = given, "labels"
-    elif given is not None or files.labels is not None:
-        place = given if given is not None else cast(Path, files.labels)
-        names = read_names(place, classes)
-    elif classes == COCO_CLASSES:
-        names = read_labels(folders.path("mscoco_labels.names"))
     else:
-        names = [f"class {number}" for number in range(classes)]
+        found = given if given is not None else names_file(files, classes)
+        place = found if found is not None else files.graph
+        names = [f"class {number}" for number in range(classes)] if found is None else read_names(found, classes)
     problems = label_problems(len(names), classes)
     if problems:
         raise ModelError(f"{place}: {problems[0]}")
     return names
-
-
-def read_names(path: PathLike, classes: int = 0) -> list[str]:
-    """Read class names, one a line, or a label map, which may leave out ids up to `classes`.
-
-    Raises
-    ------
-    CvmaskError
-        If the file cannot be read, or is neither.
-    """
-    path = Path(path)
-    kind = identify(path)
-    if kind.name in _NO_LABELS:
-        raise ModelError(f"{kind.problem}; needed class names, one a line")
-    if kind.name != "label_map":
-        return read_labels(path)
-    names = read_label_map(path)
-    return names + [f"class {number}" for number in range(len(names), classes)]
 
 
 def class_ids(classes: Iterable[str | int] | str | int, labels: Sequence[str]) -> tuple[int, ...]:

@@ -87,8 +87,8 @@ INTEGER = 'node { name: "a" op: "B" attr { key: "k" value { i: %s } } }'
         (INTEGER % ("1" + "0" * 9000), "expected a whole number"),
         ('node { name: "a" op: "B" } node { name: "a" op: "B" }', "two nodes are named 'a'"),
         ("node " + "{ a " * 5000, "nested more than 32 deep"),
-        ("node { name: \x01 }", "not the text form of a graph"),
-        ('node { name: "unclosed }', "not the text form of a graph"),
+        ("node { name: \x01 }", "not protobuf's text form"),
+        ('node { name: "unclosed }', "not protobuf's text form"),
     ],
 )  # fmt: skip
 def test_text_that_is_no_graph_is_a_model_error(text, reason):
