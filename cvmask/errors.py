@@ -21,3 +21,19 @@ class SourceError(CvmaskError):
 
 class SinkError(CvmaskError):
     """An output that cannot be written."""
+
+
+# What each extra installs. Messages name these packages and not the extra: pip would put opencv-python over
+# opencv-python-headless for `pip install 'cvmask[av]'`, and nobody can install an extra of a copied folder.
+_PACKAGES = {
+    "av": "av",
+    "progress": "tqdm",
+    "ray": "'ray[client,data]' pyarrow",
+    "serve": "fastapi uvicorn websockets python-multipart",
+    "supervision": "supervision",
+}
+
+
+def install(extra: str) -> str:
+    """Give the command that installs the packages of an extra: "pip install av"."""
+    return f"pip install {_PACKAGES[extra]}"

@@ -20,7 +20,7 @@ from cvmask.batches.listing import annotated_name
 from cvmask.batches.storage import LOCAL, Place, file_size, read_bytes, write_bytes
 from cvmask.batches.video_segments import local_file
 from cvmask.batches.work_items import VIDEO, Finished, Unit, note_of
-from cvmask.errors import CvmaskError, SinkError, SourceError
+from cvmask.errors import CvmaskError, SinkError, SourceError, install
 from cvmask.streams.sinks.av_encoder import Sound, has_av
 from cvmask.streams.sinks.image_sink import encode_image
 from cvmask.streams.sinks.video_sink import VideoFile
@@ -75,7 +75,7 @@ class Clip:
 def need_av() -> None:
     """CvmaskError if annotated videos cannot be made here."""
     if not has_av():
-        raise CvmaskError("annotated videos of a batch need PyAV: pip install 'cvmask[av]'")
+        raise CvmaskError(f"annotated videos of a batch need PyAV: {install('av')}")
 
 
 def join_videos(output: Place, units: Sequence[Unit], finished: Finished, run: str, sound: bool) -> None:

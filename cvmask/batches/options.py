@@ -6,7 +6,7 @@ import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable
 
-from cvmask.errors import CvmaskError
+from cvmask.errors import CvmaskError, install
 
 if TYPE_CHECKING:
     from cvmask.batches.job import Progress
@@ -41,6 +41,4 @@ def need_ray() -> None:
         try:
             importlib.import_module(name)
         except ImportError as error:
-            raise CvmaskError(
-                f"batch needs Ray Data and PyArrow ({error}): pip install 'cvmask[ray]'"
-            ) from error
+            raise CvmaskError(f"batch needs Ray Data and PyArrow ({error}): {install('ray')}") from error

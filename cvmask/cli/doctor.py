@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 
 from cvmask import __version__, models
-from cvmask.errors import CvmaskError
+from cvmask.errors import CvmaskError, install
 from cvmask.graph.check import check
 from cvmask.graph.model_files import model_files
 from cvmask.runtime import targets
@@ -33,7 +33,7 @@ from cvmask.streams.sinks.av_encoder import SUFFIXES as AV_SUFFIXES
 from cvmask.streams.sinks.av_encoder import has_av
 from cvmask.streams.sinks.encoders import AV_CURE, CODECS
 from cvmask.system.folders import cache_home
-from cvmask.system.process import quiet
+from cvmask.system.process import python_program, quiet
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
 
@@ -73,7 +73,7 @@ _OPENCL_CODE = """
 import json
 from cvmask.cli.doctor import opencl_devices
 from cvmask.runtime import targets
-from cvmask.system.process import quiet
+from cvmask.system.process import python_program, quiet
 with quiet():
     seen = {"devices": opencl_devices(), "taken": targets.opencl_device()}
     seen["off"] = "" if seen["taken"] else targets.switched_off()
@@ -104,7 +104,10 @@ def try_target(name: str, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
 
 def _ask(code_and_arguments: list[str], timeout_s: float) -> dict[str, Any]:
     """What Python code prints as JSON in its last line, or why it did not, as ``error``."""
-    command = [sys.executable, "-c", *code_and_arguments]
+    python = python_program()
+    if python is None:
+        return {"error": "not tried: this program is not a Python interpreter"}
+    command = [python, "-c", *code_and_arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s)
     except subprocess.TimeoutExpired:
@@ -281,7 +284,7 @@ def check_extras() -> Iterator[Finding]:
         if extra == "av" and state == "installed" and not has_av():
             state = "older than needed, or without H.264"
         good = state == "installed"
-        yield Finding(f"extra {extra}", OK if good else NOTE, state, "" if good else f"pip install 'cvmask[{extra}]'")
+        yield Finding(f"extra {extra}", OK if good else NOTE, state, "" if good else install(extra))
 
 
 def check_cache() -> Iterator[Finding]:

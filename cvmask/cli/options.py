@@ -196,7 +196,7 @@ def add_stream_options(parser: argparse.ArgumentParser, track: bool = True, work
 def add_codec_option(parser: argparse.ArgumentParser) -> None:
     """Add --codec, for whatever writes videos."""
     parser.add_argument("--codec", choices=("h264", "mp4v"), metavar="CODEC",
-                        help="of a video: h264, which needs cvmask[av], or mp4v, which is larger and written "
+                        help="of a video: h264, which needs PyAV, or mp4v, which is larger and written "
                         "about twice as fast (default: h264 where it can be)")  # fmt: skip
 
 

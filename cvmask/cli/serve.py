@@ -14,7 +14,7 @@ import cv2
 
 from cvmask.cli import options
 from cvmask.cli.options import UsageError, add_stream_options, check_part, source_options
-from cvmask.errors import CvmaskError, SourceError
+from cvmask.errors import CvmaskError, SourceError, install
 from cvmask.streams.sources import Source, open_source
 from cvmask.system.process import opencv_silent
 
@@ -36,7 +36,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the verb."""
     parser = subparsers.add_parser(
         "serve",
-        help="a live page and an HTTP interface (pip install 'cvmask[serve]')",
+        help="a live page and an HTTP interface (needs FastAPI and uvicorn)",
         description="Show a source, annotated, on a web page, and answer requests over HTTP.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -129,7 +129,7 @@ def _token(args: argparse.Namespace) -> str | None:
 def _check_extra() -> None:
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        raise CvmaskError(f"cvmask serve needs {', '.join(missing)}: pip install 'cvmask[serve]'")
+        raise CvmaskError(f"cvmask serve needs {', '.join(missing)}: {install('serve')}")
 
 
 def _name(text: str) -> str:

@@ -63,6 +63,8 @@ def draw(
         raise TypeError(f"detections must be cvmask.Detections, as detect gives them, got {type(detections).__name__}")
     source: NDArray[np.uint8] = np.ascontiguousarray(check_frame_of(frame, detections.frame_size))
     _check_options(color_by, opacity, mask_threshold)
+    if isinstance(labels, str):
+        raise TypeError(f"labels must be a list of names, as model.labels is, got the text {labels!r}")
     canvas: NDArray[np.uint8] = source.copy()
     order = detections.largest_first()
     found = detections[order]

@@ -110,6 +110,8 @@ class MaskRCNN:
         If the target is unknown, or is not what runs and `strict_target` is set.
     """
 
+    _PUBLIC = frozenset({"graph_bytes", "labels", "notes", "origin", "resizer", "settings", "target"})
+
     def __init__(
         self,
         graph: NDArray[np.uint8] | GraphFile,
@@ -168,6 +170,14 @@ class MaskRCNN:
             if classes is not None and number >= classes:
                 raise ValueError(f"there is no class {number}: this model has classes 0 to {classes - 1}")
         self._settings = settings
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Refuse attributes that there are not: setting them would do nothing."""
+        if not name.startswith("_") and name not in self._PUBLIC:
+            cure = f"model.settings = dataclasses.replace(model.settings, {name}=...)"
+            known = name in Settings.__dataclass_fields__
+            raise AttributeError(f"a model has no attribute {name!r}" + (f": use {cure}" if known else ""))
+        super().__setattr__(name, value)
 
     def detect(self, frame: NDArray[np.uint8]) -> Detections:
         """Find objects in one frame. Safe from several threads, which take turns; see `clone`.

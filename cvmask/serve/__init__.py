@@ -1,1 +1,1 @@
-"""A live page and an HTTP interface, on the same loop as everything else; needs ``pip install 'cvmask[serve]'``."""
+"""A live page and an HTTP interface, on the same loop as everything else; needs FastAPI and uvicorn."""

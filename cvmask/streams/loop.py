@@ -6,6 +6,7 @@ import atexit
 import math
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -312,6 +313,12 @@ class Run:
     ) -> None:
         self._entered = False
         self._leave(error)
+
+    def __del__(self) -> None:
+        if not getattr(self, "_started", True) and not self._ended:
+            warnings.warn(
+                "annotate did nothing: iterate over what it gives, or call its run()", ResourceWarning, stacklevel=2
+            )
 
     def run(self) -> Summary:
         """Go through to the end; what was done."""

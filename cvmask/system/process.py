@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import io
 import os
+import re
 import sys
 import tempfile
 import threading
@@ -17,6 +18,16 @@ import cv2
 
 _SILENT = 0
 _FFMPEG_LEVEL, _FFMPEG_QUIET = "OPENCV_FFMPEG_LOGLEVEL", "-8"
+
+
+def python_program() -> str | None:
+    """Find the Python interpreter that runs this program.
+
+    None where `sys.executable` is another program: a frozen app, or one that embeds Python, would start itself.
+    """
+    name = os.path.basename(sys.executable or "").lower()
+    is_python = re.fullmatch(r"(python|pypy)[\d.]*[tdw]?(\.exe)?", name)
+    return sys.executable if is_python and not getattr(sys, "frozen", False) else None
 
 
 def prepare_streams() -> None:

@@ -20,7 +20,7 @@ from cvmask.results.detections import Detections
 from cvmask.results.rle import decode
 from cvmask.streams.sources import Video
 
-pa = pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'cvmask[ray]'")
+pa = pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'ray[data]'")
 pq = pytest.importorskip("pyarrow.parquet")
 
 from cvmask.batches import job, listing, work_items  # noqa: E402
@@ -125,7 +125,7 @@ print(local_file(place_of(sys.argv[1]), sys.argv[2]))
 
 
 def test_fetched_file_outlives_other_processes_and_newer_files(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("fsspec", reason="needs fsspec: pip install 'cvmask[ray]'")
+    pytest.importorskip("fsspec", reason="needs fsspec: pip install 'ray[data]'")
     monkeypatch.setenv("TMPDIR", str(work))
     with zipfile.ZipFile("a.zip", "w") as archive:
         for number in range(7):
@@ -152,7 +152,7 @@ def test_fetched_file_outlives_other_processes_and_newer_files(work: Path, monke
 
 
 def test_a_process_that_was_killed_leaves_no_fetched_file(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("fsspec", reason="needs fsspec: pip install 'cvmask[ray]'")
+    pytest.importorskip("fsspec", reason="needs fsspec: pip install 'ray[data]'")
     monkeypatch.setenv("TMPDIR", str(work))
     with zipfile.ZipFile("a.zip", "w") as archive:
         archive.writestr("0.mp4", b"0")
@@ -289,7 +289,7 @@ def test_one_folder_is_of_one_command(work: Path) -> None:
 
 
 def test_picture_that_kills_is_left_out_in_the_end(work: Path) -> None:
-    pytest.importorskip("ray", reason="needs Ray Data: pip install 'cvmask[ray]'")
+    pytest.importorskip("ray", reason="needs Ray Data: pip install 'ray[data]'")
     from cvmask.batches.worker import Deaths
 
     def tried_until(killer: int) -> list[int]:

@@ -9,7 +9,7 @@ import pytest
 
 from cvmask.errors import SourceError
 
-pytest.importorskip("pyarrow", reason="needs PyArrow: pip install 'cvmask[ray]'")
+pytest.importorskip("pyarrow", reason="needs PyArrow: pip install 'ray[data]'")
 
 from cvmask.batches.listing import annotated_name, find_items, member_name, with_own_names
 from cvmask.batches.storage import LOCAL, Place, files_below

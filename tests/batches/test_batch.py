@@ -27,7 +27,7 @@ from cvmask.errors import CvmaskError, SinkError
 from cvmask.runtime.model import MaskRCNN
 
 ROOT = Path(__file__).resolve().parents[2]
-NO_RAY = "needs Ray Data: pip install 'cvmask[ray]'"
+NO_RAY = "needs Ray Data: pip install 'ray[data]'"
 # Ray warns of its own code.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")
 Key = tuple[str, str, int]
@@ -40,7 +40,7 @@ def test_missing_extra_is_one_line(work: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 1
     assert done.stderr.startswith("cvmask: error: batch needs Ray Data and PyArrow (")
-    assert done.stderr.endswith("pip install 'cvmask[ray]'\n")
+    assert done.stderr.endswith("pip install 'ray[data]'\n")
     assert done.stderr.count("\n") == 1
 
 
@@ -425,7 +425,7 @@ def test_object_store_in_and_out(ray_here: str, work: Path, model: MaskRCNN, buc
 
 
 def test_annotated_pictures_and_videos(ray_here: str, work: Path, model: MaskRCNN) -> None:
-    av = pytest.importorskip("av", reason="needs PyAV: pip install 'cvmask[av]'")
+    av = pytest.importorskip("av", reason="needs PyAV: pip install av")
     write_scenes(work / "in", 2)
     write_clip(work / "in" / "clip.mp4", 40)
     cvmask.batch("in", "out", model, annotated=True, part_frames=4)

@@ -153,7 +153,7 @@ def test_h264_is_written_with_pyav_or_its_cure_is_named() -> None:
     if has_av():
         assert (found.state, found.text) == ("ok", "writes .mp4, .m4v, .mov, .mkv")
     else:
-        assert (found.state, found.cure) == ("note", "pip install 'cvmask[av]'")
+        assert (found.state, found.cure) == ("note", "pip install av")
 
 
 def test_h264_that_pyav_does_not_write_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:

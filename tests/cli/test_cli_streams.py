@@ -163,7 +163,7 @@ def test_render_draws_the_same_again(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_codec_is_that_of_the_video(capsys: pytest.CaptureFixture[str]) -> None:
-    av = pytest.importorskip("av", reason="needs PyAV: pip install 'cvmask[av]'")
+    av = pytest.importorskip("av", reason="needs PyAV: pip install av")
     write_clip("in.avi")
     assert main(["predict", "in.avi", "-o", "o.mp4", "--save-json"]) == 0
     assert main(["predict", "in.avi", "-o", "o4.mp4", "--save-json", "--codec", "mp4v"]) == 0

@@ -213,3 +213,8 @@ def test_draw_of_real_pictures_changes_only_near_the_boxes(shared: Any) -> None:
 def test_what_is_no_detections_is_refused() -> None:
     with pytest.raises(TypeError, match=r"detections must be cvmask\.Detections, as detect gives them, got NoneType"):
         draw(np.zeros((4, 4, 3), np.uint8), None)  # type: ignore[arg-type]
+
+
+def test_labels_that_are_one_text_are_refused(scene: Detections, picture: NDArray[np.uint8]) -> None:
+    with pytest.raises(TypeError, match="labels must be a list of names"):
+        draw(picture, scene, labels="shapes")

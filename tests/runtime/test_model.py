@@ -271,3 +271,10 @@ def test_a_model_file_is_let_go_and_must_not_change(tmp_path: Path) -> None:
     assert len(copy.clone().labels) == 8
     with pytest.raises(ModelError, match=r"model.pb: cannot be read"):
         model.clone()
+
+
+def test_a_model_refuses_attributes_that_would_do_nothing(quick_model: MaskRCNN) -> None:
+    with pytest.raises(AttributeError, match=r"no attribute 'classes': use model.settings = dataclasses.replace"):
+        quick_model.classes = ["star"]  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match=r"no attribute 'colour'$"):
+        quick_model.colour = 3  # type: ignore[attr-defined]

@@ -461,3 +461,9 @@ def test_summary_says_what_happened() -> None:
     assert [line.split()[0] for line in lines[1:]] == ["read", "detect", "draw", "write"]
     detect = summary.stages["detect"]
     assert 0.005 < detect.mean_s <= detect.percentile_s(1.0)
+
+
+def test_a_run_that_nobody_goes_through_is_told(work: Path) -> None:
+    cv2.imwrite("a.png", np.zeros((30, 40, 3), np.uint8))
+    with pytest.warns(ResourceWarning, match="annotate did nothing"):
+        annotate("a.png", Model())

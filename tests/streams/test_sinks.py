@@ -60,7 +60,7 @@ def count_for(name: str) -> int:
 @pytest.fixture(params=[False, True], ids=["opencv", "pyav"])
 def use_av(request: pytest.FixtureRequest) -> bool:
     if request.param:
-        pytest.importorskip("av", reason="needs PyAV: pip install 'cvmask[av]'")
+        pytest.importorskip("av", reason="needs PyAV: pip install av")
     return bool(request.param)
 
 
@@ -205,7 +205,7 @@ def new_video(request: pytest.FixtureRequest) -> NewVideo:
     """Every way of writing an MP4 file."""
     by, codec = request.param.split()
     if by == "pyav":
-        pytest.importorskip("av", reason="needs PyAV: pip install 'cvmask[av]'")
+        pytest.importorskip("av", reason="needs PyAV: pip install av")
     return partial(VideoFile, use_av=by == "pyav", codec=codec)
 
 
@@ -325,7 +325,7 @@ def test_frames_of_another_size_are_fitted_in(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("codec", ["h264", "mp4v"])
 def test_sound_is_copied_with_pyav(shared: Path, tmp_path: Path, codec: str) -> None:
-    av = pytest.importorskip("av", reason="needs PyAV: pip install 'cvmask[av]'")
+    av = pytest.importorskip("av", reason="needs PyAV: pip install av")
     source = Video(shared / "data" / "odd_video" / "with_audio_aac.mp4", start_s=0.5)
     with open_sink(tmp_path / "out.mp4", source=source, codec=codec) as sink:
         for frame in source:
@@ -356,7 +356,7 @@ def served(tmp_path: Path) -> Iterator[str]:
 
 def make_clip(path: Path, sound: bool) -> None:
     """Make a clip of a second, black, with or without a track of silence."""
-    av = pytest.importorskip("av", reason="needs PyAV: pip install 'cvmask[av]'")
+    av = pytest.importorskip("av", reason="needs PyAV: pip install av")
     with av.open(str(path), "w", options={"movflags": "faststart"}) as clip:
         pictures = clip.add_stream("mpeg4", rate=25)
         pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv420p"
@@ -372,7 +372,7 @@ def make_clip(path: Path, sound: bool) -> None:
 
 def make_clip_with_a_beep(path: Path, sound_s: float, pictures_s: float) -> None:
     """Make a clip whose sound begins at `sound_s`, a second of pictures at `pictures_s`; 0.5 s later it beeps."""
-    av = pytest.importorskip("av", reason="needs PyAV: pip install 'cvmask[av]'")
+    av = pytest.importorskip("av", reason="needs PyAV: pip install av")
     with av.open(str(path), "w") as clip:
         pictures = clip.add_stream("mpeg4", rate=25)
         pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv420p"
@@ -429,7 +429,7 @@ def test_sound_of_a_video_at_an_address_is_copied(tmp_path: Path, served: str, s
 
 
 def test_sound_at_an_address_that_is_gone_is_told(tmp_path: Path, served: str) -> None:
-    pytest.importorskip("av", reason="needs PyAV: pip install 'cvmask[av]'")
+    pytest.importorskip("av", reason="needs PyAV: pip install av")
     messages: list[str] = []
     address = served.replace("http://", "http://me:secret@")
     with VideoFile(tmp_path / "out.mp4", audio_from=f"{address}/gone.mp4", on_message=messages.append) as sink:
@@ -445,11 +445,11 @@ def test_without_pyav_the_loss_of_sound_is_told(shared: Path, tmp_path: Path) ->
     with VideoFile(tmp_path / "out.mp4", audio_from=audio, on_message=messages.append, use_av=False) as sink:
         write_all(sink, 2)
     assert len(messages) == 1
-    assert "sound, if there is any, is not kept: pip install 'cvmask[av]'" in messages[0]
+    assert "sound, if there is any, is not kept: pip install av" in messages[0]
 
 
 def test_mkv_of_either_codec_has_exact_times(tmp_path: Path) -> None:
-    pytest.importorskip("av", reason="needs PyAV: pip install 'cvmask[av]'")
+    pytest.importorskip("av", reason="needs PyAV: pip install av")
     times = [0, 0.04, 0.05, 1.5, 1.51, 4]
     for codec in ("h264", "mp4v"):
         with VideoFile(tmp_path / "out.mkv", frame_rate=Fraction(25), codec=codec) as sink:
@@ -506,7 +506,7 @@ def test_a_size_that_a_codec_cannot_hold_is_one_line(tmp_path: Path, new_video: 
 @pytest.fixture
 def encoder(tmp_path: Path) -> Iterator[AvEncoder]:
     """One that must leave no thread and no open file behind, whatever is done to it."""
-    pytest.importorskip("av", reason="needs PyAV: pip install 'cvmask[av]'")
+    pytest.importorskip("av", reason="needs PyAV: pip install av")
     encoder = AvEncoder(tmp_path / "a.mp4", (16, 16), Fraction(25))
     yield encoder
     assert encoder._file.closed
@@ -554,7 +554,7 @@ def test_an_error_of_ffmpeg_is_raised_as_one_of_the_system(
 
 
 def test_the_last_frame_lasts_as_long_as_the_others(tmp_path: Path) -> None:
-    av = pytest.importorskip("av", reason="needs PyAV: pip install 'cvmask[av]'")
+    av = pytest.importorskip("av", reason="needs PyAV: pip install av")
     for options in ({"use_av": False}, {"codec": "h264"}, {"codec": "mp4v"}):
         with VideoFile(tmp_path / "a.mp4", frame_rate=Fraction(10), **options) as sink:  # type: ignore[arg-type]
             for _ in range(7):
@@ -565,7 +565,7 @@ def test_the_last_frame_lasts_as_long_as_the_others(tmp_path: Path) -> None:
 
 
 def test_a_pyav_that_is_too_old_is_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    av = pytest.importorskip("av", reason="needs PyAV: pip install 'cvmask[av]'")
+    av = pytest.importorskip("av", reason="needs PyAV: pip install av")
     assert has_av()
     # Until PyAV 14 its frames had no duration.
     monkeypatch.setitem(sys.modules, "av", SimpleNamespace(codec=av.codec, VideoFrame=object))
@@ -578,7 +578,7 @@ def test_a_pyav_that_is_too_old_is_passed_over(monkeypatch: pytest.MonkeyPatch, 
 @pytest.mark.parametrize("use_av", [False, True], ids=["opencv", "pyav"])
 def test_a_thread_may_write_when_the_main_one_is_through(tmp_path: Path, use_av: bool) -> None:
     if use_av:
-        pytest.importorskip("av", reason="needs PyAV: pip install 'cvmask[av]'")
+        pytest.importorskip("av", reason="needs PyAV: pip install av")
     program = f"""
 import threading, time
 import numpy as np
@@ -690,7 +690,7 @@ def test_an_avi_of_several_riff_chunks_is_finished_at_the_end_of_the_last(tmp_pa
 
 
 def test_sound_that_cannot_be_read_is_told_and_the_video_written(tmp_path: Path) -> None:
-    pytest.importorskip("av", reason="needs PyAV: pip install 'cvmask[av]'")
+    pytest.importorskip("av", reason="needs PyAV: pip install av")
     (tmp_path / "text.mp4").write_text("no video")
     messages: list[str] = []
     with VideoFile(
@@ -703,7 +703,7 @@ def test_sound_that_cannot_be_read_is_told_and_the_video_written(tmp_path: Path)
 
 
 def test_sound_that_breaks_off_is_told_once(tmp_path: Path, shared: Path) -> None:
-    pytest.importorskip("av", reason="needs PyAV: pip install 'cvmask[av]'")
+    pytest.importorskip("av", reason="needs PyAV: pip install av")
     messages: list[str] = []
     sound = str(shared / "data" / "odd_video" / "with_audio_aac.mp4")
     with VideoFile(tmp_path / "out.mp4", audio_from=sound, on_message=messages.append) as sink:
@@ -714,7 +714,7 @@ def test_sound_that_breaks_off_is_told_once(tmp_path: Path, shared: Path) -> Non
 
 
 def test_a_name_with_a_colon_is_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: Path) -> None:
-    pytest.importorskip("av", reason="needs PyAV: pip install 'cvmask[av]'")
+    pytest.importorskip("av", reason="needs PyAV: pip install av")
     monkeypatch.chdir(tmp_path)
     shutil.copy(shared / "data" / "odd_video" / "with_audio_aac.mp4", "a:b.mp4")
     messages: list[str] = []

@@ -69,7 +69,7 @@ def test_a_part_of_a_picture_is_converted_like_a_copy_of_it() -> None:
 
 def bars(path: Path, size_wh: tuple[int, int], codec: str) -> Path:
     """Write a video of one bar for each of COLORS."""
-    pytest.importorskip("av", reason="needs PyAV: pip install 'cvmask[av]'")
+    pytest.importorskip("av", reason="needs PyAV: pip install av")
     image = COLORS[np.arange(size_wh[0]) * len(COLORS) // size_wh[0]][None].repeat(size_wh[1], 0)
     with VideoFile(path, frame_rate=Fraction(25), codec=codec) as sink:
         for _ in range(3):

@@ -138,7 +138,7 @@ def test_in_another_thread_nothing_is_changed() -> None:
 @pytest.mark.parametrize("suffix", [".mp4", ".avi"])
 def test_a_video_interrupted_while_it_encodes_is_whole(tmp_path: Path, suffix: str, use_av: bool) -> None:
     if use_av and not has_av():
-        pytest.skip("needs PyAV: pip install 'cvmask[av]'")
+        pytest.skip("needs PyAV: pip install av")
     path = tmp_path / f"out{suffix}"
 
     def write() -> None:

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cvmask.errors import SinkError
+from cvmask.errors import SinkError, install
 from cvmask.streams.sinks.av_encoder import SUFFIXES as AV_SUFFIXES
 from cvmask.streams.sinks.av_encoder import has_av
 from cvmask.streams.sinks.mp4 import set_frame_times
@@ -86,7 +86,7 @@ class OpenCVEncoder:
         self._writer.release()
 
 
-AV_CURE = "pip install 'cvmask[av]'"
+AV_CURE = install("av")
 
 
 def wrong_codec(suffix: str, codec: str | None, use_av: bool | None = None) -> str:

@@ -66,7 +66,7 @@ class _Discarded(Exception):
 class VideoFile(Sink):
     """A video, of the size of the first frame; sides are made even, as the codecs need.
 
-    Frames of another size are fitted into it. With PyAV (``pip install 'cvmask[av]'``) sound is copied into
+    Frames of another size are fitted into it. With PyAV (``pip install av``) sound is copied into
     .mp4, .m4v, .mov and .mkv, otherwise it is not, and `on_message` is told.
 
     Parameters
@@ -195,7 +195,7 @@ class VideoFile(Sink):
             return encoder
         if self._audio_from is not None:
             able = Path(self.name).suffix.lower() in AV_SUFFIXES
-            cure = f"{AV_CURE} copies it" if able else f"{' '.join(AV_SUFFIXES)} can hold it, with cvmask[av]"
+            cure = f"{AV_CURE} copies it" if able else f"{' '.join(AV_SUFFIXES)} can hold it, with PyAV"
             self._notify(f"{self.name}: sound, if there is any, is not kept: {cure}")
         return OpenCVEncoder(self._part, self._size_wh, rate)
 

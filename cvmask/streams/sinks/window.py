@@ -16,6 +16,7 @@ from cvmask.results.detections import Detections
 from cvmask.streams.sinks.image_sink import write_image
 from cvmask.streams.sinks.sink import Sink
 from cvmask.streams.sources.source import Frame, Notify, ignore
+from cvmask.system.process import python_program
 
 _ESCAPE = 27
 _LARGEST_WH = (1280, 720)
@@ -106,9 +107,12 @@ def _check_display() -> None:
     if sys.platform.startswith("linux"):
         if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
             raise SinkError("no window can be shown: there is no display (DISPLAY is not set)")
+    python = python_program()
+    if python is None:
+        return
     try:
         # Qt ends the whole process when its display does not answer: let that happen to another one.
-        done = subprocess.run([sys.executable, "-c", _TRY], capture_output=True, timeout=20, check=False)
+        done = subprocess.run([python, "-c", _TRY], capture_output=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return
     if done.returncode != 0:
