@@ -15,6 +15,12 @@ from cvmask.system.interrupts import end_if_command_cannot_import, end_quietly_w
 end_quietly_while_importing()  # before NumPy and OpenCV, which take their time
 
 try:
+    import cv2
+
+    if not hasattr(cv2, "imread"):
+        # Two packages of OpenCV share the folder cv2: whoever removes one of them empties it.
+        raise ImportError("cv2 is an empty folder", name="cv2")
+
     from cvmask.drawing.draw import draw
     from cvmask.results.detections import Detections
 except ImportError as error:

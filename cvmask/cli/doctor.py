@@ -28,6 +28,7 @@ from cvmask.errors import CvmaskError, install
 from cvmask.graph.check import check
 from cvmask.graph.model_files import model_files
 from cvmask.runtime import targets
+from cvmask.runtime.net import missing_importer
 from cvmask.streams.sinks import VideoFile
 from cvmask.streams.sinks.av_encoder import SUFFIXES as AV_SUFFIXES
 from cvmask.streams.sinks.av_encoder import has_av
@@ -234,6 +235,9 @@ def check_versions() -> Iterator[Finding]:
     elif not OLDEST <= version < TOO_NEW:
         cure = "pip install 'opencv-python>=4.8,<5.1'"
         yield Finding("OpenCV", PROBLEM, f"{cv2.__version__} ({named}); needed 4.8 to 5.0", cure)
+    elif lack := missing_importer():
+        text, cure = lack.split(": ")
+        yield Finding("OpenCV", PROBLEM, text, cure)
     else:
         yield Finding("OpenCV", OK, f"{cv2.__version__} ({named})")
 

@@ -39,6 +39,8 @@ class Net:
     def __init__(self, graph: NDArray[np.uint8], text: str, outputs: Sequence[str], origin: str) -> None:
         if not text.strip() or not graph.size:  # OpenCV 5.0 crashes the process on an empty text graph
             raise ModelError(f"{origin}: the {'graph' if text.strip() else 'text graph'} is empty")
+        if lack := missing_importer():
+            raise ModelError(f"{origin}: {lack}")
         self._outputs = list(outputs)
         self._origin = origin
         try:
@@ -70,6 +72,18 @@ class Net:
                 f"{_FORCED}={os.environ[_FORCED]} asks for: take it out of the environment"
             )
         return ModelError(f"{self._origin}: OpenCV {cv2.__version__} cannot run this model: {reason(error)}")
+
+
+def missing_importer() -> str:
+    """Say why this OpenCV cannot load a TensorFlow graph, and the cure; "" if it can.
+
+    OpenCV announced that releases after 5.0 drop the TensorFlow importer and the engine that runs it.
+    """
+    dnn = getattr(cv2, "dnn", None)
+    only_new_engine = hasattr(dnn, "ENGINE_NEW") and not hasattr(dnn, "ENGINE_CLASSIC")
+    if hasattr(dnn, "readNetFromTensorflow") and not only_new_engine:
+        return ""
+    return f"OpenCV {cv2.__version__} cannot load TensorFlow graphs: pip install 'opencv-python>=4.8,<5.1'"
 
 
 def reason(error: cv2.error) -> str:

@@ -32,7 +32,9 @@ def end_if_command_cannot_import(error: ImportError) -> None:
     name = error.name or "cv2"
     if not _is_command() or name.startswith("cvmask") or os.environ.get("CVMASK_DEBUG") == "1":
         return
-    if not isinstance(error, ModuleNotFoundError):
+    if str(error) == "cv2 is an empty folder":
+        cure = "pip install --force-reinstall --no-deps opencv-python-headless (or opencv-python, for windows)"
+    elif not isinstance(error, ModuleNotFoundError):
         cure = "pip install opencv-python-headless, or the system's package with the library that is named"
     else:
         cure = f"pip install {'opencv-python-headless' if name == 'cv2' else name}"
