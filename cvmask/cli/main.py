@@ -40,6 +40,9 @@ exit codes: 0 done, 1 failed, 2 wrong usage, 3 some inputs failed, 130 interrupt
 """
 
 
+_WITH_COMMAS = ("--classes", "--save")
+
+
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line: the flags of some verbs would push it off the screen."""
 
@@ -53,6 +56,8 @@ class Parser(argparse.ArgumentParser):
             self._refuse_empty(args)
         known, unknown = super().parse_known_args(args, namespace)
         if unknown:
+            if args is not None and (before := _flag_before(args, unknown[0])) in _WITH_COMMAS:
+                self.error(f"{before} takes one value: put commas between them, as in {before} a,b")
             flag = unknown[0].split("=")[0]
             names = {name.lstrip("-"): name for name in self._option_string_actions}
             near = difflib.get_close_matches(flag.lstrip("-"), names, 1)
@@ -66,6 +71,12 @@ class Parser(argparse.ArgumentParser):
             given = flag if flag.startswith("--") and sign and not value else ""
             if given or not argument:
                 self.error(f"what follows {given or before} is empty: a variable that is not set?")
+
+
+def _flag_before(args: Sequence[str], word: str) -> str:
+    """Give the flag that this word follows, directly or behind other words; "" if it is a flag itself."""
+    before = [argument for argument in args[: args.index(word)] if argument.startswith("-")] if word in args else []
+    return before[-1] if before and not word.startswith("-") else ""
 
 
 def build_parser() -> argparse.ArgumentParser:

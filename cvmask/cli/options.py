@@ -138,7 +138,8 @@ def share(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"needed a number from 0 to 1, got {text!r}")
+        hint = f": for {value:g} percent give {value / 100:g}" if 1 < value <= 100 else ""
+        raise argparse.ArgumentTypeError(f"needed a number from 0 to 1, got {text!r}{hint}")
     return value
 
 

@@ -255,7 +255,7 @@ def blur_objects(
     `strength`, more than 0: 1 is a standard deviation of a thirtieth of the short side.
     """
     check_range("strength", strength, _LEAST_STRENGTH)
-    frame = check_frame_of(frame, detections.frame_size)
+    frame = _check(frame, detections)
     width = _width(detections, feather_px)
     union = union_mask(detections, mask_threshold)
     # Twice as wide and twice as strong: opaque up to the edge of the mask, fading outside it.
@@ -286,7 +286,7 @@ def pixelate_objects(
     block_px
         Side of a block, 1 or more; default a fortieth of the frame's short side.
     """
-    frame = check_frame_of(frame, detections.frame_size)
+    frame = _check(frame, detections)
     height, width = detections.frame_size
     block = max(2, round(min(height, width) / 40)) if block_px is None else whole_number("block_px", block_px)
     block = min(block, max(height, width))
@@ -338,10 +338,17 @@ EFFECTS: Mapping[str, Effect] = MappingProxyType(
 )
 
 
+def _check(frame: object, detections: object) -> NDArray[np.uint8]:
+    """Give the frame; TypeError or ValueError unless it and the detections go together."""
+    if not isinstance(detections, Detections):
+        raise TypeError(f"detections must be cvmask.Detections, as detect gives them, got {type(detections).__name__}")
+    return check_frame_of(frame, detections.frame_size)
+
+
 def _prepare(
     frame: NDArray[np.uint8], detections: Detections, feather_px: float | None, mask_threshold: float
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    checked: NDArray[np.uint8] = np.ascontiguousarray(check_frame_of(frame, detections.frame_size))
+    checked: NDArray[np.uint8] = np.ascontiguousarray(_check(frame, detections))
     return checked, feather(union_mask(detections, mask_threshold), _width(detections, feather_px))
 
 

@@ -188,9 +188,6 @@ def _ids_of(item: str | int, labels: Sequence[str]) -> list[int]:
     if text.isdecimal() and int(text) < len(labels):
         return [int(text)]
     near = difflib.get_close_matches(text, labels, 1)
-    hint = (
-        f", did you mean {near[0]!r}?"
-        if near
-        else f": names and ids 0 to {len(labels) - 1} are in the labels"
-    )
+    known = ", ".join(labels[:20]) + (", ..." if len(labels) > 20 else "")
+    hint = f", did you mean {near[0]!r}?" if near else f": this model has {known} (ids 0 to {len(labels) - 1})"
     raise ValueError(f"there is no class {text!r}{hint}")

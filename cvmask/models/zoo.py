@@ -187,6 +187,8 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     ModelError
         If a known model is not at hand, or there is neither a model nor a file of that name.
     """
+    if not isinstance(name_or_path, (str, os.PathLike)):
+        raise TypeError(f"model must be a name, a folder or a .pb file, got {type(name_or_path).__name__}")
     text = os.fspath(name_or_path)
     if text in NAMES and isinstance(name_or_path, str):
         folder = find(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from typing import Any, Union
 
@@ -85,9 +86,7 @@ def check_frame(frame: object) -> NDArray[np.uint8]:
         If it has another dtype or shape, or no pixel; the message says what to do.
     """
     if not isinstance(frame, np.ndarray):
-        raise TypeError(
-            f"a frame must be an array, got {type(frame).__name__} (None: imread found no picture)"
-        )
+        raise TypeError(f"a frame must be an array, got {type(frame).__name__}: {_cure_of_type(frame)}")
     fits = frame.dtype == np.uint8 and frame.ndim == 3 and frame.shape[2] == 3 and frame.size > 0
     if not fits:
         raise ValueError(
@@ -108,6 +107,20 @@ def check_frame_of(frame: object, frame_size: tuple[int, int]) -> NDArray[np.uin
     return checked
 
 
+def _cure_of_type(frame: object) -> str:
+    if frame is None:
+        return "cv2.imread gives None where it finds no picture"
+    if isinstance(frame, (str, os.PathLike)):
+        return "read the file with cv2.imread first"
+    if hasattr(frame, "image"):
+        return "give its .image"
+    if hasattr(frame, "convert") and hasattr(frame, "mode"):
+        return "use cv2.cvtColor(numpy.asarray(picture.convert('RGB')), cv2.COLOR_RGB2BGR)"
+    if isinstance(frame, (list, tuple)):
+        return "pass one picture at a time"
+    return "use numpy.asarray"
+
+
 def _cure(frame: NDArray[np.generic]) -> str:
     if frame.size == 0:
         return "it has no pixel"
@@ -123,4 +136,6 @@ def _cure(frame: NDArray[np.generic]) -> str:
         return "for grey use cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR)"
     if frame.ndim == 3 and frame.shape[2] == 4:
         return "for BGRA use cv2.cvtColor(frame, cv2.COLOR_BGRA2BGR)"
+    if frame.ndim == 3 and frame.shape[0] == 3:
+        return "the colours come last: use frame.transpose(1, 2, 0)"
     return "pass one picture at a time" if frame.ndim == 4 else "it is no picture"

@@ -390,3 +390,20 @@ def test_predict_takes_the_folder_of_odd_pictures(capsys: pytest.CaptureFixture[
     assert len(os.listdir("out")) == len(shown)
     assert "truncated_half.jpg: " in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--classes", "star", "circle"], "--classes takes one value: put commas between them, as in --classes a,b"),
+        (["--save", "coco", "csv"], "--save takes one value: put commas between them"),
+        (["--conf", "50"], "needed a number from 0 to 1, got '50': for 50 percent give 0.5"),
+    ],
+)
+def test_usual_slips_are_answered_with_what_was_meant(
+    flags: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["predict", "a.png", *flags])
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err

@@ -15,7 +15,9 @@ from graph_builder import shared as shared_file
 
 import cvmask
 from cvmask import scenes
+from cvmask.drawing.effects import blur_background
 from cvmask.models import load
+from cvmask.streams.sources import open_source
 from cvmask.system import folders
 
 FOLDER = folders.path("models/shapes")
@@ -144,3 +146,14 @@ def test_a_wrong_count_of_names_is_that_of_the_names() -> None:
 
 def test_a_name_means_every_class_that_has_it() -> None:
     assert load.class_ids(["a", "2"], ["a", "b", "c", "A"]) == (0, 2, 3)
+
+
+def test_wrong_types_are_answered_by_what_came() -> None:
+    with pytest.raises(TypeError, match=r"model must be a name, a folder or a \.pb file, got NoneType"):
+        cvmask.load(None)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"got an array: give it to model\.detect"):
+        open_source(np.zeros((9, 9, 3), np.uint8))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"detections must be cvmask.Detections, .* got NoneType"):
+        blur_background(np.zeros((9, 9, 3), np.uint8), None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"no class 'sun': this model has .*star.* \(ids 0 to 7\)"):
+        cvmask.load("shapes", classes=["sun"])

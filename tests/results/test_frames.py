@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -40,3 +44,30 @@ def test_check_frame_names_what_came_and_the_cure(frame: object, message: str) -
 def test_check_frame_explains_none() -> None:
     with pytest.raises(TypeError, match="got NoneType"):
         check_frame(None)
+
+
+class _Pillow:
+    mode = "RGBA"
+
+    def convert(self, mode: str) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("frame", "cure"),
+    [
+        ("a.png", "cv2.imread first"),
+        (Path("a.png"), "cv2.imread first"),
+        (SimpleNamespace(image=1), "give its .image"),
+        (_Pillow(), "COLOR_RGB2BGR"),
+        ([np.zeros((2, 2, 3), np.uint8)], "one picture at a time"),
+        (7, "numpy.asarray"),
+    ],
+)
+def test_check_frame_answers_by_what_came(frame: object, cure: str) -> None:
+    with pytest.raises(TypeError, match="a frame must be an array, got .*" + re.escape(cure)):
+        check_frame(frame)
+
+
+def test_check_frame_turns_colours_that_come_first() -> None:
+    with pytest.raises(ValueError, match=r"use frame.transpose\(1, 2, 0\)"):
+        check_frame(np.zeros((3, 9, 8), np.uint8))

@@ -8,6 +8,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Callable
 
+import numpy as np
+
 from cvmask.errors import SourceError
 from cvmask.streams.sources.capture import check_name
 from cvmask.streams.sources.headers import read_header
@@ -68,6 +70,10 @@ def open_source(
     SourceError
         If there is no such thing, or it cannot be opened; the message names it.
     """
+    if isinstance(place, np.ndarray):
+        raise TypeError("source must be a file, an address or a camera's number, got an array: give it to model.detect")
+    if not isinstance(place, (str, int, os.PathLike)):
+        raise TypeError(f"source must be a file, an address or a camera's number, got {type(place).__name__}")
     part: dict[str, Any] = {"start_s": start_s, "end_s": end_s, "stride": stride}
     name = local_path(os.fspath(place)) if not isinstance(place, int) else str(place)
     live = live_kind(name)
