@@ -4,6 +4,7 @@ import argparse
 import io
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from cvmask import __version__, scenes
-from cvmask.cli.main import build_parser, main
+from cvmask.cli.main import main
 from cvmask.cli.options import add_codec_option, add_stream_options, unused_flags
 from cvmask.results.rle import decode
 
@@ -366,12 +367,10 @@ def test_module_runs_as_a_program(scene_png: Path) -> None:
     assert out.exists()
 
 
-def test_readme_has_every_flag_of_predict_and_edit() -> None:
-    verbs = next(a for a in build_parser()._actions if isinstance(a.choices, dict))
-    actions = [*verbs.choices["predict"]._actions, *verbs.choices["edit"]._actions]
-    flags = {flag for action in actions for flag in action.option_strings} - {"-h", "--help"}
-    text = README.read_text(encoding="utf-8")
-    assert not {flag for flag in flags if f"`{flag}`" not in text}
+def test_the_reference_of_the_command_line_is_that_of_the_parsers() -> None:
+    script = runpy.run_path(str(README.parent / "scripts" / "dev" / "command_line.py"))
+    page = (README.parent / "docs" / "command-line.md").read_text(encoding="utf-8")
+    assert page == script["page"](), "run scripts/run command_line"
 
 
 ODD = Path(__file__).resolve().parents[3] / "shared" / "data" / "odd_images"
