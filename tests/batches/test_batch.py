@@ -40,7 +40,7 @@ def test_missing_extra_is_one_line(work: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 1
     assert done.stderr.startswith("cvmask: error: batch needs Ray Data and PyArrow (")
-    assert done.stderr.endswith("pip install 'ray[data]'\n")
+    assert done.stderr.endswith("pip install 'ray[client,data]' pyarrow\n")
     assert done.stderr.count("\n") == 1
 
 
