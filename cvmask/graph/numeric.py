@@ -382,7 +382,8 @@ class Spatial:
         """
         flow = self._flow
         for node in flow.order([ref], self._needs):
-            self._known[node.name] = self._size(node)
+            if node.name not in self._known:
+                self._known[node.name] = self._size(node)
         return self._known[flow.origin(ref)[0]]
 
     def _needs(self, node: Node) -> list[Ref]:
