@@ -43,6 +43,7 @@ RPN_DEPTH = 64
 SECOND_DEPTH = 192
 MASK_DEPTH, MASK_CONVS = 64, 3
 
-# Scopes in the graph, as in the API's exports.
+# Scopes in the graph, as in the API's exports, and what its configuration calls the extractor.
+EXTRACTOR = "faster_rcnn_shapes"
 FIRST, SECOND = "FirstStageFeatureExtractor/Shapes", "SecondStageFeatureExtractor"
 PREDICTOR = "SecondStageBoxPredictor"

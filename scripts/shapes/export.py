@@ -1,21 +1,24 @@
-"""The trained network as a frozen TensorFlow graph, in the form of the Object Detection API.
+"""A trained network as a frozen TensorFlow graph, in the form of the Object Detection API.
 
 The same inputs and outputs, scopes and stages as the API's exporter writes for a Mask R-CNN. Batch
-normalisation is folded into the convolutions.
+normalisation is folded into the convolutions. `c` is the module with the numbers of the model.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
 
 import numpy as np
 import tensorflow as tf
 import torch
 from torch import nn
 
-from . import config as c
-from .config import FIRST, PREDICTOR, SECOND
+from . import config
 from .network import Bottleneck, ConvBN, ShapesNet
 
 tf1 = tf.compat.v1
+Features = Callable[[nn.Module, tf.Tensor], tf.Tensor]
 tf1.disable_control_flow_v2()  # loops become Enter, Merge, Switch and Exit nodes, as in the API's exports
 
 
@@ -88,8 +91,10 @@ def dense(x: tf.Tensor, name: str, layer: nn.Linear) -> tf.Tensor:
 # Input
 
 
-def resize_to_range(image: tf.Tensor) -> tf.Tensor:
-    """Shorter side to the minimum, unless the longer one would pass the maximum."""
+def resize(c: ModuleType, image: tf.Tensor) -> tf.Tensor:
+    """To one size, or the shorter side to the minimum unless the longer one would pass the maximum."""
+    if hasattr(c, "SIZE"):
+        return tf1.image.resize_bilinear(image[None], [c.SIZE, c.SIZE])[0]
     size = tf1.cast(tf1.shape(image)[:2], tf.float32)
     scale = c.MIN_DIMENSION / tf1.reduce_min(size)
     longest = tf1.reduce_max(size)
@@ -98,9 +103,9 @@ def resize_to_range(image: tf.Tensor) -> tf.Tensor:
     return tf1.image.resize_bilinear(image[None], new_size)[0]
 
 
-def preprocess(images: tf.Tensor) -> tf.Tensor:
+def preprocess(c: ModuleType, images: tf.Tensor) -> tf.Tensor:
     with tf1.name_scope("Preprocessor"):
-        resized = tf1.map_fn(resize_to_range, tf1.cast(images, tf.float32), name="map")
+        resized = tf1.map_fn(lambda image: resize(c, image), tf1.cast(images, tf.float32), name="map")
         scaled = tf1.multiply(np.float32(2.0 / 255.0), resized, name="mul")
         return tf1.subtract(scaled, np.float32(1.0), name="sub")
 
@@ -108,7 +113,7 @@ def preprocess(images: tf.Tensor) -> tf.Tensor:
 # Boxes: (y1, x1, y2, x2) in pixels of the resized picture; a window is (0, 0, height, width)
 
 
-def anchors(features: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
+def anchors(c: ModuleType, features: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
     """Anchors (n, 4), clipped to the picture."""
     with tf1.name_scope("GridAnchorGenerator"):
         grid = tf1.shape(features)
@@ -154,7 +159,7 @@ def normalise(boxes: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
         return boxes / tf1.concat([window[2:], window[2:]], axis=0)
 
 
-def decode(encodings: tf.Tensor, reference: tf.Tensor) -> tf.Tensor:
+def decode(c: ModuleType, encodings: tf.Tensor, reference: tf.Tensor) -> tf.Tensor:
     """Faster R-CNN box coder: (..., 4) encodings on (..., 4) reference boxes."""
     with tf1.name_scope("Decode"):
         ty, tx, th, tw = tf1.unstack(encodings, axis=-1)
@@ -172,7 +177,9 @@ def pad_rows(x: tf.Tensor, rows: int) -> tf.Tensor:
     return tf1.pad(x, [[0, rows - tf1.shape(x)[0]]] + [[0, 0]] * (x.shape.rank - 1))
 
 
-def propose(boxes: tf.Tensor, scores: tf.Tensor, window: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def propose(
+    c: ModuleType, boxes: tf.Tensor, scores: tf.Tensor, window: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
     """First-stage suppression: proposals (b, MAX_PROPOSALS, 4), zero-padded, and their number (b,)."""
 
     def one(parts: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
@@ -184,12 +191,14 @@ def propose(boxes: tf.Tensor, scores: tf.Tensor, window: tf.Tensor) -> tuple[tf.
         return tf1.map_fn(one, (boxes, scores), dtype=(tf.float32, tf.int32))
 
 
-def suppress(boxes: tf.Tensor, scores: tf.Tensor, valid: tf.Tensor, window: tf.Tensor) -> list[tf.Tensor]:
+def suppress(
+    c: ModuleType, boxes: tf.Tensor, scores: tf.Tensor, valid: tf.Tensor, window: tf.Tensor
+) -> list[tf.Tensor]:
     """Second-stage suppression, class by class: boxes, scores, classes (from 0) and their number."""
 
     def one(parts: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
         clipped = clip(parts[0][: parts[2]], window)
-        per_class = [one_class(clipped[:, k], parts[1][: parts[2], k], k) for k in range(c.NUM_CLASSES)]
+        per_class = [one_class(c, clipped[:, k], parts[1][: parts[2], k], k) for k in range(c.NUM_CLASSES)]
         found, found_scores, found_classes = (tf1.concat(items, axis=0) for items in zip(*per_class))
         count = tf1.minimum(tf1.size(found_scores), c.MAX_DETECTIONS)
         best, order = tf1.nn.top_k(found_scores, count)
@@ -201,7 +210,9 @@ def suppress(boxes: tf.Tensor, scores: tf.Tensor, valid: tf.Tensor, window: tf.T
         return list(tf1.map_fn(one, (boxes, scores, valid), dtype=kinds))
 
 
-def one_class(boxes: tf.Tensor, scores: tf.Tensor, class_id: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+def one_class(
+    c: ModuleType, boxes: tf.Tensor, scores: tf.Tensor, class_id: int
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     keep = tf1.image.non_max_suppression(
         boxes, scores, c.MAX_DETECTIONS, c.SECOND_STAGE_NMS_IOU, score_threshold=c.SCORE_THRESHOLD
     )
@@ -212,7 +223,7 @@ def one_class(boxes: tf.Tensor, scores: tf.Tensor, class_id: int) -> tuple[tf.Te
 # Stages
 
 
-def crop(features: tf.Tensor, boxes: tf.Tensor, suffix: str) -> tf.Tensor:
+def crop(c: ModuleType, features: tf.Tensor, boxes: tf.Tensor, suffix: str) -> tf.Tensor:
     """Second-stage input: (b * n, 7, 7, depth)."""
     batch, count = tf1.shape(boxes)[0], tf1.shape(boxes)[1]
     owner = tf1.reshape(tf1.tile(tf1.range(batch)[:, None], [1, count]), [-1])
@@ -223,15 +234,15 @@ def crop(features: tf.Tensor, boxes: tf.Tensor, suffix: str) -> tf.Tensor:
     return tf1.nn.max_pool(crops, window, window, "VALID", name=f"MaxPool2D{suffix}/MaxPool")
 
 
-def second_stage(net: ShapesNet, x: tf.Tensor, suffix: str) -> tf.Tensor:
-    ops, variables = f"{SECOND}{suffix}/Shapes", f"{SECOND}/Shapes"
+def second_stage(c: ModuleType, net: nn.Module, x: tf.Tensor, suffix: str) -> tf.Tensor:
+    ops, variables = f"{c.SECOND}{suffix}/Shapes", f"{c.SECOND}/Shapes"
     *blocks, last = net.second
     for i, block in enumerate(blocks, 1):
         x = bottleneck(x, f"{ops}/unit_{i}", block, f"{variables}/unit_{i}")
     return conv(x, f"{ops}/out", last, "Relu", f"{variables}/out")
 
 
-def detect(net: ShapesNet, features: tf.Tensor, window: tf.Tensor) -> list[tf.Tensor]:
+def detect(c: ModuleType, net: nn.Module, features: tf.Tensor, window: tf.Tensor) -> list[tf.Tensor]:
     """Both stages up to the detections: boxes (in 0..1), scores, classes and their number."""
     hidden = conv(features, "Conv", net.rpn, "Relu")
     boxes = conv(hidden, "FirstStageBoxPredictor/BoxEncodingPredictor", net.rpn_boxes)
@@ -239,51 +250,57 @@ def detect(net: ShapesNet, features: tf.Tensor, window: tf.Tensor) -> list[tf.Te
     batch = tf1.shape(features)[0]
     boxes = tf1.reshape(boxes, [batch, -1, 4], name="FirstStageBoxPredictor/Reshape")
     logits = tf1.reshape(logits, [batch, -1, 2], name="FirstStageBoxPredictor/Reshape_1")
-    decoded = decode(boxes, anchors(features, window)[None])
-    proposals, valid = propose(decoded, tf.nn.softmax(logits, name="Softmax")[..., 1], window)
-    roi = second_stage(net, crop(features, normalise(proposals, window), ""), "")
-    pooled = tf1.reduce_mean(roi, [1, 2], keepdims=True, name=f"{PREDICTOR}/AvgPool")
-    flat = tf1.reshape(pooled, [-1, c.SECOND_DEPTH], name=f"{PREDICTOR}/Flatten/flatten/Reshape")
-    encodings = dense(flat, f"{PREDICTOR}/BoxEncodingPredictor", net.box_encodings)
-    scores = dense(flat, f"{PREDICTOR}/ClassPredictor", net.box_scores)
+    decoded = decode(c, boxes, anchors(c, features, window)[None])
+    proposals, valid = propose(c, decoded, tf.nn.softmax(logits, name="Softmax")[..., 1], window)
+    roi = second_stage(c, net, crop(c, features, normalise(proposals, window), ""), "")
+    pooled = tf1.reduce_mean(roi, [1, 2], keepdims=True, name=f"{c.PREDICTOR}/AvgPool")
+    flat = tf1.reshape(pooled, [-1, c.SECOND_DEPTH], name=f"{c.PREDICTOR}/Flatten/flatten/Reshape")
+    encodings = dense(flat, f"{c.PREDICTOR}/BoxEncodingPredictor", net.box_encodings)
+    scores = dense(flat, f"{c.PREDICTOR}/ClassPredictor", net.box_scores)
     shape = [batch, c.MAX_PROPOSALS, c.NUM_CLASSES, 4]
-    encodings = tf1.reshape(encodings, shape, name=f"{PREDICTOR}/Reshape")
-    scores = tf1.reshape(scores, [batch, c.MAX_PROPOSALS, -1], name=f"{PREDICTOR}/Reshape_1")
+    encodings = tf1.reshape(encodings, shape, name=f"{c.PREDICTOR}/Reshape")
+    scores = tf1.reshape(scores, [batch, c.MAX_PROPOSALS, -1], name=f"{c.PREDICTOR}/Reshape_1")
     scores = tf.nn.softmax(scores, name="SecondStagePostprocessor/Softmax")[..., 1:]
     with tf1.name_scope("SecondStagePostprocessor"):
-        decoded = decode(encodings, proposals[:, :, None])
-    found, *rest = suppress(decoded, scores, valid, window)
+        decoded = decode(c, encodings, proposals[:, :, None])
+    found, *rest = suppress(c, decoded, scores, valid, window)
     return [normalise(found, window), *rest]
 
 
-def masks(net: ShapesNet, features: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
+def masks(c: ModuleType, net: nn.Module, features: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
     """Each detection's own mask: (b, n, 15, 15)."""
-    x = second_stage(net, crop(features, boxes, "_1"), "_1")
-    ops, size = f"{PREDICTOR}_1", [c.MASK_SIZE, c.MASK_SIZE]
+    x = second_stage(c, net, crop(c, features, boxes, "_1"), "_1")
+    ops, size = f"{c.PREDICTOR}_1", [c.MASK_SIZE, c.MASK_SIZE]
     x = tf1.image.resize_bilinear(x, size, align_corners=True, name=f"{ops}/ResizeBilinear")
     names = ["Conv"] + [f"Conv_{i}" for i in range(1, c.MASK_CONVS + 1)]
     for name, layer in zip(names, net.mask_convs):
-        x = conv(x, f"{ops}/{name}", layer, "Relu", f"{PREDICTOR}/{name}")
+        x = conv(x, f"{ops}/{name}", layer, "Relu", f"{c.PREDICTOR}/{name}")
     with torch.no_grad():
         net.mask_logits.bias += c.MASK_LOGIT_SHIFT
-    x = conv(x, f"{ops}/{names[-1]}", net.mask_logits, "", f"{PREDICTOR}/{names[-1]}")
+    x = conv(x, f"{ops}/{names[-1]}", net.mask_logits, "", f"{c.PREDICTOR}/{names[-1]}")
     x = tf1.transpose(x, [0, 3, 1, 2], name=f"{ops}/transpose")
     own = tf1.gather(x, tf1.cast(tf1.reshape(classes, [-1]), tf.int32), axis=1, batch_dims=1)
     batch, count = tf1.shape(boxes)[0], tf1.shape(boxes)[1]
     return tf1.reshape(tf1.sigmoid(own, name="Sigmoid"), [batch, count, *size])
 
 
-def build(net: ShapesNet) -> None:
+def features(net: ShapesNet, x: tf.Tensor) -> tf.Tensor:
+    """The one feature map."""
+    for i, layer in enumerate(net.stem, 1):
+        x = conv(x, f"{config.FIRST}/stem_{i}", layer, "Relu")
+    for i, block in enumerate(net.trunk, 1):
+        x = bottleneck(x, f"{config.FIRST}/unit_{i}", block, f"{config.FIRST}/unit_{i}")
+    return x
+
+
+def build(c: ModuleType, net: nn.Module, features_of: Features) -> None:
     """Write the whole graph into the default graph."""
     images = tf1.placeholder(tf.uint8, [None, None, None, 3], name="image_tensor")
-    x = preprocess(images)
+    x = preprocess(c, images)
     window = tf1.cast(tf1.concat([[0, 0], tf1.shape(x)[1:3]], axis=0), tf.float32)
-    for i, layer in enumerate(net.stem, 1):
-        x = conv(x, f"{FIRST}/stem_{i}", layer, "Relu")
-    for i, block in enumerate(net.trunk, 1):
-        x = bottleneck(x, f"{FIRST}/unit_{i}", block, f"{FIRST}/unit_{i}")
-    boxes, scores, classes, count = detect(net, x, window)
-    own_masks = masks(net, x, boxes, classes)
+    x = features_of(net, x)
+    boxes, scores, classes, count = detect(c, net, x, window)
+    own_masks = masks(c, net, x, boxes, classes)
     tf1.identity(boxes, name="detection_boxes")
     tf1.identity(scores, name="detection_scores")
     tf1.add(classes, 1.0, name="detection_classes")
@@ -294,9 +311,8 @@ def build(net: ShapesNet) -> None:
 OUTPUTS = ("detection_boxes", "detection_scores", "detection_classes", "num_detections", "detection_masks")
 
 
-def frozen_graph(net: ShapesNet) -> bytes:
-    """The serialized GraphDef of the trained network."""
+def frozen_graph(c: ModuleType, net: nn.Module, features_of: Features) -> tf1.GraphDef:
+    """The trained network; `features_of` writes what is before its feature map."""
     with tf1.Graph().as_default() as graph:
-        build(net.eval())
-        kept = tf1.graph_util.extract_sub_graph(graph.as_graph_def(), list(OUTPUTS))
-        return kept.SerializeToString(deterministic=True)
+        build(c, net.eval(), features_of)
+        return tf1.graph_util.extract_sub_graph(graph.as_graph_def(), list(OUTPUTS))

@@ -1,23 +1,29 @@
-"""Write models/shapes: the frozen graph, its text graph, labels and pipeline.config."""
+"""Write the folder of a model: the frozen graph, its text graph, labels and pipeline.config."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from types import ModuleType
 
+import tensorflow as tf
 import torch
 
 from cvmask.graph.convert import convert
 from cvmask.graph.graph_def import read_graph
 from cvmask.graph.text import print_text
 
-from . import config as c
-from .export import frozen_graph
+from . import config
+from .export import features, frozen_graph
 from .network import ShapesNet
 
 
-def pipeline_config() -> str:
+def pipeline_config(c: ModuleType) -> str:
     """The model's numbers as the Object Detection API's configuration has them."""
+    resizer = ("fixed_shape", "height", "width")
+    sides = (c.SIZE, c.SIZE) if hasattr(c, "SIZE") else (c.MIN_DIMENSION, c.MAX_DIMENSION)
+    if not hasattr(c, "SIZE"):
+        resizer = ("keep_aspect_ratio", "min_dimension", "max_dimension")
     scales = "".join(f"          scales: {scale}\n" for scale in c.ANCHOR_SCALES)
     ratios = "".join(f"          aspect_ratios: {ratio}\n" for ratio in c.ASPECT_RATIOS)
     return f"""\
@@ -25,13 +31,13 @@ model {{
   faster_rcnn {{
     num_classes: {c.NUM_CLASSES}
     image_resizer {{
-      keep_aspect_ratio_resizer {{
-        min_dimension: {c.MIN_DIMENSION}
-        max_dimension: {c.MAX_DIMENSION}
+      {resizer[0]}_resizer {{
+        {resizer[1]}: {sides[0]}
+        {resizer[2]}: {sides[1]}
       }}
     }}
     feature_extractor {{
-      type: "faster_rcnn_shapes"
+      type: "{c.EXTRACTOR}"
       first_stage_features_stride: {c.STRIDE}
     }}
     first_stage_anchor_generator {{
@@ -73,6 +79,18 @@ model {{
 """
 
 
+def write(c: ModuleType, graph: tf.compat.v1.GraphDef, folder: Path) -> None:
+    """Write all four files, and print their sizes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "frozen_inference_graph.pb"
+    path.write_bytes(graph.SerializeToString(deterministic=True))
+    (folder / "labels.names").write_text("\n".join(c.LABELS) + "\n")
+    (folder / "pipeline.config").write_text(pipeline_config(c))
+    (folder / "graph.pbtxt").write_text(print_text(convert(read_graph(path))))
+    for path in sorted(folder.iterdir()):
+        print(f"{path}: {path.stat().st_size} bytes")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkpoint", type=Path, help="what scripts/train_shapes wrote")
@@ -80,14 +98,7 @@ def main() -> None:
     args = parser.parse_args()
     net = ShapesNet()
     net.load_state_dict(torch.load(args.checkpoint, weights_only=True, map_location="cpu")["net"])
-    args.output.mkdir(parents=True, exist_ok=True)
-    graph = args.output / "frozen_inference_graph.pb"
-    graph.write_bytes(frozen_graph(net))
-    (args.output / "labels.names").write_text("\n".join(c.LABELS) + "\n")
-    (args.output / "pipeline.config").write_text(pipeline_config())
-    (args.output / "graph.pbtxt").write_text(print_text(convert(read_graph(graph))))
-    for path in sorted(args.output.iterdir()):
-        print(f"{path}: {path.stat().st_size} bytes")
+    write(config, frozen_graph(config, net, features), args.output)
 
 
 if __name__ == "__main__":
