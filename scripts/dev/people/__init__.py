@@ -1,0 +1,1 @@
+"""The bundled people model: its network, data, training, evaluation and export."""
