@@ -71,7 +71,7 @@ def test_resolve_says_how_to_get_a_missing_model(home, shapes):
         models.resolve("coco")
     assert str(caught.value) == (
         "model 'coco' is not here yet: run 'cvmask models download coco' (178 MB), "
-        "or use '-m shapes', which is bundled and works now"
+        "or use '-m people', which is bundled, sees people and works now"
     )
 
 
@@ -79,7 +79,7 @@ def test_resolve_does_not_promise_a_bundle_that_is_missing(home, monkeypatch):
     monkeypatch.setattr(folders, "path", without_bundle)
     with pytest.raises(ModelError) as caught:
         models.resolve("coco-resnet50")
-    assert "shapes" not in str(caught.value)
+    assert "people" not in str(caught.value)
     with pytest.raises(ModelError, match="reinstall"):
         models.resolve("shapes")
 

@@ -8,7 +8,7 @@ from cvmask.models.zoo import ORIGIN, get, is_offline, source_url, suggestion
 
 
 def test_names_are_the_documented_five():
-    assert models.NAMES == ("shapes", "coco", "coco-resnet50", "coco-resnet101", "coco-inception-resnet")
+    assert models.NAMES == ("people", "shapes", "coco", "coco-resnet50", "coco-resnet101", "coco-inception-resnet")
     assert tuple(model.name for model in models.known()) == models.NAMES
 
 
@@ -43,7 +43,7 @@ def test_suggestion_is_silent_when_nothing_is_near():
 
 def test_get_unknown_lists_the_known():
     with pytest.raises(
-        ModelError, match=r"no model is called 'cocoo', did you mean 'coco': known are shapes"
+        ModelError, match=r"no model is called 'cocoo', did you mean 'coco': known are people, shapes"
     ):
         get("cocoo")
 
