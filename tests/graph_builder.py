@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gzip
 import lzma
 import os
 import subprocess
@@ -144,6 +145,21 @@ def filled(name):
         subprocess.run([sys.executable, script, "fill", source, part], check=True)
         part.replace(path)
     return path
+
+
+@functools.cache
+def option(name):
+    """The folder in ../shared of an export that is off by one option of pipeline.config, and it filled with weights."""
+    folder, script = shared("graphs", "options", name), shared("graphs", "weights.py")
+    packed = (folder / "skeleton.pb.gz").read_bytes()
+    path = _kept(f"option-{name}-{zlib.crc32(packed):08x}.pb")
+    if not path.exists():
+        empty, part = path.with_suffix(f".{os.getpid()}.empty"), path.with_suffix(f".{os.getpid()}.part")
+        empty.write_bytes(gzip.decompress(packed))
+        subprocess.run([sys.executable, script, "fill", empty, part], check=True)
+        empty.unlink()
+        part.replace(path)
+    return folder, path
 
 
 def fill(graph):

@@ -148,7 +148,8 @@ def _graph_facts(facts: GraphFacts) -> Iterator[tuple[str, str]]:
     sides = ", ".join(f"{w:.0f}x{h:.0f}" for w, h in zip(facts.anchors.widths, facts.anchors.heights))
     yield "anchors", f"{sides} at every {facts.anchors.stride[0]:g} pixels"
     yield "proposals", str(facts.proposals)
-    yield "detections", f"{facts.max_detections}, score above {facts.second_stage.score_threshold:g}"
+    limit = "" if facts.max_of_a_class is None else f", at most {facts.max_of_a_class} of a class"
+    yield "detections", f"{facts.max_detections}{limit}, score above {facts.second_stage.score_threshold:g}"
     yield "outputs", ", ".join(facts.outputs)
 
 

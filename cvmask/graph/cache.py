@@ -21,7 +21,7 @@ from cvmask.graph.text import parse_text, print_text
 from cvmask.system.files import write_whole
 from cvmask.system.folders import cache_home
 
-_VERSION = 4  # of what convert makes: a higher number leaves older files unused
+_VERSION = 5  # of what convert makes: a higher number leaves older files unused
 _MAX_LINE = 200
 _MAX_BYTES = 64 << 20  # a text graph has no weights
 

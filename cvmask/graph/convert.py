@@ -82,8 +82,9 @@ class Rows:
         background: int,
         share_location: bool,
         decoded: bool,
+        most: int,
     ) -> str:
-        """Rows (1, 1, n, 7) from box codes, scores and priors; `decoded` codes are scaled already."""
+        """Rows (1, 1, n, 7), n at `most`, from box codes, scores and priors; `decoded` codes are scaled already."""
         return self.add(
             "DetectionOutput",
             name if rule.clip_first else f"{name}/unclipped",
@@ -93,7 +94,7 @@ class Rows:
             code_type=Attr("s", b"CENTER_SIZE"),
             confidence_threshold=Attr("f", rule.score_threshold),
             group_by_classes=Attr("b", False),
-            keep_top_k=Attr("i", rule.max_total),
+            keep_top_k=Attr("i", most),
             nms_threshold=Attr("f", rule.iou_threshold),
             num_classes=Attr("i", classes),
             share_location=Attr("b", share_location),
@@ -187,7 +188,7 @@ class _Builder:
         anchors = rows.prior_box("proposals", boxes, facts.image, facts.anchors, facts.first_scales)
         inputs = (codes, scores, anchors)
         found = rows.detections(
-            "detection_out", inputs, facts.first_stage, 2, 0, share_location=True, decoded=False
+            "detection_out", inputs, facts.first_stage, 2, 0, share_location=True, decoded=False, most=facts.proposals
         )
         return found if facts.first_stage.clip_first else rows.clipped_rows("detection_out", found)
 
@@ -200,7 +201,7 @@ class _Builder:
         shared = channels(self.flow, stage.boxes) == 4
         rule, classes = facts.second_stage, facts.classes
         found = rows.detections(
-            "detection_out_final", inputs, rule, classes, classes + 1, shared, decoded=True
+            "detection_out_final", inputs, rule, classes, classes + 1, shared, decoded=True, most=facts.max_detections
         )
         return found if rule.clip_first else rows.clipped_boxes("detection_out_final", found)
 

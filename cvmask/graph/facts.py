@@ -76,9 +76,15 @@ class GraphFacts:
     @property
     def proposals(self) -> int:
         """How many boxes the first stage hands on."""
-        return self.first_stage.max_total
+        return min(self.first_stage.max_total, self.first_stage.max_per_class)
 
     @property
     def max_detections(self) -> int:
         """How many boxes the second stage gives at most."""
-        return self.second_stage.max_total
+        return min(self.second_stage.max_total, self.second_stage.max_per_class * self.classes)
+
+    @property
+    def max_of_a_class(self) -> int | None:
+        """How many boxes of each class the second stage gives at most, None where the limit of all goes before it."""
+        rule = self.second_stage
+        return rule.max_per_class if rule.max_per_class < rule.max_total else None

@@ -188,13 +188,15 @@ def max_detections(graph: Graph) -> int:
     return int(final_detections(graph).get("keep_top_k", "i", -1))
 
 
-def set_max_detections(graph: Graph, count: int) -> Graph:
-    """A graph that gives `count` rows of final detections at most, and no more than there can be.
+def set_max_detections(graph: Graph, count: int | None) -> Graph:
+    """A graph that gives `count` rows of final detections at most, None for all, and no more than there can be.
 
     A proposal is an object of each class at most, and OpenCV makes room for all rows.
     """
     final = final_detections(graph)
     possible = int(first_detections(graph).get("keep_top_k", "i", 0)) * int(final.get("num_classes", "i", 0))
+    if count is None:
+        count = possible if possible > 0 else max(max_detections(graph), 1)
     return _with_count(graph, final, min(count, possible) if possible > 0 else count, "detections")
 
 

@@ -36,7 +36,7 @@ def load(
     score_threshold: float = 0.5,
     mask_threshold: float = 0.3,
     classes: Iterable[str | int] | str | int | None = None,
-    max_detections: int = 100,
+    max_detections: int | None = None,
     proposals: int | None = None,
     size: Size = "auto",
 ) -> MaskRCNN:
@@ -69,7 +69,8 @@ def load(
     classes
         Names or 0-based ids to keep, or one of these; None for all.
     max_detections
-        At most so many, the best.
+        At most so many, the best. None: as many as the model was exported for. The model's own limit a class, where
+        that is the smaller one, holds in either case.
     proposals
         Boxes that the first stage hands on. Fewer are faster and approximate: results change.
     size
@@ -85,7 +86,7 @@ def load(
         If an option is of another type, or out of range, or a class unknown.
     """
     # What is wrong with the options is said before a large file is read.
-    settings = Settings(score_threshold, mask_threshold, None, max_detections)
+    settings = Settings(score_threshold, mask_threshold, None, 100 if max_detections is None else max_detections)
     parse_size(size, Resizer())
     if proposals is not None:
         proposals = whole_number("proposals", proposals)
@@ -104,8 +105,11 @@ def load(
         text = split.set_score_floor(text, score_threshold)
     if proposals is not None:
         text = split.set_proposals(text, proposals)
-    if 0 < split.max_detections(text) < max_detections:
-        text = split.set_max_detections(text, max_detections)
+    own = split.max_detections(text)
+    if max_detections is None and own > 0:
+        settings = replace(settings, max_detections=own)
+    elif 0 < own < settings.max_detections:
+        text = split.set_max_detections(text, settings.max_detections)
     return MaskRCNN(
         frozen,
         text,
@@ -116,6 +120,7 @@ def load(
         strict_target,
         str(model),
         (*report.notes, *([unnamed] if unnamed else [])),
+        report.facts.max_of_a_class if report.facts else None,
     )
 
 

@@ -46,6 +46,32 @@ def keep_rows(
     return np.ascontiguousarray(kept.reshape(1, 1, -1, 7))
 
 
+def limit_rows(rows: NDArray[np.float32], max_of_a_class: int, max_total: int) -> NDArray[np.float32]:
+    """Pick the best rows of each class, and of those the best of all: the limits that OpenCV's layer lacks.
+
+    Parameters
+    ----------
+    rows
+        As `keep_rows` takes them.
+    max_of_a_class
+        How many of each class there may be.
+    max_total
+        How many there may be of all classes together; 0 and less: any number.
+
+    Returns
+    -------
+    Shape (1, 1, k, 7), contiguous, best first.
+    """
+    flat = rows.reshape(-1, 7)
+    flat = flat[flat[:, SCORE] > 0]
+    flat = flat[np.argsort(-flat[:, SCORE], kind="stable")]
+    kept = np.zeros(len(flat), bool)
+    for number in np.unique(flat[:, CLASS]):
+        kept[np.flatnonzero(flat[:, CLASS] == number)[:max_of_a_class]] = True
+    best = flat[kept][: max_total if max_total > 0 else None]
+    return np.ascontiguousarray(best.reshape(1, 1, -1, 7))
+
+
 def to_detections(
     rows: NDArray[np.float32], masks: NDArray[np.float32], frame_size: tuple[int, int]
 ) -> Detections:

@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.errors import ModelError
+from cvmask.graph import split
 from cvmask.graph.model_files import GraphFile
 from cvmask.graph.nodes import Graph
-from cvmask.graph.split import score_floor
 from cvmask.results.arrays import check_frame, check_range, whole_number
 from cvmask.results.detections import Detections
 from cvmask.runtime import targets
-from cvmask.runtime.decode import keep_rows, to_detections
+from cvmask.runtime.decode import keep_rows, limit_rows, to_detections
 from cvmask.runtime.net import reason
 from cvmask.runtime.pair import WARM_UP_WH, Pair, fastest_pair, open_pair
 from cvmask.runtime.resize import Resizer, to_blob
@@ -101,6 +101,8 @@ class MaskRCNN:
         What messages call the model.
     notes
         What is worth saying about its files, a sentence each.
+    max_of_a_class
+        How many objects of each class there may be, None for any number: a limit that a text graph cannot say.
 
     Raises
     ------
@@ -123,12 +125,17 @@ class MaskRCNN:
         strict_target: bool = False,
         origin: str = "model",
         notes: Sequence[str] = (),
+        max_of_a_class: int | None = None,
     ) -> None:
         targets.check_name(target)
         self._graph = graph
         self._text, self._given_labels = text, labels
-        self._score_floor = score_floor(text)
-        self._choices = (target, strict_target, origin, notes)
+        self._score_floor = split.score_floor(text)
+        self._choices = (target, strict_target, origin, notes, max_of_a_class)
+        self._limits: tuple[int, int] | None = None
+        if max_of_a_class is not None:  # the network gives all rows: else many of one class leave no room for others
+            self._limits = max_of_a_class, split.max_detections(text)
+            text = split.set_max_detections(text, None)
         self.origin = origin
         self._lock = threading.Lock()
         self.resizer = resizer
@@ -222,7 +229,9 @@ class MaskRCNN:
     def fingerprint(self) -> str:
         """Give a SHA-256 of the graph, its text and the labels: models with the same one find the same."""
         sums = hashlib.sha256(self._read().data)
-        texts = (self._pair.parts.detector_text, self._pair.parts.mask_head_text, *self.labels)
+        texts = [self._pair.parts.detector_text, self._pair.parts.mask_head_text, *self.labels]
+        if self._limits is not None:
+            texts.append(str(self._limits))
         sums.update("\n".join(texts).encode())
         return sums.hexdigest()
 
@@ -250,6 +259,8 @@ class MaskRCNN:
             if not np.isfinite(rows).all():
                 raise ModelError(f"{self.origin}: the network gives boxes or scores that are no numbers (NaN)")
             note("detector")
+            if self._limits is not None:
+                rows = limit_rows(rows, *self._limits)
             kept = keep_rows(rows, settings.score_threshold, settings.classes, settings.max_detections)
             note("decode")
             masks = self._pair.masks(features, kept)

@@ -311,7 +311,7 @@ def test_predict_without_the_model_says_how_to_get_it(
     assert out == ""
     assert len(err.splitlines()) == 1
     assert f"cvmask models download {model}" in err
-    assert "-m shapes" in err
+    assert "-m people" in err
 
 
 def test_predict_drawing_flags_leave_parts_out(scene_png: Path) -> None:
