@@ -146,7 +146,10 @@ def _graph_facts(facts: GraphFacts) -> Iterator[tuple[str, str]]:
     yield "masks", f"{facts.mask_size[1]}x{facts.mask_size[0]}"
     yield "resizer", _resizer_text(facts.resizer)
     sides = ", ".join(f"{w:.0f}x{h:.0f}" for w, h in zip(facts.anchors.widths, facts.anchors.heights))
-    yield "anchors", f"{sides} at every {facts.anchors.stride[0]:g} pixels"
+    (down, across), (top, left) = facts.anchors.stride, facts.anchors.offset
+    every = f"{down:g}" if down == across else f"{across:g}x{down:g}"
+    begin = f", from {left:g},{top:g}" if left or top else ""
+    yield "anchors", f"{sides} at every {every} pixels{begin}"
     yield "proposals", str(facts.proposals)
     limit = "" if facts.max_of_a_class is None else f", at most {facts.max_of_a_class} of a class"
     yield "detections", f"{facts.max_detections}{limit}, score above {facts.second_stage.score_threshold:g}"
@@ -154,10 +157,15 @@ def _graph_facts(facts: GraphFacts) -> Iterator[tuple[str, str]]:
 
 
 def _resizer_text(resizer: ResizerFacts) -> str:
+    how = "" if resizer.method == "bilinear" else f", {resizer.method}"
     if resizer.kind == "keep_aspect_ratio":
-        return f"short side {resizer.min_dimension}, long side at most {resizer.max_dimension}"
+        return f"short side {resizer.min_dimension}, long side at most {resizer.max_dimension}{how}"
+    if resizer.kind == "at_most":
+        return f"long side at most {resizer.max_dimension}, smaller pictures as they are{how}"
+    if resizer.kind == "at_least":
+        return f"short side at least {resizer.min_dimension}, larger pictures as they are{how}"
     if resizer.kind == "fixed_shape":
-        return f"{resizer.width}x{resizer.height}"
+        return f"{resizer.width}x{resizer.height}{how}"
     return "none: pictures as they are"
 
 

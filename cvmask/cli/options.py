@@ -43,7 +43,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--classes", metavar="A,B", help="keep these classes only: names or ids, with commas between"
     )
     group.add_argument("--max-detections", type=positive, metavar="N",
-                       help="keep the N best of a picture (default: as many as the model was exported for)")  # fmt: skip
+                       help="keep the N best of a picture (default: as many as the model gives)")  # fmt: skip
     group.add_argument("--proposals", type=positive, metavar="N",
                        help="first-stage boxes; fewer are faster and approximate: results change")  # fmt: skip
     group.add_argument("--size", default="auto", metavar="SIZE",

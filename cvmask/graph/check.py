@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
 from cvmask.errors import ModelError
 from cvmask.graph import cache
 from cvmask.graph.compare import contradiction_note, contradictions, facts_as_run
@@ -17,7 +19,7 @@ from cvmask.graph.facts import GraphFacts
 from cvmask.graph.graph_def import read_graph
 from cvmask.graph.layers import stripped
 from cvmask.graph.model_files import ModelFiles, identify, open_regular
-from cvmask.graph.nodes import Graph, Node, understood
+from cvmask.graph.nodes import NUMPY_DTYPES, Graph, Node, understood
 from cvmask.graph.split import final_detections, split
 from cvmask.graph.text import Message, Word, parse_fields, read_text
 from cvmask.system import folders
@@ -89,6 +91,10 @@ def disagreements(facts: GraphFacts, config: Message) -> list[str]:
         (("num_classes",), facts.classes),
         ((*keep, "min_dimension"), resizer.min_dimension),
         ((*keep, "max_dimension"), resizer.max_dimension),
+        (
+            ("image_resizer", "conditional_shape_resizer", "size_threshold"),
+            max(resizer.min_dimension, resizer.max_dimension),
+        ),
         ((*fixed, "height"), resizer.height),
         ((*fixed, "width"), resizer.width),
         ((*grid, "height_stride"), anchors.stride[0]),
@@ -334,14 +340,30 @@ def label_problems(labels: int, classes: int) -> list[str]:
 
 
 def weight_problems(frozen: Graph) -> list[str]:
-    """Weights that were taken out of the graph."""
+    """Weights that were taken out of the graph, or are no numbers."""
     empty = stripped(frozen)
     if not empty:
-        return []
+        return _not_finite(frozen)
     return [
         f"{frozen.origin}: its weights were stripped: {len(empty)} layers have none, {empty[0]} for one; "
         "take the file that was exported, before anything made it smaller"
     ]
+
+
+def _not_finite(frozen: Graph) -> list[str]:
+    """A constant with NaN or infinity in it, which ReLU swallows; a limit may be infinite, it is a scalar."""
+    for node in frozen:
+        tensor = node.get("value", "tensor") if node.op == "Const" else None
+        if tensor is None or tensor.dtype not in NUMPY_DTYPES or np.dtype(NUMPY_DTYPES[tensor.dtype]).kind != "f":
+            continue
+        values = node.array()
+        odd = ~np.isfinite(values) if values.ndim else np.isnan(values)
+        if odd.any():
+            return [
+                f"{frozen.origin}: {int(odd.sum())} of {values.size} weights of {node.name} are no numbers (NaN or "
+                "infinite): export it again from an earlier checkpoint, or get the file again"
+            ]
+    return []
 
 
 def memory_problems(path: Path) -> list[str]:

@@ -57,8 +57,26 @@ class Rows:
         """Scores from class predictions."""
         return self.add(op, name, data, **({"axis": Attr("i", -1)} if op == "Softmax" else {"data_format": _NCHW}))
 
-    def prior_box(self, name: str, features: str, image: str, anchors: Anchors, scales: Scales) -> str:
+    def anchors(self, name: str, features: str, image: str, anchors: Anchors, scales: Scales) -> str:
         """The anchors of a feature map."""
+        steps = list(zip(anchors.stride, anchors.offset))
+        if steps[0] == steps[1]:
+            return self._prior_box(name, features, image, anchors, scales, *steps[0])
+        # PriorBox has one step and offset for both axes: y is taken from one, x from another.
+        shaped = [
+            self.shaped(f"{box}/boxes", self._prior_box(box, features, image, anchors, scales, *step), 2, -1, 4)
+            for box, step in zip((f"{name}/rows", f"{name}/columns"), steps)
+        ]
+        sides = [
+            self.sliced(f"{name}/side_{i}", shaped[1 - i % 2], (0, 0, i), (-1, -1, 1)) for i in range(4)
+        ]
+        axis = self.add("Const", f"{name}/axis", value=Attr("tensor", Tensor(INT32, (), b"", (2,))))
+        boxes = self.add("ConcatV2", f"{name}/sides", *sides, axis, data_format=_NCHW)
+        return self.shaped(name, boxes, 1, 2, -1)
+
+    def _prior_box(
+        self, name: str, features: str, image: str, anchors: Anchors, scales: Scales, step: float, offset: float
+    ) -> str:
         return self.add(
             "PriorBox",
             name,
@@ -68,8 +86,8 @@ class Rows:
             flip=Attr("b", False),
             height=_floats(anchors.heights),
             width=_floats(anchors.widths),
-            offset=Attr("f", anchors.offset[0] / anchors.stride[0]),
-            step=Attr("f", anchors.stride[0]),
+            offset=Attr("f", offset / step),
+            step=Attr("f", step),
             variance=_floats(variance(scales)),
         )
 
@@ -150,10 +168,6 @@ def convert_with_facts(graph: Graph) -> tuple[Graph, GraphFacts]:
 def _convert(graph: Graph) -> tuple[Graph, GraphFacts]:
     parts = dissect(graph)
     facts = facts_of(parts)
-    if facts.anchors.stride[0] != facts.anchors.stride[1]:
-        raise ModelError(
-            f"{graph.origin}: anchors {facts.anchors.stride} apart: OpenCV has one step for both axes"
-        )
     return Graph(_Builder(parts, facts).build(), graph.origin), facts
 
 
@@ -185,7 +199,7 @@ class _Builder:
         )
         scores = rows.add("Flatten", f"{scope}/softmax/flatten", scores)
         codes = rows.add("Flatten", f"{_scope(stage.boxes)}/flatten", boxes)
-        anchors = rows.prior_box("proposals", boxes, facts.image, facts.anchors, facts.first_scales)
+        anchors = rows.anchors("proposals", boxes, facts.image, facts.anchors, facts.first_scales)
         inputs = (codes, scores, anchors)
         found = rows.detections(
             "detection_out", inputs, facts.first_stage, 2, 0, share_location=True, decoded=False, most=facts.proposals

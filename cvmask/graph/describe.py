@@ -10,7 +10,7 @@ from cvmask.graph.facts import GraphFacts, Suppression
 from cvmask.graph.flow import Flow, Ref
 from cvmask.graph.nodes import Graph, Node, understood
 from cvmask.graph.numeric import Numeric, Spatial, channels, constant, factor
-from cvmask.graph.probe import anchors_of, check_padding, resizer_of
+from cvmask.graph.probe import anchors_of, check_colours, check_padding, resizer_of
 
 _BACKBONES = {
     "InceptionResnetV2": "Inception-ResNet v2",
@@ -40,6 +40,7 @@ def facts_of(parts: Anatomy) -> GraphFacts:
     """The facts of a graph that has been taken apart."""
     graph, flow = parts.graph, parts.flow
     check_padding(parts)
+    check_colours(parts)
     spatial = Spatial(flow)
     classes = channels(flow, parts.second.classes) - int(has_background(flow, parts.second))
     return GraphFacts(

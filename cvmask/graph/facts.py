@@ -10,7 +10,8 @@ class ResizerFacts:
     """How the model resizes a picture before it looks at it.
 
     kind: `keep_aspect_ratio` (the short side becomes `min_dimension`, unless the long one would then
-    exceed `max_dimension`), `fixed_shape` (to `height` by `width`), `none`, or `unknown`. All in pixels.
+    exceed `max_dimension`), `at_most` (the long side becomes `max_dimension` where it is longer), `at_least` (the short
+    side becomes `min_dimension` where it is shorter), `fixed_shape` (to `height` by `width`), or `none`. All in pixels.
     """
 
     kind: str

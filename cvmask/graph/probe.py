@@ -35,7 +35,8 @@ _METHODS = {
     "ResizeBicubic": "bicubic",
     "ResizeArea": "area",
 }
-_PICTURES = ((100, 100), (100, 3000), (3000, 100), (480, 640), (1200, 900), (37, 53))
+_OTHER_RESIZES = ("ScaleAndTranslate", "CropAndResize")
+_PICTURES = ((100, 100), (100, 3000), (3000, 100), (480, 640), (1200, 900), (37, 53), (9, 12), (300, 30000))
 
 
 def anchors_of(parts: Anatomy) -> Anchors:
@@ -46,13 +47,8 @@ def anchors_of(parts: Anatomy) -> Anchors:
     ModelError
         If they are no regular grid, which is all that OpenCV's PriorBox makes.
     """
-    refs, cells = _decoder_refs(parts), _CELLS
-    try:
-        found = _grid(parts, refs, cells, _UNCLIPPED)
-    except ModelError:
-        cells = Spatial(parts.flow).size(parts.features)  # a model of one picture size has its cells built in
-        found = _grid(parts, refs, cells, _UNCLIPPED)
-    y, x, h, w = found
+    refs, cells = _decoder_refs(parts), _cells(parts)
+    y, x, h, w = _grid(parts, refs, cells, _UNCLIPPED)
     stride = ((y[-1, 0, 0] - y[0, 0, 0]) / (cells[0] - 1), (x[0, -1, 0] - x[0, 0, 0]) / (cells[1] - 1))
     grid = np.stack(
         [y - np.arange(cells[0])[:, None, None] * stride[0], x - np.arange(cells[1])[:, None] * stride[1]]
@@ -67,6 +63,15 @@ def anchors_of(parts: Anatomy) -> Anchors:
         offset=(round(float(grid[0].mean()), 3), round(float(grid[1].mean()), 3)),
         clip=not np.allclose(clipped[2], h, atol=1e-2) or not np.allclose(clipped[3], w, atol=1e-2),
     )
+
+
+def _cells(parts: Anatomy) -> tuple[int, int]:
+    """Height and width of the feature map: those that a model of one picture size has built in, else made-up ones."""
+    try:
+        built_in = Spatial(parts.flow).size(parts.features)
+    except ModelError:
+        return _CELLS
+    return built_in if min(built_in) > 1 else _CELLS
 
 
 def _grid(parts: Anatomy, refs: list[Ref], cells: tuple[int, int], instead: Mapping[str, Op]) -> list[Array]:
@@ -160,13 +165,34 @@ _UNCLIPPED: dict[str, Op] = {"Minimum": _longer, "Maximum": _longer}
 def check_padding(parts: Anatomy) -> None:
     """Pictures that are padded to one size would have to be so here too: ModelError."""
     flow = parts.flow
+    cure = (
+        "export with pad_to_max_dimension: false in its keep_aspect_ratio_resizer, or without a pad_to_multiple_resizer"
+    )
     for name in flow.graph.ancestors([parts.features[0]]):
         node = flow.graph[name]
         if node.op in ("Pad", "PadV2") and flow.varies(flow.inputs(node)[1]):
             raise ModelError(
-                f"{parts.graph.origin}: {name} pads each picture by what it lacks; "
-                "export with pad_to_max_dimension: false in its resizer"
+                f"{parts.graph.origin}: {name} pads each picture by what it lacks; {cure}"
             )
+        readers = {reader.op for reader in flow.graph.consumers.get(name, ())}
+        is_of_layer = readers <= {"Conv2D", "DepthwiseConv2dNative"}  # its own padding, spelled out
+        if node.op in ("Pad", "PadV2") and not is_of_layer and not _layers_before(parts, node):
+            pads = Numeric(flow).value(flow.inputs(node)[1]).reshape(-1, 2)
+            if (pads[:, 1] > pads[:, 0]).any():
+                raise ModelError(f"{parts.graph.origin}: {name} pads the picture; {cure}")
+
+
+def check_colours(parts: Anatomy) -> None:
+    """Pictures that lose their colours on the way to the first layer are not supported: ModelError."""
+    for name in parts.graph.ancestors([parts.features[0]]):
+        node = parts.graph[name]
+        if node.op in ("Conv2D", "DepthwiseConv2dNative") and not _layers_before(parts, node):
+            count = Numeric(parts.flow).value(parts.flow.inputs(node)[1]).shape[2]
+            if count != 3:
+                raise ModelError(
+                    f"{parts.graph.origin}: its first layer {name} reads {count} channels, needed 3; "
+                    "export without convert_to_grayscale in its resizer"
+                )
 
 
 def resizer_of(parts: Anatomy) -> ResizerFacts:
@@ -175,18 +201,32 @@ def resizer_of(parts: Anatomy) -> ResizerFacts:
     before = flow.graph.ancestors([parts.features[0]])
     nodes = [flow.graph[name] for name in before if flow.graph[name].op in _METHODS]
     nodes = [node for node in nodes if not _layers_before(parts, node)]
+    others = [flow.graph[name] for name in before if flow.graph[name].op in _OTHER_RESIZES]
+    odd = next((node for node in others if not _layers_before(parts, node)), None)
+    if odd is not None:
+        raise ModelError(f"{parts.graph.origin}: {odd.name} resizes with {odd.op}; {_KNOWN}")
     if not nodes:
         return ResizerFacts("none")
     node = nodes[0]
+    if len({other.op for other in nodes}) > 1:
+        raise ModelError(f"{parts.graph.origin}: {node.name} and others resize in different ways; {_KNOWN}")
     plain = ResizerFacts(
-        "unknown",
+        "none",
         method=_METHODS[node.op],
         align_corners=node.get("align_corners", "b", False),
         half_pixel_centers=node.get("half_pixel_centers", "b", False),
     )
     sizes = [_resized(parts, nodes, picture) for picture in _PICTURES]
     known = [size for size in sizes if size is not None]
-    return _recognised(known, plain) if len(known) == len(sizes) else plain
+    found = _recognised(known, plain) if len(known) == len(sizes) else None
+    if found is None:
+        picture, size = _PICTURES[3], sizes[3]
+        became = f"a picture of 640x480 becomes {size[1]}x{size[0]}" if size else f"no size is known for {picture}"
+        raise ModelError(f"{parts.graph.origin}: {node.name} resizes by no known rule: {became}; {_KNOWN}")
+    return found
+
+
+_KNOWN = "export with a keep_aspect_ratio_resizer, fixed_shape_resizer, conditional_shape_resizer or identity_resizer"
 
 
 def _layers_before(parts: Anatomy, node: Node) -> bool:
@@ -207,17 +247,35 @@ def _resized(parts: Anatomy, nodes: list[Node], picture: tuple[int, int]) -> tup
     return None
 
 
-def _recognised(sizes: list[tuple[int, int]], plain: ResizerFacts) -> ResizerFacts:
+def _recognised(sizes: list[tuple[int, int]], plain: ResizerFacts) -> ResizerFacts | None:
+    if sizes == list(_PICTURES):
+        return plain
     if len(set(sizes)) == 1:
         height, width = sizes[0]
         return replace(plain, kind="fixed_shape", height=height, width=width)
     longest = max(max(size) for size in sizes)
-    resizer = replace(plain, kind="keep_aspect_ratio", min_dimension=min(sizes[0]), max_dimension=longest)
-    for picture, (height, width) in zip(_PICTURES, sizes):
-        expected = keep_aspect(picture, resizer)
-        if abs(expected[0] - height) > 1 or abs(expected[1] - width) > 1:
-            return plain
-    return resizer
+    shortest = min(min(size) for size in sizes)
+    for resizer in (
+        replace(plain, kind="keep_aspect_ratio", min_dimension=min(sizes[0]), max_dimension=longest),
+        replace(plain, kind="at_most", max_dimension=longest),
+        replace(plain, kind="at_least", min_dimension=shortest),
+    ):
+        gaps = np.subtract([_resized_by(resizer, picture) for picture in _PICTURES], sizes)
+        if np.abs(gaps).max() <= 1:
+            return resizer
+    return None
+
+
+def _resized_by(resizer: ResizerFacts, picture: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of a picture of that height and width."""
+    if resizer.kind == "keep_aspect_ratio":
+        return keep_aspect(picture, resizer)
+    height, width = np.float32(picture[0]), np.float32(picture[1])
+    if resizer.kind == "at_most":
+        scale = min(max(height, width), np.float32(resizer.max_dimension)) / max(height, width)
+    else:
+        scale = max(min(height, width), np.float32(resizer.min_dimension)) / min(height, width)
+    return int(height * scale), int(width * scale)
 
 
 def keep_aspect(picture: tuple[int, int], resizer: ResizerFacts) -> tuple[int, int]:

@@ -141,11 +141,14 @@ def _trained_resizer(known: GraphFacts | None) -> Resizer:
         return Resizer()
     trained = known.resizer
     sampling = "align_corners" if trained.align_corners else "half_pixel" if trained.half_pixel_centers else "legacy"
-    if trained.kind == "keep_aspect_ratio":
-        return Resizer("keep_aspect_ratio", trained.min_dimension, trained.max_dimension, sampling=sampling)
-    if trained.kind == "fixed_shape":
-        return Resizer("fixed", fixed_wh=(trained.width, trained.height), sampling=sampling)
-    return Resizer()
+    return Resizer(
+        "fixed" if trained.kind == "fixed_shape" else trained.kind,
+        trained.min_dimension,
+        trained.max_dimension,
+        (trained.width, trained.height),
+        sampling,
+        trained.method,
+    )
 
 
 def _names(given: PathLike | Sequence[str] | None) -> PathLike | list[str] | None:

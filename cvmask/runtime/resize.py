@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 Size = Union[str, int, tuple[int, int]]
 MAX_SIDE = 8192
 _WARP_LIMIT = 32766  # the longest side that warpAffine takes
+_CUBIC_STEPS = 1024  # TensorFlow looks its weights up in a table
 _BAND = 32  # rows that are resized at a time
 
 
@@ -25,15 +26,19 @@ class Resizer:
     ----------
     kind
         "keep_aspect_ratio": the shorter side becomes `min_dimension` unless the longer one would pass
-        `max_dimension`. "fixed": every picture becomes `fixed_wh`. "none": left as it is.
+        `max_dimension`. "at_most": the longer side becomes `max_dimension` where it is longer. "at_least": the
+        shorter side becomes `min_dimension` where it is shorter. "fixed": every picture becomes `fixed_wh`.
+        "none": left as it is.
     min_dimension, max_dimension
         Pixels; 0 where `kind` has no use for them.
     fixed_wh
         Width and height in pixels.
     sampling
-        Where TensorFlow's bilinear kernel takes a pixel from. "legacy" (what the model zoo's exports
+        Where TensorFlow's kernels take a pixel from. "legacy" (what the model zoo's exports
         do): x * scale. "half_pixel" (what cv2.resize does): (x + 0.5) * scale - 0.5.
         "align_corners": the corner pixels stay where they are.
+    method
+        "bilinear", "nearest", "bicubic" or "area": TensorFlow's kernel of that name.
     """
 
     kind: str = "none"
@@ -41,6 +46,7 @@ class Resizer:
     max_dimension: int = 0
     fixed_wh: tuple[int, int] = (0, 0)
     sampling: str = "legacy"
+    method: str = "bilinear"
 
     def target_wh(self, size_wh: tuple[int, int]) -> tuple[int, int]:
         """Width and height that a picture of `size_wh` gets.
@@ -52,6 +58,11 @@ class Resizer:
         if self.kind == "none":
             return size_wh
         size = np.array(size_wh, np.float32)
+        if self.kind in ("at_most", "at_least"):  # cut off, not rounded: resize_to_max_dimension and its sibling
+            side = size.max() if self.kind == "at_most" else size.min()
+            wanted = min(side, self.max_dimension) if self.kind == "at_most" else max(side, self.min_dimension)
+            width, height = np.maximum(size * (np.float32(wanted) / side), 1).astype(int).tolist()
+            return width, height
         new_size = np.round(size * (np.float32(self.min_dimension) / size.min()))
         if self.max_dimension and new_size.max() > self.max_dimension:
             new_size = np.round(size * (np.float32(self.max_dimension) / size.max()))
@@ -63,6 +74,10 @@ class Resizer:
             return f"{self.fixed_wh[0]}x{self.fixed_wh[1]}"
         if self.kind == "none":
             return "native size"
+        if self.kind == "at_most":
+            return f"long side at most {self.max_dimension}"
+        if self.kind == "at_least":
+            return f"short side at least {self.min_dimension}"
         return f"short side {self.min_dimension}, long side at most {self.max_dimension or 'any'}"
 
 
@@ -90,11 +105,12 @@ def parse_size(size: Size, trained: Resizer) -> Resizer:
     if (isinstance(size, whole) and not isinstance(size, bool)) or (isinstance(size, str) and size.isdecimal()):
         side = int(size)
         if 1 <= side <= MAX_SIDE:
-            return Resizer("keep_aspect_ratio", side, 0, sampling=trained.sampling)
+            return Resizer("keep_aspect_ratio", side, 0, sampling=trained.sampling, method=trained.method)
     match = re.fullmatch(r"(\d+)x(\d+)", size) if isinstance(size, str) else None
     exact = (int(match[1]), int(match[2])) if match else size
     if isinstance(exact, tuple) and len(exact) == 2 and all(isinstance(n, whole) and 1 <= n <= MAX_SIDE for n in exact):
-        return Resizer("fixed", fixed_wh=(int(exact[0]), int(exact[1])), sampling=trained.sampling)
+        fixed_wh = int(exact[0]), int(exact[1])
+        return Resizer("fixed", fixed_wh=fixed_wh, sampling=trained.sampling, method=trained.method)
     raise ValueError(
         f"size must be auto, native, a short side such as 640, or WIDTHxHEIGHT, up to {MAX_SIDE}; got {size!r}"
     )
@@ -116,10 +132,63 @@ def to_blob(frame: NDArray[np.uint8], resizer: Resizer) -> NDArray[np.float32]:
     if (height, width) == frame.shape[:2]:
         return cast("NDArray[np.float32]", cv2.dnn.blobFromImage(frame, swapRB=True, crop=False))
     blob = np.empty((1, 3, height, width), np.float32)
+    if resizer.method != "bilinear":
+        resized = _weighted(frame, (width, height), resizer)
+        cv2.mixChannels([resized], list(blob[0]), [0, 2, 1, 1, 2, 0])
+        return blob
     for top, band in _bands(_within_limit(frame), (width, height), resizer.sampling):
         planes = [blob[0, channel, top : top + len(band)] for channel in range(3)]
         cv2.mixChannels([band], planes, [0, 2, 1, 1, 2, 0])
     return blob
+
+
+def _weighted(frame: NDArray[np.uint8], size_wh: tuple[int, int], resizer: Resizer) -> NDArray[np.float32]:
+    """The picture resized by sums of weighted pixels, along each axis: float32, shape (h, w, 3)."""
+    (columns, across), (lines, down) = (
+        _taps(resizer.method, resizer.sampling, old, new) for old, new in zip(frame.shape[1::-1], size_wh)
+    )
+    wide = np.zeros((frame.shape[0], size_wh[0], 3), np.float32)
+    for place, weight in zip(columns.T, across.T):
+        wide += frame[:, place] * weight[:, None]
+    resized = np.zeros((size_wh[1], size_wh[0], 3), np.float32)
+    for place, weight in zip(lines.T, down.T):
+        resized += wide[place] * weight[:, None, None]
+    return resized
+
+
+def _taps(method: str, sampling: str, old: int, new: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Which of `old` pixels make each of `new` ones, and their weights: shape (new, n) both.
+
+    As TensorFlow's resize_nearest_neighbor_op, resize_area_op and resize_bicubic_op compute them, in float32.
+    """
+    corners, half = sampling == "align_corners" and new > 1, np.float32(0.5 if sampling == "half_pixel" else 0)
+    scale = np.float32((old - 1) / (new - 1) if corners else old / new)
+    number = np.arange(new, dtype=np.float32)
+    if method == "nearest":
+        place = np.floor((number + half) * scale + np.float32(0.5 if corners else 0))
+        weights = np.ones((new, 1), np.float32)
+        taps = place[:, None]
+    elif method == "area":
+        start, end = number[:, None] * scale, (number[:, None] + 1) * scale
+        first = np.floor(start)
+        taps = first + np.arange(int((np.ceil(end) - first).max()))
+        weights = np.maximum(np.minimum(taps + 1, end) - np.maximum(taps, start), 0) / scale
+    else:
+        place = (number + half) * scale - half
+        first = np.floor(place)
+        share = np.round((place - first) * _CUBIC_STEPS)[:, None] / _CUBIC_STEPS
+        taps = first[:, None] + np.arange(-1, 3)
+        weights = _cubic(np.abs(share - np.arange(-1, 3)), -0.5 if half else -0.75)
+        if half:  # there, pixels beyond the border do not count
+            weights = np.where((taps >= 0) & (taps < old), weights, 0)
+            weights /= weights.sum(1, keepdims=True)
+    return np.clip(taps, 0, old - 1).astype(np.int64), weights.astype(np.float32)
+
+
+def _cubic(x: NDArray[np.floating], a: float) -> NDArray[np.floating]:
+    """Keys' cubic convolution kernel at distances of 0 to 2 pixels."""
+    near, far = ((a + 2) * x - (a + 3)) * x * x + 1, ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+    return np.where(x <= 1, near, far)
 
 
 def _bands(

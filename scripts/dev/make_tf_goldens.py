@@ -73,12 +73,36 @@ def make_export(name: str) -> None:
     save(name, size, [boxes, scores, classes, masks[:MASKS]])
 
 
+def make_resized() -> None:
+    """What TensorFlow's kernels make of a picture of noise; `METHOD SAMPLING WIDTHxHEIGHT` names each."""
+    frame = np.random.default_rng(5).integers(0, 256, (13, 17, 3), dtype=np.uint8)
+    kernels = {
+        "nearest": tf.raw_ops.ResizeNearestNeighbor,
+        "bicubic": tf.raw_ops.ResizeBicubic,
+        "area": tf.raw_ops.ResizeArea,
+    }
+    arrays = {}
+    for method, kernel in kernels.items():
+        for sampling in ("legacy", "align_corners", "half_pixel"):
+            flags = {"align_corners": sampling == "align_corners", "half_pixel_centers": sampling == "half_pixel"}
+            if method == "area" and flags.pop("half_pixel_centers"):  # it has none
+                continue
+            for width, height in ((23, 19), (7, 5), (1, 1), (17, 30)):
+                with tf1.Session(graph=tf.Graph()) as session, session.graph.as_default():
+                    resized = kernel(images=frame[None].astype(np.float32), size=[height, width], **flags)
+                    arrays[f"{method} {sampling} {width}x{height}"] = session.run(resized)[0]
+    np.savez_compressed(DATA / "resized.npz", frame=frame, **arrays)
+
+
 def save(name: str, size: tuple[int, int], arrays: list[np.ndarray]) -> None:
     np.savez_compressed(DATA / f"{name}.npz", size=size, **dict(zip(OUTPUTS, arrays)))
 
 
 def main() -> None:
-    for name in sys.argv[1:] or [*MODELS, *DEEP, *EXPORTS]:
+    for name in sys.argv[1:] or [*MODELS, *DEEP, *EXPORTS, "resized"]:
+        if name == "resized":
+            make_resized()
+            continue
         (make_tiny if name in MODELS else make_deep if name in DEEP else make_export)(name)
         print(name, np.load(DATA / f"{name}.npz")["detection_scores"][:5].round(3))
 

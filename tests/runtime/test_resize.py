@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -90,6 +92,36 @@ def test_resample_in_bands_is_resample_at_once(
     bands = resample(frame, size_wh, sampling)
     monkeypatch.setattr(resize, "_BAND", 1 << 20)
     assert np.abs(bands - resample(frame, size_wh, sampling)).max() < 0.01  # levels of 255
+
+
+GOLDEN = Path(__file__).parents[1] / "data" / "resized.npz"  # made by scripts/make_tf_goldens with TensorFlow
+
+
+@pytest.mark.parametrize("name", [name for name in np.load(GOLDEN) if name != "frame"])
+def test_resize_methods_are_those_of_tensorflow(name: str) -> None:
+    golden = np.load(GOLDEN)
+    method, sampling, size = name.split()
+    width, height = (int(side) for side in size.split("x"))
+    resizer = Resizer("fixed", fixed_wh=(width, height), sampling=sampling, method=method)
+    planes = to_blob(np.ascontiguousarray(golden["frame"][:, :, ::-1]), resizer)[0]
+    assert np.abs(planes.transpose(1, 2, 0) - golden[name]).max() < 0.01  # levels of 255
+
+
+@pytest.mark.parametrize(
+    ("resizer", "size_wh", "expected_wh"),
+    [
+        (Resizer("at_most", max_dimension=300), (500, 330), (300, 198)),
+        (Resizer("at_most", max_dimension=300), (1023, 767), (300, 224)),
+        (Resizer("at_most", max_dimension=300), (200, 100), (200, 100)),
+        (Resizer("at_most", max_dimension=300), (9000, 2), (300, 1)),
+        (Resizer("at_least", min_dimension=300), (500, 331), (500, 331)),
+        (Resizer("at_least", min_dimension=300), (97, 61), (477, 300)),
+    ],
+)
+def test_conditional_resizers_change_what_is_too_large_or_too_small(
+    resizer: Resizer, size_wh: tuple[int, int], expected_wh: tuple[int, int]
+) -> None:
+    assert resizer.target_wh(size_wh) == expected_wh
 
 
 def test_resample_half_pixel_is_cv2_resize() -> None:
