@@ -10,7 +10,7 @@ from . import config as c
 from .data import Mixer, Person
 
 RPN_POSITIVES = 48
-ROI_POSITIVES, ROI_NEGATIVES = 14, 40
+ROI_POSITIVES, ROI_NEGATIVES = 14, 24
 MASKS, MASK_JITTER = 4, 0.08
 FINE = 4  # samples a mask cell, each way
 
