@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import cv2
 import numpy as np
+import pytest
 
 from cvmask.results.detections import Detections
 from cvmask.results.masks import BoxMask
@@ -90,3 +93,40 @@ def test_detections_trace_every_object(two: Detections) -> None:
     first, second = two.polygons()
     assert sorted(first[0].outline.tolist()) == [[1, 1], [1, 2], [3, 1], [3, 2]]
     assert sorted(second[0].outline.tolist()) == [[4, 2], [4, 5], [5, 2], [5, 5]]
+
+
+def holed(height: int, width: int, holes: int) -> np.ndarray:
+    """An ellipse with ragged edges that fills the frame, and round holes in it, some inside of others' rows."""
+    rng = np.random.default_rng(3)
+    y, x = np.mgrid[:height, :width]
+    mask = np.hypot(2 * x / width - 1, 2 * y / height - 1) < 0.99
+    drawn = mask.astype(np.uint8)
+    for _ in range(holes):
+        center = (int(rng.integers(width // 4, 3 * width // 4)), int(rng.integers(height // 4, 3 * height // 4)))
+        cv2.circle(drawn, center, int(rng.integers(1, 12)), 0, -1)
+    return drawn.astype(bool)
+
+
+def test_one_ring_opens_every_hole_to_the_pixel() -> None:
+    for mask in (holed(300, 400, 60), holed(90, 70, 300), np.random.default_rng(1).random((60, 80)) < 0.7):
+        for polygon in trace(BoxMask(mask, 7, 9)):
+            part = fill([polygon], (400, 500))
+            assert np.array_equal(fill_ring(one_ring([polygon]), part.shape), part)
+
+
+@pytest.mark.parametrize("holes", [1, 4000])
+def test_one_ring_takes_memory_for_its_vertices_alone(holes: int) -> None:
+    mask = np.zeros((4000, 6000), np.uint8)
+    cv2.ellipse(mask, (3000, 2000), (2900, 1900), 0, 0, 360, 1, -1)
+    for number in range(holes):
+        place, radius = (1500 + 40 * (number % 80), 1000 + 40 * (number // 80)), 9
+        cv2.circle(mask, *((place, radius) if holes > 1 else ((3000, 2000), 1500)), 0, -1)
+    polygons = trace(BoxMask(mask.astype(bool), 0, 0))
+    tracemalloc.start()
+    try:
+        ring = one_ring(polygons)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2000 * len(ring), "distances between all vertices would be many times that"
+    assert np.array_equal(fill_ring(ring, mask.shape), mask.astype(bool))
