@@ -1,4 +1,4 @@
-"""COCO: a data set (images, categories, annotations) and results, both with compressed RLE.
+"""COCO: a data set (images, categories, annotations) and results, with compressed RLE or with polygons.
 
 Category ids are class ids plus 1, which gives the labels of the COCO models their official ids.
 Image ids count from 1. Boxes are x, y, width, height in pixels, to a hundredth. Definitions:
@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from cvmask.errors import SinkError
 from cvmask.formats.record import Record
 from cvmask.results.detections import Detections
+from cvmask.results.masks import BoxMask
+from cvmask.results.polygons import one_ring, trace_edges
 from cvmask.system.files import whole_file
 
 
@@ -46,15 +48,30 @@ def to_results(detections: Detections, image_id: int, mask_threshold: float = 0.
 
 
 def to_annotations(
-    detections: Detections, image_id: int, first_id: int = 1, mask_threshold: float = 0.3
+    detections: Detections, image_id: int, first_id: int = 1, mask_threshold: float = 0.3, polygons: bool = False
 ) -> list[dict[str, Any]]:
-    """Give the annotations of one image of a data set; their ids count on from `first_id`."""
-    results = to_results(detections, image_id, mask_threshold)
-    areas = detections.area(mask_threshold).tolist()
+    """Give the annotations of one image of a data set; their ids count on from `first_id`.
+
+    An object whose mask has no pixel is left out. With `polygons` the segmentation is no RLE, see `to_polygons`.
+    """
+    found = detections[detections.area(mask_threshold) > 0]
+    results = to_results(found, image_id, mask_threshold)
+    if polygons:
+        for result, box_mask in zip(results, found.box_masks(mask_threshold)):
+            result["segmentation"] = to_polygons(box_mask)
+    areas = found.area(mask_threshold).tolist()
     return [
         {"id": number, **result, "area": area, "iscrowd": 0}
         for number, (result, area) in enumerate(zip(results, areas), first_id)
     ]
+
+
+def to_polygons(box_mask: BoxMask) -> list[list[int]]:
+    """Give the polygons of one mask, one for each part: x, y, x, y along the edges of its pixels.
+
+    pycocotools makes the same mask of them again. COCO knows no holes: the outline runs into each one and back.
+    """
+    return [one_ring([part]).ravel().tolist() for part in trace_edges(box_mask)]
 
 
 def to_image(record: Record, image_id: int) -> dict[str, Any]:
@@ -72,6 +89,10 @@ class CocoWriter:
 
     Parameters
     ----------
+    results
+        None: they are not written.
+    polygons
+        The data set has polygons; results are RLE, for their readers take nothing else.
     image_ids
         Ids of an existing data set by file name, to evaluate the results against it. Default: 1, 2, 3.
     """
@@ -79,24 +100,31 @@ class CocoWriter:
     def __init__(
         self,
         dataset: Path,
-        results: Path,
+        results: Path | None,
         labels: Sequence[str],
         mask_threshold: float = 0.3,
         image_ids: Mapping[str, int] | None = None,
+        polygons: bool = False,
     ) -> None:
-        self._paths, self._labels = (dataset, results), labels
+        self._dataset_path, self._results_path = dataset, results
+        self._labels, self._polygons = labels, polygons
         self._threshold, self._image_ids = mask_threshold, image_ids
         self._images_written = self._objects_written = 0
         self._stack = ExitStack()
 
     def __enter__(self) -> CocoWriter:
-        self._dataset, self._results = (self._stack.enter_context(whole_file(path)) for path in self._paths)
+        self._dataset = self._stack.enter_context(whole_file(self._dataset_path))
+        self._results: IO[str] | None = None
+        if self._results_path is not None:
+            self._results = self._stack.enter_context(whole_file(self._results_path))
+            self._results.write("[")
         # Images and annotations are two lists of one file: the shorter one waits outside it.
         waiting = tempfile.TemporaryFile("w+", encoding="utf-8", errors="backslashreplace")
         self._images = self._stack.enter_context(waiting)
         names = [{"id": number, "name": name} for number, name in enumerate(self._labels, 1)]
-        self._dataset.write(f'{{"categories": {json.dumps(names, ensure_ascii=False)},\n"annotations": [')
-        self._results.write("[")
+        # Some readers stop without them.
+        self._dataset.write('{"info": {"description": "Found by cvmask", "version": "1.0"},\n"licenses": [],\n')
+        self._dataset.write(f'"categories": {json.dumps(names, ensure_ascii=False)},\n"annotations": [')
         return self
 
     def __exit__(
@@ -104,7 +132,8 @@ class CocoWriter:
     ) -> bool | None:
         with self._stack.pop_all() as stack:
             if kind is None:
-                self._results.write("]\n")
+                if self._results is not None:
+                    self._results.write("]\n")
                 self._dataset.write('],\n"images": [')
                 self._images.seek(0)
                 shutil.copyfileobj(self._images, self._dataset)
@@ -116,12 +145,14 @@ class CocoWriter:
         """Write one image and its objects; SinkError if `image_ids` lacks its name."""
         image_id = self._id_of(record)
         found = record.detections
-        annotations = to_annotations(found, image_id, self._objects_written + 1, self._threshold)
-        unneeded = {"id", "area", "iscrowd"}
-        results = [{key: one[key] for key in one if key not in unneeded} for one in annotations]
+        annotations = to_annotations(
+            found, image_id, self._objects_written + 1, self._threshold, self._polygons
+        )
         _append(self._images, [to_image(record, image_id)], self._images_written)
         _append(self._dataset, annotations, self._objects_written)
-        _append(self._results, results, self._objects_written)
+        if self._results is not None:
+            shown = found[found.area(self._threshold) > 0]
+            _append(self._results, to_results(shown, image_id, self._threshold), self._objects_written)
         self._images_written += 1
         self._objects_written += len(annotations)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -35,6 +36,10 @@ def _coco(to: Settings) -> Writer:
     return CocoWriter(to.folder / "coco.json", to.folder / "coco_results.json", to.labels, to.mask_threshold)
 
 
+def _coco_polygons(to: Settings) -> Writer:
+    return CocoWriter(to.folder / "coco_polygons.json", None, to.labels, to.mask_threshold, polygons=True)
+
+
 def _png(to: Settings, kind: str) -> Writer:
     return PngWriter(to.folder / kind, to.labels, kind, to.colors, to.mask_threshold)
 
@@ -42,6 +47,7 @@ def _png(to: Settings, kind: str) -> Writer:
 FORMATS: Mapping[str, Callable[[Settings], Writer]] = MappingProxyType(
     {
         "coco": _coco,
+        "coco-polygons": _coco_polygons,
         "labelme": lambda to: LabelmeWriter(to.folder / "labelme", to.labels, to.mask_threshold),
         "yolo": lambda to: YoloWriter(to.folder / "yolo", to.labels, to.mask_threshold),
         "png": partial(_png, kind="masks"),
@@ -56,7 +62,12 @@ FORMATS: Mapping[str, Callable[[Settings], Writer]] = MappingProxyType(
 
 # All records in these files; the other formats write files for each record, in folders of their own.
 FILES: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"coco": ("coco.json", "coco_results.json"), "csv": ("detections.csv",), "jsonl": ("detections.jsonl",)}
+    {
+        "coco": ("coco.json", "coco_results.json"),
+        "coco-polygons": ("coco_polygons.json",),
+        "csv": ("detections.csv",),
+        "jsonl": ("detections.jsonl",),
+    }
 )
 ONE_FILE = frozenset(FILES)
 
@@ -78,6 +89,7 @@ class Saver:
 
     def __init__(self, formats: Sequence[str], settings: Settings) -> None:
         self._writers = [FORMATS[name](settings) for name in check_formats(formats)]
+        self._threshold = settings.mask_threshold
         self._stack = ExitStack()
         self._failure: BaseException | None = None
 
@@ -103,6 +115,8 @@ class Saver:
     def write(self, record: Record, frame: NDArray[np.uint8]) -> None:
         """Write one record and its frame, as it was before anything was drawn on it.
 
+        Objects whose masks have no pixel are left out, so that an object has the same number in every format.
+
         Raises
         ------
         SinkError
@@ -110,6 +124,8 @@ class Saver:
         """
         if self._failure is not None:
             raise self._failure
+        found = record.detections
+        record = replace(record, detections=found[found.area(self._threshold) > 0])
         refused = None
         for writer in self._writers:
             try:

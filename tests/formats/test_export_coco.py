@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -86,3 +87,37 @@ def test_coco_takes_the_image_ids_of_a_data_set(tmp_path: Path, scene: Detection
     assert {one["image_id"] for one in json.loads((tmp_path / "b.json").read_text())} == {139}
     with pytest.raises(SinkError, match=r"other\.jpg has no id"), writer:
         writer.write(Record("other.jpg", scene))
+
+
+@pytest.mark.filterwarnings(COCO_WARNING)
+def test_coco_polygons_are_the_masks_to_the_pixel_in_pycocotools(tmp_path: Path, scene: Detections) -> None:
+    rng = np.random.default_rng(4)
+    ragged = random_detections(rng, 40, (120, 160))
+    with CocoWriter(tmp_path / "coco.json", None, [str(n) for n in range(90)], polygons=True) as writer:
+        writer.write(Record("street.jpg", scene))
+        writer.write(Record("ragged.jpg", ragged))
+    coco = coco_of(tmp_path / "coco.json")
+    for image_id, found in ((1, scene), (2, ragged[ragged.area() > 0])):
+        annotations = coco.loadAnns(coco.getAnnIds(imgIds=[image_id]))
+        assert np.array_equal([coco.annToMask(one) for one in annotations], found.masks())
+        assert [one["area"] for one in annotations] == found.area().tolist()
+        assert all(len(part) >= 8 for one in annotations for part in one["segmentation"])
+
+
+@pytest.mark.filterwarnings(COCO_WARNING)
+@pytest.mark.parametrize("polygons", [False, True])
+def test_coco_has_what_old_readers_insist_on_and_no_empty_object(
+    tmp_path: Path, scene: Detections, polygons: bool
+) -> None:
+    empty = dataclasses.replace(scene, soft_masks=scene.soft_masks * np.float32([1, 0, 1, 1])[:, None, None])
+    results = tmp_path / "results.json"
+    with CocoWriter(tmp_path / "coco.json", results, LABELS, polygons=polygons) as writer:
+        writer.write(Record("street.jpg", empty))
+    coco = coco_of(tmp_path / "coco.json")
+    assert coco.dataset["info"]["description"]
+    assert coco.dataset["licenses"] == []
+    assert [one["category_id"] for one in coco.dataset["annotations"]] == [1, 3, 2]
+    assert [one["category_id"] for one in json.loads(results.read_text())] == [1, 3, 2]
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert len(coco.loadRes(str(results)).anns) == 3
+        coco.info()

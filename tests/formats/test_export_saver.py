@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from conftest import LABELS
@@ -10,7 +12,7 @@ from numpy.typing import NDArray
 
 from cvmask.errors import SinkError
 from cvmask.formats.record import Record
-from cvmask.formats.saver import Saver, Settings, check_formats, check_names
+from cvmask.formats.saver import FORMATS, Saver, Settings, check_formats, check_names
 from cvmask.results.detections import Detections
 
 
@@ -80,3 +82,20 @@ def test_saver_that_could_not_write_a_file_of_many_records_finishes_nothing(
             with pytest.raises(ZeroDivisionError):
                 saver.write(Record("a.png", scene), picture)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_object_without_a_pixel_is_in_no_format_and_numbers_agree(
+    tmp_path: Path, scene: Detections, picture: NDArray[np.uint8]
+) -> None:
+    soft = scene.soft_masks * np.float32([1, 0, 1, 1])[:, None, None]
+    with Saver(list(FORMATS), Settings(tmp_path, LABELS)) as saver:
+        saver.write(Record("a.png", replace(scene, soft_masks=soft)), picture)
+    for folder in ("masks", "crops", "cutouts"):
+        names = sorted(path.name for path in (tmp_path / folder).iterdir())
+        assert names == ["a_001_disc.png", "a_002_two_parts.png", "a_003_rîng_big.png"]
+    for name in ("coco.json", "coco_polygons.json"):
+        assert len(json.loads((tmp_path / name).read_text(encoding="utf-8"))["annotations"]) == 3
+    assert len((tmp_path / "yolo/labels/a.txt").read_text().splitlines()) == 3
+    assert len((tmp_path / "detections.csv").read_text(encoding="utf-8").splitlines()) == 4
+    assert len(json.loads((tmp_path / "detections.jsonl").read_text(encoding="utf-8"))["area"]) == 3
+    assert set(np.unique(cv2.imread(str(tmp_path / "instances/a.png"), cv2.IMREAD_UNCHANGED))) == {0, 1, 2, 3}
