@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from cvmask.errors import SourceError
 from cvmask.formats.record import Record, label_of
 from cvmask.results.detections import Detections
-from cvmask.system.files import whole_file
+from cvmask.system.files import LineTooLong, bounded_lines, whole_file
 
 
 def to_line(record: Record, labels: Sequence[str], mask_threshold: float = 0.3) -> dict[str, Any]:
@@ -36,19 +37,21 @@ def to_line(record: Record, labels: Sequence[str], mask_threshold: float = 0.3) 
 
 def from_line(fields: dict[str, Any]) -> Record:
     """Make the record again; its detections are equal to the first ones. ValueError if a field is bad."""
-    return Record(
-        name=fields["name"],
-        detections=Detections.from_dict(fields),
-        frame_index=fields["frame_index"],
-        time_s=fields["time_s"],
-    )
+    name, index, time_s = fields["name"], fields["frame_index"], fields["time_s"]
+    if not isinstance(name, str):
+        raise ValueError(f"name must be a text, got {str(name)[:60]}")
+    if index is not None and (type(index) is not int or index < 0):
+        raise ValueError(f"frame_index must be a whole number from 0 up, or null, got {str(index)[:60]}")
+    if time_s is not None and not (type(time_s) in (int, float) and math.isfinite(time_s)):
+        raise ValueError(f"time_s must be a number of seconds, or null, got {str(time_s)[:60]}")
+    return Record(name=name, detections=Detections.from_dict(fields), frame_index=index, time_s=time_s)
 
 
 def read_jsonl(path: str | os.PathLike[str]) -> Iterator[Record]:
     """Read a file record by record; SourceError names a line that is damaged."""
     try:
         with open(path, "rb") as file:
-            for number, line in enumerate(file, 1):
+            for number, line in bounded_lines(file):
                 try:
                     fields = json.loads(line.decode())
                     if "detections" in fields:
@@ -58,6 +61,8 @@ def read_jsonl(path: str | os.PathLike[str]) -> Iterator[Record]:
                 except (KeyError, TypeError, ValueError, RecursionError) as error:
                     raise SourceError(f"{path}: line {number} is no record of detections: {error}") from error
                 yield record
+    except LineTooLong as error:
+        raise SourceError(f"{path}: {error}") from None
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error.strerror or error}") from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import importlib
+import math
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,9 @@ from cvmask.errors import CvmaskError
 
 if TYPE_CHECKING:
     from cvmask.results.detections import Detections
+
+_MAX_SOFT = 1 << 26  # values of all soft masks of a frame: 100 objects of 800x800, in 256 MB
+_MAX_PIXELS = 1 << 30  # as OpenCV's own limit for pictures
 
 
 def to_dict(detections: Detections) -> dict[str, Any]:
@@ -39,13 +43,25 @@ def arrays_from_dict(fields: Mapping[str, Any]) -> dict[str, Any]:
     if missing:
         raise ValueError(f"a dict of Detections needs {', '.join(needed)}; {', '.join(missing)} missing")
     ids = fields.get("tracker_id")
+    xyxy = np.array(fields["xyxy"], dtype=np.float32).reshape(-1, 4)
+    confidence = np.array(fields["confidence"], dtype=np.float32)
+    if not ((confidence >= 0) & (confidence <= 1)).all():  # NaN is neither
+        raise ValueError(f"confidence must be numbers from 0 to 1, got {str(fields['confidence'])[:60]}")
+    class_id = _int32("class_id", fields["class_id"])
+    if (class_id < 0).any():
+        raise ValueError(f"class_id must be 0 or more, got {class_id.min()}")
+    frame_size = _int32("frame_size", fields["frame_size"]).tolist()
+    if len(frame_size) != 2 or frame_size[0] * frame_size[1] > _MAX_PIXELS:
+        raise ValueError(
+            f"frame_size must be height and width, {_MAX_PIXELS} pixels at most, got {str(frame_size)[:60]}"
+        )
     return {
-        "frame_size": tuple(_int32("frame_size", fields["frame_size"]).tolist()),
-        "xyxy": np.array(fields["xyxy"], dtype=np.float32).reshape(-1, 4),
-        "confidence": np.array(fields["confidence"], dtype=np.float32),
-        "class_id": _int32("class_id", fields["class_id"]),
+        "frame_size": tuple(frame_size),
+        "xyxy": xyxy,
+        "confidence": confidence,
+        "class_id": class_id,
         "tracker_id": None if ids is None else _int32("tracker_id", ids),
-        "soft_masks": _unpack(fields["soft_masks"]),
+        "soft_masks": _unpack(fields["soft_masks"], len(xyxy)),
     }
 
 
@@ -64,10 +80,18 @@ def _pack(soft_masks: NDArray[np.float32]) -> dict[str, Any]:
     return {"shape": list(soft_masks.shape), "float32_zlib_base64": base64.b64encode(raw).decode("ascii")}
 
 
-def _unpack(packed: Mapping[str, Any]) -> NDArray[np.float32]:
+def _unpack(packed: Mapping[str, Any], count: int) -> NDArray[np.float32]:
     try:
-        raw = zlib.decompress(base64.b64decode(packed["float32_zlib_base64"], validate=True))
-        values: NDArray[np.float32] = np.frombuffer(raw, dtype="<f4").reshape(packed["shape"])
+        shape = _int32("shape", packed["shape"]).tolist()
+        if len(shape) != 3 or shape[0] != count or min(shape) < 0 or math.prod(shape) > _MAX_SOFT:
+            raise ValueError(f"shape must be ({count}, h, w), {_MAX_SOFT} values at most, got {str(shape)[:60]}")
+        size = 4 * math.prod(shape)
+        # Unpacked only as far as the shape says: a few bytes can stand for gigabytes.
+        unpacker = zlib.decompressobj()
+        raw = unpacker.decompress(base64.b64decode(packed["float32_zlib_base64"], validate=True), size + 1)
+        if len(raw) != size or not unpacker.eof:
+            raise ValueError(f"needed {size} bytes for shape {shape}, got {'more' if len(raw) > size else len(raw)}")
+        values: NDArray[np.float32] = np.frombuffer(raw, dtype="<f4").reshape(shape)
         return values.astype(np.float32)
     except (KeyError, TypeError, ValueError, binascii.Error, zlib.error) as error:
         raise ValueError(f"soft_masks must be what Detections.to_dict wrote: {error!r}") from error

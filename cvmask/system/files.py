@@ -125,6 +125,23 @@ def _named(path: Path, unnamed_only: bool = False) -> Iterator[None]:
         raise SinkError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
+MAX_LINE_BYTES = 1 << 28
+
+
+class LineTooLong(ValueError):
+    """A line of a file is longer than any that was written for its reader."""
+
+
+def bounded_lines(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Give the number of each line, from 1, and the line; LineTooLong for one of more than 256 MB, as in a device."""
+    number = 0
+    while line := file.readline(MAX_LINE_BYTES + 1):
+        number += 1
+        if len(line) > MAX_LINE_BYTES:
+            raise LineTooLong(f"line {number} is longer than {size_text(MAX_LINE_BYTES)}: these are no JSON lines")
+        yield number, line
+
+
 def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
     """Write one file; SinkError if it cannot be written."""
     with whole_file(path, "wb") as file:

@@ -18,7 +18,7 @@ from cvmask.errors import SinkError, SourceError
 from cvmask.results.detections import Detections
 from cvmask.streams.sinks.sink import Sink
 from cvmask.streams.sources.source import Frame, Notify, ignore
-from cvmask.system.files import check_is_file
+from cvmask.system.files import LineTooLong, bounded_lines, check_is_file
 
 
 class JsonLines(Sink):
@@ -111,29 +111,34 @@ def read_json_lines(
         If the file cannot be read or a line is damaged; the message names the line.
     """
     path = os.fspath(path)
+    labels: list[str] | None = None
     try:
         with open(path, "rb") as file:  # each line decoded alone: the last one may end within a letter
-            for number, line in enumerate(file, 1):
+            for number, line in bounded_lines(file):
                 if not line.strip():
                     continue
                 try:
-                    parsed = _parse(line, f"{path}: line {number}")
+                    parsed = _parse(line, f"{path}: line {number}", labels)
                 except SourceError:
                     if line.endswith(b"\n") or number == 1:  # without a line before it, it may be anything
                         raise
                     on_message(f"{path}: line {number} is cut off, its run was broken off there: it is left out")
                     return
+                labels = parsed[0].get("labels", labels)
                 yield parsed
+    except LineTooLong as error:
+        raise SourceError(f"{path}: {error}") from None
     except OSError as error:
         raise SourceError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
-def _parse(line: bytes, name: str) -> tuple[dict[str, Any], Detections]:
+def _parse(line: bytes, name: str, labels: list[str] | None) -> tuple[dict[str, Any], Detections]:
     try:
         record = json.loads(line.decode())
         detections = Detections.from_dict(record.pop("detections"))
         record["index"] = int(record["index"])
         _check_labels(record.get("labels"))
+        _check_classes(detections, record.get("labels", labels))
     except json.JSONDecodeError as error:
         raise SourceError(f"{name} is no frame of detections: {error.msg} (character {error.colno})") from None
     except UnicodeDecodeError:
@@ -146,6 +151,12 @@ def _parse(line: bytes, name: str) -> tuple[dict[str, Any], Detections]:
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise SourceError(f"{name} is no frame of detections: {error or 'damaged'}") from None
     return record, detections
+
+
+def _check_classes(detections: Detections, labels: list[str] | None) -> None:
+    highest = int(detections.class_id.max(initial=-1))
+    if labels is not None and highest >= len(labels):
+        raise ValueError(f"class_id must be below {len(labels)}, the number of labels, got {highest}")
 
 
 def _check_labels(labels: object) -> None:
