@@ -32,7 +32,8 @@ from cvmask.runtime.net import missing_importer
 from cvmask.streams.sinks import VideoFile
 from cvmask.streams.sinks.av_encoder import SUFFIXES as AV_SUFFIXES
 from cvmask.streams.sinks.av_encoder import has_av
-from cvmask.streams.sinks.encoders import AV_CURE, CODECS
+from cvmask.streams.sinks.encoders import CODECS
+from cvmask.streams.sources.av_capture import AV_CURE
 from cvmask.system.folders import cache_home
 from cvmask.system.process import python_program, quiet
 

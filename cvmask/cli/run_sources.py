@@ -221,8 +221,8 @@ def run(args: argparse.Namespace, make_task: MakeTask, alpha: bool = False) -> i
         taken: set[str] = set()
         for one in inputs:
             if one.stream and not (window is not None and window.ended):
-                failed = _run_stream(one, free_stem(stem_of(one.path), taken), args, model, task)
-                done, failures = done + (not failed), failures + failed
+                ended, failed = _run_stream(one, free_stem(stem_of(one.path), taken), args, model, task)
+                done, failures = done + ended, failures + failed
     if task.closing and done:
         print(task.closing)
     return 0 if not failures else (3 if done else 1)
@@ -232,16 +232,16 @@ def _kind(one: Input) -> str:
     return live_kind(one.path) or (VIDEO if one.stream else PICTURE)
 
 
-def _run_stream(one: Input, stem: str, args: argparse.Namespace, model: MaskRCNN, task: Task) -> list[str]:
-    """Go through a video or stream; a list of one failure, which has been told, or of none."""
+def _run_stream(one: Input, stem: str, args: argparse.Namespace, model: MaskRCNN, task: Task) -> tuple[bool, list[str]]:
+    """Go through a video or stream; whether it came to its end, and a list of what failed, which has been told."""
     if task.stream_note:
         print(f"cvmask: {one.name}: {task.stream_note}", file=sys.stderr)
     try:
-        run_stream(one.path, stem, args, model, task.paint_frame, StreamKeeper(task, one.name))
+        lost = run_stream(one.path, stem, args, model, task.paint_frame, StreamKeeper(task, one.name))
     except CvmaskError as error:
         print(f"cvmask: {error}", file=sys.stderr)
-        return [str(error)]
-    return []
+        return False, [str(error)]
+    return True, [f"{one.name}: {lost} frames lost"] if lost else []
 
 
 def _run_pictures(

@@ -72,8 +72,10 @@ def is_file(place: str) -> bool:
 
 def run_stream(
     place: str, stem: str, args: argparse.Namespace, model: MaskRCNN, paint: Paint, keeper: Sink
-) -> None:
+) -> int:
     """Paint every frame of one source and write the results; CvmaskError if that fails.
+
+    Gives how many frames were there and could not be decoded.
 
     Parameters
     ----------
@@ -107,6 +109,7 @@ def run_stream(
             # JSON lines grow in their place, and are there however the run ended.
             kept = [output for output in outputs if output in whole or output.endswith(".jsonl")]
             progress.end(run.summary, kept if run.summary.written else [])
+        return run.summary.lost
 
 
 def _make_folder(folder: Path) -> None:

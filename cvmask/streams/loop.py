@@ -208,13 +208,15 @@ class Summary:
         Frames of a live source that were passed over for newer ones.
     failed
         Pictures that could not be read.
+    lost
+        Frames that were there and could not be decoded.
     stages
         Durations of "read", "detect", "draw", "write"; "age" for live sources: how old a frame was when
         its inference began. Stages overlap: their sum is not the time of the run.
     """
 
     def __init__(self) -> None:
-        self.read = self.written = self.dropped = self.failed = 0
+        self.read = self.written = self.dropped = self.failed = self.lost = 0
         self.stages: dict[str, Stage] = {}
         self._began = time.perf_counter()
         self._ended: float | None = None
@@ -240,6 +242,7 @@ class Summary:
     def lines(self) -> list[str]:
         """Say it for people, a line for the frames and one for each stage."""
         counts = f"{self.read} read, {self.written} written, {self.dropped} dropped, {self.failed} failed"
+        counts += f", {self.lost} lost" if self.lost else ""
         speed = f"{self.elapsed_s:.1f} s, {self.frames_per_second:.1f} frames a second"
         stages = [
             f"  {name:7} mean {1000 * stage.mean_s:8.1f} ms   95% below {1000 * stage.percentile_s():8.1f} ms"
@@ -367,6 +370,7 @@ class Run:
         self._ended = True
         self.source.close()
         self.summary.dropped = getattr(self.source, "dropped", 0)
+        self.summary.lost = self.source.lost
         self.summary.end()
         # Outputs raise SinkError: a broken pipe is that of the program's own words, as with `| head`.
         left = isinstance(error, (KeyboardInterrupt, GeneratorExit, BrokenPipeError))

@@ -33,8 +33,8 @@ GOOD: dict[str, tuple[int, tuple[int, int], Fraction, float, str]] = {
         *(23 / (24 if OLD else 25), NO_TIMES),
     ),
     "odd_video/truncated_faststart.mp4": (
-        *(20, (854, 480), Fraction(24)),
-        *(19 / 24, "says it has 40 frames, 20 could be read"),
+        *(22, (854, 480), Fraction(24)),
+        *(23 / 24, "damaged or cut short, about 18 frames are lost"),
     ),
     "odd_video/vfr.mp4": (22, (854, 480), Fraction(24) if OLD_AVERAGE else Fraction(44, 3), 39 / 24, ""),
     "odd_video/with_audio_aac.mp4": (40, (854, 480), Fraction(24), 39 / 24, ""),

@@ -12,10 +12,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cvmask.errors import SinkError, install
+from cvmask.errors import SinkError
 from cvmask.streams.sinks.av_encoder import SUFFIXES as AV_SUFFIXES
 from cvmask.streams.sinks.av_encoder import has_av
 from cvmask.streams.sinks.mp4 import set_frame_times
+from cvmask.streams.sources.av_capture import AV_CURE
 from cvmask.system.process import quiet
 
 CODECS = {
@@ -84,9 +85,6 @@ class OpenCVEncoder:
     def abandon(self) -> None:
         """Close the file without caring what is in it."""
         self._writer.release()
-
-
-AV_CURE = install("av")
 
 
 def wrong_codec(suffix: str, codec: str | None, use_av: bool | None = None) -> str:

@@ -18,9 +18,10 @@ from cvmask.results.arrays import check_frame
 from cvmask.results.detections import Detections
 from cvmask.streams.sinks.av_encoder import SUFFIXES as AV_SUFFIXES
 from cvmask.streams.sinks.av_encoder import AvEncoder, has_av
-from cvmask.streams.sinks.encoders import AV_CURE, CODECS, Encoder, OpenCVEncoder, wrong_codec
+from cvmask.streams.sinks.encoders import CODECS, Encoder, OpenCVEncoder, wrong_codec
 from cvmask.streams.sinks.mp4 import is_finished
 from cvmask.streams.sinks.sink import Sink
+from cvmask.streams.sources.av_capture import AV_CURE
 from cvmask.streams.sources.source import Frame, Notify, ignore
 from cvmask.system.files import whole_path, wrong_name
 from cvmask.system.interrupts import uninterrupted

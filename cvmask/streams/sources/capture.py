@@ -14,6 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.errors import SourceError
+from cvmask.streams.sources.av_capture import (
+    AV_CURE,
+    AvCapture,
+    UnreadableError,
+    find_av,
+    interlaced_or_rare,
+    unwritten,
+)
 from cvmask.streams.sources.http import without_password
 from cvmask.system.files import wrong_name
 
@@ -131,6 +139,128 @@ class Capture(Protocol):
         """Let go, from any thread."""
 
 
+# Wheels from 4.13 on have a swscale that refuses interlaced frames, and an OpenCV that does not look.
+_MAY_LEAVE_UNWRITTEN = tuple(int(part) for part in cv2.__version__.split(".")[:2]) >= (4, 13)
+
+
+class _Written:
+    """A ``cv2.VideoCapture`` that gives no frame which nobody wrote, and goes on with PyAV where it cannot.
+
+    A conversion that fails leaves what was in memory, at first anything, later the frame before. So a frame
+    that equals the one before is looked into, after each time that all was well half as often.
+
+    `retrieve` and `grab` raise UnreadableError where PyAV is not installed.
+    """
+
+    def __init__(self, capture: cv2.VideoCapture, address: str, timeout_s: float | None = None) -> None:
+        self._capture: Any = capture
+        self._address, self._timeout_s = address, timeout_s
+        self._watched = _MAY_LEAVE_UNWRITTEN
+        self._begun = self._sought = False
+        self._first: list[tuple[bool, Any, float]] = []  # the first two, with their times in ms
+        self._now: tuple[bool, Any, float] | None = None
+        self._before: Any = None
+        self._grabbed, self._equal, self._look_at = 0, 0, 1
+
+    def get(self, what: int) -> float:
+        """Give a property."""
+        if self._now is not None and what == cv2.CAP_PROP_POS_MSEC:
+            return self._now[2]
+        return float(self._capture.get(what))
+
+    def set(self, what: int, value: float) -> bool:
+        """Change a property; whether that was possible."""
+        if what == cv2.CAP_PROP_FORMAT:
+            self._begun, self._watched = True, False  # encoded packets are no pictures
+        elif what == cv2.CAP_PROP_POS_MSEC:
+            self._sought = True
+        return bool(self._capture.set(what, value))
+
+    def grab(self) -> bool:
+        """Go to the next frame."""
+        if not self._begun:
+            self._begin()
+        if self._first:
+            self._now = self._first.pop(0)
+            return True
+        self._now = None
+        grabbed = bool(self._capture.grab())
+        self._grabbed += grabbed
+        return grabbed
+
+    def retrieve(self) -> tuple[bool, Any]:
+        """Decode it."""
+        if self._now is not None:
+            return self._now[:2]
+        found, image = self._capture.retrieve()
+        if self._watched and found and image is not None:
+            if self._before is not None and _same(self._before, image):
+                self._equal += 1
+                if self._equal >= self._look_at and self._replaced(self._grabbed):
+                    return self._capture.retrieve()  # type: ignore[no-any-return]
+            self._before = image
+        return found, image
+
+    def release(self) -> None:
+        """Let go."""
+        self._capture.release()
+
+    def _begin(self) -> None:
+        self._begun = True
+        for _ in range(2):
+            if not self._capture.grab():
+                break
+            self._grabbed += 1
+            at_ms = self._capture.get(cv2.CAP_PROP_POS_MSEC)
+            self._first.append((*self._capture.retrieve(), at_ms))
+        images = [image for found, image, _ in self._first if found]
+        if not self._first:
+            self._try_av()
+        elif self._watched and images and _same(images[0], images[-1]) and self._replaced(0):
+            self._first, images = [], []
+        self._before = images[-1] if images else None
+
+    def _replaced(self, grabbed: int) -> bool:
+        """Look why two frames are equal; whether PyAV has taken over, after so many frames."""
+        from_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 if self._sought else 0.0
+        skip = 0 if self._sought else max(grabbed - 1, 0)
+        why = unwritten(self._address, skip, from_s)
+        if not why:
+            self._equal, self._look_at = 0, 2 * self._look_at
+            return False
+        if find_av() is None:
+            raise UnreadableError(f"{without_password(self._address)}: is {why}, {_AV_READS_IT}")
+        if self._sought:
+            raise UnreadableError(f"{without_password(self._address)}: becomes {why} midway: it is only read whole")
+        self._capture.release()
+        self._capture, self._watched = AvCapture(self._address, self._timeout_s), False
+        for _ in range(grabbed if "://" not in self._address else min(grabbed, 1)):
+            self._capture.grab()
+        return True
+
+    def _try_av(self) -> None:
+        """OpenCV decodes nothing, as of AV1 in some wheels: take PyAV where that can."""
+        if find_av() is None or "://" in self._address:
+            return
+        try:
+            other = AvCapture(self._address, self._timeout_s)
+        except SourceError:
+            return
+        if other.holds_frames:
+            self._capture.release()
+            self._capture, self._watched = other, False
+        else:
+            other.release()
+
+
+_AV_READS_IT = f"which this OpenCV cannot convert; PyAV can: {AV_CURE}"
+
+
+def _same(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> bool:
+    """Tell whether two pictures are equal; most are not in the first rows that are looked at."""
+    return a.shape == b.shape and np.array_equal(a[::64], b[::64]) and np.array_equal(a, b)
+
+
 class FileCapture:
     """A file; `release` waits for the call that goes on."""
 
@@ -138,27 +268,29 @@ class FileCapture:
         # OpenCV crashes when a capture is released while another thread reads from it.
         self._lock = threading.Lock()
         # A path with a colon or a leading dash would look like something else to FFmpeg.
-        self._capture = _opened(os.path.abspath(path), path)
+        place = os.path.abspath(path)
+        self._capture: Any = AvCapture(place) if interlaced_or_rare(place) else _Written(_opened(place, path), place)
 
     def get(self, what: int) -> float:
         """Give a property."""
         with self._lock:
-            return self._capture.get(what)
+            return float(self._capture.get(what))
 
     def set(self, what: int, value: float) -> bool:
         """Change a property; whether that was possible."""
         with self._lock:
-            return self._capture.set(what, value)
+            return bool(self._capture.set(what, value))
 
     def grab(self) -> bool:
         """Go to the next frame."""
         with self._lock:
-            return self._capture.grab()
+            return bool(self._capture.grab())
 
     def retrieve(self) -> tuple[bool, Any]:
-        """Decode it."""
+        """Decode it; UnreadableError where nothing at hand can convert it."""
         with self._lock:
-            return self._capture.retrieve()
+            found, image = self._capture.retrieve()
+            return found, image
 
     def release(self) -> None:
         """Close the file."""
@@ -180,7 +312,7 @@ class RemoteCapture:
         self._errands = Errands()
         try:
             self._capture = self._errands.do(
-                lambda: _opened(address, without_password(address), limits),
+                lambda: _Written(_opened(address, without_password(address), limits), address, timeout_s),
                 undo=lambda capture: capture.release(),
             )
         except BaseException:

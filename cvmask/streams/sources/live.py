@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.errors import SourceError
+from cvmask.streams.sources.av_capture import UnreadableError
 from cvmask.streams.sources.capture import Errands, Left, check_name, open_capture, rate_of, size_of
 from cvmask.streams.sources.http import without_password
 from cvmask.streams.sources.source import Frame, Notify, Source, ignore
@@ -98,6 +99,8 @@ class Stream(Source):
                 if self._closed.is_set():
                     return
                 yield from self._follow(self._connection)
+            except UnreadableError:
+                raise
             except SourceError as error:
                 reason = str(error)
             except Left:

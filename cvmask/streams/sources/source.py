@@ -65,6 +65,8 @@ class Source(ABC):
         How many frames it says it has; None where unknown. Files can be wrong about it.
     live
         Whether frames come at a pace of their own and are lost if nobody takes them.
+    lost
+        How many frames, so far, were there and could not be decoded.
     """
 
     name: str = ""
@@ -72,6 +74,7 @@ class Source(ABC):
     frame_rate: Fraction | None = None
     length: int | None = None
     live: bool = False
+    lost: int = 0
     _begun = False
 
     def __enter__(self) -> Source:

@@ -12,9 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.errors import SourceError
+from cvmask.streams.sources.av_capture import AV_CURE, find_av
 from cvmask.streams.sources.capture import length_of, open_capture, rate_of, size_of
 from cvmask.streams.sources.http import without_password
 from cvmask.streams.sources.source import Frame, Notify, Source, ignore
+
+# At the end of a file each attempt is over at once; where it is damaged FFmpeg gave up at most 3 in a row.
+_MOST_FAILURES = 64
 
 
 class Video(Source):
@@ -51,14 +55,13 @@ class Video(Source):
         on_message: Notify = ignore,
     ) -> None:
         if stride < 1 or start_s < 0 or (end_s is not None and end_s <= start_s):
-            raise ValueError(
-                f"needs stride >= 1 and 0 <= start_s < end_s, got {stride}, {start_s} and {end_s}"
-            )
+            raise ValueError(f"needs stride >= 1 and 0 <= start_s < end_s, got {stride}, {start_s} and {end_s}")
         self.path = os.fspath(path)
         self.name = without_password(self.path)
         self._part = (start_s, end_s, stride)
         self._notify = on_message
         self._closed = False
+        self._gaps = 0
         self._capture = open_capture(self.path)
         self.size_wh = size_of(self._capture)
         self._file_rate = rate_of(self._capture)
@@ -84,6 +87,7 @@ class Video(Source):
                 continue
             image = self._retrieve()
             if image is None and not self._closed:
+                self.lost += 1
                 self._notify(f"{self.name}: frame {index} is damaged and left out")
             elif image is not None:
                 yield Frame(image, index, time_s, self.name)
@@ -95,7 +99,7 @@ class Video(Source):
         index, untimed, first_s, last_s = 0, 0, 0.0, -1.0
         timed_s, behind = 0.0, 0  # of the last frame with a time of its own, and how many have followed it
         rate = self._file_rate or Fraction(25)
-        while self._capture.grab():
+        while self._grab_next():
             stamp_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
             first_s = stamp_s if index == 0 else first_s
             time_s = stamp_s - first_s
@@ -112,12 +116,26 @@ class Video(Source):
         if self._closed:
             return
         if index == 0:
-            raise SourceError(f"{self.name}: holds no frame that OpenCV can decode{self._codec()}")
+            raise SourceError(f"{self.name}: holds no frame that OpenCV can decode{self._codec()}{self._cure()}")
         if untimed:
             words = f"frames have no time of their own and follow at {float(rate):g} a second"
             self._notify(f"{self.name}: {untimed} {words}")
-        if self._file_length is not None and index != self._file_length:
+        if self._gaps:
+            behind = self._gaps if self._file_length is None else max(self._gaps, self._file_length - index)
+            self.lost += behind
+            self._notify(f"{self.name}: damaged or cut short, about {behind} frames are lost")
+        elif self._file_length is not None and index != self._file_length:
             self._notify(f"{self.name}: says it has {self._file_length} frames, {index} could be read")
+
+    def _grab_next(self) -> bool:
+        """Go to the next frame, over damaged stretches: FFmpeg goes on behind them when it is asked again."""
+        for failures in range(1 if "://" in self.path else _MOST_FAILURES):
+            if self._capture.grab():
+                self._gaps += failures > 0
+                return True
+            if self._closed:
+                break
+        return False
 
     def _retrieve(self) -> NDArray[np.uint8] | None:
         found, image = self._capture.retrieve()
@@ -126,6 +144,9 @@ class Video(Source):
     def _codec(self) -> str:
         code = int(self._capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little")
         return f" (codec {code.decode('ascii')})" if code.isalnum() else ""
+
+    def _cure(self) -> str:
+        return "" if find_av() else f": PyAV may: {AV_CURE}"
 
     def _wanted_length(self) -> int | None:
         start_s, end_s, stride = self._part
