@@ -9,7 +9,6 @@ import importlib
 import os
 import re
 import subprocess
-import sys
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import suppress
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from cvmask.errors import SourceError, install
 from cvmask.streams.sources.http import without_password
 from cvmask.system.interrupts import uninterrupted
+from cvmask.system.process import python_program
 
 AV_CURE = install("av")
 # AVCOL_SPC of FFmpeg, ITU-T H.273: what swscale does not convert.
@@ -82,8 +82,11 @@ def unwritten(address: str, skip: int = 0, from_s: float = 0.0) -> str:
     """
     if find_av() is not None:
         return interlaced_or_rare(address, skip, from_s)
+    python = python_program()
+    if python is None:  # a frozen app would start itself
+        return ""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OPENCV_")}
-    command = [sys.executable, "-c", _PROBE, address, str(skip), repr(from_s * 1000), str(_PROBED_FRAMES)]
+    command = [python, "-c", _PROBE, address, str(skip), repr(from_s * 1000), str(_PROBED_FRAMES)]
     limit_s = _PROBE_S + skip / _SLOWEST_DECODER
     try:
         answer = subprocess.run(
