@@ -230,7 +230,7 @@ _KNOWN = "export with a keep_aspect_ratio_resizer, fixed_shape_resizer, conditio
 
 
 def _layers_before(parts: Anatomy, node: Node) -> bool:
-    before = parts.graph.ancestors([node.name])
+    before = parts.graph.ancestors([node.name]) - {node.name}
     return any(parts.graph[name].op in ("Conv2D", "DepthwiseConv2dNative") for name in before)
 
 

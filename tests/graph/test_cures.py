@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import shutil
 
+import numpy as np
 import pytest
 from graph_builder import Builder, Func, Type, own_model
 
 import cvmask
+from cvmask.cli.main import main
 from cvmask.errors import ModelError
 from cvmask.graph.check import check, label_problems
 from cvmask.graph.convert import convert
-from cvmask.graph.graph_def import parse_graph
+from cvmask.graph.graph_def import parse_graph, read_graph
 from cvmask.graph.model_files import ModelFiles
+from cvmask.graph.nodes import FLOAT, Attr, Tensor
 from cvmask.models.labels import read_names
 from cvmask.system import folders
 
@@ -131,3 +134,42 @@ def test_pictures_padded_to_one_size_are_named():
     pad.inputs[1] = pad.inputs[0]  # what it adds depends on the picture
     with pytest.raises(ModelError, match="export with pad_to_max_dimension: false"):
         convert(graph)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_no_numbers_are_named(tmp_path, capsys, value):
+    weights = "FirstStageFeatureExtractor/Shapes/stem_1/weights"
+    content = bytes(read_graph(GRAPH)[weights].get("value", "tensor").content)
+    odd = np.full(100, value, "<f4").tobytes() + content[400:]
+    (tmp_path / GRAPH.name).write_bytes(GRAPH.read_bytes().replace(content, odd))
+    refused(f"100 of 648 weights of {weights} are no numbers", tmp_path)
+    shutil.copy(TEXT, tmp_path)  # with a text graph of its own too
+    refused(f"100 of 648 weights of {weights} are no numbers", tmp_path)
+    assert main(["models", "inspect", str(tmp_path)]) == 1
+    assert "are no numbers" in capsys.readouterr().out
+
+
+def with_node(name, op="", weights=None, inputs=None):
+    """tiny_plain with one node changed."""
+    graph = parse_graph(own_model("tiny_plain").read_bytes())
+    node = graph[name]
+    node.op, node.inputs = op or node.op, inputs or node.inputs
+    if weights is not None:
+        tensor = Tensor(FLOAT, weights.shape, weights.astype("<f4").tobytes(), ())
+        node.attrs = {**node.attrs, "value": Attr("tensor", tensor)}
+    return graph
+
+
+def test_pictures_without_colours_are_named():
+    name = "FirstStageFeatureExtractor/shapes/conv1/weights"
+    graph = parse_graph(own_model("tiny_plain").read_bytes())
+    weights = graph[name].array()[:, :, :1]
+    with pytest.raises(ModelError, match="reads 1 channels, needed 3; export without convert_to_grayscale"):
+        convert(with_node(name, weights=weights))
+
+
+def test_resizers_of_no_known_rule_are_named():
+    graph = parse_graph(own_model("tiny_plain").read_bytes())
+    node = next(node for node in graph if node.op == "ResizeBilinear")
+    with pytest.raises(ModelError, match="resizes with ScaleAndTranslate; export with a keep_aspect_ratio_resizer"):
+        convert(with_node(node.name, "ScaleAndTranslate"))
