@@ -47,11 +47,11 @@ def test_an_option_is_honoured_as_tensorflow_does(name, work):
 
 
 def test_anchors_with_two_offsets_agree_but_for_one_choice(work):
-    """Of two boxes of nearly the same score, suppression keeps the other one."""
+    """Of two boxes of nearly the same score, suppression keeps the other one after OpenCV 4's rounded resize."""
     wanted, found, _ = rows_of("offset")
     assert len(wanted) == len(found) == 51
-    assert len(without_partner(wanted, found)) <= 1
-    assert len(without_partner(found, wanted)) <= 1
+    assert len(without_partner(wanted, found)) <= (0 if EXACT else 1)
+    assert len(without_partner(found, wanted)) <= (0 if EXACT else 1)
 
 
 def test_the_limit_of_a_class_is_shown_and_copied(work, capsys):
