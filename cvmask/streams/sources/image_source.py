@@ -14,15 +14,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.errors import SourceError
-from cvmask.streams.sources.headers import Header, read_header
+from cvmask.streams.sources.bmp import decode_bmp, mended_bmp
+from cvmask.streams.sources.headers import Header, first_gif_frame, read_header
+from cvmask.streams.sources.pam import decode_pam
+from cvmask.streams.sources.pillow import cure, pillow_reads, read_with_pillow
 from cvmask.streams.sources.source import Frame, Source, local_path
+from cvmask.streams.sources.tiff import decode_tiff_alpha
 
 MAX_PIXELS = 200_000_000
 _BAND_PIXELS = 1 << 16
 SUFFIXES = (
-    *(".avif", ".bmp", ".dib", ".gif", ".hdr", ".jp2", ".jpe", ".jpeg", ".jpg"),
-    *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".ras", ".tif", ".tiff", ".webp"),
+    *(".apng", ".avif", ".bmp", ".dib", ".gif", ".hdr", ".heic", ".heif", ".hif", ".j2k", ".jfif", ".jp2", ".jpe"),
+    *(".jpeg", ".jpg", ".pam", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".ras", ".tif", ".tiff", ".webp"),
 )
+# Pictures too, when they are named: of a folder they are not taken. FFmpeg would make a video of one frame of them.
+RARE_SUFFIXES = (
+    *(".cri", ".cur", ".dds", ".dpx", ".exr", ".fits", ".gem", ".icb", ".icns", ".ico", ".im1", ".im8", ".im24"),
+    *(".im32", ".j2c", ".jls", ".jpc", ".jps", ".jpx", ".jxl", ".ljpg", ".pcd", ".pct", ".pcx", ".pfm", ".pgx", ".phm"),
+    *(".pict", ".pix", ".psd", ".ptx", ".qoi", ".rgba", ".sgi", ".sun", ".svg", ".targa", ".tga", ".vbn", ".vda"),
+    *(".vst", ".wbmp", ".xbm", ".xface", ".xpm", ".xwd"),
+)
+_TGA_SUFFIXES = (".icb", ".targa", ".tga", ".vda", ".vst")  # old ones say nowhere what they are
 
 
 def read_image(
@@ -30,9 +42,9 @@ def read_image(
 ) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     """Read the first picture of a file, whatever its name says it is.
 
-    Greys become BGR, 16 bits a value become the upper 8, EXIF rotation is applied, and what is
-    transparent is laid on white (where a picture has both, it is not rotated). A BMP whose alpha is 0
-    everywhere has none.
+    Greys become BGR, 16 bits a value become the upper 8, the picture is turned upright as its EXIF data or
+    its format say, and what is transparent is laid on white. A BMP whose alpha is 0 everywhere has none.
+    What OpenCV cannot read, Pillow reads where it is installed.
 
     Parameters
     ----------
@@ -60,12 +72,14 @@ def decode_image(
 ) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     """Decode the bytes of a picture file, as `read_image` does; `name` is for messages."""
     header = read_header(data)
+    if header is None and Path(name).suffix.lower() in _TGA_SUFFIXES:
+        header = Header("TGA", odd="as such")
     if header is None:
         raise SourceError(f"{name}: no picture that is known here, it starts with {data[:12]!r}")
     if header.size_wh:
         _check_pixels(header.size_wh, name, max_pixels)
     try:
-        image = _decode(data, header, name)
+        image = _decode(data, header, name, max_pixels)
     except MemoryError:
         raise SourceError(f"{name}: this {header.kind} needs more memory than there is") from None
     # A damaged header may tell no size, or another one.
@@ -184,44 +198,91 @@ def _read_bytes(place: str | os.PathLike[str]) -> bytes:
     return data
 
 
-def _decode(data: bytes, header: Header, path: str | os.PathLike[str]) -> NDArray[np.uint8]:
+def _decode(data: bytes, header: Header, path: str | os.PathLike[str], max_pixels: int) -> NDArray[np.uint8]:
+    kind = header.kind
+    if header.odd and pillow_reads(kind):
+        return _flat(read_with_pillow(data, kind, path, max_pixels), header, premultiplied=False)
+    if header.odd:
+        raise SourceError(f"{path}: OpenCV does not read a {kind} {header.odd}: {cure(kind)}")
+    if header.size_wh is None and header.whole:
+        raise SourceError(f"{path}: this {kind} does not say its size where it must: it is damaged")
+    own = {"BMP": decode_bmp, "PAM": decode_pam}.get(kind, decode_tiff_alpha if header.apart else None)
+    image = own(data) if own else None
+    if image is None and header.apart:
+        raise SourceError(f"{path}: OpenCV does not find the alpha of this {kind}: {cure(kind)}")
+    image = _decode_cv(data, header, path) if image is None else image
+    if image is None and header.whole and pillow_reads(kind):
+        return _flat(read_with_pillow(data, kind, path, max_pixels), header, premultiplied=False)
+    if image is None:
+        reason = f"damaged, or of a form that OpenCV {cv2.__version__} cannot read: {cure(kind)}"
+        reason = reason if header.whole else "cut short before its first row"
+        raise SourceError(f"{path}: this {kind} is {reason}")
+    return _upright(_flat(image, header, header.premultiplied), header.orientation)
+
+
+def _decode_cv(data: bytes, header: Header, path: str | os.PathLike[str]) -> NDArray[Any] | None:
     # OpenCV 4.14 gives up on a JPEG without its end, older ones do not; with an end all decode what is there.
-    complete = data if header.whole or header.kind != "JPEG" else data + b"\xff\xd9"
-    buffer = np.frombuffer(complete, dtype=np.uint8)
+    if not header.whole and header.kind == "JPEG":
+        data += b"\xff\xd9"
+    elif header.kind == "GIF":
+        data = first_gif_frame(data)
+    elif header.kind == "BMP":
+        data = mended_bmp(data)
+    buffer = np.frombuffer(data, dtype=np.uint8)
+    color = cv2.IMREAD_COLOR
+    if header.orientation != 1 or header.kind in ("AVIF", "WebP"):
+        color |= cv2.IMREAD_IGNORE_ORIENTATION  # some versions turn some of them: here it is done once
     try:
-        image = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED) if header.alpha else None
+        raw = header.alpha or header.largest
+        image = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED) if raw else None
         if image is not None and (image.dtype.itemsize > 2 or image.dtype.kind == "f"):
             # They have no white that is known, and OpenCV reads some of them as other colours.
-            cure = "save it with 8 or 16 bits a value"
-            raise SourceError(f"{path}: this {header.kind} holds {image.dtype} values: {cure}")
-        if image is not None and image.ndim == 3 and image.shape[2] == 4 and _has_alpha(image, header):
-            return _on_white(image)
-        image = cv2.imdecode(buffer, cv2.IMREAD_COLOR)
+            advice = "save it with 8 or 16 bits a value"
+            raise SourceError(f"{path}: this {header.kind} holds {image.dtype} values: {advice}")
+        if image is not None and header.kind == "PNM":
+            return _scaled(image, header, text=data[1:2] in b"123")
+        if image is not None and image.ndim == 3 and image.shape[2] == 4:
+            return image
+        return cv2.imdecode(buffer, color)
     except cv2.error as error:
         reason = " ".join(error.err.split())
-        raise SourceError(f"{path}: OpenCV refuses this {header.kind}: {reason}") from error
-    if image is None:
-        reason = f"damaged, or of a form that OpenCV {cv2.__version__} cannot read"
-        reason = reason if header.whole else "cut short before its first row"
-        raise SourceError(f"{path}: this {header.kind} is {reason}")
-    return cast("NDArray[np.uint8]", image)
+        raise SourceError(f"{path}: OpenCV refuses this {header.kind}: {reason}: {cure(header.kind)}") from error
 
 
-def _has_alpha(bgra: NDArray[Any], header: Header) -> bool:
-    # Many programs leave it 0 in a BMP, and mean a picture that can be seen.
-    return header.kind != "BMP" or bool(bgra[..., 3].any())
+def _scaled(image: NDArray[Any], header: Header, text: bool) -> NDArray[np.uint8]:
+    # Of values of 8 bits as text OpenCV has done it.
+    if image.dtype.itemsize > 1 or not text:
+        steps = np.minimum(np.arange(np.iinfo(image.dtype).max + 1), header.largest) * 255
+        image = ((steps + header.largest // 2) // header.largest).astype(np.uint8)[image]
+    return cast("NDArray[np.uint8]", cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if image.ndim == 2 else image)
 
 
-def _on_white(bgra: NDArray[Any]) -> NDArray[np.uint8]:
-    full = np.float32(np.iinfo(bgra.dtype).max)
-    pixels = bgra.reshape(-1, 4)
+def _upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    # EXIF 2.3, tag 0x0112.
+    turned = image.transpose(1, 0, 2) if orientation >= 5 else image
+    turned = turned[::-1] if orientation in (3, 4, 7, 8) else turned
+    turned = turned[:, ::-1] if orientation in (2, 3, 6, 7) else turned
+    return np.ascontiguousarray(turned)
+
+
+def _flat(image: NDArray[Any], header: Header, premultiplied: bool) -> NDArray[np.uint8]:
+    """Lay what is transparent on white."""
+    if image.shape[2] == 3:
+        return image
+    # Many programs leave alpha 0 in a BMP, and mean a picture that can be seen.
+    if header.kind == "BMP" and not image[..., 3].any():
+        return np.ascontiguousarray(image[..., :3])
+    deep = image.dtype.itemsize > 1
+    full = np.float32(header.largest if header.largest and deep else np.iinfo(image.dtype).max)
+    pixels = image.reshape(-1, 4)
     mixed = np.empty((len(pixels), 3), np.uint8)
     # All at once the fractions would take many times the picture's own memory.
     for start in range(0, len(pixels), _BAND_PIXELS):
-        band = pixels[start : start + _BAND_PIXELS]
-        alpha = band[:, 3:] / full
-        mixed[start : start + _BAND_PIXELS] = (255 * (band[:, :3] / full * alpha + (1 - alpha))).round()
-    return mixed.reshape(*bgra.shape[:2], 3)
+        band = np.minimum(pixels[start : start + _BAND_PIXELS] / full, 1)
+        alpha = band[:, 3:]
+        color = band[:, :3] if premultiplied else band[:, :3] * alpha
+        mixed[start : start + _BAND_PIXELS] = (255 * np.minimum(color + (1 - alpha), 1)).round()
+    return mixed.reshape(*image.shape[:2], 3)
 
 
 def _warnings(header: Header) -> Iterator[str]:

@@ -12,9 +12,17 @@ import numpy as np
 
 from cvmask.errors import SourceError
 from cvmask.streams.sources.capture import check_name
-from cvmask.streams.sources.headers import read_header
+from cvmask.streams.sources.headers import picture_kind
 from cvmask.streams.sources.http import HttpStream, without_password
-from cvmask.streams.sources.image_source import MAX_PIXELS, SUFFIXES, Images, Still, decode_image, find_images
+from cvmask.streams.sources.image_source import (
+    MAX_PIXELS,
+    RARE_SUFFIXES,
+    SUFFIXES,
+    Images,
+    Still,
+    decode_image,
+    find_images,
+)
 from cvmask.streams.sources.live import Camera, FfmpegConnection, Newest, Stream
 from cvmask.streams.sources.mjpeg import DamagedCount, Stdin
 from cvmask.streams.sources.source import Notify, Source, ignore, local_path
@@ -114,15 +122,7 @@ def is_pattern(name: str) -> bool:
 def is_picture(name: str) -> bool:
     """Tell whether a file is a picture, by its ending or else by its first bytes."""
     name = local_path(name)
-    if Path(name).suffix.lower() in SUFFIXES:
-        return True
-    if not os.path.isfile(name):
-        return False
-    try:
-        with open(name, "rb") as file:
-            return read_header(file.read(4096)) is not None
-    except OSError:
-        return False
+    return Path(name).suffix.lower() in (*SUFFIXES, *RARE_SUFFIXES) or bool(picture_kind(name))
 
 
 def _open_address(

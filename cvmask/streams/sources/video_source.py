@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cvmask.errors import SourceError
 from cvmask.streams.sources.av_capture import AV_CURE, find_av
 from cvmask.streams.sources.capture import length_of, open_capture, rate_of, size_of
+from cvmask.streams.sources.headers import picture_kind
 from cvmask.streams.sources.http import without_password
 from cvmask.streams.sources.source import Frame, Notify, Source, ignore
 
@@ -62,6 +63,8 @@ class Video(Source):
         self._notify = on_message
         self._closed = False
         self._gaps = 0
+        if kind := picture_kind(self.path):  # FFmpeg would make a video of one frame of it
+            raise SourceError(f"{self.name}: is a picture ({kind}), not a video")
         self._capture = open_capture(self.path)
         self.size_wh = size_of(self._capture)
         self._file_rate = rate_of(self._capture)
