@@ -84,7 +84,7 @@ def test_help_has_examples(argv: list[str], capsys: pytest.CaptureFixture[str]) 
     [
         (["fly"], "invalid choice"),
         (["predict"], "required"),
-        (["predict", "x.png", "--save", "coco,doc"], "coco, coco-polygons, labelme, yolo, png, png-instances, png-classes"),
+        (["predict", "x.png", "--save", "coco,doc"], "coco, coco-polygons, labelme, yolo, png, png-instances"),
         (["predict", "x.png", "--save", ","], "one or more of coco, coco-polygons, labelme"),
         (["predict", "x.png", "--conf", "2"], "from 0 to 1, got '2'"),
         (["predict", "x.png", "--max-detections", "0"], "whole number from 1 up"),
