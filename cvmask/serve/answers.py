@@ -24,6 +24,7 @@ from cvmask.streams.sources.image_source import decode_image
 JSON, JPEG, PNG, BOTH = "application/json", "image/jpeg", "image/png", "multipart/form-data"
 KINDS = ("JPEG", "PNG", "WebP")
 MASK_FORMATS = ("rle", "polygons", "none")
+_LONGEST_ACCEPT = 1000
 _SUFFIX = {JPEG: ".jpg", PNG: ".png"}
 
 
@@ -136,6 +137,8 @@ def encode(image: NDArray[np.uint8], media_type: str) -> bytes:
 def choose_media_type(accept: str) -> str:
     """Choose by an Accept header; Problem 406 if it takes nothing that there is."""
     best, best_q = "", 0.0
+    # Browsers send about 100 characters.
+    accept = accept[:_LONGEST_ACCEPT]
     for part in accept.split(",") if accept.strip() else ["*/*"]:
         name, *parameters = (piece.strip().lower() for piece in part.split(";"))
         q = next((_quality(one[2:]) for one in parameters if one.startswith("q=")), 1.0)

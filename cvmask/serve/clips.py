@@ -17,22 +17,43 @@ from cvmask.errors import CvmaskError, SourceError
 from cvmask.results.detections import Detections
 from cvmask.runtime.model import Settings
 from cvmask.serve.limits import Limits
-from cvmask.serve.pool import Pool, QueueFullError
+from cvmask.serve.pool import Pool, QueueFullError, share
 from cvmask.serve.view import Controls, paint
 from cvmask.streams.pipeline import annotate
 from cvmask.streams.sources import Video
 
 WAITING, WORKING, DONE, FAILED = "waiting", "working", "done", "failed"
 _SAID = 5
-_MAGIC = ((4, b"ftyp", ".mp4"), (0, b"\x1a\x45\xdf\xa3", ".mkv"), (8, b"AVI ", ".avi"))
+HEAD_BYTES = 256
+_EBML = b"\x1a\x45\xdf\xa3"
 
 
 def suffix_of(head: bytes) -> str | None:
-    """Tell the container by the first 12 bytes; None for anything else.
+    """Tell the container by the first `HEAD_BYTES` bytes; None for anything else.
 
-    FFmpeg would also read play lists, which name further files and addresses: those never reach it.
+    FFmpeg would also read play lists and SDP, which name further files and addresses: those never reach it.
+    It looks for them in the whole beginning, so one magic word is not enough: each container is checked as
+    far as FFmpeg's own probe is sure of it.
     """
-    return next((suffix for place, magic, suffix in _MAGIC if head[place : place + len(magic)] == magic), None)
+    # The size of the first box: no text begins with a zero byte, and probes for text end there.
+    if head[:1] == b"\0" and head[4:8] == b"ftyp":
+        return ".mp4"
+    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        return ".avi"
+    return ".mkv" if _is_matroska(head) else None
+
+
+def _is_matroska(head: bytes) -> bool:
+    """Tell whether a whole EBML header is there that names Matroska or WebM."""
+    if head[:4] != _EBML or len(head) < 5 or head[4] == 0:
+        return False
+    width = 9 - head[4].bit_length()
+    begin = 4 + width
+    size = int.from_bytes(head[4:begin], "big") & ((1 << 7 * width) - 1)
+    if begin + size > len(head) or size + 1 == 1 << 7 * width:
+        return False
+    content = head[begin : begin + size]
+    return b"matroska" in content or b"webm" in content
 
 
 @dataclass(eq=False)
@@ -42,6 +63,7 @@ class Clip:
     folder: Path
     suffix: str
     controls: Controls
+    client: str = ""
     key: str = field(default_factory=lambda: secrets.token_urlsafe(12))
     state: str = WAITING
     message: str = ""
@@ -96,14 +118,15 @@ class Clips:
         self._thread = threading.Thread(target=self._serve, name="cvmask-clips")
         self._thread.start()
 
-    def new(self, suffix: str, controls: Controls) -> Clip | None:
-        """Make room for a clip; its file is still to be written. None if too many wait."""
+    def new(self, suffix: str, controls: Controls, client: str = "") -> Clip | None:
+        """Make room for a clip; its file is still to be written. None if too many wait, of all or of this client."""
         self._forget_old()
+        most = self._limits.clips
         with self._lock:
-            busy = sum(clip.state in (WAITING, WORKING) for clip in self._clips.values())
-            if busy >= self._limits.clips or self._closed:
+            clients = [clip.client for clip in self._clips.values() if clip.state in (WAITING, WORKING)]
+            if len(clients) >= most or clients.count(client) >= share(most) or self._closed:
                 return None
-            clip = Clip(self._folder, suffix, controls)
+            clip = Clip(self._folder, suffix, controls, client)
             self._clips[clip.key] = clip
         return clip
 

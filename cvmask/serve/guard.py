@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+from collections import Counter
 from collections.abc import Collection
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs, urlsplit
@@ -14,11 +15,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cvmask.serve.limits import Limits
 from cvmask.serve.metrics import Metrics
-from cvmask.serve.pool import within
+from cvmask.serve.pool import share, within
 from cvmask.serve.problems import Problem, busy
 
 COOKIE = "cvmask_token"
-DETECT, CLIPS = "/v1/detect", "/v1/clips"
+DETECT, CLIPS, CAMERA = "/v1/detect", "/v1/clips", "/v1/camera"
+# One comes in, one waits for the loop, one waits for its turn.
+_MESSAGES = 3
 _OPEN_PATHS = ("/healthz", "/readyz")
 _SMALL_BODY = 64 << 10
 _DIGITS = 18
@@ -55,7 +58,8 @@ class Guard:
         self._app, self._limits, self._metrics = app, limits, metrics
         self._token = None if token is None else token.encode()
         self._hosts = hosts
-        self._open = self._held_bytes = 0
+        self._open: Counter[str] = Counter()
+        self._held_bytes: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -63,8 +67,8 @@ class Guard:
             return
         headers = Headers(scope=scope)
         at_once, send = send, _secured(send, self._limits.answer_s)
-        given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[-1]
-        if scope["path"] == "/" and given and self._token and self._matches(given):
+        given = _token_of(scope) if scope["path"] == "/" else ""
+        if given and self._matches(given):
             response = RedirectResponse("/", 303)
             response.set_cookie(_cookie(headers), given, httponly=True, samesite="strict")
             await response(scope, receive, send)
@@ -73,7 +77,8 @@ class Guard:
         if problem is not None:
             await _refuse(problem, scope, receive, send)
             return
-        self._open += 1
+        client = client_of(scope)
+        self._open[client] += 1
         body = _Body(self, scope, receive, self._limits)
         begun = False
 
@@ -83,21 +88,36 @@ class Guard:
             await send(message)
 
         try:
+            if scope["type"] == "websocket":
+                body.hold(_MESSAGES * _most_bytes(scope["path"], self._limits))
             await self._app(scope, body if scope["type"] == "http" else receive, noted)
+        except Problem as error:
+            # Of a request the app has made an answer of it.
+            if begun or scope["type"] == "http":
+                raise
+            await _refuse(error, scope, receive, send)
         except asyncio.CancelledError:
             # The server ends, and has waited for this. It does not wait for the answer.
             if begun or scope["type"] != "http":
                 raise
             await _refuse(busy("the server is ending", 10), scope, receive, at_once)
         finally:
-            self._open -= 1
-            self._held_bytes -= body.held_bytes
+            self._free(self._open, client, 1)
+            self._free(self._held_bytes, client, body.held_bytes)
 
-    def hold(self, count: int) -> None:
+    def hold(self, client: str, count: int) -> None:
         """Count bytes that are held in memory; Problem if they are too many."""
-        self._held_bytes += count
-        if self._held_bytes > self._limits.held_bytes:
+        self._held_bytes[client] += count
+        if sum(self._held_bytes.values()) > self._limits.held_bytes:
             raise busy("the pictures of all clients together are too large for now", 2)
+        if self._held_bytes[client] > share(self._limits.held_bytes):
+            raise busy("the pictures of this client together are too large for now", 2)
+
+    @staticmethod
+    def _free(counts: Counter[str], client: str, count: int) -> None:
+        counts[client] -= count
+        if not counts[client]:
+            del counts[client]
 
     def _refusal(self, scope: Scope, headers: Headers) -> Problem | None:
         reason, problem = self._look(scope, headers)
@@ -120,8 +140,11 @@ class Guard:
         if not safe and origin is not None and _place_of(origin) != host:
             cure = "use the page that this server itself serves; programs leave Origin out"
             return "origin", Problem(403, f"requests from {origin[:100]!r} are not allowed", cure)
-        if self._open >= self._limits.connections:
-            return "connections", busy(f"all {self._limits.connections} connections are taken", 5)
+        most = self._limits.connections
+        if sum(self._open.values()) >= most:
+            return "connections", busy(f"all {most} connections are taken", 5)
+        if self._open[client_of(scope)] >= share(most):
+            return "connections", busy(f"this client has {share(most)} of the {most} connections: all it may have", 5)
         most = _most_bytes(scope["path"], self._limits)
         length = headers.get("content-length", "0")
         if not length.isdecimal() or len(length) > _DIGITS or int(length) > most:
@@ -152,17 +175,26 @@ class _Body:
         self._in_memory = scope["path"] != CLIPS
         self._limit_s = limits.body_s if self._in_memory else limits.clip_s
         self._until_s = asyncio.get_running_loop().time() + self._limit_s
+        self._silence_s = limits.body_s
+        self._client = client_of(scope)
         self._got, self._whole = 0, False
         self.held_bytes = 0
+
+    def hold(self, count: int) -> None:
+        """Count bytes as held until the request ends; Problem if they are too many."""
+        self.held_bytes += count
+        self._guard.hold(self._client, count)
 
     async def __call__(self) -> Message:
         if self._whole:
             return await self._receive()
         left_s = self._until_s - asyncio.get_running_loop().time()
         try:
-            message = await within(max(0.0, left_s), self._receive())
+            message = await within(max(0.0, min(left_s, self._silence_s)), self._receive())
         except asyncio.TimeoutError:
             cure = "send it faster, or something smaller"
+            if left_s > self._silence_s:
+                raise Problem(408, f"nothing came for {self._silence_s:g} s", cure) from None
             raise Problem(408, f"the body took longer than {self._limit_s:g} s", cure) from None
         count = len(message.get("body", b""))
         self._got += count
@@ -170,8 +202,7 @@ class _Body:
         if self._got > self._most:
             raise _too_large(f"more than {self._most}", self._most)
         if self._in_memory:
-            self.held_bytes += count
-            self._guard.hold(count)
+            self.hold(count)
         return message
 
 
@@ -182,7 +213,20 @@ def _cookie(headers: Headers) -> str:
 
 
 def _most_bytes(path: str, limits: Limits) -> int:
-    return {DETECT: limits.picture_bytes, CLIPS: limits.clip_bytes}.get(path, _SMALL_BODY)
+    sizes = {DETECT: limits.picture_bytes, CLIPS: limits.clip_bytes, CAMERA: limits.frame_bytes}
+    return sizes.get(path, _SMALL_BODY)
+
+
+def client_of(scope: Scope) -> str:
+    """Give the address from which a request comes."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""
+
+
+def _token_of(scope: Scope) -> str:
+    """Give the token in the address; "" if there is none."""
+    query: bytes = scope["query_string"]
+    return parse_qs(query.decode("latin-1")).get("token", [""])[-1]
 
 
 def _too_large(length: str, most: int) -> Problem:

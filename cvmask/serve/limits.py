@@ -9,6 +9,8 @@ from dataclasses import dataclass
 class Limits:
     """How much anybody on the network may ask for; beyond it the answer is an error that says so.
 
+    One client may have half of the connections, cameras, queue, clips and held bytes, and at least one.
+
     Attributes
     ----------
     picture_bytes, clip_bytes
@@ -21,12 +23,14 @@ class Limits:
         Open at the same time, those of the live page included.
     cameras
         Browsers that show their own camera at the same time.
+    order_bytes, frame_bytes
+        Of a WebSocket message: an order of the page, a picture of a browser's camera.
     queue
-        Pictures that wait for a worker; one client may have half of them.
+        Pictures that wait for a worker.
     clips
-        Clips that wait or are worked on.
+        Clips that are sent, wait or are worked on.
     held_bytes
-        Of all pictures together that are being sent, wait or are worked on.
+        Of all pictures together that are being sent, wait or are worked on, and of WebSocket messages.
     head_s, body_s, clip_s, answer_s
         Seconds that a client may take for the head of a request, for its body, for that of a clip, and
         to take a part of the answer.
@@ -43,6 +47,8 @@ class Limits:
     picture_bytes: int = 32 << 20
     clip_bytes: int = 512 << 20
     held_bytes: int = 256 << 20
+    order_bytes: int = 16 << 10
+    frame_bytes: int = 2 << 20
     pixels: int = 40_000_000
     clip_frames: int = 50_000
     connections: int = 100

@@ -20,6 +20,11 @@ from cvmask.runtime.model import MaskRCNN, Settings
 from cvmask.serve.metrics import Metrics
 
 
+def share(places: int) -> int:
+    """Give how many of these places one client may have: half of them, at least one."""
+    return max(1, places // 2)
+
+
 class QueueFullError(Exception):
     """Nothing more can wait."""
 
@@ -95,7 +100,7 @@ class Pool:
         job = _Job(work, Future())
         with self._lock:
             mine = self._queues.get(client, ())
-            full = sum(map(len, self._queues.values())) >= self._depth or len(mine) >= max(1, self._depth // 2)
+            full = sum(map(len, self._queues.values())) >= self._depth or len(mine) >= share(self._depth)
             if self._closed or (limited and full):
                 raise QueueFullError
             self._queues.setdefault(client, deque()).append(job)

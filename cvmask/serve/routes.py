@@ -1,6 +1,5 @@
 """POST /v1/detect."""
 
-
 import asyncio
 from collections.abc import Awaitable
 from contextlib import suppress
@@ -10,21 +9,22 @@ from typing import Annotated, Any, Callable
 
 from fastapi import APIRouter, Query, Request
 from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import FileResponse, Response
 
 from cvmask.serve.answers import BOTH, JPEG, JSON, PNG, Wish, answer, check_picture, choose_media_type
-from cvmask.serve.clips import DONE, Clip, suffix_of
-from cvmask.serve.pool import QueueFullError
+from cvmask.serve.clips import DONE, HEAD_BYTES, Clip, suffix_of
+from cvmask.serve.guard import client_of
+from cvmask.serve.pool import QueueFullError, share
 from cvmask.serve.problems import Problem, busy
 from cvmask.serve.schema import Answer, ClipStatus, DetectQuery, Look, problems
 from cvmask.serve.service import Service
 from cvmask.serve.view import Controls
 
 router = APIRouter()
+_LONGEST_HEADER = 8 << 10
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _FORM = {
     "type": "object",
@@ -84,10 +84,10 @@ async def detect(request: Request, query: Annotated[DetectQuery, Query()]) -> Re
     media_type = choose_media_type(request.headers.get("accept", ""))
     wish = Wish(controls_of(query, service), query.format, media_type)
     data = await _picture(request)
-    check_picture(data, service.limits.pixels)
+    await run_in_threadpool(check_picture, data, service.limits.pixels)
     work = partial(answer, data=data, wish=wish, labels=service.labels, max_pixels=service.limits.pixels)
     try:
-        pending = service.pool.submit(request.client.host if request.client else "", work)
+        pending = service.pool.submit(client_of(request.scope), work)
     except QueueFullError:
         raise busy("all places in the queue are taken", service.pool.wait_s()) from None
     # The job alone holds the picture now: it is gone when the job is.
@@ -120,18 +120,64 @@ async def _picture(request: Request) -> bytes:
 
 
 async def _part(request: Request) -> bytes:
+    form = _Form()
+    boundary = parse_options_header(request.headers["content-type"])[1].get(b"boundary", b"")
     try:
-        async with request.form(max_files=1, max_fields=1) as form:
-            items = list(form.multi_items())
-            if len(items) == 1 and items[0][0] == "image" and isinstance(items[0][1], UploadFile):
-                return await items[0][1].read()
-    except (HTTPException, FormParserError) as error:
-        reason = error.detail if isinstance(error, HTTPException) else error
-        raise Problem(400, f"the form cannot be read: {reason}", "send one file as the part `image`") from None
-    except OSError as error:
-        raise busy(f"there is no room for the picture: {error.strerror}", 60) from None
-    names = ", ".join(f"{name}"[:50] for name, _ in items) or "none"
-    raise Problem(422, f"the form must have one part, the file `image`, got {names}", "curl -F image=@FILE does that")
+        parser = MultipartParser(boundary, form.callbacks())
+        async for chunk in request.stream():
+            parser.write(chunk)
+        parser.finalize()
+    except FormParserError as error:
+        raise Problem(400, f"the form cannot be read: {error}", "send one file as the part `image`") from None
+    if not form.whole:
+        raise Problem(400, "the form ends before its last boundary", "send one file as the part `image`")
+    if form.names != [b"image"]:
+        names = b", ".join(name[:50] for name in form.names[:5]).decode("utf-8", "replace") or "none"
+        raise Problem(
+            422, f"the form must have one part, the file `image`, got {names}", "curl -F image=@FILE does that"
+        )
+    return b"".join(form.content)
+
+
+class _Form:
+    """The parts of a form as they come: their names, and what is in them.
+
+    Charsets play no part, and a file may be called `filename`, `filename*` or nothing at all.
+    """
+
+    def __init__(self) -> None:
+        self.names: list[bytes] = []
+        self.content: list[bytes] = []
+        self.whole = False
+        self._header = [b"", b""]
+
+    def callbacks(self) -> Any:
+        """Give what the parser calls."""
+        return {
+            "on_part_begin": self._part_begins,
+            "on_part_data": lambda data, start, end: self.content.append(data[start:end]),
+            "on_header_field": lambda data, start, end: self._header_comes(0, data[start:end]),
+            "on_header_value": lambda data, start, end: self._header_comes(1, data[start:end]),
+            "on_header_end": self._header_ends,
+            "on_end": self._ends,
+        }
+
+    def _part_begins(self) -> None:
+        self.names.append(b"")
+
+    def _header_comes(self, place: int, data: bytes) -> None:
+        self._header[place] += data
+        if len(self._header[place]) > _LONGEST_HEADER:
+            raise FormParserError("a header of a part is too long")
+
+    def _header_ends(self) -> None:
+        name, value = self._header
+        self._header = [b"", b""]
+        if name.lower() == b"content-disposition":
+            self.names[-1] = parse_options_header(value)[1].get(b"name", b"")
+
+    def _ends(self) -> None:
+        self.whole = True
 
 
 async def _whichever_first(request: Request, pending: "asyncio.Future[Any]", work_s: float) -> Any:
@@ -181,22 +227,23 @@ async def post_clip(request: Request, query: Annotated[Look, Query()]) -> ClipSt
     head = b""
     async for chunk in body:
         head += chunk
-        if len(head) >= 12:
+        if len(head) >= HEAD_BYTES:
             break
     suffix = suffix_of(head)
     if suffix is None:
         got = f"the body must be an MP4, MOV, MKV, WebM or AVI, got {len(head)} bytes that start with {head[:8]!r}"
         raise Problem(415, got, "convert it, as with ffmpeg -i IN out.mp4")
-    clip = service.clips.new(suffix, controls)
+    clip = await run_in_threadpool(service.clips.new, suffix, controls, client_of(request.scope))
     if clip is None:
-        raise busy(f"{service.limits.clips} clips wait already", 30)
+        most = service.limits.clips
+        raise busy(f"{most} clips wait already, or {share(most)} of this client", 30)
     try:
         with open(clip.source, "wb") as file:
             await run_in_threadpool(file.write, head)
             async for chunk in body:
                 await run_in_threadpool(file.write, chunk)
     except (ClientDisconnect, Problem, OSError, asyncio.CancelledError) as error:
-        service.clips.remove(clip)
+        await asyncio.shield(run_in_threadpool(service.clips.remove, clip))
         if isinstance(error, OSError):
             raise busy(f"there is no room for the clip: {error.strerror}", 60) from None
         raise

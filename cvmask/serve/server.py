@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import errno
 import ipaddress
 import logging
@@ -19,10 +20,11 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from cvmask.errors import CvmaskError
+from cvmask.serve.guard import CAMERA
 from cvmask.serve.limits import Limits
 
 _GRACE_S = 5
-_SPARE = 20
+_PIECE = 16 << 10
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -68,10 +70,9 @@ def make_server(app: ASGIApp, limits: Limits) -> Server:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        ws_max_size=limits.picture_bytes,
+        ws_max_size=limits.order_bytes,
         # Pictures do not get smaller by it, and it would be done again for each viewer.
         ws_per_message_deflate=False,
-        limit_concurrency=limits.connections + _SPARE,
         timeout_graceful_shutdown=_GRACE_S,
     )
     return Server(config)
@@ -101,17 +102,42 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 
 def _protocol(limits: Limits) -> type[H11Protocol]:
+    # Connections without a whole request, the oldest first.
+    idle: dict[Protocol, None] = {}
+
     class Protocol(H11Protocol):
-        """A connection that is closed when the head of a request does not come in time."""
+        """A connection that is closed when a request does not come in time, or is the oldest of too many."""
 
         _timer: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
             self._timer = self.loop.call_later(limits.head_s, self._give_up)
+            idle[self] = None
+            if len(idle) > limits.connections:
+                # Not the new one: /healthz has an answer however many keep silent.
+                oldest = next(iter(idle))
+                del idle[oldest]
+                oldest.transport.abort()
+
+        def handle_websocket_upgrade(self, event: h11.Request) -> None:
+            if event.target.partition(b"?")[0] == CAMERA.encode():
+                self.config = copy.copy(self.config)
+                self.config.ws_max_size = limits.frame_bytes
+            idle.pop(self, None)
+            super().handle_websocket_upgrade(event)
 
         def data_received(self, data: bytes) -> None:
+            while self.conn.their_state is h11.IDLE and len(data) > _PIECE:
+                # What is larger than h11's limit of a head is parsed whole if it comes at once.
+                self._take(data[:_PIECE])
+                data = data[_PIECE:]
+            if self.conn.their_state is not h11.ERROR:
+                self._take(data)
+
+        def _take(self, data: bytes) -> None:
             super().data_received(data)
+            self._note_idle()
             begun = self.conn.their_state is h11.IDLE and bool(self.conn.trailing_data[0])
             if begun and self._timer is None:
                 self._timer = self.loop.call_later(limits.head_s, self._give_up)
@@ -120,7 +146,18 @@ def _protocol(limits: Limits) -> type[H11Protocol]:
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_timer()
+            idle.pop(self, None)
             super().connection_lost(exc)
+
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            self._note_idle()
+
+        def _note_idle(self) -> None:
+            if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
+                idle[self] = None
+            else:
+                idle.pop(self, None)
 
         def _stop_timer(self) -> None:
             if self._timer is not None:

@@ -13,7 +13,7 @@ from cvmask.serve.clips import Clips
 from cvmask.serve.feed import Feed, Pushed
 from cvmask.serve.limits import Limits
 from cvmask.serve.metrics import Metrics, resident_bytes
-from cvmask.serve.pool import Pool
+from cvmask.serve.pool import Pool, share
 from cvmask.serve.session import Session
 from cvmask.serve.view import Controls
 from cvmask.streams.sources import Source
@@ -60,7 +60,7 @@ class Service:
         self.pool = Pool(model, workers, limits.queue, self.metrics)
         self.clips = Clips(self.pool, self.folder, self.labels, limits)
         self._lock = threading.Lock()
-        self._cameras: set[Session] = set()
+        self._cameras: dict[Session, str] = {}
         self._made = 0
         self.ending = False
         self.live = None if feed is None else self._session(feed, "live")
@@ -71,16 +71,18 @@ class Service:
             "resident_memory_bytes": resident_bytes,
         }
 
-    def open_camera(self) -> tuple[Session, Pushed] | None:
-        """Begin a session for a browser's camera; None if there are too many."""
+    def open_camera(self, client: str) -> tuple[Session, Pushed] | None:
+        """Begin a session for a browser's camera; None if there are too many, of all or of this client."""
+        most = self.limits.cameras
         with self._lock:
-            if self.ending or len(self._cameras) >= self.limits.cameras:
+            clients = list(self._cameras.values())
+            if self.ending or len(clients) >= most or clients.count(client) >= share(most):
                 return None
             self._made += 1
             pushed = Pushed(self.limits.pixels, lambda message: feed.say(message))
             feed = Feed(lambda: pushed, self.limits.lost_s)
             session = self._session(feed, f"camera:{self._made}")
-            self._cameras.add(session)
+            self._cameras[session] = client
         return session, pushed
 
     def close_camera(self, session: Session) -> None:
@@ -88,7 +90,7 @@ class Service:
         session.close()
         session.recorder.forget_()
         with self._lock:
-            self._cameras.discard(session)
+            self._cameras.pop(session, None)
 
     def recording(self, key: str) -> Path | None:
         """Find the recording of this key, of any session."""

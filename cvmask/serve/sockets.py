@@ -10,6 +10,7 @@ from fastapi import APIRouter, WebSocket
 from starlette.concurrency import run_in_threadpool
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
+from cvmask.serve.guard import client_of
 from cvmask.serve.pool import within
 from cvmask.serve.service import Service
 from cvmask.serve.session import Session
@@ -17,6 +18,7 @@ from cvmask.serve.session import Session
 router = APIRouter()
 AHEAD = 2
 _SILENCE_S = 30.0
+_TOO_LARGE = 1009
 _TRY_LATER = 1013
 
 
@@ -36,9 +38,9 @@ async def camera(websocket: WebSocket) -> None:
     """Take pictures from a browser's camera, and show what is found in them to that browser."""
     service: Service = websocket.app.state.service
     await websocket.accept()
-    opened = await run_in_threadpool(service.open_camera)
+    opened = await run_in_threadpool(service.open_camera, client_of(websocket.scope))
     if opened is None:
-        await websocket.close(_TRY_LATER, f"all {service.limits.cameras} places for cameras are taken")
+        await websocket.close(_TRY_LATER, "all places for cameras are taken, or yours")
         return
     session, pushed = opened
     try:
@@ -112,6 +114,8 @@ async def _newest(session: Session) -> tuple[int, bytes]:
 async def _take(
     websocket: WebSocket, session: Session, credit: _Credit, push: Optional[Callable[[bytes], None]]
 ) -> None:
+    service: Service = websocket.app.state.service
+    limit = service.limits.order_bytes
     while True:
         message = await websocket.receive()
         if message["type"] == "websocket.disconnect":
@@ -120,16 +124,21 @@ async def _take(
             if push is not None:
                 push(message["bytes"])
             continue
-        order = _order(message.get("text") or "")
+        text = message.get("text") or ""
+        if len(text) > limit:
+            await websocket.close(_TOO_LARGE, f"an order has at most {limit} characters")
+            return
+        order = _order(text)
         if order.get("do") == "seen":
             credit.give()
             continue
-        complaint = await _obey(session, order)
+        # Not on the loop: whoever looks on gets a picture, which may have to be encoded.
+        complaint = await run_in_threadpool(_obey, session, order)
         if complaint:
             await websocket.send_text(json.dumps({"error": complaint}))
 
 
-async def _obey(session: Session, order: dict[str, Any]) -> str:
+def _obey(session: Session, order: dict[str, Any]) -> str:
     """Do what a page asks; why not, or ""."""
     try:
         if order.get("do") == "change" and isinstance(order.get("controls"), dict):
@@ -137,7 +146,7 @@ async def _obey(session: Session, order: dict[str, Any]) -> str:
         elif order.get("do") == "pause" and isinstance(order.get("on"), bool):
             session.pause(order["on"])
         elif order.get("do") == "record" and isinstance(order.get("on"), bool):
-            await run_in_threadpool(session.record, order["on"])
+            session.record(order["on"])
         else:
             return "an order is seen, change, pause or record"
     except ValueError as error:

@@ -40,7 +40,8 @@ class View:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._lock = threading.Lock()
+        # The first is held while a picture is encoded: the loop never waits for it.
+        self._lock, self._viewers_lock = threading.Lock(), threading.Lock()
         self._waiting: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
         self._image: NDArray[np.uint8] | None = None
         self._jpeg: bytes | None = None
@@ -71,6 +72,7 @@ class View:
         with self._lock:
             self._status, self._message = status, None
             self.version += 1
+        with self._viewers_lock:
             waiting = list(self._waiting)
         if waiting:
             self.newest()
@@ -90,9 +92,13 @@ class View:
             return self.version, self._message
 
     def ready(self) -> tuple[int, bytes] | None:
-        """Give the newest message if it is made already."""
-        with self._lock:
+        """Give the newest message if it is made already and nobody is just making one."""
+        if not self._lock.acquire(blocking=False):
+            return None
+        try:
             return None if self._message is None else (self.version, self._message)
+        finally:
+            self._lock.release()
 
     @contextmanager
     def viewer(self) -> Iterator[asyncio.Event]:
@@ -100,12 +106,12 @@ class View:
         entry = (asyncio.get_running_loop(), asyncio.Event())
         if not self._waiting:
             self.on_first()
-        with self._lock:
+        with self._viewers_lock:
             self._waiting.add(entry)
         try:
             yield entry[1]
         finally:
-            with self._lock:
+            with self._viewers_lock:
                 self._waiting.discard(entry)
 
     def _encoded(self) -> bytes:
@@ -133,6 +139,14 @@ EFFECT_NAMES = (NO_EFFECT, *EFFECTS)
 COLOR_MODES = ("class", "instance")
 _GREEN = (0, 255, 0)
 _SHARES = ("score_threshold", "mask_threshold", "opacity")
+
+
+_LONGEST_NAME = 200
+
+
+def _short(value: Any) -> str:
+    """Give what came, for a message: whoever sent it need not get all of it back."""
+    return repr(value)[:100]
 
 
 @dataclass(frozen=True)
@@ -167,21 +181,29 @@ class Controls:
         for name in _SHARES:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-                raise ValueError(f"{name} must be a number from 0 to 1, got {value!r}")
+                raise ValueError(f"{name} must be a number from 0 to 1, got {_short(value)}")
         for name, choices in (("color_by", COLOR_MODES), ("effect", EFFECT_NAMES)):
             if getattr(self, name) not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {_short(getattr(self, name))}")
 
     def changed(self, fields: Mapping[str, Any], labels: Sequence[str]) -> Controls:
         """Give these with some values replaced; `classes` are names or ids. ValueError names what is wrong."""
         known = {field.name for field in dataclasses.fields(self)}
         if not set(fields) <= known:
-            raise ValueError(f"there is no control {sorted(set(fields) - known)[0]!r}")
+            raise ValueError(f"there is no control {_short(sorted(set(fields) - known)[0])}")
         fields = dict(fields)
         wanted = fields.get("classes")
         if wanted is not None:
             if not isinstance(wanted, (list, tuple)):
-                raise ValueError(f"classes must be a list of names or ids, got {wanted!r}")
+                raise ValueError(f"classes must be a list of names or ids, got {_short(wanted)}")
+            if not all(isinstance(one, (str, int)) for one in wanted):
+                raise ValueError("classes must be a list of names or ids, got something else in it")
+            # Each class may be there as a name and as an id.
+            wanted, most = set(wanted), 2 * len(labels)
+            if len(wanted) > most:
+                raise ValueError(f"classes must be names or ids of the {len(labels)} labels, got {len(wanted)} of them")
+            if any(len(str(one)) > _LONGEST_NAME for one in wanted):
+                raise ValueError(f"a class must be a name of at most {_LONGEST_NAME} characters, or an id")
             fields["classes"] = class_ids(wanted, labels)
         return dataclasses.replace(self, **fields)
 

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -60,6 +59,13 @@ PLAY_LISTS = {
     "picture": b"\xff\xd8\xff\xe0" + bytes(100),
     "empty": b"",
     "short": b"ft",
+    # What FFmpeg looks for in text is in the first kilobytes, whatever stands in the places of a magic word.
+    "hls as AVI": b"#EXTM3U\nAVI \n/etc/passwd\n",
+    "sdp as AVI": b"v=0\no= - \nAVI \nc=IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n",
+    "sdp as MP4": b"v=0\nftyp\nc=IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n",
+    "sdp as MKV": b"\x1a\x45\xdf\xa3\nc=IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\nmatroska\n",
+    "sdp as unknown size": b"\x1a\x45\xdf\xa3\xff\nwebm\nc=IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n" + b"\n" * 300,
+    "sdp after EBML": b"\x1a\x45\xdf\xa3\x84abcd\nc=IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\nwebm\n",
 }
 
 
@@ -117,11 +123,11 @@ def test_an_upload_that_the_end_of_the_server_meets_is_told_so_without_a_traceba
     quick_model: MaskRCNN, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("cvmask.serve.server._GRACE_S", 0.1)
-    head = b"POST /v1/clips HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: video/mp4\r\nContent-Length: 99\r\n\r\n"
+    head = b"POST /v1/clips HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: video/mp4\r\nContent-Length: 999\r\n\r\n"
     with contextlib.ExitStack() as stack:
         with served(quick_model) as server:
             client = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S))
-            client.sendall(head + b"\0\0\0 ftypisom")
+            client.sendall(head + b"\0\0\0 ftypisom" + bytes(300))
             until(lambda: server.service.clips._clips)
         answer = client.makefile("rb").read()
     assert b" 503 " in answer
@@ -144,6 +150,20 @@ def test_limits_of_clips(server: Served, clip_mp4: Path) -> None:
     assert server.client.post("/v1/clips", content=b"x", headers={"Content-Type": "text/plain"}).status_code == 415
 
 
+def test_an_upload_that_says_nothing_any_more_gives_its_place_back(quick_model: MaskRCNN) -> None:
+    head = b"POST /v1/clips HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: video/mp4\r\nContent-Length: 999\r\n\r\n"
+    with served(quick_model, body_s=0.3) as server, contextlib.ExitStack() as stack:
+        clients = []
+        for body in (b"\0\0\0 ftypisom", b"\0\0\0 ftypisom" + bytes(300)):
+            place = ("127.0.0.1", server.port)
+            clients.append(stack.enter_context(socket.create_connection(place, timeout=PATIENCE_S)))
+            clients[-1].sendall(head + body)
+        for client in clients:
+            assert b"nothing came for 0.3 s" in client.makefile("rb").read()
+        assert not server.service.clips._clips
+        assert not list(server.service.folder.iterdir())
+
+
 def test_clips_that_are_too_long_or_too_large_fail(quick_model: MaskRCNN, clip_mp4: Path) -> None:
     data = clip_mp4.read_bytes()
     with served(quick_model, clip_frames=3) as server:
@@ -156,14 +176,16 @@ def test_clips_that_are_too_long_or_too_large_fail(quick_model: MaskRCNN, clip_m
 
 def test_too_many_clips_are_told_to_come_again_and_old_ones_go(quick_model: MaskRCNN, clip_mp4: Path) -> None:
     data = clip_mp4.read_bytes()
-    with served(quick_model, clips=2, kept_s=0.0) as server:
-        hold, held = threading.Event(), threading.Event()
-        server.service.pool.submit("test", lambda worker: (held.set(), hold.wait(PATIENCE_S)))
-        until(held.is_set)
+    with served(quick_model, clips=4, kept_s=0.0) as server:
+        hold = server.hold()
         first, second = (server.client.post("/v1/clips", content=data, headers=MP4) for _ in range(2))
         third = server.client.post("/v1/clips", content=data, headers=MP4)
         assert third.status_code == 503
         assert int(third.headers["retry-after"]) > 0
+        # Another client still finds a place.
+        other = server.service.clips.new(".mp4", server.service.controls, "10.0.0.7")
+        assert other is not None
+        server.service.clips.remove(other)
         assert server.client.delete(f"/v1/clips/{second.json()['id']}").status_code == 204
         hold.set()
         assert finished(server, first)["state"] == "done"

@@ -82,9 +82,9 @@ def test_thresholds_and_classes_of_a_request_count(server: Served) -> None:
     data = png(picture())
 
     def ask(query: str) -> list[dict[str, Any]]:
-        detections: list[dict[str, Any]] = server.client.post(
-            f"/v1/detect?{query}", content=data, headers=PNG
-        ).json()["detections"]
+        detections: list[dict[str, Any]] = server.client.post(f"/v1/detect?{query}", content=data, headers=PNG).json()[
+            "detections"
+        ]
         return detections
 
     usual, low, high = ask(""), ask("score_threshold=0.01"), ask("score_threshold=0.99")
@@ -185,14 +185,34 @@ def test_a_form_needs_just_the_picture(server: Served) -> None:
     check_problem(server.client.post("/v1/detect", files={"image": ("a", b"x")}, data={"more": "1"}), 422)
 
 
-def test_a_form_for_which_there_is_no_room_is_a_problem(
-    server: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Parts of more than a megabyte go to a temporary file.
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
-    data = png(picture()) + bytes(1_500_000)
-    answer = server.client.post("/v1/detect", files={"image": ("a.png", data, "image/png")})
-    assert "no room" in check_problem(answer, 503)["detail"]
+def form(disposition: str, data: bytes) -> bytes:
+    head = f"--B\r\nContent-Disposition: form-data; {disposition}\r\n\r\n"
+    return head.encode("latin-1") + data + b"\r\n--B--\r\n"
+
+
+@pytest.mark.parametrize("charset", ["", "; charset=undefined", "; charset=utf-16", "; charset=%00", "; charset=idna"])
+@pytest.mark.parametrize("file", ['; filename="a.png"', "; filename*=UTF-8''%C3%A4.png", "; filename*=no''a.png", ""])
+def test_neither_charset_nor_file_name_of_a_form_matters(server: Served, charset: str, file: str) -> None:
+    kind = {"Content-Type": f"multipart/form-data; boundary=B{charset}"}
+    body = form(f'name="image"{file}', png(picture()))
+    assert server.client.post("/v1/detect", content=body, headers=kind).json()["detections"]
+    body = form(f'name="im\xff"{file}', png(picture()))
+    check_problem(server.client.post("/v1/detect", content=body, headers=kind), 422)
+
+
+def test_a_form_that_is_cut_short_or_none_is_told_so(server: Served) -> None:
+    kind = {"Content-Type": "multipart/form-data; boundary=B"}
+    whole = form('name="image"', png(picture()))
+    headers = b"--B\r\n" + b"x" * 100_000 + b": 1\r\n\r\n"
+    for body in (whole[:-8], b"--B--\r\n"[:4], b"hello", headers, whole.replace(b"--B", b"--C")):
+        check_problem(server.client.post("/v1/detect", content=body, headers=kind), 400)
+    for kind in (
+        "multipart/form-data",
+        "multipart/form-data; boundary=",
+        "multipart/form-data; boundary=" + "b" * 5000,
+    ):
+        answer = server.client.post("/v1/detect", content=whole, headers={"Content-Type": kind})
+        check_problem(answer, 400)
 
 
 def test_every_odd_picture_has_an_answer(server: Served, shared: Path) -> None:
@@ -408,13 +428,14 @@ def _rest(client: socket.socket) -> bytes:
 
 
 def test_too_many_connections_are_told_to_come_again(quick_model: MaskRCNN) -> None:
-    with served(quick_model, connections=2) as server:
+    with served(quick_model, connections=4) as server:
         release = server.hold()
         with ThreadPoolExecutor(2) as threads:
             data = png(picture())
             waiting = [threads.submit(server.client.post, "/v1/detect", content=data, headers=PNG) for _ in range(2)]
             until(lambda: server.service.pool.waiting == 2)
-            check_problem(server.client.get("/v1/model"), 503)
+            fields = check_problem(server.client.get("/v1/model"), 503)
+            assert "this client has 2 of the 4" in fields["detail"]
             release.set()
             assert [one.result().status_code for one in waiting] == [200, 200]
 
@@ -439,7 +460,7 @@ def test_settings_of_one_request_do_not_reach_the_next(server: Served) -> None:
 
 
 def test_all_pictures_together_are_limited(quick_model: MaskRCNN) -> None:
-    with served(quick_model, held_bytes=100_000) as server:
+    with served(quick_model, held_bytes=200_000) as server:
         release = server.hold()
         data = png(picture())
         data += bytes(60_000 - len(data))

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import asyncio
 import base64
+import gc
 import socket
+import struct
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +15,11 @@ import cv2
 import numpy as np
 import pytest
 from serve_helpers import PATIENCE_S, Hand, Served, Viewer, jpeg, picture, served, until
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from cvmask.errors import SourceError
 from cvmask.runtime.model import MaskRCNN
+from cvmask.serve.metrics import resident_bytes
 from cvmask.streams.sources import Frame
 
 
@@ -323,10 +327,133 @@ def test_an_order_that_cannot_be_obeyed_is_answered(stage: tuple[Served, Hand], 
 def test_noise_does_not_end_a_conversation(stage: tuple[Served, Hand]) -> None:
     server, hand = stage
     with Viewer(server.connect("/v1/live")) as viewer:
-        for noise in ("", "{", "[]", "null", "[" * 100_000, b"", b"\xff\xd8"):
+        for noise in ("", "{", "[]", "null", "[" * 10_000, b"", b"\xff\xd8"):
             viewer.push(noise)
         hand.give(picture())
         viewer.wait(at(0))
+
+
+class _Loop:
+    """Watches the loop of a server: the CPU time of its longest turn, whatever else this machine does."""
+
+    def __init__(self) -> None:
+        self.longest_s, self.what = 0.0, ""
+
+    @contextmanager
+    def watched(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        run = asyncio.Handle._run
+
+        def timed(handle: asyncio.Handle) -> None:
+            began_s = time.thread_time()
+            run(handle)
+            spent_s = time.thread_time() - began_s
+            if spent_s > self.longest_s:
+                self.longest_s, self.what = spent_s, repr(handle)
+
+        gc.disable()
+        with monkeypatch.context() as patch:
+            patch.setattr(asyncio.Handle, "_run", timed)
+            yield
+        gc.enable()
+
+
+def test_no_order_and_no_request_keeps_the_loop_from_everybody_else(
+    stage: tuple[Served, Hand], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, hand = stage
+    hand.give(np.random.default_rng(1).integers(0, 256, (2160, 3840, 3), np.uint8))
+    ids, word = list(range(2_000)), "x" * 12_000
+    changes = [
+        {"classes": ids}, {"classes": [str(one) for one in ids]}, {"classes": [word]}, {"classes": ["0"] * 3000},
+        {"classes": [{}, [], None]}, {"classes": word}, {"effect": word}, {"opacity": ids}, {word: 1},
+        {"classes": ["circl" * 30]}, {"opacity": 0.3}, {"effect": "blur-background"}, {"effect": "none"},
+    ]  # fmt: skip
+    loop = _Loop()
+    noise = jpeg(np.random.default_rng(1).integers(0, 256, (1200, 1600, 3), np.uint8))
+    with Viewer(server.connect("/v1/live")) as viewer:
+        viewer.wait(at(0))
+        with loop.watched(monkeypatch):
+            for change in changes:
+                viewer.order(do="change", controls=change)
+            for text in ("[" * 16_000, "9" * 16_000, '"' + "\\u0041" * 2_600 + '"', "{" * 16_000):
+                viewer.push(text)
+            viewer.order(do="pause", on=True)
+            viewer.wait(lambda status: status.get("paused"))
+            for headers in ({"Accept": "a," * 4000}, {"Cookie": "a=b;" * 2000}, {"X": "y" * 15_000}):
+                server.client.get("/v1/model", headers=headers)
+                server.client.post("/v1/detect", content=noise, headers={**headers, "Content-Type": "image/jpeg"})
+            for classes in ("0," * 900, "x" * 1900, ",".join(map(str, range(400)))):
+                server.client.post(
+                    f"/v1/detect?classes={classes}", content=noise, headers={"Content-Type": "image/jpeg"}
+                )
+            server.client.post("/v1/detect", files={"image": noise + b"\r\n--" * 1_000_000})
+            place = ("127.0.0.1", server.port)
+            with socket.create_connection(place, timeout=PATIENCE_S) as client, suppress(OSError):
+                client.sendall(b"GET / HTTP/1.1\r\n" + b"a:b\r\n" * 50_000 + b"\r\n")
+                client.recv(100)
+    assert loop.longest_s < 0.010, loop.what
+
+
+def test_messages_of_a_socket_are_small_and_counted(stage: tuple[Served, Hand]) -> None:
+    server, _ = stage
+    before = resident_bytes()
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(raw_socket(server, "/v1/live")) for _ in range(40)]
+        for one in sockets:
+            # A frame of 30 MB that is never whole.
+            with suppress(OSError):
+                one.sendall(b"\x82\xff" + struct.pack(">Q", 30_000_000) + b"mask" + bytes(5_000_000))
+        for one in sockets:
+            assert closing_code(one) == 1009
+    assert resident_bytes() - before < 60_000_000
+    with Viewer(server.connect("/v1/camera")) as viewer:
+        viewer.push(" " * 20_000)
+        with pytest.raises(ConnectionClosed) as closed:
+            viewer.wait(lambda status: False)
+        assert closed.value.rcvd.code == 1009
+    with served(server.service.model.clone(), held_bytes=10_000_000) as small:
+        # Half of it for one client, and a camera may have three pictures of 2 MB on their way.
+        with pytest.raises(InvalidStatus), small.connect("/v1/camera"):
+            pass
+        assert small.client.get("/v1/model").status_code == 200
+
+
+def raw_socket(server: Served, path: str) -> socket.socket:
+    """Open a WebSocket by hand."""
+    opened = socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S)
+    key = base64.b64encode(bytes(16)).decode()
+    opened.sendall(
+        f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode()
+    )
+    assert opened.recv(12).endswith(b" 101")
+    return opened
+
+
+def closing_code(opened: socket.socket) -> int:
+    """Read to the end; the code of the frame that closes."""
+    got = b""
+    with suppress(ConnectionResetError):
+        while piece := opened.recv(1 << 16):
+            got += piece
+    (code,) = struct.unpack(">H", got[got.rindex(b"\x88") + 2 :][:2])
+    return int(code)
+
+
+def test_health_answers_however_many_keep_silent(quick_model: MaskRCNN) -> None:
+    with served(quick_model, connections=20) as server, ExitStack() as stack:
+        place = ("127.0.0.1", server.port)
+        silent = [stack.enter_context(socket.create_connection(place, timeout=PATIENCE_S)) for _ in range(60)]
+        silent[-1].sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        assert b" 200 " in silent[-1].recv(100)
+        assert server.client.get("/healthz").status_code == 200
+        assert server.client.get("/v1/model").status_code == 200
+        begun = [stack.enter_context(socket.create_connection(place, timeout=PATIENCE_S)) for _ in range(30)]
+        for one in begun:
+            one.sendall(b"POST /v1/detect HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\n"
+                        b"Content-Length: 9\r\n\r\n")  # fmt: skip
+        assert b"this client has 10 of the 20" in begun[-1].makefile("rb").read()
+        assert server.client.get("/healthz").status_code == 200
 
 
 def test_a_lost_source_is_told_and_comes_back(quick_model: MaskRCNN) -> None:
