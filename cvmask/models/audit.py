@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 
 from cvmask.errors import CvmaskError, ModelError
 from cvmask.graph.check import check
-from cvmask.graph.convert import convert
+from cvmask.graph.convert import convert_with_facts
 from cvmask.graph.graph_def import read_graph
 from cvmask.graph.model_files import model_files
 from cvmask.graph.nodes import Graph
-from cvmask.graph.split import set_max_detections, set_score_floor, split
+from cvmask.graph.split import has_built_in_size, set_max_detections, set_score_floor, split
 from cvmask.graph.text import print_text
 from cvmask.models.zoo import GRAPH_FILE, NAMES, KnownModel, get, places, resolve
 from cvmask.runtime.net import Net
 from cvmask.system.files import writing_to
 
-_NOISE_SHAPE = (1, 3, 160, 160)
+_NOISE_SIZE = (160, 160)  # height and width, unless the model is built for one size
 # Few, because the whole graph runs its mask head on every row, found or not.
 _ROWS = 8
 # The two are the same to the bit where this was measured; a processor's kernels may differ by the row count.
@@ -48,14 +48,17 @@ def self_check(model: Path) -> list[str]:
         files = model_files(model)
         check(files).raise_problem()
         graph = files.graph
-        text = convert(read_graph(graph))
-        problem = split_differs(np.fromfile(graph, np.uint8), text, graph.name)
+        text, facts = convert_with_facts(read_graph(graph))
+        size = (facts.resizer.height, facts.resizer.width) if has_built_in_size(text) else _NOISE_SIZE
+        problem = split_differs(np.fromfile(graph, np.uint8), text, graph.name, size)
     except CvmaskError as error:
         return [str(error)]
     return [] if problem is None else [problem]
 
 
-def split_differs(graph: NDArray[np.uint8], text: Graph, origin: str) -> str | None:
+def split_differs(
+    graph: NDArray[np.uint8], text: Graph, origin: str, size: tuple[int, int] = _NOISE_SIZE
+) -> str | None:
     """Say how detector plus mask head differ from the whole graph on seeded noise; None if they do not.
 
     Parameters
@@ -64,6 +67,8 @@ def split_differs(graph: NDArray[np.uint8], text: Graph, origin: str) -> str | N
         The bytes of the binary GraphDef, shape (n,).
     text
         Its text graph.
+    size
+        Height and width of the noise.
 
     Raises
     ------
@@ -73,7 +78,7 @@ def split_differs(graph: NDArray[np.uint8], text: Graph, origin: str) -> str | N
     # Noise looks like nothing, so without a floor there are rows to compare.
     text = set_max_detections(set_score_floor(text, 0.0), _ROWS)
     parts = split(text)
-    noise = np.random.default_rng(0).integers(0, 256, _NOISE_SHAPE).astype(np.float32)
+    noise = np.random.default_rng(0).integers(0, 256, (1, 3, *size)).astype(np.float32)
     whole = Net(graph, print_text(text), [parts.detections, parts.masks], origin)
     rows, masks = whole.forward({parts.image: noise})
     detector = Net(graph, parts.detector_text, [parts.detections, parts.features], origin)

@@ -10,6 +10,7 @@ from cvmask.errors import ModelError
 from cvmask.graph.text import parse_text, read_text
 from cvmask.models import audit as module
 from cvmask.models.audit import self_check, split_differs
+from cvmask.models.zoo import NAMES, get
 from cvmask.system import folders
 
 TEXT = """
@@ -105,6 +106,11 @@ def test_self_check_reports_a_text_graph_of_another_model(tmp_path):
     (tmp_path / "graph.pbtxt").write_text(text)
     (problem,) = self_check(tmp_path)
     assert "is of another model than" in problem
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if get(name).bundled])
+def test_self_check_passes_every_bundled_model(name):
+    assert self_check(folders.path(f"models/{name}")) == []
 
 
 def test_self_check_passes_a_real_export():
