@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 from cvmask.errors import ModelError
 
+# These versions keep, for all later sizes, the paddings and the algorithm that each convolution had in its first run.
+# "SAME" padding depends on the size, so a network that has seen another size may be wrong by more than a score's worth.
+KEEPS_FIRST_RUN = tuple(int(number) for number in re.findall(r"\d+", cv2.__version__)[:2]) < (4, 13)
 _FORCED = "OPENCV_FORCE_DNN_ENGINE"  # goes before `engine=`
 
 

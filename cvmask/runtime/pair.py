@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
+from functools import partial
 from typing import Callable, cast
 
 import cv2
@@ -20,16 +21,17 @@ from cvmask.graph.graph_def import needed_part, node_places
 from cvmask.graph.nodes import Graph
 from cvmask.graph.split import split
 from cvmask.runtime import targets
-from cvmask.runtime.net import Net
+from cvmask.runtime.net import KEEPS_FIRST_RUN, Net
 from cvmask.runtime.targets import Target
 from cvmask.system.files import write_whole
 from cvmask.system.folders import cache_home
 from cvmask.system.process import quiet
 
-# OpenCV up to 4.12 chooses the algorithm of each convolution in the first run and keeps it for all later sizes:
-# Winograd's where a map has 12 pixels a side. At a sixteenth of this size all have, as those of usual frames;
-# smaller ones would give other bits than the whole graph, and take 1.2 times as long.
+# Where the first run decides on algorithms (`net.KEEPS_FIRST_RUN`) it is Winograd's where a map has 12 pixels a side.
+# At a sixteenth of this size all have, as those of usual frames; smaller ones would take 1.2 times as long.
 WARM_UP_WH = (192, 192)
+_STRIDES = 64  # sizes that differ by a multiple of it have the same paddings in every layer of the backbones
+_KEPT_DETECTORS = 2  # a folder holds upright and lying pictures
 # Away from the CPU every new count of boxes compiles kernels: these are all that are used.
 ROW_COUNTS = (1, 2, 4, 8, 16, 32, 64, 100)
 # On the CPU many boxes go so many at a time: a tenth faster than 100 at once, in a tenth of the memory.
@@ -76,17 +78,33 @@ class Pair:
         with nullcontext() if self._on_cpu else quiet(), ThreadPoolExecutor(1) as other:
             # Reading the graph is most of loading, and takes one core; that of the detector takes longer.
             part = needed_part(graph, places, parts.detector)
-            detector = other.submit(Net, part, parts.detector_text, [parts.detections, parts.features], origin)
+            detector = other.submit(self._make_detector, part, origin)
+            self._remake = partial(self._make_detector, part, origin) if self._on_cpu and KEEPS_FIRST_RUN else None
             part = needed_part(graph, places, parts.mask_head)
             self.mask_head = Net(part, parts.mask_head_text, [parts.masks], origin)
             self.detector = detector.result()
             for net in (self.detector, self.mask_head):
                 targets.prefer(net, target)
+        self._detectors = {_paddings(warm_up_wh[::-1]): self.detector}
 
     def detect(self, blob: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Rows (1, 1, n, 7) and the feature map (1, c, h, w) of a blob (1, 3, H, W)."""
+        if self._remake is not None:
+            self._choose_detector(self._remake, _paddings(blob.shape[2:]))
         rows, features = self._run(self.detector, {self.parts.image: blob}, blob.shape)
         return rows, features
+
+    def _make_detector(self, part: NDArray[np.uint8], origin: str) -> Net:
+        parts = self.parts
+        return Net(part, parts.detector_text, [parts.detections, parts.features], origin)
+
+    def _choose_detector(self, remake: Callable[[], Net], key: tuple[int, int, bool]) -> None:
+        """Take a detector whose first run had the same paddings; one that had not gives wrong features."""
+        if key not in self._detectors:
+            while len(self._detectors) >= _KEPT_DETECTORS:
+                del self._detectors[next(iter(self._detectors))]
+            self._detectors[key] = remake()
+        self.detector = self._detectors[key] = self._detectors.pop(key)  # the last one is the newest
 
     def masks(self, features: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Masks (n, classes, h, w), range 0 to 1, of n rows (1, 1, n, 7)."""
@@ -119,6 +137,12 @@ class Pair:
             outputs = net.forward(inputs)
         self._seen.add(shape)
         return outputs
+
+
+def _paddings(size: Sequence[int]) -> tuple[int, int, bool]:
+    """What decides on paddings and algorithms in a picture of this height and width."""
+    height, width = size
+    return height % _STRIDES, width % _STRIDES, min(height, width) < min(WARM_UP_WH)
 
 
 def padded(rows: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -10,12 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from graph_builder import option, own_model
 from numpy.typing import NDArray
 
 import cvmask
 from cvmask import scenes
 from cvmask.errors import ModelError
 from cvmask.graph import split as split_module
+from cvmask.graph.convert import convert
+from cvmask.graph.graph_def import read_graph
 from cvmask.graph.split import split
 from cvmask.graph.text import parse_text, print_text, read_text
 from cvmask.runtime.model import MaskRCNN, Settings
@@ -278,3 +281,17 @@ def test_a_model_refuses_attributes_that_would_do_nothing(quick_model: MaskRCNN)
         quick_model.classes = ["star"]  # type: ignore[attr-defined]
     with pytest.raises(AttributeError, match=r"no attribute 'colour'$"):
         quick_model.colour = 3  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["base", "tiny_plain", "tiny_resnet101", "deep_resnet50"])
+def test_pictures_of_other_sizes_leave_no_trace(name: str) -> None:
+    """OpenCV 4.8 to 4.12 keep the paddings of the first size for all later ones, and then are wrong without a word."""
+    path = option(name)[1] if name == "base" else own_model(name)
+    data, text = np.fromfile(path, np.uint8), convert(read_graph(path))
+    used = Pair(data, text, "cpu", name)
+    used.warm_up()
+    for height, width in ((250, 331), (331, 250), (243, 400), (100, 61), (250, 331), (320, 320), (243, 400)):
+        blob = np.random.default_rng(height).uniform(0, 255, (1, 3, height, width)).astype(np.float32)
+        parts = used.parts
+        alone = Net(data, parts.detector_text, [parts.detections, parts.features], name).forward({parts.image: blob})
+        assert np.abs(used.detect(blob)[1] - alone[1]).max() <= 1e-4 * np.abs(alone[1]).max()

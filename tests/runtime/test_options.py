@@ -18,10 +18,6 @@ from cvmask.runtime.decode import limit_rows
 FLOOR = 0.02  # TensorFlow's rows were kept above this score
 # OpenCV 4 rounds the weights of a bilinear resize to 1/32: some pixels are off by several levels.
 EXACT = int(cv2.__version__.split(".")[0]) >= 5
-not_on_4_8 = pytest.mark.skipif(
-    cv2.__version__.startswith("4.8."),
-    reason="on OpenCV 4.8 scores of these exports differ by 0.04, for a reason not yet known",
-)
 PIXELS, SCORES = (0.02, 1e-3) if EXACT else (1.0, 2e-2)
 
 
@@ -43,7 +39,6 @@ def without_partner(rows, others):
     return [row for row in rows if row[1] > FLOOR + SCORES and not (abs(others - row) < limits).all(1).any()]
 
 
-@not_on_4_8
 @pytest.mark.parametrize("name", ["base", "perclass", "cond", "bicubic", "fixed_input"])
 def test_an_option_is_honoured_as_tensorflow_does(name, work):
     wanted, found, _ = rows_of(name)
@@ -51,7 +46,6 @@ def test_an_option_is_honoured_as_tensorflow_does(name, work):
     assert without_partner(found, wanted) == []
 
 
-@not_on_4_8
 def test_anchors_with_two_offsets_agree_but_for_one_choice(work):
     """Of two boxes of nearly the same score, suppression keeps the other one after OpenCV 4's rounded resize."""
     wanted, found, _ = rows_of("offset")
