@@ -27,6 +27,8 @@ class SinkError(CvmaskError):
 # opencv-python-headless for `pip install 'cvmask[av]'`, and nobody can install an extra of a copied folder.
 _PACKAGES = {
     "av": "av",
+    "heif": "pillow pillow-heif",
+    "pillow": "pillow",
     "progress": "tqdm",
     "ray": "'ray[client,data]' pyarrow",
     "serve": "fastapi uvicorn websockets python-multipart",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import time
 from collections import Counter
@@ -160,6 +161,8 @@ def _refuse_writing_twice(planned: Sequence[tuple[Path, str]], formats: Sequence
 
 # Of colour profiles, which no part of the work looks at.
 _NOISE = "libpng warning: iCCP:"
+# What OpenCV 5 puts before a warning: level, thread, time, file and function.
+_LOG_HEAD = re.compile(r"^\[ ?WARN:\S+\] global \S+ \w+ ")
 
 MakeTask = Callable[[MaskRCNN, Sequence[Input]], Task]
 
@@ -320,6 +323,7 @@ def read_and_tell(paths: Sequence[str], failures: list[str], progress: FrameProg
         if frame is None:
             return
         # What is known here already is said better than by a decoder.
-        for warning in frame.warnings or (line for line in heard.take() if not line.startswith(_NOISE)):
+        lines = (_LOG_HEAD.sub("", line) for line in heard.take() if not line.startswith(_NOISE))
+        for warning in frame.warnings or lines:
             progress.say(f"cvmask: warning: {frame.name}: {warning}", error=True)
         yield frame

@@ -32,6 +32,8 @@ _START_BYTES, _END_BYTES = 4096, 18
 # Width, height, bits, what values mean, orientation, values a pixel, whether each has a plane, what the fourth is.
 _TAGS = frozenset((256, 257, 258, 262, 274, 277, 284, 338))
 
+ALL = "of any kind"  # what is odd about a format that OpenCV does not read at all
+
 
 class Header(NamedTuple):
     """What a picture file says of itself.
@@ -80,7 +82,7 @@ def read_header(data: bytes) -> Header | None:
                 return read(data)
             except (struct.error, IndexError, OverflowError):
                 return Header(kind, whole=False)
-    return next((Header(kind, odd="as such") for kind, start in _FOREIGN.items() if start.match(data)), None)
+    return next((Header(kind, odd=ALL) for kind, start in _FOREIGN.items() if start.match(data)), None)
 
 
 def picture_kind(path: str) -> str:
@@ -314,7 +316,7 @@ def _heif(data: bytes) -> Header | None:
     major = brands[:4]
     if major in (b"avif", b"avis") or (major in (b"mif1", b"msf1") and b"avif" in brands):
         return _avif(data)
-    return Header("HEIF", odd="as such") if major in _HEIF_BRANDS else None
+    return Header("HEIF", odd=ALL) if major in _HEIF_BRANDS else None
 
 
 def _avif(data: bytes) -> Header:

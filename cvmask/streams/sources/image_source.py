@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cvmask.errors import SourceError
 from cvmask.streams.sources.bmp import decode_bmp, mended_bmp
-from cvmask.streams.sources.headers import Header, first_gif_frame, read_header
+from cvmask.streams.sources.headers import ALL, Header, first_gif_frame, read_header
 from cvmask.streams.sources.pam import decode_pam
 from cvmask.streams.sources.pillow import cure, pillow_reads, read_with_pillow
 from cvmask.streams.sources.source import Frame, Source, local_path
@@ -73,7 +73,7 @@ def decode_image(
     """Decode the bytes of a picture file, as `read_image` does; `name` is for messages."""
     header = read_header(data)
     if header is None and Path(name).suffix.lower() in _TGA_SUFFIXES:
-        header = Header("TGA", odd="as such")
+        header = Header("TGA", odd=ALL)
     if header is None:
         raise SourceError(f"{name}: no picture that is known here, it starts with {data[:12]!r}")
     if header.size_wh:
@@ -203,7 +203,8 @@ def _decode(data: bytes, header: Header, path: str | os.PathLike[str], max_pixel
     if header.odd and pillow_reads(kind):
         return _flat(read_with_pillow(data, kind, path, max_pixels), header, premultiplied=False)
     if header.odd:
-        raise SourceError(f"{path}: OpenCV does not read a {kind} {header.odd}: {cure(kind)}")
+        what = f"{kind} files" if header.odd == ALL else f"a {kind} {header.odd}"
+        raise SourceError(f"{path}: OpenCV does not read {what}: {cure(kind)}")
     if header.size_wh is None and header.whole:
         raise SourceError(f"{path}: this {kind} does not say its size where it must: it is damaged")
     own = {"BMP": decode_bmp, "PAM": decode_pam}.get(kind, decode_tiff_alpha if header.apart else None)

@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cvmask.errors import SourceError
+from cvmask.errors import SourceError, install
 
 # By kind: what Pillow calls it. Of others it is not asked, least of all of what runs another program.
 _FORMATS = {
@@ -34,7 +34,7 @@ def cure(kind: str) -> str:
     saved = "save it as an 8-bit TIFF or PNG" if kind in ("TIFF", "BigTIFF") else "save it as a JPEG or PNG"
     if kind not in _FORMATS or pillow_reads(kind):
         return saved
-    return f"pip install 'cvmask[{'heif' if kind == 'HEIF' else 'pillow'}]', or {saved}"
+    return f"{install('heif' if kind == 'HEIF' else 'pillow')}, or {saved}"
 
 
 def read_with_pillow(data: bytes, kind: str, name: str | os.PathLike[str], max_pixels: int) -> NDArray[np.uint8]:
