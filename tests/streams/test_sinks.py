@@ -710,7 +710,7 @@ def test_sound_that_breaks_off_is_told_once(tmp_path: Path, shared: Path) -> Non
         sink.write(BLACK)
         sink._encoder._sound.lost = "the server is gone"  # type: ignore[union-attr]
         sink.write(BLACK)
-    assert messages == [f"{tmp_path}/out.mp4: sound is not kept to its end: the server is gone"]
+    assert messages == [f"{tmp_path}/out.mp4: sound is not kept in full: the server is gone"]
 
 
 def test_a_name_with_a_colon_is_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: Path) -> None:
@@ -934,3 +934,45 @@ def test_image_folder_shortens_names_that_no_file_system_takes(tmp_path: Path) -
     found = [path.name for path in tmp_path.iterdir()]
     assert len(found) == 3
     assert all(len(name) == 255 and name.endswith(".png") for name in found)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+@pytest.mark.parametrize(
+    ("name", "least_packets", "said"),
+    [
+        ("odd_video_2/damaged_sound.ts", 270, "sound is not kept in full: damaged parts from 2.0 s on are left out"),
+        ("odd_video_2/joined.ts", 560, ""),
+        ("odd_video/with_audio_aac.mp4", 70, ""),
+    ],
+)
+def test_a_fault_in_the_sound_costs_no_picture(
+    name: str, least_packets: int, said: str, suffix: str, shared: Path, tmp_path: Path
+) -> None:
+    av = pytest.importorskip("av", reason="needs PyAV: pip install av")
+    messages: list[str] = []
+    source = shared / "data" / name
+    with VideoFile(tmp_path / f"out{suffix}", audio_from=str(source), on_message=messages.append) as sink:
+        frames = list(Video(str(source)))
+        for frame in frames:
+            sink.write(np.zeros((32, 32, 3), np.uint8), frame)
+    with av.open(str(tmp_path / f"out{suffix}")) as written:
+        packets = [packet.stream.type for packet in written.demux() if packet.size]
+    assert packets.count("video") == len(frames)
+    assert packets.count("audio") >= least_packets
+    assert len(messages) == bool(said)
+    assert said in "".join(messages)
+
+
+@pytest.mark.parametrize("codec", ["libopus", "flac"])
+def test_sound_that_the_file_cannot_hold_is_told(codec: str, tmp_path: Path) -> None:
+    av = pytest.importorskip("av", reason="needs PyAV: pip install av")
+    with av.open(str(tmp_path / "in.mkv"), "w") as made:
+        track = made.add_stream(codec, rate=48000, layout="mono")
+        frame = av.AudioFrame(format=track.codec_context.format.name, layout="mono", samples=960)
+        frame.sample_rate, frame.pts = 48000, 0
+        made.mux(track.encode(frame))
+        made.mux(track.encode(None))
+    messages: list[str] = []
+    with VideoFile(tmp_path / "out.mov", audio_from=str(tmp_path / "in.mkv"), on_message=messages.append) as sink:
+        write_all(sink, 3)
+    assert messages == [f"{tmp_path}/out.mov: sound is not kept: a .mov file cannot hold its codec"]

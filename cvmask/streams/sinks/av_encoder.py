@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import io
+import math
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -106,6 +107,7 @@ def to_i420_(image: NDArray[np.uint8], y: Plane, u: Plane, v: Plane) -> None:
 
 # Of a server: how long opening, and each read, may take.
 _TIMEOUT_S = 10.0
+_JUMP_S = 0.5  # times that go back by more are another file's
 
 
 class Sound:
@@ -120,9 +122,10 @@ class Sound:
     """
 
     def __init__(self, av: Any, path: str, target: Any, start_s: float) -> None:
-        self._target, self._start_s = target, start_s
+        self._av, self._target, self._start_s = av, target, start_s
         self._packets: Iterator[Any] = iter(())
         self._held: Any = None
+        self._end_s = -math.inf  # of what has been copied, in the output
         self._input: Any = None
         self.lost = ""
         try:
@@ -133,9 +136,9 @@ class Sound:
         self._start_s += _first_picture_s(self._input)
         if self._input.streams.audio:
             source = self._input.streams.audio[0]
-            try:
+            if _holds(av, target.format.name, source):
                 self._stream = target.add_stream_from_template(source)
-            except (ValueError, av.FFmpegError):
+            else:
                 self.lost = f"a {Path(target.name).suffix} file cannot hold its codec"
                 return
             self._packets = (packet for packet in self._read(av, source) if packet.pts is not None)
@@ -148,6 +151,9 @@ class Sound:
             if packet is None:
                 return
             start_s = float(packet.pts * packet.time_base) - self._start_s
+            if self._end_s - start_s > _JUMP_S:  # as where files were joined: the pictures go on, and so does it
+                self._start_s -= self._end_s - start_s
+                start_s = self._end_s
             if start_s > time_s:
                 return
             self._held = None
@@ -156,7 +162,18 @@ class Sound:
                 packet.pts -= shift
                 packet.dts = None if packet.dts is None else packet.dts - shift
                 packet.stream = self._stream
-                self._target.mux(packet)
+                self._end_s = start_s + float((packet.duration or 0) * packet.time_base)
+                self._mux(packet, start_s)
+
+    def _mux(self, packet: Any, start_s: float) -> None:
+        """Write a packet; one that the format does not take, as of damaged sound, is left out."""
+        try:
+            self._target.mux(packet)
+        except self._av.FFmpegError as error:
+            if error.errno != errno.EINVAL and not isinstance(error, self._av.error.InvalidDataError):
+                raise
+            if not self.lost:
+                self.lost = f"damaged parts from {start_s:.1f} s on are left out ({error.strerror})"
 
     def _read(self, av: Any, source: Any) -> Iterator[Any]:
         try:
@@ -168,6 +185,17 @@ class Sound:
         """Close the file that the sound comes from."""
         if self._input is not None:
             self._input.close()
+
+
+def _holds(av: Any, format_name: str, track: Any) -> bool:
+    """Tell whether a format takes this track, by writing a header: FFmpeg's own list has tracks that it refuses."""
+    try:
+        with av.open(io.BytesIO(), "w", format=format_name) as trial:
+            trial.add_stream_from_template(track)
+            trial.start_encoding()
+    except (ValueError, av.FFmpegError):
+        return False
+    return True
 
 
 def _first_picture_s(container: Any) -> float:

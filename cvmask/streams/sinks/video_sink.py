@@ -204,7 +204,7 @@ class VideoFile(Sink):
         lost = getattr(encoder, "lost_sound", "")
         if lost and not self._told_sound:
             self._told_sound = True
-            self._notify(f"{self.name}: sound is not kept{' to its end' if self._count else ''}: {lost}")
+            self._notify(f"{self.name}: sound is not kept{' in full' if self._count else ''}: {lost}")
 
     def _time(self, frame: Frame | None) -> float:
         """Give the seconds since the first frame, always more than those of the one before."""
