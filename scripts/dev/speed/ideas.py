@@ -1,6 +1,6 @@
 """Ways to be faster that were thought of, each beside what is done now, in turns, in one process.
 
-    PYTHONPATH=scripts python -m speed.ideas GRAPH.pb TEXT.pbtxt [--size 1066x800] [--rounds 7]
+    PYTHONPATH=scripts/dev python -m speed.ideas GRAPH.pb TEXT.pbtxt [--size 1066x800] [--rounds 7]
 
 Prints, for each: milliseconds, the ratio to what it would replace, and whether the results are the same bits.
 """
