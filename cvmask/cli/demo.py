@@ -1,9 +1,12 @@
-"""cvmask demo: see the bundled model work."""
+"""cvmask demo: see the bundled models work."""
 
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
 import sys
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,43 +15,99 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask import scenes
+from cvmask.cli import edit
 from cvmask.cli.run_sources import summarise
 from cvmask.drawing.draw import draw
+from cvmask.drawing.effects import blur_background
 from cvmask.models import load
-from cvmask.runtime.model import MaskRCNN
 from cvmask.streams.sinks import VideoFile
+from cvmask.streams.sources import read_image
+from cvmask.system import folders
 from cvmask.system.files import write_whole
 
 SIZE_WH = (640, 480)
 SCENE_SEED, CLIP_SEED = 5, 5
 CLIP_FRAMES, FRAME_RATE = 50, 25
+PORTRAIT = "docs/pictures/astronaut.jpg"
+"""NASA's portrait of Eileen Collins, 1995, in the public domain."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the verb."""
     parser = subparsers.add_parser(
         "demo",
-        help="make a scene, annotate it, and a short clip, with the bundled model",
-        description="Make a scene of shapes, its annotated form and a short annotated clip.",
-    )
+        help="see the bundled models work: people and drawn shapes, pictures and clips",
+        description="Write a portrait, a scene of shapes and a clip of each, plain and annotated, and the portrait "
+                    "with a blurred background. With --camera, show a camera with a blurred background.",
+    )  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, default=Path("cvmask_demo"), metavar="FOLDER",
                         help="where they go (default: cvmask_demo)")  # fmt: skip
+    parser.add_argument("--camera", nargs="?", const="0", metavar="N",
+                        help="blur what is behind the people in front of camera N (default: 0), in a window; "
+                             "q ends it")  # fmt: skip
+    parser.set_defaults(subparsers=subparsers)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb and give its exit code."""
-    model = load.load("shapes")
-    scene = scenes.make_scene(SCENE_SEED, SIZE_WH, objects=8)
-    detections = model.detect(scene.image)
-    write_picture(args.output / "scene.png", scene.image)
-    write_picture(args.output / "scene_annotated.png", draw(scene.image, detections, labels=model.labels))
-    print(f"{args.output / 'scene.png'}: a made-up scene of {len(scene.class_id)} shapes")
-    print(f"{args.output / 'scene_annotated.png'}: found {summarise(detections, model.labels)}")
-    clip = args.output / "clip.mp4"
-    print(f"annotating {CLIP_FRAMES} frames ...", file=sys.stderr, flush=True)
-    write_clip(clip, model)
-    print(f"{clip}: {CLIP_FRAMES} annotated frames, {CLIP_FRAMES / FRAME_RATE:.0f} seconds")
+    if args.camera is not None:
+        wanted = [args.camera, "-m", "people", "--effect", "blur-background", "--show"]
+        return edit.run(args.subparsers.choices["edit"].parse_args(wanted))
+    shapes, people, annotated = args.output, args.output / "people", args.output / "annotated"
+
+    scene = scenes.make_scene(SCENE_SEED, SIZE_WH, objects=8).image
+    moving = (scene.image for scene in scenes.moving_scene(CLIP_SEED, CLIP_FRAMES, SIZE_WH, objects=6))
+    show("shapes", scene, shapes / "scene.png", moving, shapes / "clip.mp4", annotated)
+
+    portrait = read_image(str(folders.path(PORTRAIT)))[0]
+    show("people", portrait, people / "portrait.png", approach(portrait), people / "portrait_clip.mp4", annotated)
+    blurred = annotated / "portrait_blurred.png"
+    write_picture(blurred, blur_background(portrait, load.load("people").detect(portrait)))
+    print(f"{blurred}: the background blurred")
+
+    program = how_called()
+    print(
+        f"\nGo on with:\n"
+        f"  {program} predict -m people {people} -o out\n"
+        f"  {program} edit -m people 0 --effect blur-background --show   # a camera\n"
+        f"  {program} --help"
+    )
     return 0
+
+
+def show(
+    name: str,
+    picture: NDArray[np.uint8],
+    picture_path: Path,
+    frames: Iterable[NDArray[np.uint8]],
+    clip_path: Path,
+    annotated: Path,
+) -> None:
+    """Write a picture and a clip, and what a model finds in them to a folder."""
+    model = load.load(name)
+    found = model.detect(picture)
+    write_picture(picture_path, picture)
+    target = annotated / picture_path.name
+    write_picture(target, draw(picture, found, labels=model.labels))
+    print(f"{target}: {name}, found {summarise(found, model.labels)}")
+    print(f"annotating {CLIP_FRAMES} frames ...", file=sys.stderr, flush=True)
+    target = annotated / clip_path.name
+    with VideoFile(clip_path, frame_rate=Fraction(FRAME_RATE)) as plain, \
+         VideoFile(target, frame_rate=Fraction(FRAME_RATE)) as video:  # fmt: skip
+        for frame in frames:
+            plain.write(frame)
+            video.write(draw(frame, model.detect(frame), labels=model.labels))
+    print(f"{target}: {CLIP_FRAMES} annotated frames, {CLIP_FRAMES / FRAME_RATE:.0f} seconds")
+
+
+def approach(picture: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+    """Yield the frames of a clip in which the camera comes near and tilts a little."""
+    height, width = picture.shape[:2]
+    for number in range(CLIP_FRAMES):
+        done = number / (CLIP_FRAMES - 1)
+        turned = cv2.getRotationMatrix2D((width * 0.45, height * 0.4), 6 * np.sin(2 * np.pi * done), 1.15 + 0.4 * done)
+        frame = cv2.warpAffine(picture, turned, (width, height), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT)
+        yield np.asarray(frame, np.uint8)
 
 
 def write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
@@ -56,8 +115,13 @@ def write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
     write_whole(path, cv2.imencode(".png", picture)[1].tobytes())
 
 
-def write_clip(path: Path, model: MaskRCNN) -> None:
-    """Annotate a moving scene, frame by frame, into a video."""
-    with VideoFile(path, frame_rate=Fraction(FRAME_RATE)) as video:
-        for scene in scenes.moving_scene(CLIP_SEED, CLIP_FRAMES, SIZE_WH, objects=6):
-            video.write(draw(scene.image, model.detect(scene.image), labels=model.labels))
+def how_called() -> str:
+    """Say how to call this program again: ``cvmask`` where the shell finds this one, else its path."""
+    program = Path(sys.argv[0])
+    if program.stem != "cvmask" or not program.exists():
+        return f"{Path(sys.executable).name} -m cvmask"
+    on_path = shutil.which("cvmask")
+    if on_path is not None and os.path.samefile(on_path, program):
+        return "cvmask"
+    near = os.path.relpath(program)
+    return str(program) if near.startswith("..") else near

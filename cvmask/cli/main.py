@@ -26,7 +26,7 @@ VERBS: tuple[ModuleType, ...] = (predict, edit, render, serve, batch, demo, mode
 
 EXAMPLES = """\
 examples:
-  cvmask demo                                   see it work, with the bundled model
+  cvmask demo                                   see it work, with the bundled models
   cvmask predict -m shapes scene.png -o out     one picture
   cvmask predict photos/ -o out --save-json     a folder, with boxes, scores and masks as JSON
   cvmask predict -m shapes in.mp4 -o out.mp4    a video

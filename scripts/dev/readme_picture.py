@@ -15,7 +15,7 @@ OUTPUT = Path(__file__).resolve().parents[2] / "docs" / "pictures" / "scene.png"
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         cvmask(["demo", "-o", folder])
-        pair = [cv2.imread(f"{folder}/{name}.png") for name in ("scene", "scene_annotated")]
+        pair = [cv2.imread(f"{folder}/{name}.png") for name in ("scene", "annotated/scene")]
     cv2.imwrite(str(OUTPUT), cv2.hconcat(pair), [cv2.IMWRITE_PNG_COMPRESSION, 9])
 
 

@@ -345,20 +345,6 @@ def test_predict_show_without_a_display_says_so_and_goes_on(
     assert "scene.png" in out
 
 
-def test_demo_writes_a_scene_its_annotated_form_and_a_clip(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["demo", "-o", "shown"]) == 0
-    out = capsys.readouterr().out
-    for name in ("scene.png", "scene_annotated.png", "clip.mp4"):
-        assert str(Path("shown") / name) in out
-    scene, annotated = cv2.imread("shown/scene.png"), cv2.imread("shown/scene_annotated.png")
-    assert scene.shape == annotated.shape == (480, 640, 3)
-    capture = cv2.VideoCapture("shown/clip.mp4")
-    frames = 0
-    while capture.read()[0]:
-        frames += 1
-    assert frames == 50
-
-
 def test_module_runs_as_a_program(scene_png: Path) -> None:
     out = scene_png.with_name("m.png")
     command = [sys.executable, "-m", "cvmask", "predict", "-m", "shapes", str(scene_png), "-o", str(out)]
