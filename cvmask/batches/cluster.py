@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
@@ -120,8 +121,9 @@ def same_version(version: str) -> None:
 
 def usable_cpus() -> int:
     """Count the processors that this process may use."""
-    with suppress(AttributeError, OSError):
-        return len(os.sched_getaffinity(0))
+    if sys.platform == "linux":
+        with suppress(OSError):
+            return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 

@@ -19,7 +19,7 @@ from cvmask.errors import SourceError
 from cvmask.streams.sinks.av_encoder import SUFFIXES as VIDEO_SUFFIXES
 from cvmask.streams.sinks.image_sink import SUFFIXES as PICTURE_SUFFIXES
 from cvmask.streams.sources.image_source import SUFFIXES
-from cvmask.system.files import wrong_name
+from cvmask.system.files import portable_name, wrong_name
 
 # File systems have 255 bytes for a name.
 _MOST_BYTES = 200
@@ -37,7 +37,8 @@ def member_name(item: Item, index: int, member: str | None) -> str:
 
     Names inside of shards are anybody's: of a path the last part is taken, which leads out of no folder.
     """
-    name = "-".join(filter(None, [f"{index:08d}", _short(posixpath.basename(member or ""))]))
+    own = (member or "").replace("\\", "/").rpartition("/")[2]
+    name = f"{index:08d}-{portable_name(own, _MOST_BYTES)}" if own else f"{index:08d}"
     return f"{item.name}/{_ending(name, PICTURE_SUFFIXES, '.png')}"
 
 
@@ -48,7 +49,7 @@ def with_own_names(items: list[Item]) -> list[Item]:
     counts: dict[str, int] = defaultdict(int)
     result = []
     for item in items:
-        parts = [_short(part) for part in item.name.split("/") if part not in ("", ".", "..")]
+        parts = [portable_name(part, _MOST_BYTES) for part in item.name.split("/") if part not in ("", ".", "..")]
         stem, end = posixpath.splitext("/".join(parts) or "file")
         key = (stem + end).casefold()
         counts[key] += 1
@@ -75,16 +76,6 @@ def _folders(path: str) -> list[str]:
 
 def _ending(name: str, known: tuple[str, ...], otherwise: str) -> str:
     return name if posixpath.splitext(name)[1].lower() in known else name + otherwise
-
-
-def _short(name: str) -> str:
-    """Cut a name that no file system takes, but not its ending."""
-    name = name.encode(errors="replace").decode()
-    data = name.encode()
-    if len(data) <= _MOST_BYTES:
-        return name
-    end = posixpath.splitext(name)[1][-10:]
-    return data[: _MOST_BYTES - len(end.encode())].decode(errors="ignore") + end
 
 
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")

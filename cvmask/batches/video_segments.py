@@ -7,6 +7,7 @@ import bisect
 import hashlib
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -155,7 +156,10 @@ def local_file(place: Place, run: str) -> str:
             _copy(place, path)
         os.utime(path)
         # Others may remove the copy, when they have fetched enough newer ones, but not this name of it.
-        os.link(path, mine / name)
+        try:
+            os.link(path, mine / name)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(path, mine / name)
     others = [one for one in folder.iterdir() if one.is_file() and one.suffix not in (".lock", ".part")]
     for old in sorted(others, key=_age)[_KEPT:]:
         with suppress(OSError):
@@ -183,6 +187,8 @@ def _leave(folder: Path, mine: Path) -> None:
 
 
 def _is_alive(process: int) -> bool:
+    if sys.platform == "win32":
+        return True  # signal 0 would be Ctrl-C to it there; folders of the killed stay for the system to clear
     try:
         os.kill(process, 0)
     except ProcessLookupError:

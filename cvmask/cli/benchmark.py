@@ -121,10 +121,10 @@ def usual_counts(cpus: int) -> list[int]:
 
 def peak_memory_mb() -> float | None:
     """The most memory that this process has had, in 10^6 bytes; None on Windows."""
-    try:
-        import resource
-    except ImportError:
+    if sys.platform == "win32":
         return None
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -79,6 +80,8 @@ class Metrics:
 
 def resident_bytes() -> int:
     """Tell the memory of this process; 0 where the system does not say."""
+    if sys.platform != "linux":
+        return 0
     try:
         pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
     except (OSError, IndexError):

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import shutil
 import stat
 import sys
@@ -44,6 +45,28 @@ def fit_name(stem: str, ending: str = "", longest: int = _LONGEST_NAME) -> str:
         return stem + ending
     mark = "~" + hashlib.sha256(raw).hexdigest()[:8]
     return raw[: room - len(mark)].decode("utf-8", "ignore") + mark + ending
+
+
+_NOT_ON_WINDOWS = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
+_DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])\s*(\.|$)", re.IGNORECASE)
+
+
+def portable_name(name: str, longest: int = _LONGEST_NAME) -> str:
+    """Turn what may be anybody's text into the name of a file in one folder, on every system.
+
+    What Windows refuses in names becomes ``_``: characters, dots and spaces at the end, names of devices; so do bytes
+    that are not UTF-8. A name that is too long is cut before its ending. Different texts may become one name.
+
+    Source: Microsoft, "Naming Files, Paths, and Namespaces".
+    """
+    name = _NOT_ON_WINDOWS.sub("_", name.encode(errors="replace").decode().replace("\ufffd", "_"))
+    kept = name.rstrip(". ")
+    name = kept + "_" * (len(name) - len(kept)) or "_"
+    name = f"_{name}" if _DEVICE.match(name) else name
+    if len(name.encode()) <= longest:
+        return name
+    ending = os.path.splitext(name)[1][-10:]
+    return name.encode()[: longest - len(ending.encode())].decode(errors="ignore") + ending
 
 
 @contextlib.contextmanager

@@ -98,7 +98,7 @@ def test_names_are_cut_to_what_file_systems_take() -> None:
     assert inside.endswith("y.png")
 
 
-@pytest.mark.parametrize("member", ["../../../x.png", "/x.png", "a/../x.png", "x"])
+@pytest.mark.parametrize("member", ["../../../x.png", "/x.png", "a/../x.png", "x", "..\\..\\x.png", "C:\\a/x"])
 def test_a_picture_of_a_shard_stays_in_its_folder(member: str) -> None:
     assert member_name(item("d/s.tar", TAR), 7, member) == "d/s.tar/00000007-x.png"
 
@@ -106,4 +106,5 @@ def test_a_picture_of_a_shard_stays_in_its_folder(member: str) -> None:
 def test_a_picture_of_no_name_is_its_number() -> None:
     for member in (None, "", "a/"):
         assert member_name(item("s.parquet", TAR), 7, member) == "s.parquet/00000007.png"
-    assert member_name(item("s.tar", TAR), 7, "caf\udce9.jpg") == "s.tar/00000007-caf?.jpg"
+    assert member_name(item("s.tar", TAR), 7, "caf\udce9.jpg") == "s.tar/00000007-caf_.jpg"
+    assert member_name(item("s.tar", TAR), 7, "12:30?.jpg") == "s.tar/00000007-12_30_.jpg"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cvmask.errors import SinkError
-from cvmask.system.files import whole_file, whole_path, write_whole
+from cvmask.system.files import portable_name, whole_file, whole_path, write_whole
 
 
 def test_whole_file_appears_at_the_end_in_folders_it_makes(tmp_path: Path) -> None:
@@ -129,3 +129,27 @@ def test_a_pipe_and_a_device_are_refused_and_stay(tmp_path: Path, way: str) -> N
     assert stat.S_ISFIFO((tmp_path / "pipe.mp4").stat().st_mode)
     assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
     assert sorted(os.listdir(tmp_path)) == ["link.mp4", "null.mp4", "pipe.mp4"]
+
+
+@pytest.mark.parametrize(("text", "name"), [
+    ("scene.png", "scene.png"),
+    ("12:30 <a>|b?.png", "12_30 _a__b_.png"),
+    ("a/b\\c", "a_b_c"),
+    ("line\nend\t\x1b[31m", "line_end__[31m"),
+    ("ends. .", "ends___"),
+    ("..", "__"),
+    ("", "_"),
+    ("CON", "_CON"),
+    ("nul.tar.png", "_nul.tar.png"),
+    ("com1 .png", "_com1 .png"),
+    ("console.png", "console.png"),
+    ("caf\udce9.jpg", "caf_.jpg"),
+])  # fmt: skip
+def test_portable_name_is_a_name_on_every_system(text: str, name: str) -> None:
+    assert portable_name(text) == name
+
+
+def test_portable_name_cuts_before_the_ending() -> None:
+    name = portable_name("é" * 300 + ".jpeg", longest=200)
+    assert name.endswith("é.jpeg")
+    assert len(name.encode()) in (199, 200)
