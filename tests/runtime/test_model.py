@@ -290,7 +290,8 @@ def test_pictures_of_other_sizes_leave_no_trace(name: str) -> None:
     data, text = np.fromfile(path, np.uint8), convert(read_graph(path))
     used = Pair(data, text, "cpu", name)
     used.warm_up()
-    for height, width in ((250, 331), (331, 250), (243, 400), (100, 61), (250, 331), (320, 320), (243, 400)):
+    sizes = [(250, 331), (331, 250), (243, 400), (100, 61), (250, 331), (320, 320), (243, 400)]
+    for height, width in sizes[:4] if name == "base" else sizes:  # which is of full size
         blob = np.random.default_rng(height).uniform(0, 255, (1, 3, height, width)).astype(np.float32)
         parts = used.parts
         alone = Net(data, parts.detector_text, [parts.detections, parts.features], name).forward({parts.image: blob})

@@ -130,7 +130,7 @@ def test_frames_without_times_are_cut_where_the_rate_says(shared: Path) -> None:
     path = shared / "data/odd_video/raw.h264"
     rate = Video(path).frame_rate
     assert rate is not None
-    for number in range(1, 40):
+    for number in (1, 2, 3, 10, 25, 38, 39):
         with Video(path, end_s=float(number / rate)) as head, Video(path, start_s=float(number / rate)) as tail:
             assert len(list(head)) == number
             assert next(iter(tail)).index == number
