@@ -21,6 +21,7 @@ from cvmask.batches.storage import LOCAL, Place, file_size, read_bytes, write_by
 from cvmask.batches.video_segments import local_file
 from cvmask.batches.work_items import VIDEO, Finished, Unit, note_of
 from cvmask.errors import CvmaskError, SinkError, SourceError, install
+from cvmask.formats.metadata import Metadata
 from cvmask.streams.sinks.av_encoder import Sound, has_av
 from cvmask.streams.sinks.image_sink import encode_image
 from cvmask.streams.sinks.video_sink import VideoFile
@@ -29,12 +30,12 @@ from cvmask.streams.sources.source import Frame
 FOLDER, CLIPS = "annotated", "annotated/_clips"
 
 
-def write_picture(place: Place, image: NDArray[np.uint8]) -> None:
+def write_picture(place: Place, image: NDArray[np.uint8], metadata: Metadata) -> None:
     """Write the annotated form of a picture; one that is too large for its format becomes a PNG beside that name."""
-    data = encode_image(posixpath.splitext(place.path)[1], image)
+    data = encode_image(posixpath.splitext(place.path)[1], image, metadata)
     if data is None:
         place = Place(place.root, f"{place.path}.png")
-        data = encode_image(".png", image)
+        data = encode_image(".png", image, metadata)
     if data is None:
         raise SinkError(f"{place.shown}: OpenCV cannot write {image.shape[1]}x{image.shape[0]} pixels so")
     write_bytes(place, data)

@@ -31,6 +31,7 @@ from cvmask.results.detections import Detections
 from cvmask.runtime.model import MaskRCNN
 from cvmask.runtime.net import reason
 from cvmask.streams.sources.image_source import decode_image
+from cvmask.streams.sources.picture_metadata import read_metadata
 from cvmask.streams.sources.source import Frame
 
 DEATHS = "_deaths"
@@ -182,11 +183,12 @@ class Worker:
                     raise SourceError(chunk.errors[number])
                 if not self._deaths.may_try(number):
                     raise SourceError(KILLS)
-                image, warnings = decode_image(read_picture(item.place) if data is None else data, shown)
+                data = read_picture(item.place) if data is None else data
+                image, warnings = decode_image(data, shown)
                 found = self._detect(rows, Frame(image, index, None, shown, warnings), member)
                 if self._job.annotated:
                     name = annotated_name(item) if unit.kind == PICTURES else member_name(item, index, member)
-                    write_picture(self._job.output / ANNOTATED / name, self._paint(image, found))
+                    write_picture(self._job.output / ANNOTATED / name, self._paint(image, found), read_metadata(data))
         if chunk.failure:
             rows.failed(unit.items[0].place.shown, None, chunk.failure)
         part = self._write(rows, unit.number, chunk.number, chunk.last)

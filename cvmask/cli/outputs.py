@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.cli.options import UsageError
+from cvmask.formats.metadata import Metadata
 from cvmask.streams.sinks import SUFFIXES as STREAM_SUFFIXES
 from cvmask.streams.sinks.encoders import wrong_codec
 from cvmask.streams.sinks.image_sink import write_image
@@ -124,9 +125,9 @@ class Outputs:
         """Give the place of the annotated picture of a source."""
         return self._pictures[source]
 
-    def write_picture(self, source: str, picture: NDArray[np.uint8]) -> None:
+    def write_picture(self, source: str, picture: NDArray[np.uint8], metadata: Metadata) -> None:
         """Write the annotated picture of a source."""
-        write_image(self._pictures[source], picture)
+        write_image(self._pictures[source], picture, metadata)
 
     def write_text(self, source: str, suffix: str, text: str) -> None:
         """Write a text beside the picture of a source."""

@@ -258,7 +258,7 @@ def _run_pictures(
             began = time.perf_counter()
             detections = model.detect(frame.image)
             spent_ms = 1000 * (time.perf_counter() - began)
-            record = Record(names[frame.name], detections, image_path=Path(frame.name))
+            record = Record(names[frame.name], detections, image_path=Path(frame.name), metadata=frame.metadata)
             refused = _write_picture(frame, record, task, outputs)
             for error in refused:
                 progress.say(f"cvmask: {frame.name}: {error}", error=True)
@@ -279,7 +279,7 @@ def _write_picture(frame: Frame, record: Record, task: Task, outputs: Outputs) -
     """Write all that belongs to a picture; what could not be written, which keeps nothing else from it."""
     refused = []
     steps: tuple[Callable[[], None], ...] = (
-        lambda: outputs.write_picture(frame.name, task.paint(frame.image, record.detections)),
+        lambda: outputs.write_picture(frame.name, task.paint(frame.image, record.detections), frame.metadata),
         lambda: task.keep(frame, record.detections, outputs),
         lambda: task.save(record, frame.image),
     )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cvmask.drawing.palette import distinct_colors
 from cvmask.errors import SinkError
+from cvmask.formats.metadata import embed, png_chunk
 from cvmask.formats.record import FileForEach, Record, label_of, object_ending
 from cvmask.results.arrays import check_frame_of
 from cvmask.results.detections import Detections
@@ -60,11 +61,7 @@ def encode_palette_png(indices: NDArray[np.uint8], palette_bgr: NDArray[np.uint8
         b"IDAT": zlib.compress(rows.tobytes()),
         b"IEND": b"",
     }
-    body = b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in chunks.items()
-    )
-    return b"\x89PNG\r\n\x1a\n" + body
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(name, data) for name, data in chunks.items())
 
 
 class PngWriter(FileForEach):
@@ -138,7 +135,7 @@ class CropsWriter(FileForEach):
         crops = zip(record.detections.class_id.tolist(), cut_crops(frame, record.detections))
         for number, (class_id, crop) in enumerate(crops, 1):
             ending = object_ending(number, label_of(class_id, self._labels)) + ".png"
-            write_whole(self.path_for(record, ending), encode_png(crop))
+            write_whole(self.path_for(record, ending), embed(encode_png(crop), record.metadata))
 
 
 def cut_out(
@@ -171,4 +168,4 @@ class CutoutsWriter(FileForEach):
         pictures = zip(found.class_id.tolist(), cut_out(frame, found, self._threshold))
         for number, (class_id, picture) in enumerate(pictures, 1):
             ending = object_ending(number, label_of(class_id, self._labels)) + ".png"
-            write_whole(self.path_for(record, ending), encode_png(picture))
+            write_whole(self.path_for(record, ending), embed(encode_png(picture), record.metadata))

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.errors import SinkError
+from cvmask.formats.metadata import NO_METADATA, Metadata
 from cvmask.results.detections import Detections
 from cvmask.system.files import fit_name
 
@@ -76,6 +77,8 @@ class Record:
         Of the frame in its video, in seconds; None for a picture or where it is not known.
     image_path
         Where the picture lies, for formats that refer to it.
+    metadata
+        Colour profile and resolution of the picture, for formats that hold its pixels.
     """
 
     name: str
@@ -83,6 +86,7 @@ class Record:
     frame_index: int | None = None
     time_s: float | None = None
     image_path: Path | None = None
+    metadata: Metadata = NO_METADATA
 
     @property
     def key(self) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.errors import ModelError, SourceError
+from cvmask.formats.metadata import embed
 from cvmask.results.detections import Detections
 from cvmask.runtime.model import Settings
 from cvmask.serve.pool import Worker
@@ -20,6 +21,7 @@ from cvmask.serve.problems import Problem
 from cvmask.serve.view import JPEG_SIDE, Controls, paint
 from cvmask.streams.sources.headers import read_header
 from cvmask.streams.sources.image_source import decode_image
+from cvmask.streams.sources.picture_metadata import read_metadata
 
 JSON, JPEG, PNG, BOTH = "application/json", "image/jpeg", "image/png", "multipart/form-data"
 KINDS = ("JPEG", "PNG", "WebP")
@@ -81,7 +83,8 @@ def answer(worker: Worker, data: bytes, wish: Wish, labels: Sequence[str], max_p
     picture = b""
     if wish.media_type != JSON:
         kind = JPEG if wish.media_type == JPEG else PNG
-        picture = encode(paint(image, found, controls, labels, transparent=kind == PNG), kind)
+        painted = paint(image, found, controls, labels, transparent=kind == PNG)
+        picture = embed(encode(painted, kind), read_metadata(data))
         if wish.media_type == kind:
             return picture, kind
     fields = {

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.errors import SinkError
+from cvmask.formats.metadata import NO_METADATA, Metadata, embed
 from cvmask.results.detections import Detections
 from cvmask.streams.sinks.sink import Sink, file_id, file_ids
 from cvmask.streams.sources.source import Frame
@@ -34,7 +35,7 @@ class ImageFile(Sink):
         """Write the picture, whole or not at all."""
         if self._written:
             raise SinkError(f"{self.name} is one picture, but more frames came: give a folder or a video")
-        write_image(self.name, image)
+        write_image(self.name, image, NO_METADATA if frame is None else frame.metadata)
         self._written = True
 
     def close(self) -> None:
@@ -71,7 +72,7 @@ class ImageFolder(Sink):
         found = file_id(path)
         if found is not None and (found in self._sources or (frame is not None and found == file_id(frame.name))):
             raise SinkError(f"{path} would replace a source: give another folder")
-        write_image(path, image)
+        write_image(path, image, NO_METADATA if frame is None else frame.metadata)
         self._count += 1
 
     def close(self) -> None:
@@ -91,20 +92,22 @@ class ImageFolder(Sink):
         return name
 
 
-def write_image(path: str | os.PathLike[str], image: NDArray[np.uint8]) -> None:
+def write_image(
+    path: str | os.PathLike[str], image: NDArray[np.uint8], metadata: Metadata = NO_METADATA
+) -> None:
     """Write a picture in the format of its ending, whole or not at all; SinkError if that fails."""
     suffix = Path(path).suffix
-    data = encode_image(suffix, image)
+    data = encode_image(suffix, image, metadata)
     if data is None:
         size = f"{image.shape[1]}x{image.shape[0]}"
         raise SinkError(f"{os.fspath(path)}: OpenCV cannot write {size} pixels as {suffix or 'no format'}")
     write_whole(path, data)
 
 
-def encode_image(suffix: str, image: NDArray[np.uint8]) -> bytes | None:
+def encode_image(suffix: str, image: NDArray[np.uint8], metadata: Metadata = NO_METADATA) -> bytes | None:
     """Encode a picture in the format of an ending (``.png``); None where OpenCV cannot."""
     try:
         written, data = cv2.imencode(suffix, image)
     except cv2.error:
         return None
-    return data.tobytes() if written else None
+    return embed(data.tobytes(), metadata) if written else None

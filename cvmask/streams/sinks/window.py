@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.errors import SinkError
+from cvmask.formats.metadata import NO_METADATA
 from cvmask.results.detections import Detections
 from cvmask.streams.sinks.image_sink import write_image
 from cvmask.streams.sinks.sink import Sink
@@ -99,7 +100,7 @@ class Window(Sink):
     def _save(self, image: NDArray[np.uint8], frame: Frame | None) -> None:
         stem = Path("frame" if frame is None else frame.name).stem or "frame"
         path = f"cvmask_{stem}_{0 if frame is None else frame.index:06d}.png"
-        write_image(path, image)
+        write_image(path, image, NO_METADATA if frame is None else frame.metadata)
         self._notify(f"saved {path}")
 
 

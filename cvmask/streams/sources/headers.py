@@ -28,6 +28,7 @@ _PNM_SIZE = re.compile(rb"P[1-6](?:\s|#[^\n]*\n)+(\d{1,10})(?:\s|#[^\n]*\n)+(\d{
 _MOST_JPEG_SEGMENTS = 10_000
 _RADIANCE_SIZE = re.compile(rb"-Y\s*\+?(\d{1,10})\s*\+X\s*\+?(\d{1,10})")
 _MOST_TAGS = 0xFFFF
+_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 16: 8, 17: 8, 18: 8}
 _START_BYTES, _END_BYTES = 4096, 18
 # Width, height, bits, what values mean, orientation, values a pixel, whether each has a plane, what the fourth is.
 _TAGS = frozenset((256, 257, 258, 262, 274, 277, 284, 338))
@@ -103,22 +104,21 @@ def picture_kind(path: str) -> str:
 
 def _png(data: bytes) -> Header:
     width, height, _, color_type = struct.unpack_from(">IIBB", data, 16)
-    chunks = set()
-    place, orientation = 8, 1
-    while place + 8 <= len(data) and b"IDAT" not in chunks:
-        length, name = struct.unpack_from(">I4s", data, place)
-        chunks.add(name)
-        place += 12 + length
-        if name == b"eXIf":
-            orientation = _exif_orientation(data[place - 4 - length : place - 4])
+    chunks = dict(png_chunks(data))
+    orientation = _exif_orientation(chunks.get(b"eXIf", b""))
     alpha = color_type in (4, 6) or b"tRNS" in chunks
     return Header("PNG", (width, height), alpha=alpha, more=b"acTL" in chunks, orientation=orientation)
+
+
+def without_exif_mark(exif: bytes) -> bytes:
+    """Give EXIF data from their TIFF header on."""
+    return exif[6:] if exif.startswith(b"Exif\0\0") else exif
 
 
 def _exif_orientation(exif: bytes) -> int:
     """Read how EXIF data say that a picture lies, 1 to 8; 1 if they do not."""
     try:
-        tags, _ = _tiff_tags(exif[6:] if exif.startswith(b"Exif\0\0") else exif)
+        tags, _ = _tiff_tags(without_exif_mark(exif))
     except (struct.error, IndexError, OverflowError):
         return 1
     return _orientation(tags)
@@ -132,7 +132,7 @@ def _orientation(tags: dict[int, int]) -> int:
 def _jpeg(data: bytes) -> Header:
     size = None
     end = len(data)
-    for marker, place in _jpeg_segments(data):
+    for marker, place in jpeg_segments(data):
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width = struct.unpack_from(">HH", data, place + 5)
             size = size or (width, height)  # libjpeg makes room by the first
@@ -140,7 +140,7 @@ def _jpeg(data: bytes) -> Header:
     return Header("JPEG", size, whole=data[end : end + 2] == b"\xff\xd9")
 
 
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
     """Give the marker and place of each segment, ending with 0xD9 if the end is there."""
     place = 2
     for _ in range(_MOST_JPEG_SEGMENTS):
@@ -215,13 +215,28 @@ def _webp(data: bytes) -> Header:
 
 
 def _webp_orientation(data: bytes) -> int:
+    exif = dict(webp_chunks(data)).get(b"EXIF", b"") if data[20] & 0x08 else b""
+    return _exif_orientation(exif)
+
+
+def webp_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Give the name and the data of each chunk of a WebP."""
     place = 12
-    while data[20] & 0x08 and place + 8 <= len(data):
+    while place + 8 <= len(data):
         name, length = struct.unpack_from("<4sI", data, place)
-        if name == b"EXIF":
-            return _exif_orientation(data[place + 8 : place + 8 + length])
+        yield name, data[place + 8 : place + 8 + length]
         place += 8 + length + length % 2
-    return 1
+
+
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Give the name and the data of each chunk of a PNG before its pixels."""
+    place = 8
+    while place + 8 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, place)
+        if name == b"IDAT":
+            return
+        yield name, data[place + 8 : place + 8 + length]
+        place += 12 + length
 
 
 def _tiff(data: bytes) -> Header:
@@ -245,6 +260,22 @@ def _tiff(data: bytes) -> Header:
 
 def _tiff_tags(data: bytes) -> tuple[dict[int, int], bool]:
     """Read the first value of some tags of a TIFF or of EXIF data, and whether another directory follows."""
+    order, entries, more = tiff_entries(data)
+    tags: dict[int, int] = {}
+    for tag, (form, _, place) in entries.items():
+        if tag in _TAGS:
+            tags[tag] = struct.unpack_from(order + {3: "H", 16: "Q"}.get(form, "I"), data, place)[0]
+    return tags, more
+
+
+def tiff_entries(data: bytes) -> tuple[str, dict[int, tuple[int, int, int]], bool]:
+    """Find the entries of the first directory of a TIFF or of EXIF data.
+
+    Returns
+    -------
+    The order of bytes as `struct` writes it; by tag the type, how many values there are, and where; whether
+    another directory follows. struct.error if it leads out of the data.
+    """
     order = "<" if data[:2] == b"II" else ">"
     start, length, step, number = 4, "H", 12, "I"
     if 43 in data[2:4]:
@@ -252,19 +283,17 @@ def _tiff_tags(data: bytes) -> tuple[dict[int, int], bool]:
     place = struct.unpack_from(order + number, data, start)[0]
     count = struct.unpack_from(order + length, data, place)[0]
     first = place + struct.calcsize(length)
-    tags: dict[int, int] = {}
+    entries: dict[int, tuple[int, int, int]] = {}
     for entry in range(first, first + step * min(count, _MOST_TAGS), step):
         tag, form = struct.unpack_from(order + "HH", data, entry)
-        if tag in _TAGS:
-            letter, value_at = {3: "H", 16: "Q"}.get(form, "I"), entry + 4 + struct.calcsize(number)
-            many = struct.unpack_from(order + number, data, entry + 4)[0]
-            if many * struct.calcsize(letter) > struct.calcsize(number):
-                value_at = struct.unpack_from(order + number, data, value_at)[0]
-            value = struct.unpack_from(order + letter, data, value_at)[0]
-            tags.setdefault(tag, value)  # of a tag that is there twice, libtiff takes the first
+        many = struct.unpack_from(order + number, data, entry + 4)[0]
+        value_at = entry + 4 + struct.calcsize(number)
+        if many * _TYPE_BYTES.get(form, 4) > struct.calcsize(number):
+            value_at = struct.unpack_from(order + number, data, value_at)[0]
+        entries.setdefault(tag, (form, many, value_at))  # of a tag that is there twice, libtiff takes the first
     end = first + step * count
     following = data[end : end + struct.calcsize(number)]
-    return tags, any(following)
+    return order, entries, any(following)
 
 
 def _radiance(data: bytes) -> Header:
@@ -322,7 +351,7 @@ def _heif(data: bytes) -> Header | None:
 def _avif(data: bytes) -> Header:
     place = data.index(b"ispe") if b"ispe" in data[:65536] else len(data)
     size = struct.unpack_from(">II", data, place + 8)
-    of_first = _heif_properties(data)
+    of_first = dict(heif_properties(data))
     turns = of_first[b"irot"][0] & 3 if b"irot" in of_first else 0
     mirror = of_first[b"imir"][0] & 1 if b"imir" in of_first else None
     deep = of_first.get(b"av1C", b"\0\0\0")[2]
@@ -331,8 +360,8 @@ def _avif(data: bytes) -> Header:
     return Header("AVIF", size, alpha=True, more=more, orientation=_TURNED[mirror][turns], largest=largest)
 
 
-def _heif_properties(data: bytes) -> dict[bytes, bytes]:
-    """Give the properties of the primary item of a HEIF file, by name (ISO/IEC 23008-12, 6.5 and 9.3)."""
+def heif_properties(data: bytes) -> list[tuple[bytes, bytes]]:
+    """Give the properties of the primary item of a HEIF file, with their names (ISO/IEC 23008-12, 6.5 and 9.3)."""
     meta = dict(_boxes(data, 0, len(data))).get(b"meta", b"")
     inside = dict(_boxes(meta, 4, len(meta)))
     parts = list(_boxes(inside.get(b"iprp", b""), 0, len(inside.get(b"iprp", b""))))
@@ -352,9 +381,9 @@ def _heif_properties(data: bytes) -> dict[bytes, bytes]:
                 ends = range(place, place + count * wide_index, wide_index)
                 mask = 0x7FFF if wide_index == 2 else 0x7F
                 indices = [int.from_bytes(box[at : at + wide_index], "big") & mask for at in ends]
-                return dict(known[index - 1] for index in indices if 0 < index <= len(known))
+                return [known[index - 1] for index in indices if 0 < index <= len(known)]
             place += count * wide_index
-    return {}
+    return []
 
 
 def _boxes(data: bytes, place: int, end: int) -> Iterator[tuple[bytes, bytes]]:

@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.errors import SourceError
+from cvmask.formats.metadata import NO_METADATA, Metadata
 from cvmask.streams.sources.bmp import decode_bmp, mended_bmp
 from cvmask.streams.sources.headers import ALL, Header, first_gif_frame, read_header
 from cvmask.streams.sources.pam import decode_pam
+from cvmask.streams.sources.picture_metadata import read_metadata
 from cvmask.streams.sources.pillow import cure, pillow_reads, read_with_pillow
 from cvmask.streams.sources.source import Frame, Source, local_path
 from cvmask.streams.sources.tiff import decode_tiff_alpha
@@ -122,13 +124,14 @@ class Images(Source):
     def _frames(self) -> Iterator[Frame]:
         for index, path in enumerate(self.paths):
             try:
-                image, warnings = read_image(path, self._max_pixels)
+                data = _read_bytes(path)
+                image, warnings = decode_image(data, path, self._max_pixels)
             except SourceError as error:
                 if self._on_error is None:
                     raise
                 self._on_error(error)
                 continue
-            yield Frame(image, index, None, path, warnings)
+            yield Frame(image, index, None, path, warnings, metadata=read_metadata(data))
 
     def close(self) -> None:
         """Do nothing: no file stays open between pictures."""
@@ -137,10 +140,16 @@ class Images(Source):
 class Still(Source):
     """One picture that is decoded already."""
 
-    def __init__(self, image: NDArray[np.uint8], name: str, warnings: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        image: NDArray[np.uint8],
+        name: str,
+        warnings: tuple[str, ...] = (),
+        metadata: Metadata = NO_METADATA,
+    ) -> None:
         self.name, self.length = name, 1
         self.size_wh = image.shape[1], image.shape[0]
-        self._frame = Frame(image, 0, None, name, warnings)
+        self._frame = Frame(image, 0, None, name, warnings, metadata=metadata)
 
     def _frames(self) -> Iterator[Frame]:
         yield self._frame

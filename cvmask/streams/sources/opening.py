@@ -25,6 +25,7 @@ from cvmask.streams.sources.image_source import (
 )
 from cvmask.streams.sources.live import Camera, FfmpegConnection, Newest, Stream
 from cvmask.streams.sources.mjpeg import DamagedCount, Stdin
+from cvmask.streams.sources.picture_metadata import read_metadata
 from cvmask.streams.sources.source import Notify, Source, ignore, local_path
 from cvmask.streams.sources.video_source import Video
 
@@ -157,8 +158,9 @@ def _open_address(
     try:
         if first.content_type.startswith("image/"):
             _tell_unused(first.name, "picture", part, on_message)
-            image, warnings = decode_image(first.read(_LARGEST_PICTURE_BYTES), first.name, max_pixels)
-            return Still(image, first.name, warnings)
+            data = first.read(_LARGEST_PICTURE_BYTES)
+            image, warnings = decode_image(data, first.name, max_pixels)
+            return Still(image, first.name, warnings, read_metadata(data))
     finally:
         first.close()
     return Video(name, **part, on_message=on_message)

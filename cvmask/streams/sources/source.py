@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.errors import SourceError
+from cvmask.formats.metadata import NO_METADATA, Metadata
 
 Notify = Callable[[str], None]
 
@@ -38,6 +39,8 @@ class Frame:
         What is wrong or special with this picture, one line each.
     taken_at_s
         ``time.monotonic()`` when it came from a live source, to tell its age; None for files.
+    metadata
+        Colour profile and resolution of a picture file, for what is made of it; pixels are as they are there.
     """
 
     image: NDArray[np.uint8]
@@ -46,6 +49,7 @@ class Frame:
     name: str
     warnings: tuple[str, ...] = ()
     taken_at_s: float | None = None
+    metadata: Metadata = NO_METADATA
 
 
 class Source(ABC):
