@@ -33,6 +33,7 @@ from cvmask.runtime.net import reason
 from cvmask.streams.sources.image_source import decode_image
 from cvmask.streams.sources.picture_metadata import read_metadata
 from cvmask.streams.sources.source import Frame
+from cvmask.system.process import reuse_large_blocks
 
 DEATHS = "_deaths"
 MOST_DEATHS = 2
@@ -160,6 +161,7 @@ class Worker:
         cv2.setNumThreads(job.threads)
         self._job = job
         self._model: MaskRCNN = ray.get(model)
+        reuse_large_blocks()
         self._deaths = Deaths(job.output)
 
     def __call__(self, table: Any) -> Any:

@@ -19,7 +19,7 @@ from cvmask.cli.options import UsageError
 from cvmask.errors import CvmaskError
 from cvmask.runtime.net import reason
 from cvmask.system.interrupts import INTERRUPTED, raise_as_usual, terminated_as_interrupted
-from cvmask.system.process import prepare_streams
+from cvmask.system.process import prepare_streams, reuse_large_blocks
 
 DONE, FAILED, WRONG_USAGE, SOME_FAILED = 0, 1, 2, 3
 VERBS: tuple[ModuleType, ...] = (predict, edit, render, serve, batch, demo, models, doctor, benchmark)
@@ -104,6 +104,7 @@ def version_text() -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and give its exit code."""
     prepare_streams()
+    reuse_large_blocks()
     parser = build_parser()
     if not (sys.argv[1:] if argv is None else argv):
         parser.print_help(sys.stderr)

@@ -19,7 +19,7 @@ from cvmask.graph.model_files import GraphFile, ModelFiles, model_files
 from cvmask.graph.nodes import Graph
 from cvmask.models.labels import names_file, read_names, unnamed_note
 from cvmask.results.arrays import check_range, whole_number
-from cvmask.runtime.model import MaskRCNN, Settings
+from cvmask.runtime.model import MaskRCNN, ModelSpec, Settings
 from cvmask.runtime.resize import Resizer, Size, parse_size
 
 PathLike = Union[str, "os.PathLike[str]"]
@@ -42,8 +42,8 @@ def load(
 ) -> MaskRCNN:
     """Load a model; when this returns, it has run once.
 
-    Where the C library is glibc, the process keeps freed blocks of up to 64 MB for the next frame from then on, unless
-    its environment sets other limits; see `cvmask.system.process`.
+    With glibc, a frame takes up to a tenth less time if the process has called
+    `cvmask.system.process.reuse_large_blocks`, as the command does: loading changes no limit of the process.
 
     Parameters
     ----------
@@ -111,16 +111,18 @@ def load(
     elif 0 < own < settings.max_detections:
         text = split.set_max_detections(text, settings.max_detections)
     return MaskRCNN(
-        frozen,
-        text,
-        names,
-        _resizer(size, report.facts, text, str(model)),
-        settings if classes is None else replace(settings, classes=class_ids(classes, names)),
-        target,
-        strict_target,
-        str(model),
-        (*report.notes, *([unnamed] if unnamed else [])),
-        report.facts.max_of_a_class if report.facts else None,
+        ModelSpec(
+            graph=frozen,
+            text=text,
+            labels=tuple(names),
+            resizer=_resizer(size, report.facts, text, str(model)),
+            settings=settings if classes is None else replace(settings, classes=class_ids(classes, names)),
+            target=target,
+            strict_target=strict_target,
+            origin=str(model),
+            notes=(*report.notes, *([unnamed] if unnamed else [])),
+            max_of_a_class=report.facts.max_of_a_class if report.facts else None,
+        )
     )
 
 

@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Callable
 
 import cv2
@@ -25,7 +25,7 @@ from cvmask.runtime.decode import keep_rows, limit_rows, to_detections
 from cvmask.runtime.net import reason
 from cvmask.runtime.pair import WARM_UP_WH, Pair, fastest_pair, open_pair
 from cvmask.runtime.resize import Resizer, to_blob
-from cvmask.system.process import give_back, reuse_large_blocks
+from cvmask.system.process import give_back
 
 USUAL_WH = (640, 480)  # the frame that target="auto" measures with, resized as the model wants it
 
@@ -59,36 +59,19 @@ class Settings:
             whole_number("a class", number, least=0)
 
 
-class MaskRCNN:
-    """A loaded model; `cvmask.load` makes one.
-
-    Two networks share one binary graph: the detector finds boxes, the mask head then runs on just
-    those that are left. The result is that of the whole graph, bit for bit.
+@dataclass(frozen=True, eq=False)
+class ModelSpec:
+    """Everything that a `MaskRCNN` is made of. Models are cloned and pickled by it.
 
     Attributes
     ----------
-    labels
-        One name for each class.
-    target
-        What was asked for and what runs.
-    settings, resizer
-        As below; both may be replaced between two frames. Settings that the loaded networks cannot serve are a
-        ValueError: scores below those that the text graph gives, and classes that there are not. Of more
-        ``max_detections`` than the model was loaded with there are as many as its text graph gives.
-    notes
-        What is worth saying about its files.
-    graph_bytes
-        How large the binary graph is.
-
-    Parameters
-    ----------
     graph
-        The bytes of the binary GraphDef, shape (n,), or its file, which is read again where bytes are needed
+        The bytes of the binary GraphDef, shape (n,), or its file, which is read again whenever bytes are needed
         again: for a clone, a copy in another process, the fingerprint.
     text
         Its text graph.
     labels
-        One name for each class.
+        One name for each class. None: "class 0", "class 1" and so on.
     resizer
         How frames are resized.
     settings
@@ -102,62 +85,91 @@ class MaskRCNN:
     notes
         What is worth saying about its files, a sentence each.
     max_of_a_class
-        How many objects of each class there may be, None for any number: a limit that a text graph cannot say.
+        The largest number of objects of one class, None for any: a limit that a text graph cannot express.
+    """
+
+    graph: NDArray[np.uint8] | GraphFile
+    text: Graph
+    labels: tuple[str, ...] | None = None
+    resizer: Resizer = field(default_factory=Resizer)
+    settings: Settings = field(default_factory=Settings)
+    target: str = "cpu"
+    strict_target: bool = False
+    origin: str = "model"
+    notes: tuple[str, ...] = ()
+    max_of_a_class: int | None = None
+
+    def read_graph(self) -> NDArray[np.uint8]:
+        """Give the bytes of the graph, shape (n,). ModelError if its file is gone or has changed."""
+        return self.graph.read() if isinstance(self.graph, GraphFile) else self.graph
+
+
+class MaskRCNN:
+    """A loaded model; `cvmask.load` makes one.
+
+    Two networks share one binary graph: the detector finds boxes, then the mask head runs on the boxes that are
+    left. The result is that of the whole graph, bit for bit.
+
+    Attributes
+    ----------
+    labels
+        One name for each class.
+    target
+        What was asked for and what runs.
+    settings, resizer
+        As in the specification; both may be replaced between two frames. Settings that the loaded networks cannot
+        serve are a ValueError: scores below those that the text graph gives, and classes that do not exist. If
+        ``max_detections`` is higher than the model was loaded with, there are as many as its text graph gives.
+    notes
+        What is worth saying about its files.
+    origin
+        What messages call the model.
+    graph_bytes
+        The size of the binary graph.
+
+    Parameters
+    ----------
+    spec
+        What the model is made of.
 
     Raises
     ------
     ModelError
-        If the graph cannot be loaded, split or run, or has another number of classes than `labels`.
+        If the graph cannot be loaded, split or run, or has another number of classes than labels.
     TargetError
-        If the target is unknown, or is not what runs and `strict_target` is set.
+        If the target is unknown, or is not what runs and ``strict_target`` is set.
     """
 
     _PUBLIC = frozenset({"graph_bytes", "labels", "notes", "origin", "resizer", "settings", "target"})
 
-    def __init__(
-        self,
-        graph: NDArray[np.uint8] | GraphFile,
-        text: Graph,
-        labels: Sequence[str] | None,
-        resizer: Resizer,
-        settings: Settings,
-        target: str = "cpu",
-        strict_target: bool = False,
-        origin: str = "model",
-        notes: Sequence[str] = (),
-        max_of_a_class: int | None = None,
-    ) -> None:
-        targets.check_name(target)
-        self._graph = graph
-        self._text, self._given_labels = text, labels
-        self._score_floor = split.score_floor(text)
-        self._choices = (target, strict_target, origin, notes, max_of_a_class)
+    def __init__(self, spec: ModelSpec) -> None:
+        targets.check_name(spec.target)
+        self._spec = spec
+        self._score_floor = split.score_floor(spec.text)
+        text = spec.text
         self._limits: tuple[int, int] | None = None
-        if max_of_a_class is not None:  # the network gives all rows: else many of one class leave no room for others
-            self._limits = max_of_a_class, split.max_detections(text)
+        if spec.max_of_a_class is not None:  # the network gives all rows, or one class leaves no room for others
+            self._limits = spec.max_of_a_class, split.max_detections(text)
             text = split.set_max_detections(text, None)
-        self.origin = origin
+        self.origin, self.notes, self.resizer = spec.origin, spec.notes, spec.resizer
         self._lock = threading.Lock()
-        self.resizer = resizer
-        self.notes = tuple(notes)
 
-        data = self._read()
+        data = spec.read_graph()
         self.graph_bytes = data.size
 
         # A graph may have been made for pictures of one size, and run with no other.
-        warm_up_wh = resizer.fixed_wh if resizer.kind == "fixed" else WARM_UP_WH
+        warm_up_wh = spec.resizer.fixed_wh if spec.resizer.kind == "fixed" else WARM_UP_WH
 
         def make(name: str) -> Pair:
-            return Pair(data, text, name, origin, warm_up_wh)
+            return Pair(data, text, name, spec.origin, warm_up_wh)
 
-        if target == "auto":
-            self._pair, self.target = fastest_pair(make, data, resizer.target_wh(USUAL_WH))
+        if spec.target == "auto":
+            self._pair, self.target = fastest_pair(make, data, spec.resizer.target_wh(USUAL_WH))
         else:
-            self._pair, self.target = open_pair(make, target, strict_target)
-        self.labels = _checked_labels(labels, int(self._pair.mask_shape[0]), origin)
-        self.settings = settings
+            self._pair, self.target = open_pair(make, spec.target, spec.strict_target)
+        self.labels = _checked_labels(spec.labels, int(self._pair.mask_shape[0]), spec.origin)
+        self.settings = spec.settings
         give_back()
-        reuse_large_blocks()
 
     @property
     def settings(self) -> Settings:
@@ -220,27 +232,24 @@ class MaskRCNN:
 
     def clone(self) -> MaskRCNN:
         """Make the same model with networks of its own, for work in parallel."""
-        return MaskRCNN(self._graph, *self._arguments())
+        return MaskRCNN(self._as_it_is())
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A copy in another process, perhaps on another machine, loads its networks there.
-        return MaskRCNN, (self._read(), *self._arguments())
+        return MaskRCNN, (replace(self._as_it_is(), graph=self._spec.read_graph()),)
 
     def fingerprint(self) -> str:
         """Give a SHA-256 of the graph, its text and the labels: models with the same one find the same."""
-        sums = hashlib.sha256(self._read().data)
+        sums = hashlib.sha256(self._spec.read_graph().data)
         texts = [self._pair.parts.detector_text, self._pair.parts.mask_head_text, *self.labels]
         if self._limits is not None:
             texts.append(str(self._limits))
         sums.update("\n".join(texts).encode())
         return sums.hexdigest()
 
-    def _arguments(self) -> tuple[Any, ...]:
-        """What makes another one like this, as it is now."""
-        return (self._text, self._given_labels, self.resizer, self.settings, *self._choices)
-
-    def _read(self) -> NDArray[np.uint8]:
-        return self._graph.read() if isinstance(self._graph, GraphFile) else self._graph
+    def _as_it_is(self) -> ModelSpec:
+        """Specify another model like this one, with the resizer and settings that it has now."""
+        return replace(self._spec, resizer=self.resizer, settings=self.settings)
 
     def _blob(self, frame: NDArray[np.uint8]) -> NDArray[np.float32]:
         try:

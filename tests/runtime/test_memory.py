@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import cvmask
+from cvmask.cli.main import main
 from cvmask.system import process
 
 
@@ -76,3 +78,31 @@ def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch, error:
     monkeypatch.setattr(ctypes, "CDLL", refuse)
     process.give_back()
     process.reuse_large_blocks()
+
+
+class Library:
+    """Stands for glibc, and writes down which limits it is asked to set."""
+
+    def __init__(self) -> None:
+        self.limits: list[int] = []
+
+    def mallopt(self, parameter: int, value: int) -> None:
+        self.limits.append(parameter)
+
+    def malloc_trim(self, padding: int) -> None:
+        """Change no limit."""
+
+
+def test_a_program_that_loads_a_model_keeps_its_limits_and_the_command_sets_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in list(os.environ):
+        if "MALLOC" in name.upper() or name == "GLIBC_TUNABLES":
+            monkeypatch.delenv(name)
+    library = Library()
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: library)
+    cvmask.load("shapes").clone()
+    assert library.limits == []
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert len(library.limits) == 2

@@ -21,7 +21,7 @@ from cvmask.graph.convert import convert
 from cvmask.graph.graph_def import read_graph
 from cvmask.graph.split import split
 from cvmask.graph.text import parse_text, print_text, read_text
-from cvmask.runtime.model import MaskRCNN, Settings
+from cvmask.runtime.model import MaskRCNN, ModelSpec, Settings
 from cvmask.runtime.net import Net
 from cvmask.runtime.pair import Pair
 from cvmask.runtime.resize import Resizer, to_blob
@@ -58,7 +58,7 @@ def test_split_gives_the_bits_of_the_whole_graph(boxes: int) -> None:
     assert (len(real) == 0) if boxes == 0 else (len(real) == 100)
 
     settings = Settings(score_threshold=0.0 if boxes else 0.99, max_detections=max(boxes, 1))
-    ours = MaskRCNN(binary(), text, scenes.LABELS, NATIVE, settings).detect(picture(boxes))
+    ours = MaskRCNN(ModelSpec(binary(), text, scenes.LABELS, settings=settings)).detect(picture(boxes))
     assert len(ours) == boxes
     best = np.sort(np.argsort(-real[:, 2], kind="stable")[:boxes])
     assert np.array_equal(ours.class_id, real[best, 1].astype(int))
@@ -126,7 +126,7 @@ def test_frame_is_not_changed(model: MaskRCNN) -> None:
 def test_score_threshold_below_the_floor_of_the_text_graph_takes_effect() -> None:
     frame = scenes.make_scene(7, objects=8).image
     text = split_module.set_score_floor(read_text(FOLDER / "graph.pbtxt"), 0.6)
-    high = MaskRCNN(binary(), text, None, NATIVE, Settings(0.6)).detect(frame)
+    high = MaskRCNN(ModelSpec(binary(), text, settings=Settings(0.6))).detect(frame)
     low = cvmask.load("shapes", score_threshold=0.001).detect(frame)
     assert high.confidence.min() > 0.6
     assert low.confidence.min() < 0.02
@@ -194,7 +194,7 @@ def test_graph_without_a_mask_head_is_refused_by_what_it_is() -> None:
     crops = [n for n in nodes if n.op == "CropAndResize"]
     text = print_text(n for n in nodes if n is not crops[-1])
     with pytest.raises(cvmask.ModelError, match="Faster R-CNN"):
-        MaskRCNN(binary(), parse_text(text, "mine.pbtxt"), None, NATIVE, Settings())
+        MaskRCNN(ModelSpec(binary(), parse_text(text, "mine.pbtxt")))
 
 
 @pytest.mark.parametrize(
