@@ -74,6 +74,7 @@ def two() -> Detections:
         class_id=np.array([2, 0], dtype=np.int32),
         soft_masks=np.array([np.ones((4, 4)), [[1, 1, 0, 0]] * 4], dtype=np.float32),
         frame_size=(6, 8),
+        mask_paste="tutorial",
     )
 
 
@@ -91,6 +92,7 @@ def scene() -> Detections:
         class_id=np.array([0, 1, 2, 1], np.int32),
         soft_masks=np.array(soft, np.float32),
         frame_size=(200, 300),
+        mask_paste="tutorial",
     )
 
 

@@ -33,6 +33,7 @@ SCHEMA = pa.schema(
         ("class_name", pa.string()),
         ("rle", pa.string()),
         ("soft_mask", pa.list_(pa.list_(pa.float32()))),
+        ("mask_paste", pa.string()),
         ("warning", pa.string()),
         ("error", pa.string()),
     ]
@@ -77,12 +78,12 @@ class Rows:
     labels
         Names of the classes.
     mask_threshold
-        Where the RLE masks are cut.
+        Where the RLE masks are cut; None: as the detections' paste says.
     soft_masks
         Whether to keep the soft masks too.
     """
 
-    def __init__(self, labels: tuple[str, ...], mask_threshold: float, soft_masks: bool) -> None:
+    def __init__(self, labels: tuple[str, ...], mask_threshold: float | None, soft_masks: bool) -> None:
         self._labels, self._threshold, self._soft = labels, mask_threshold, soft_masks
         self._rows: list[dict[str, Any]] = []
         self.counts = Counts()
@@ -113,6 +114,7 @@ class Rows:
             row["class_name"] = label_of(class_id, self._labels)
             # Rows as arrays take a third of what lists of numbers take.
             row["soft_mask"] = list(detections.soft_masks[number]) if self._soft else None
+            row["mask_paste"] = detections.mask_paste
             self._rows.append(row)
 
     def failed(self, source: str, frame: int | None, error: str, member: str | None = None) -> None:

@@ -14,6 +14,7 @@ from cvmask.drawing.palette import read_colors
 from cvmask.models import load
 from cvmask.models.labels import read_names
 from cvmask.models.zoo import NAMES as KNOWN_MODELS
+from cvmask.results.masks import MASK_PASTES
 from cvmask.runtime import targets
 from cvmask.runtime.model import MaskRCNN
 from cvmask.streams.sources.opening import ADDRESS, CAMERA, STDIN, STREAM
@@ -37,8 +38,10 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--labels", metavar="FILE", help="class names, one a line, or a label map")
     group.add_argument("--score-threshold", "--conf", type=share, default=0.5, metavar="T",
                        help="keep detections with a higher score, 0 to 1 (default: 0.5)")  # fmt: skip
-    group.add_argument("--mask-threshold", type=share, default=0.3, metavar="T",
-                       help="the edge of a mask, 0 to 1 (default: 0.3)")  # fmt: skip
+    add_mask_threshold(group)
+    group.add_argument("--mask-paste", default="tensorflow", choices=tuple(MASK_PASTES),
+                       help="how masks become pixels: as TensorFlow does, cut at 0.5, or as OpenCV's tutorials do, "
+                       "cut at 0.3 (default: tensorflow)")  # fmt: skip
     group.add_argument(
         "--classes", metavar="A,B", help="keep these classes only: names or ids, with commas between"
     )
@@ -50,6 +53,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
                        help="auto (as trained), native, 640 (short side) or 800x600 (default: auto)")  # fmt: skip
     group.add_argument("--target", default="cpu", choices=targets.NAMES, help="where it runs (default: cpu)")
     group.add_argument("--strict-target", action="store_true", help="end rather than run somewhere else")
+
+
+def add_mask_threshold(group: argparse._ActionsContainer) -> None:
+    """Add --mask-threshold."""
+    group.add_argument("--mask-threshold", type=share, metavar="T",
+                       help="the edge of a mask, 0 to 1 (default: 0.5; 0.3 with --mask-paste tutorial)")  # fmt: skip
 
 
 def add_drawing_options(parser: argparse.ArgumentParser) -> None:
@@ -99,6 +108,7 @@ def load_model(args: argparse.Namespace) -> MaskRCNN:
             strict_target=args.strict_target,
             score_threshold=args.score_threshold,
             mask_threshold=args.mask_threshold,
+            mask_paste=args.mask_paste,
             classes=classes,
             max_detections=args.max_detections,
             proposals=args.proposals,
@@ -117,7 +127,7 @@ def drawing(args: argparse.Namespace, model: MaskRCNN) -> dict[str, Any]:
     return {"labels": model.labels, **drawing_style(args, model.settings.mask_threshold)}
 
 
-def drawing_style(args: argparse.Namespace, mask_threshold: float) -> dict[str, Any]:
+def drawing_style(args: argparse.Namespace, mask_threshold: float | None) -> dict[str, Any]:
     """Keyword arguments for `cvmask.draw`, but for the labels."""
     return {
         "colors": None if args.colors is None else read_colors(args.colors),

@@ -43,8 +43,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_codec_option(parser)
     parser.add_argument("--score-threshold", "--conf", type=options.share, default=0.0, metavar="T",
                         help="draw detections with a higher score, 0 to 1 (default: all)")  # fmt: skip
-    parser.add_argument("--mask-threshold", type=options.share, default=0.3, metavar="T",
-                        help="the edge of a mask, 0 to 1 (default: 0.3)")  # fmt: skip
+    options.add_mask_threshold(parser)
     parser.add_argument("--classes", metavar="A,B", help="draw these classes only: names or ids")
     parser.add_argument("--labels", metavar="FILE", help="other class names, one a line")
     options.add_drawing_options(parser)

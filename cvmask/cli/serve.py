@@ -15,6 +15,7 @@ import cv2
 from cvmask.cli import options
 from cvmask.cli.options import UsageError, add_stream_options, check_part, source_options
 from cvmask.errors import CvmaskError, SourceError, install
+from cvmask.results.masks import threshold_of
 from cvmask.streams.sources import Source, open_source
 from cvmask.system.process import opencv_silent
 
@@ -79,7 +80,9 @@ def run(args: argparse.Namespace) -> int:
         model = options.load_model(args)
         # One network for each worker is faster on cores of its own than all of them on all cores.
         cv2.setNumThreads(max(1, cv2.getNumberOfCPUs() // args.workers))
-        controls = Controls(wanted, args.mask_threshold, classes=model.settings.classes)
+        controls = Controls(
+            wanted, threshold_of(args.mask_paste, args.mask_threshold), classes=model.settings.classes
+        )
         service = Service(
             model, _opener(args), name=os.path.basename(args.model), controls=controls, workers=args.workers
         )

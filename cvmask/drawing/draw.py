@@ -29,7 +29,7 @@ def draw(
     captions: bool = True,
     scores: bool = True,
     opacity: float = 0.45,
-    mask_threshold: float = 0.3,
+    mask_threshold: float | None = None,
 ) -> NDArray[np.uint8]:
     """Draw detections on a copy of a frame, large objects first.
 
@@ -52,7 +52,7 @@ def draw(
     opacity
         Of the filled mask, 0 to 1.
     mask_threshold
-        A pixel belongs to the mask where the soft mask is greater.
+        A pixel belongs to the mask where the enlarged soft mask is greater; None: as the detections' paste says.
 
     Raises
     ------
@@ -176,8 +176,9 @@ def _table(colors: NDArray[np.uint8] | Sequence[Sequence[int]]) -> NDArray[np.ge
     return table
 
 
-def _check_options(color_by: str, opacity: float, mask_threshold: float) -> None:
+def _check_options(color_by: str, opacity: float, mask_threshold: float | None) -> None:
     if color_by not in ("class", "instance"):
         raise ValueError(f'color_by must be "class" or "instance", got {color_by!r}')
     check_range("opacity", opacity, 0, 1)
-    check_range("mask_threshold", mask_threshold, 0, 1)
+    if mask_threshold is not None:
+        check_range("mask_threshold", mask_threshold, 0, 1)

@@ -2,8 +2,9 @@
 
 Filter the detections first: ``blur_objects(frame, found[found.class_id == 0])``. The functions take
 `feather_px`, the width of the soft edge (default: by the size of the frame; 0 for a hard edge), and
-`mask_threshold`; blocks have no soft edge. They raise TypeError or ValueError if the frame is none, or of another
-size than that of the detections, or an option is out of range. Frames are BGR, shape (height, width, 3).
+`mask_threshold` (default: that of the detections' paste); blocks have no soft edge. They raise TypeError or
+ValueError if the frame is none, or of another size than that of the detections, or an option is out of range.
+Frames are BGR, shape (height, width, 3).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from cvmask.system.interrupts import raise_if_stopped
 _PIXEL = np.dtype((np.void, 3))
 
 
-def union_mask(detections: Detections, mask_threshold: float = 0.3) -> NDArray[np.uint8]:
+def union_mask(detections: Detections, mask_threshold: float | None = None) -> NDArray[np.uint8]:
     """Join all masks; shape (height, width), 0 or 255."""
     union = np.zeros(detections.frame_size, dtype=np.uint8)
     for box_mask in detections.each_box_mask(mask_threshold):
@@ -162,7 +163,7 @@ def blur_background(
     *,
     strength: float = 1.0,
     feather_px: float | None = None,
-    mask_threshold: float = 0.3,
+    mask_threshold: float | None = None,
 ) -> NDArray[np.uint8]:
     """Blur all but the objects, like a lens wide open; the objects' colours do not bleed into the blur.
 
@@ -181,7 +182,7 @@ def remove_background(
     detections: Detections,
     *,
     feather_px: float | None = None,
-    mask_threshold: float = 0.3,
+    mask_threshold: float | None = None,
 ) -> NDArray[np.uint8]:
     """Make all but the objects transparent; returns BGRA, shape (height, width, 4).
 
@@ -200,7 +201,7 @@ def replace_background(
     background: NDArray[np.uint8] | Sequence[int],
     *,
     feather_px: float | None = None,
-    mask_threshold: float = 0.3,
+    mask_threshold: float | None = None,
 ) -> NDArray[np.uint8]:
     """Put the objects on another picture, scaled to cover the frame, or on one colour: b, g, r."""
     frame, alpha = _prepare(frame, detections, feather_px, mask_threshold)
@@ -215,7 +216,7 @@ def grey_background(
     detections: Detections,
     *,
     feather_px: float | None = None,
-    mask_threshold: float = 0.3,
+    mask_threshold: float | None = None,
 ) -> NDArray[np.uint8]:
     """Leave colour to the objects alone."""
     frame, alpha = _prepare(frame, detections, feather_px, mask_threshold)
@@ -231,7 +232,7 @@ def spotlight(
     *,
     darkness: float = 0.7,
     feather_px: float | None = None,
-    mask_threshold: float = 0.3,
+    mask_threshold: float | None = None,
 ) -> NDArray[np.uint8]:
     """Darken all but the objects, with a wide soft edge; `darkness`, 0 to 1: 1 is black."""
     check_range("darkness", darkness, 0, 1)
@@ -248,7 +249,7 @@ def blur_objects(
     *,
     strength: float = 1.0,
     feather_px: float | None = None,
-    mask_threshold: float = 0.3,
+    mask_threshold: float | None = None,
 ) -> NDArray[np.uint8]:
     """Blur the objects beyond recognition; the soft edge lies outside the mask.
 
@@ -277,7 +278,7 @@ def pixelate_objects(
     detections: Detections,
     *,
     block_px: int | None = None,
-    mask_threshold: float = 0.3,
+    mask_threshold: float | None = None,
 ) -> NDArray[np.uint8]:
     """Turn the objects into square blocks; each block that holds a pixel of a mask is one colour.
 
@@ -322,7 +323,7 @@ class Effect(Protocol):
     """A function of a frame and its detections; options by name."""
 
     def __call__(
-        self, frame: NDArray[np.uint8], detections: Detections, /, *, mask_threshold: float = 0.3
+        self, frame: NDArray[np.uint8], detections: Detections, /, *, mask_threshold: float | None = None
     ) -> NDArray[np.uint8]: ...
 
 
@@ -346,7 +347,7 @@ def _check(frame: object, detections: object) -> NDArray[np.uint8]:
 
 
 def _prepare(
-    frame: NDArray[np.uint8], detections: Detections, feather_px: float | None, mask_threshold: float
+    frame: NDArray[np.uint8], detections: Detections, feather_px: float | None, mask_threshold: float | None
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     checked: NDArray[np.uint8] = np.ascontiguousarray(_check(frame, detections))
     return checked, feather(union_mask(detections, mask_threshold), _width(detections, feather_px))

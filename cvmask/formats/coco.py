@@ -27,7 +27,7 @@ from cvmask.results.polygons import one_ring, trace_edges
 from cvmask.system.files import whole_file
 
 
-def to_results(detections: Detections, image_id: int, mask_threshold: float = 0.3) -> list[dict[str, Any]]:
+def to_results(detections: Detections, image_id: int, mask_threshold: float | None = None) -> list[dict[str, Any]]:
     """Give the results of one image, in the form that ``COCO.loadRes`` of pycocotools reads."""
     corners = detections.xyxy.astype(np.float64)
     boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1).round(2)
@@ -48,7 +48,11 @@ def to_results(detections: Detections, image_id: int, mask_threshold: float = 0.
 
 
 def to_annotations(
-    detections: Detections, image_id: int, first_id: int = 1, mask_threshold: float = 0.3, polygons: bool = False
+    detections: Detections,
+    image_id: int,
+    first_id: int = 1,
+    mask_threshold: float | None = None,
+    polygons: bool = False,
 ) -> list[dict[str, Any]]:
     """Give the annotations of one image of a data set; their ids count on from `first_id`.
 
@@ -102,7 +106,7 @@ class CocoWriter:
         dataset: Path,
         results: Path | None,
         labels: Sequence[str],
-        mask_threshold: float = 0.3,
+        mask_threshold: float | None = None,
         image_ids: Mapping[str, int] | None = None,
         polygons: bool = False,
     ) -> None:

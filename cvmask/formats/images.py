@@ -20,7 +20,7 @@ from cvmask.results.detections import Detections
 from cvmask.system.files import write_whole
 
 
-def to_instance_map(detections: Detections, mask_threshold: float = 0.3) -> NDArray[np.uint16]:
+def to_instance_map(detections: Detections, mask_threshold: float | None = None) -> NDArray[np.uint16]:
     """Give the number of the object at each pixel, from 1 in the order of the detections; 0 is none.
 
     Shape (height, width). Where masks overlap the smaller object is on top, as in drawings.
@@ -28,7 +28,7 @@ def to_instance_map(detections: Detections, mask_threshold: float = 0.3) -> NDAr
     return _paint(detections, np.arange(1, len(detections) + 1), mask_threshold)
 
 
-def to_class_map(detections: Detections, mask_threshold: float = 0.3) -> NDArray[np.uint8]:
+def to_class_map(detections: Detections, mask_threshold: float | None = None) -> NDArray[np.uint8]:
     """Give the class id plus 1 at each pixel; 0 is none. SinkError above 255."""
     values = detections.class_id + 1
     if len(values) and (values.max() > 255 or values.min() < 1):
@@ -36,7 +36,7 @@ def to_class_map(detections: Detections, mask_threshold: float = 0.3) -> NDArray
     return _paint(detections, values, mask_threshold).astype(np.uint8)
 
 
-def _paint(detections: Detections, values: NDArray[np.integer], threshold: float) -> NDArray[np.uint16]:
+def _paint(detections: Detections, values: NDArray[np.integer], threshold: float | None) -> NDArray[np.uint16]:
     painted = np.zeros(detections.frame_size, dtype=np.uint16)
     masks = detections.box_masks(threshold)
     for row in detections.largest_first().tolist():
@@ -83,7 +83,7 @@ class PngWriter(FileForEach):
         labels: Sequence[str],
         kind: str = "masks",
         colors: NDArray[np.uint8] | None = None,
-        mask_threshold: float = 0.3,
+        mask_threshold: float | None = None,
     ) -> None:
         if kind not in ("masks", "instances", "classes"):
             raise ValueError(f'kind must be "masks", "instances" or "classes", got {kind!r}')
@@ -139,7 +139,7 @@ class CropsWriter(FileForEach):
 
 
 def cut_out(
-    frame: NDArray[np.uint8], detections: Detections, mask_threshold: float = 0.3
+    frame: NDArray[np.uint8], detections: Detections, mask_threshold: float | None = None
 ) -> Iterator[NDArray[np.uint8]]:
     """Cut each object out along its mask, BGRA, shape (h, w, 4), as large as its box.
 
@@ -156,7 +156,7 @@ def cut_out(
 class CutoutsWriter(FileForEach):
     """Writes ``folder/NAME_001_dog.png`` for each object, with an alpha channel."""
 
-    def __init__(self, folder: Path, labels: Sequence[str], mask_threshold: float = 0.3) -> None:
+    def __init__(self, folder: Path, labels: Sequence[str], mask_threshold: float | None = None) -> None:
         super().__init__(folder)
         self._labels, self._threshold = labels, mask_threshold
 

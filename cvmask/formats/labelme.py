@@ -25,7 +25,7 @@ from cvmask.system.files import write_whole
 
 
 def to_shapes(
-    detections: Detections, labels: Sequence[str], mask_threshold: float = 0.3
+    detections: Detections, labels: Sequence[str], mask_threshold: float | None = None
 ) -> list[dict[str, Any]]:
     """Give the shapes of one picture; the score stands in the description."""
     shapes = []
@@ -56,7 +56,7 @@ def to_document(
     labels: Sequence[str],
     image_path: str,
     frame: NDArray[np.uint8] | None = None,
-    mask_threshold: float = 0.3,
+    mask_threshold: float | None = None,
 ) -> dict[str, Any]:
     """Give the whole JSON; with `frame` the picture is in it, else labelme opens `image_path`."""
     height, width = record.detections.frame_size
@@ -82,7 +82,7 @@ class LabelmeWriter(FileForEach):
     video, is put into the JSON as PNG if the frame is given.
     """
 
-    def __init__(self, folder: Path, labels: Sequence[str], mask_threshold: float = 0.3) -> None:
+    def __init__(self, folder: Path, labels: Sequence[str], mask_threshold: float | None = None) -> None:
         super().__init__(folder)
         self._labels, self._threshold = labels, mask_threshold
 

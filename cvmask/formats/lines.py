@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from cvmask.errors import SourceError
 from cvmask.formats.record import Record, label_of
 from cvmask.results.detections import Detections
+from cvmask.results.masks import threshold_of
 from cvmask.system.files import LineTooLong, bounded_lines, whole_file
 
 
-def to_line(record: Record, labels: Sequence[str], mask_threshold: float = 0.3) -> dict[str, Any]:
+def to_line(record: Record, labels: Sequence[str], mask_threshold: float | None = None) -> dict[str, Any]:
     """Give what stands on one line: the record, `Detections.to_dict`, labels, areas, COCO's RLE."""
     found = record.detections
     return {
@@ -29,7 +30,7 @@ def to_line(record: Record, labels: Sequence[str], mask_threshold: float = 0.3) 
         "time_s": record.time_s,
         **found.to_dict(),
         "labels": [label_of(class_id, labels) for class_id in found.class_id.tolist()],
-        "mask_threshold": mask_threshold,
+        "mask_threshold": threshold_of(found.mask_paste, mask_threshold),
         "area": found.area(mask_threshold).tolist(),
         "rle": [rle["counts"] for rle in found.rle(mask_threshold)],
     }
@@ -71,7 +72,7 @@ class JsonlWriter:
     """Writes ``path``, one record at a time."""
 
     def __init__(
-        self, path: str | os.PathLike[str], labels: Sequence[str] = (), mask_threshold: float = 0.3
+        self, path: str | os.PathLike[str], labels: Sequence[str] = (), mask_threshold: float | None = None
     ) -> None:
         self._path, self._labels, self._threshold = path, labels, mask_threshold
         self._stack = ExitStack()
@@ -98,7 +99,7 @@ COLUMNS = (
 
 
 def to_rows(
-    record: Record, labels: Sequence[str], mask_threshold: float = 0.3
+    record: Record, labels: Sequence[str], mask_threshold: float | None = None
 ) -> Iterator[tuple[str | int | float | None, ...]]:
     """Give the rows of one record, in the order of `COLUMNS`; None becomes an empty field.
 
@@ -120,7 +121,7 @@ class CsvWriter:
     """Writes ``path``: a line with the names of the columns, then the rows; UTF-8."""
 
     def __init__(
-        self, path: str | os.PathLike[str], labels: Sequence[str] = (), mask_threshold: float = 0.3
+        self, path: str | os.PathLike[str], labels: Sequence[str] = (), mask_threshold: float | None = None
     ) -> None:
         self._path, self._labels, self._threshold = path, labels, mask_threshold
         self._stack = ExitStack()

@@ -29,7 +29,7 @@ class Settings(NamedTuple):
     folder: Path
     labels: Sequence[str] = ()
     colors: NDArray[np.uint8] | None = None
-    mask_threshold: float = 0.3
+    mask_threshold: float | None = None
 
 
 def _coco(to: Settings) -> Writer:

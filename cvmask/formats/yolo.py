@@ -22,7 +22,7 @@ from cvmask.results.polygons import one_ring
 from cvmask.system.files import write_whole
 
 
-def to_lines(detections: Detections, mask_threshold: float = 0.3, scores: bool = False) -> list[str]:
+def to_lines(detections: Detections, mask_threshold: float | None = None, scores: bool = False) -> list[str]:
     """Give one line for each object; `scores` adds the confidence at its end, as Ultralytics does."""
     height, width = detections.frame_size
     lines = []
@@ -54,7 +54,7 @@ class YoloWriter(FileForEach):
     """Writes ``folder/labels/NAME.txt`` for each record, empty where nothing was found, and ``data.yaml``."""
 
     def __init__(
-        self, folder: Path, labels: Sequence[str], mask_threshold: float = 0.3, scores: bool = False
+        self, folder: Path, labels: Sequence[str], mask_threshold: float | None = None, scores: bool = False
     ) -> None:
         super().__init__(folder / "labels")
         self._labels, self._threshold, self._scores = labels, mask_threshold, scores

@@ -34,7 +34,8 @@ def load(
     target: str = "cpu",
     strict_target: bool = False,
     score_threshold: float = 0.5,
-    mask_threshold: float = 0.3,
+    mask_threshold: float | None = None,
+    mask_paste: str = "tensorflow",
     classes: Iterable[str | int] | str | int | None = None,
     max_detections: int | None = None,
     proposals: int | None = None,
@@ -65,7 +66,10 @@ def load(
     score_threshold
         In 0..1; detections need a higher score. Takes effect below the text graph's own floor too.
     mask_threshold
-        In 0..1; kept in ``settings`` for those that draw and export.
+        In 0..1; kept in ``settings`` for those that draw and export. None: what is usual for `mask_paste`.
+    mask_paste
+        How soft masks become pixels: "tensorflow", as the Object Detection API does, cut at 0.5; or "tutorial", as
+        OpenCV's tutorials do, cut at 0.3. Kept with the Detections.
     classes
         Names or 0-based ids to keep, or one of these; None for all.
     max_detections
@@ -86,7 +90,8 @@ def load(
         If an option is of another type, or out of range, or a class unknown.
     """
     # What is wrong with the options is said before a large file is read.
-    settings = Settings(score_threshold, mask_threshold, None, 100 if max_detections is None else max_detections)
+    most = 100 if max_detections is None else max_detections
+    settings = Settings(score_threshold, mask_threshold, None, most, mask_paste)
     parse_size(size, Resizer())
     if proposals is not None:
         proposals = whole_number("proposals", proposals)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cvmask.results import interop
 from cvmask.results.arrays import Index, check_array, rows_of
-from cvmask.results.masks import BoxMask, paste, to_frame, whole_boxes
+from cvmask.results.masks import BoxMask, check_mask_paste, paste, to_frame, whole_boxes
 from cvmask.results.polygons import Polygon, trace
 from cvmask.results.rle import Rle, encode
 
@@ -22,6 +22,9 @@ class Detections:
 
     ``detections[detections.confidence > 0.5]`` filters, ``detections[0]`` and each step of an iteration
     are Detections of length 1. To change an array use `dataclasses.replace`.
+
+    Wherever a ``threshold`` is asked for, 0 to 1, a pixel belongs to a mask where the enlarged soft mask is greater;
+    None means the usual one of ``mask_paste``.
 
     Attributes
     ----------
@@ -38,6 +41,8 @@ class Detections:
         Height and width of the frame in pixels.
     tracker_id
         Shape (n,): which object it is over a video. None where nothing tracks.
+    mask_paste
+        How soft masks become pixels: one of `masks.MASK_PASTES`, which tells its usual threshold.
 
     Raises
     ------
@@ -51,6 +56,7 @@ class Detections:
     soft_masks: NDArray[np.float32]
     frame_size: tuple[int, int]
     tracker_id: NDArray[np.int32] | None = None
+    mask_paste: str = "tensorflow"
 
     def __post_init__(self) -> None:
         height, width = self.frame_size
@@ -64,6 +70,7 @@ class Detections:
         check_array("soft_masks", self.soft_masks, np.float32, (count, None, None))
         if self.tracker_id is not None:
             check_array("tracker_id", self.tracker_id, np.int32, (count,))
+        check_mask_paste(self.mask_paste)
         _check_values(self)
 
     @classmethod
@@ -92,12 +99,15 @@ class Detections:
             soft_masks=self.soft_masks[rows],
             frame_size=self.frame_size,
             tracker_id=None if self.tracker_id is None else self.tracker_id[rows],
+            mask_paste=self.mask_paste,
         )
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Detections):
             return NotImplemented
-        if self.frame_size != other.frame_size or (self.tracker_id is None) != (other.tracker_id is None):
+        if (self.frame_size, self.mask_paste) != (other.frame_size, other.mask_paste):
+            return False
+        if (self.tracker_id is None) != (other.tracker_id is None):
             return False
         return all(np.array_equal(mine, theirs) for mine, theirs in zip(self._arrays(), other._arrays()))
 
@@ -117,28 +127,28 @@ class Detections:
         order: NDArray[np.intp] = np.argsort(-(right - left) * (bottom - top), kind="stable")
         return order
 
-    def box_masks(self, threshold: float = 0.3) -> list[BoxMask]:
+    def box_masks(self, threshold: float | None = None) -> list[BoxMask]:
         """Give each mask as large as its box, with its place: all that drawing and exports need."""
         return list(self.each_box_mask(threshold))
 
-    def each_box_mask(self, threshold: float = 0.3) -> Iterator[BoxMask]:
+    def each_box_mask(self, threshold: float | None = None) -> Iterator[BoxMask]:
         """Give the masks of `box_masks` one after the other, each made when it is asked for."""
-        return paste(self.soft_masks, self.boxes(), threshold)
+        return paste(self.soft_masks, self.xyxy, self.frame_size, self.mask_paste, threshold)
 
-    def masks(self, threshold: float = 0.3) -> NDArray[np.bool_]:
+    def masks(self, threshold: float | None = None) -> NDArray[np.bool_]:
         """Give masks as large as the frame, shape (n, height, width)."""
         return to_frame(self.box_masks(threshold), self.frame_size)
 
-    def area(self, threshold: float = 0.3) -> NDArray[np.int64]:
+    def area(self, threshold: float | None = None) -> NDArray[np.int64]:
         """Count the pixels of each mask, shape (n,)."""
         counts = [np.count_nonzero(box_mask.mask) for box_mask in self.each_box_mask(threshold)]
         return np.array(counts, dtype=np.int64)
 
-    def polygons(self, threshold: float = 0.3) -> list[list[Polygon]]:
+    def polygons(self, threshold: float | None = None) -> list[list[Polygon]]:
         """Trace each mask: for every object its parts, each with its holes."""
         return [trace(box_mask) for box_mask in self.each_box_mask(threshold)]
 
-    def rle(self, threshold: float = 0.3) -> list[Rle]:
+    def rle(self, threshold: float | None = None) -> list[Rle]:
         """Encode each mask as COCO's compressed RLE."""
         return [encode(box_mask, self.frame_size) for box_mask in self.each_box_mask(threshold)]
 
@@ -151,14 +161,14 @@ class Detections:
         """Make Detections equal to those that `to_dict` was called on; ValueError names what is wrong."""
         return cls(**interop.arrays_from_dict(fields))
 
-    def to_supervision(self, threshold: float = 0.3, labels: Sequence[str] | None = None) -> Any:
+    def to_supervision(self, threshold: float | None = None, labels: Sequence[str] | None = None) -> Any:
         """Make ``supervision.Detections``, with masks as large as the frame.
 
         `labels` adds ``data["class_name"]``. CvmaskError if supervision is not installed.
         """
         return interop.to_supervision(self, threshold, labels)
 
-    def to_matterport(self, threshold: float = 0.3) -> dict[str, NDArray[Any]]:
+    def to_matterport(self, threshold: float | None = None) -> dict[str, NDArray[Any]]:
         """Give the result of Matterport's Keras model.
 
         ``rois`` int32 (n, 4) as y1, x1, y2, x2 with the last two exclusive, ``class_ids`` int32 (n,)

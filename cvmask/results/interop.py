@@ -32,6 +32,7 @@ def to_dict(detections: Detections) -> dict[str, Any]:
         "class_id": detections.class_id.tolist(),
         "tracker_id": None if ids is None else ids.tolist(),
         "soft_masks": _pack(detections.soft_masks),
+        "mask_paste": detections.mask_paste,
     }
 
 
@@ -62,6 +63,8 @@ def arrays_from_dict(fields: Mapping[str, Any]) -> dict[str, Any]:
         "class_id": class_id,
         "tracker_id": None if ids is None else _int32("tracker_id", ids),
         "soft_masks": _unpack(fields["soft_masks"], len(xyxy)),
+        # Before there was a choice, masks were pasted as in the tutorials.
+        "mask_paste": fields.get("mask_paste", "tutorial"),
     }
 
 
@@ -97,7 +100,7 @@ def _unpack(packed: Mapping[str, Any], count: int) -> NDArray[np.float32]:
         raise ValueError(f"soft_masks must be what Detections.to_dict wrote: {error!r}") from error
 
 
-def to_supervision(detections: Detections, threshold: float, labels: Sequence[str] | None) -> Any:
+def to_supervision(detections: Detections, threshold: float | None, labels: Sequence[str] | None) -> Any:
     """See `Detections.to_supervision`."""
     try:
         supervision = importlib.import_module("supervision")
@@ -114,7 +117,7 @@ def to_supervision(detections: Detections, threshold: float, labels: Sequence[st
     )
 
 
-def to_matterport(detections: Detections, threshold: float) -> dict[str, NDArray[Any]]:
+def to_matterport(detections: Detections, threshold: float | None) -> dict[str, NDArray[Any]]:
     """See `Detections.to_matterport`."""
     return {
         "rois": detections.boxes()[:, [1, 0, 3, 2]],

@@ -1,13 +1,19 @@
 """From soft masks to pixels: the one place that knows which pixels a detection covers.
 
-The meaning is the tutorials', to the pixel: the corners of the box are cut to whole numbers and
-clamped to the frame, both corner pixels belong to the box, the soft mask is resized to it with
-bilinear interpolation, and a pixel is on where the result is greater than the threshold.
+There are two ways to paste, see `MASK_PASTES`. Both paint within the whole pixels of the box.
+
+"tensorflow" is the Object Detection API's ``reframe_box_masks_to_image_masks``, to the pixel: the first and the last
+sample of a soft mask lie on the edges of its box, bilinear between them. Models are trained for it.
+
+"tutorial" is what OpenCV's tutorials and its sample do, to the pixel: the corners of the box are cut to whole numbers
+and clamped to the frame, both corner pixels belong to the box, and ``cv2.resize`` enlarges the soft mask to it. Its
+samples lie half a cell within the edges, so masks shrink towards the middle of the box.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple, cast
 
 import cv2
@@ -15,6 +21,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.results.arrays import check_range
+
+# Ways to paste, and where each cuts if nobody says otherwise.
+MASK_PASTES: Mapping[str, float] = MappingProxyType({"tensorflow": 0.5, "tutorial": 0.3})
+
+
+def check_mask_paste(name: object) -> str:
+    """Give the name back if it is one of `MASK_PASTES`; ValueError if not."""
+    if not isinstance(name, str) or name not in MASK_PASTES:
+        raise ValueError(f"mask_paste must be one of {', '.join(MASK_PASTES)}, got {str(name)[:40]!r}")
+    return name
+
+
+def threshold_of(mask_paste: str, threshold: float | None) -> float:
+    """Give the threshold, or that of the paste if it is None; TypeError or ValueError if it is not in 0 to 1."""
+    if threshold is None:
+        return MASK_PASTES[mask_paste]
+    check_range("mask_threshold", threshold, 0, 1)
+    return threshold
 
 
 class BoxMask(NamedTuple):
@@ -65,13 +89,12 @@ def whole_boxes(xyxy: NDArray[np.float32], frame_size: tuple[int, int]) -> NDArr
     return corners
 
 
-def stretch(soft_mask: NDArray[np.float32], size_wh: tuple[int, int]) -> NDArray[np.float32]:
-    """Resize one soft mask to its box, bilinear; shape (h, w) in, (height, width) out."""
-    return cast("NDArray[np.float32]", cv2.resize(soft_mask, size_wh, interpolation=cv2.INTER_LINEAR))
-
-
 def paste(
-    soft_masks: NDArray[np.float32], boxes_ltrb: NDArray[np.int32], threshold: float = 0.3
+    soft_masks: NDArray[np.float32],
+    xyxy: NDArray[np.float32],
+    frame_size: tuple[int, int],
+    mask_paste: str = "tensorflow",
+    threshold: float | None = None,
 ) -> Iterator[BoxMask]:
     """Turn soft masks into the pixels of their boxes, each when it is asked for: all may not fit into memory.
 
@@ -79,19 +102,94 @@ def paste(
     ----------
     soft_masks
         Shape (n, h, w), range 0 to 1, spanning the box.
-    boxes_ltrb
-        Shape (n, 4), as `whole_boxes` gives them.
+    xyxy
+        Shape (n, 4): left, top, right, bottom in pixels.
+    frame_size
+        Height and width in pixels.
+    mask_paste
+        One of `MASK_PASTES`.
     threshold
-        A pixel is on where the resized soft mask is greater than this, 0 to 1.
+        A pixel is on where the enlarged soft mask is greater than this, 0 to 1; None: that of the paste.
 
     Raises
     ------
     TypeError, ValueError
-        If the threshold is no number, or out of range.
+        If the threshold is no number, or out of range, or there is no such paste.
     """
-    check_range("mask_threshold", threshold, 0, 1)
-    for soft, (left, top, right, bottom) in zip(soft_masks, boxes_ltrb.tolist()):
-        yield BoxMask(stretch(soft, (right - left, bottom - top)) > threshold, left, top)
+    cut = threshold_of(check_mask_paste(mask_paste), threshold)
+    boxes = whole_boxes(xyxy, frame_size)
+    for soft, (left, top, _, _) in zip(enlarge(soft_masks, xyxy, frame_size, mask_paste), boxes.tolist()):
+        yield BoxMask(soft > cut, left, top)
+
+
+def enlarge(
+    soft_masks: NDArray[np.float32], xyxy: NDArray[np.float32], frame_size: tuple[int, int], mask_paste: str
+) -> Iterator[NDArray[np.float32]]:
+    """Give each soft mask as large as the whole pixels of its box, before it is cut; arguments as for `paste`."""
+    boxes = whole_boxes(xyxy, frame_size).tolist()
+    if mask_paste == "tutorial":
+        for soft, (left, top, right, bottom) in zip(soft_masks, boxes):
+            stretched = cv2.resize(soft, (right - left, bottom - top), interpolation=cv2.INTER_LINEAR)
+            yield cast("NDArray[np.float32]", stretched)
+        return
+    size = np.array(frame_size[::-1] * 2, dtype=np.float32)
+    cells = soft_masks.shape[2], soft_masks.shape[1]
+    starts, steps = _sampling(xyxy / size, frame_size[::-1], cells)
+    for soft, start, step, (left, top, right, bottom) in zip(soft_masks, starts.tolist(), steps.tolist(), boxes):
+        columns, column, right_share = _samples(start[0], step[0], cells[0], left, right)
+        rows, row, lower_share = _samples(start[1], step[1], cells[1], top, bottom)
+        across = _between(soft, column, right_share, axis=1)
+        pixels = _between(across, row, lower_share[:, None], axis=0)
+        if pixels.shape != (bottom - top, right - left):
+            inside, pixels = pixels, np.zeros((bottom - top, right - left), np.float32)
+            pixels[rows, columns] = inside
+        yield pixels
+
+
+def _sampling(
+    boxes: NDArray[np.float32], size_wh: tuple[int, int], cells_wh: tuple[int, int]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Give the sample of its mask in which pixel 0 of the frame lies, and the samples from pixel to pixel: (n, 2) each.
+
+    TensorFlow's own arithmetic, step by step in single precision: ``transform_boxes_relative_to_boxes`` of the unit
+    box, then the kernel of ``crop_and_resize``, which takes pixel i of n from i / (n - 1) of the frame. `boxes` are
+    (n, 4) in 0 to 1 of the frame.
+    """
+    low, high = boxes[:, :2], boxes[:, 2:]
+    side = np.maximum(high - low, np.float32(1e-4))
+    first, last = (0 - low) / side, (1 - low) / side
+    cells = np.array(cells_wh, np.float32) - 1
+    pixels = np.array(size_wh, np.float32)
+    starts, steps = first * cells, (last - first) * cells / np.maximum(pixels - 1, 1)
+    single = pixels == 1  # one pixel is taken from the middle
+    starts[:, single] = (np.float32(0.5) * (first + last) * cells)[:, single]
+    return starts, steps
+
+
+def _samples(
+    start: float, step: float, cells: int, first: int, end: int
+) -> tuple[slice, NDArray[np.intp], NDArray[np.float32]]:
+    """Of pixels `first` to `end`: those within the mask, the sample before each, the share of the next."""
+    at = np.arange(first, end, dtype=np.float32)
+    at *= np.float32(step)
+    at += np.float32(start)
+    within = slice(int(at.searchsorted(0)), int(at.searchsorted(cells - 1, "right")))
+    at = at[within]
+    before = at.astype(np.intp)
+    at -= before
+    return within, before, at
+
+
+def _between(
+    values: NDArray[np.float32], before: NDArray[np.intp], share: NDArray[np.float32], axis: int
+) -> NDArray[np.float32]:
+    """Take values between neighbours along an axis."""
+    low = values.take(before, axis)
+    result = values.take(before + 1, axis, mode="clip")
+    result -= low
+    result *= share
+    result += low
+    return result
 
 
 def to_frame(box_masks: Iterable[BoxMask], frame_size: tuple[int, int]) -> NDArray[np.bool_]:

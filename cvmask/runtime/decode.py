@@ -73,7 +73,10 @@ def limit_rows(rows: NDArray[np.float32], max_of_a_class: int, max_total: int) -
 
 
 def to_detections(
-    rows: NDArray[np.float32], masks: NDArray[np.float32], frame_size: tuple[int, int]
+    rows: NDArray[np.float32],
+    masks: NDArray[np.float32],
+    frame_size: tuple[int, int],
+    mask_paste: str = "tensorflow",
 ) -> Detections:
     """Rows and their masks as Detections of a frame.
 
@@ -86,6 +89,8 @@ def to_detections(
         where the network has one mask for whatever class.
     frame_size
         Height and width of the frame in pixels.
+    mask_paste
+        One of `cvmask.results.masks.MASK_PASTES`.
     """
     flat = rows.reshape(-1, 7)
     height, width = frame_size
@@ -98,4 +103,5 @@ def to_detections(
         class_id=class_id,
         soft_masks=masks[np.arange(len(flat)), class_id if masks.shape[1] > 1 else 0],
         frame_size=(height, width),
+        mask_paste=mask_paste,
     )

@@ -20,6 +20,7 @@ from cvmask.graph.model_files import GraphFile
 from cvmask.graph.nodes import Graph
 from cvmask.results.arrays import check_frame, check_range, whole_number
 from cvmask.results.detections import Detections
+from cvmask.results.masks import check_mask_paste, threshold_of
 from cvmask.runtime import targets
 from cvmask.runtime.decode import keep_rows, limit_rows, to_detections
 from cvmask.runtime.net import reason
@@ -39,21 +40,24 @@ class Settings:
     score_threshold
         In 0..1; detections need a higher score.
     mask_threshold
-        In 0..1; what drawing and exports take as the edge of a mask.
+        In 0..1; what drawing and exports take as the edge of a mask. None: what is usual for `mask_paste`.
     classes
         0-based ids to keep, None for all. The mask head does not run for the others.
     max_detections
         At most so many, the best.
+    mask_paste
+        How soft masks become pixels, one of `cvmask.results.masks.MASK_PASTES`; kept with the Detections.
     """
 
     score_threshold: float = 0.5
-    mask_threshold: float = 0.3
+    mask_threshold: float | None = None
     classes: tuple[int, ...] | None = None
     max_detections: int = 100
+    mask_paste: str = "tensorflow"
 
     def __post_init__(self) -> None:
-        for name in ("score_threshold", "mask_threshold"):
-            check_range(name, getattr(self, name), 0, 1)
+        check_range("score_threshold", self.score_threshold, 0, 1)
+        threshold_of(check_mask_paste(self.mask_paste), self.mask_threshold)
         whole_number("max_detections", self.max_detections)
         for number in self.classes or ():
             whole_number("a class", number, least=0)
@@ -274,7 +278,7 @@ class MaskRCNN:
             note("decode")
             masks = self._pair.masks(features, kept)
             note("mask head")
-        detections = to_detections(kept, masks, (frame.shape[0], frame.shape[1]))
+        detections = to_detections(kept, masks, (frame.shape[0], frame.shape[1]), settings.mask_paste)
         note("decode")
         return detections
 

@@ -40,11 +40,14 @@ class Worker:
 
     def __init__(self, model: MaskRCNN, metrics: Metrics) -> None:
         self._model, self._metrics = model, metrics
-        self._most = model.settings.max_detections
+        self._own = model.settings
 
     def find(self, image: NDArray[np.uint8], settings: Settings, asked_by: str) -> tuple[Detections, float]:
         """Find objects, at most as many as the model was loaded for; and the seconds it took."""
-        self._model.settings = dataclasses.replace(settings, max_detections=self._most)
+        own = self._own
+        self._model.settings = dataclasses.replace(
+            settings, max_detections=own.max_detections, mask_paste=own.mask_paste
+        )
         began = time.perf_counter()
         found = self._model.detect(image)
         spent_s = time.perf_counter() - began

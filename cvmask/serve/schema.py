@@ -17,7 +17,7 @@ FOUND: dict[str, Any] = {
     "width": 640,
     "height": 480,
     "score_threshold": 0.5,
-    "mask_threshold": 0.3,
+    "mask_threshold": 0.5,
     "inference_ms": 34.1,
     "warnings": [],
     "detections": [_STAR],

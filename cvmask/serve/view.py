@@ -171,7 +171,7 @@ class Controls:
     """
 
     score_threshold: float = 0.5
-    mask_threshold: float = 0.3
+    mask_threshold: float = 0.5
     opacity: float = 0.45
     classes: tuple[int, ...] | None = None
     color_by: str = "class"

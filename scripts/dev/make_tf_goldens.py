@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes tests/data/tiny_*.pb and deep_*.pb.xz, and what TensorFlow finds with them and with the exports of ../shared.
+"""Writes tests/data/tiny_*.pb and deep_*.pb.xz, what TensorFlow finds with them and with the exports of ../shared,
+and what its kernels make of pictures and masks.
 
     scripts/run make_tf_goldens [NAME...]
 
@@ -12,6 +13,7 @@ import lzma
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import tensorflow as tf
 
@@ -94,14 +96,48 @@ def make_resized() -> None:
     np.savez_compressed(DATA / "resized.npz", frame=frame, **arrays)
 
 
+def make_pasted() -> None:
+    """Soft masks, boxes and frames in which TensorFlow pastes them; `HEIGHTxWIDTH NAME` names each array."""
+    rng = np.random.default_rng(23)
+    arrays = {}
+    for height, width, count in ((48, 64, 16), (61, 1, 4), (1, 47, 4), (7, 5, 16), (120, 160, 4)):
+        size = np.array([width, height] * 2, np.float32)
+        corners = np.sort(rng.uniform(-0.1, 1.1, (count, 2, 2)).astype(np.float32), axis=1).reshape(count, 4)
+        boxes = np.clip(corners, 0, 1)
+        boxes[:2] = [[0, 0, 1, 1], [0.5, 0.5, 0.5, 0.5]]  # all of the frame, and nothing
+        soft = rng.random((count, 15, 15), np.float32)
+        if count == 16:
+            smooth = cv2.GaussianBlur(soft[8:].transpose(1, 2, 0), (0, 0), 2).transpose(2, 0, 1)
+            soft[8:] = np.clip(smooth * 20 - 9.5, 0, 1)
+        xyxy = boxes * size
+        values = {"xyxy": xyxy, "soft": soft, "pasted": reframe(soft, xyxy, (height, width))}
+        arrays.update({f"{height}x{width} {name}": array for name, array in values.items()})
+    np.savez_compressed(DATA / "pasted.npz", **arrays)
+
+
+def reframe(soft: np.ndarray, xyxy: np.ndarray, frame_size: tuple[int, int]) -> np.ndarray:
+    """The Object Detection API's reframe_box_masks_to_image_masks: (n, height, width) before the cut."""
+    height, width = frame_size
+    boxes = xyxy[:, [1, 0, 3, 2]] / np.array([height, width] * 2, np.float32)
+    with tf1.Session(graph=tf.Graph()) as session, session.graph.as_default():
+        unit = tf.constant([[[0, 0], [1, 1]]], tf.float32)
+        low, high = tf.constant(boxes[:, None, :2]), tf.constant(boxes[:, None, 2:])
+        reverse = tf.reshape((unit - low) / tf.maximum(high - low, 1e-4), [-1, 4])
+        pasted = tf.image.crop_and_resize(soft[..., None], reverse, np.arange(len(soft)), [height, width])
+        return np.asarray(session.run(pasted)[..., 0])
+
+
 def save(name: str, size: tuple[int, int], arrays: list[np.ndarray]) -> None:
     np.savez_compressed(DATA / f"{name}.npz", size=size, **dict(zip(OUTPUTS, arrays)))
 
 
+KERNELS = {"resized": make_resized, "pasted": make_pasted}
+
+
 def main() -> None:
-    for name in sys.argv[1:] or [*MODELS, *DEEP, *EXPORTS, "resized"]:
-        if name == "resized":
-            make_resized()
+    for name in sys.argv[1:] or [*MODELS, *DEEP, *EXPORTS, *KERNELS]:
+        if name in KERNELS:
+            KERNELS[name]()
             continue
         (make_tiny if name in MODELS else make_deep if name in DEEP else make_export)(name)
         print(name, np.load(DATA / f"{name}.npz")["detection_scores"][:5].round(3))

@@ -233,7 +233,7 @@ def test_parquet_columns_of_bytes(work: Path) -> None:
 
 
 def test_rows_have_every_frame_and_every_mask(scene: Detections) -> None:
-    made = table_module.Rows(("disc", "ring"), 0.3, soft_masks=True)
+    made = table_module.Rows(("disc", "ring"), None, soft_masks=True)
     made.found("a.png", 0, scene, warnings=("cut short",))
     made.found("b.png", 0, scene[:0])
     made.failed("c.png", 0, "c.png: is empty (0 bytes)")
@@ -246,6 +246,7 @@ def test_rows_have_every_frame_and_every_mask(scene: Detections) -> None:
         assert [row["x1"], row["y1"], row["x2"], row["y2"]] == scene.xyxy[number].tolist()
         assert np.array_equal(decode({"size": [200, 300], "counts": row["rle"]}), scene.masks()[number])
         assert np.array_equal(np.float32(row["soft_mask"]), scene.soft_masks[number])
+        assert row["mask_paste"] == "tutorial"
     assert found[5]["error"] == "is empty (0 bytes)"
     assert made.counts.reasons == {"is empty": 1}
     note = table_module.read_note(pa.BufferReader(made.to_parquet(first_s=1.5)))

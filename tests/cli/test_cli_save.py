@@ -55,6 +55,22 @@ def test_save_holds_what_detect_found(folder: Path) -> None:
     assert record.detections == model.detect(cv2.imread("in/s7.png"))
 
 
+def test_the_paste_goes_into_pictures_and_files(folder: Path) -> None:
+    drawn = []
+    for name, threshold in (("tensorflow", 0.5), ("tutorial", 0.3)):
+        assert predict("in/s7.png", "-o", f"{name}.png", "--save", "jsonl", "--mask-paste", name) == 0
+        line = json.loads(Path("detections.jsonl").read_text())
+        assert (line["mask_paste"], line["mask_threshold"]) == (name, threshold)
+        found = next(read_jsonl("detections.jsonl")).detections
+        assert line["area"] == found.area().tolist() == found.area(threshold).tolist()
+        drawn.append(cv2.imread(f"{name}.png"))
+        edit = ["edit", "--effect", "spotlight", "in/s7.png", "-m", "shapes", "-o", "e.png"]
+        assert main([*edit, "--mask-paste", name]) == 0
+        drawn.append(cv2.imread("e.png"))
+    assert (drawn[0] != drawn[2]).any()
+    assert (drawn[1] != drawn[3]).any()
+
+
 def test_a_name_that_is_not_utf8_is_saved_in_every_format_and_read_back(folder: Path) -> None:
     odd = folder / "\udcffodd.png"
     try:

@@ -170,6 +170,7 @@ def test_pixelate_objects_has_one_color_in_each_touched_block_on_a_fixed_grid() 
         class_id=np.zeros(1, np.int32),
         soft_masks=np.ones((1, 2, 2), np.float32),
         frame_size=(20, 30),
+        mask_paste="tutorial",
     )
     result = pixelate_objects(frame, one, block_px=8)
     block = result[8:16, 8:16].reshape(-1, 3)

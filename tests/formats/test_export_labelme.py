@@ -76,6 +76,7 @@ def tiny() -> Detections:
         class_id=np.zeros(3, np.int32),
         soft_masks=soft,
         frame_size=(10, 10),
+        mask_paste="tutorial",
     )
 
 

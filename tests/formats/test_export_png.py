@@ -63,6 +63,7 @@ def test_instance_map_has_small_objects_on_top() -> None:
         random_detections(np.random.default_rng(1), 2, (6, 8)),
         xyxy=np.array([[2, 2, 3.5, 3.5], [0, 0, 8, 6]], np.float32),
         soft_masks=np.ones((2, 2, 2), np.float32),
+        mask_paste="tutorial",
     )
     expected = np.full((6, 8), 2)
     expected[2:4, 2:4] = 1

@@ -150,6 +150,18 @@ def test_from_dict_names_what_is_missing_or_damaged(two: Detections) -> None:
             Detections.from_dict({**fields, "soft_masks": damaged})
 
 
+def test_the_paste_is_kept_and_older_files_have_that_of_the_tutorials(two: Detections) -> None:
+    found = dataclasses.replace(two, mask_paste="tensorflow")
+    assert found != two
+    assert found[:1].mask_paste == "tensorflow"
+    assert Detections.from_dict(found.to_dict()) == found
+    assert Detections.from_dict(two.to_dict()) == two
+    older = {name: value for name, value in found.to_dict().items() if name != "mask_paste"}
+    assert Detections.from_dict(older) == two
+    with pytest.raises(ValueError, match="mask_paste must be one of tensorflow, tutorial, got '7'"):
+        Detections.from_dict({**found.to_dict(), "mask_paste": 7})
+
+
 @pytest.mark.parametrize("name", ["class_id", "tracker_id", "frame_size"])
 @pytest.mark.parametrize("number", [10**12, 10**30, float("inf"), float("nan"), 1.5, "7"])
 def test_from_dict_names_numbers_that_are_no_ids(two: Detections, name: str, number: object) -> None:

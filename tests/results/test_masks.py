@@ -1,15 +1,18 @@
-"""Masks cover the pixels that the tutorials' program paints."""
+"""Masks cover the pixels that TensorFlow paints, or those that the tutorials' program paints."""
 
 from __future__ import annotations
+
+import runpy
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from conftest import random_detections
+from conftest import ROOT, random_detections
 from numpy.typing import NDArray
 
 from cvmask.results.detections import Detections
-from cvmask.results.masks import BoxMask, paste, to_frame, whole_boxes
+from cvmask.results.masks import MASK_PASTES, BoxMask, enlarge, paste, threshold_of, to_frame, whole_boxes
 
 
 def tutorial_mask(
@@ -43,9 +46,70 @@ def test_masks_are_the_tutorials_to_the_pixel(frame_size: tuple[int, int], thres
     boxes = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
     soft_masks = rng.random((60, 15, 15), dtype=np.float32)
     for xyxy in (boxes * scale, np.clip(boxes * scale, np.float32(0), scale)):
-        found = to_frame(paste(soft_masks, whole_boxes(xyxy, frame_size), threshold), frame_size)
+        found = to_frame(paste(soft_masks, xyxy, frame_size, "tutorial", threshold), frame_size)
         wanted = [tutorial_mask(box, soft, frame_size, threshold) for box, soft in zip(boxes, soft_masks)]
         assert np.array_equal(found, wanted)
+
+
+PASTED = Path(__file__).parent.parent / "data" / "pasted.npz"
+SIZES = ("48x64", "61x1", "1x47", "7x5", "120x160")
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_masks_are_tensorflows_before_the_cut_and_to_the_pixel_after_it(size: str) -> None:
+    height, width = map(int, size.split("x"))
+    kept = np.load(PASTED)
+    xyxy, soft, wanted = (kept[f"{size} {name}"] for name in ("xyxy", "soft", "pasted"))
+    found = np.zeros_like(wanted)
+    boxes = whole_boxes(xyxy, (height, width)).tolist()
+    enlarged = enlarge(soft, xyxy, (height, width), "tensorflow")
+    for frame, pixels, (left, top, right, bottom) in zip(found, enlarged, boxes):
+        frame[top:bottom, left:right] = pixels
+    assert np.abs(found - wanted).max() < 1e-5
+    assert (wanted > 0.5).any()
+    assert np.array_equal(to_frame(paste(soft, xyxy, (height, width)), (height, width)), wanted > 0.5)
+
+
+def test_the_kept_masks_are_what_tensorflow_pastes_now() -> None:
+    pytest.importorskip("tensorflow")
+    script = runpy.run_path(str(ROOT / "scripts" / "dev" / "make_tf_goldens.py"))
+    kept = np.load(PASTED)
+    for size in SIZES:
+        xyxy, soft = kept[f"{size} xyxy"], kept[f"{size} soft"]
+        now = script["reframe"](soft, xyxy, tuple(map(int, size.split("x"))))
+        assert np.abs(now - kept[f"{size} pasted"]).max() < 1e-6
+
+
+def test_a_full_mask_reaches_from_edge_to_edge_of_its_box_and_a_half_one_is_cut_in_the_middle() -> None:
+    soft = np.zeros((2, 15, 15), np.float32)
+    soft[0], soft[1, :, :7], soft[1, :, 7] = 1, 1, 0.5
+    full, half = paste(soft, np.array([[20, 10, 80, 50]] * 2, np.float32), (101, 101))
+    assert (full.left, full.top, full.mask.shape) == (20, 10, (41, 61))
+    # TensorFlow takes pixel i of 101 from i / 100: the box goes from pixel 19.8 to 79.2, and from 9.9 to 49.5.
+    assert full.mask[:40, :60].all()
+    assert full.mask.sum() == 40 * 60
+    assert np.flatnonzero(half.mask[5]).tolist() == list(range(30)), "the middle, pixel 49.5, lies between two"
+
+
+def test_the_tutorials_way_shrinks_a_mask_and_tensorflows_does_not() -> None:
+    soft = np.zeros((1, 15, 15), np.float32)
+    soft[:, :, :2] = 1  # the cut lies one and a half cells from the first sample, or half a cell further in
+    box = np.array([[0, 0, 140, 140]], np.float32)
+    widths = [int(next(paste(soft, box, (300, 300), name, 0.5)).mask[70].sum()) for name in MASK_PASTES]
+    assert widths == [15, 19]
+
+
+def test_the_threshold_is_that_of_the_paste_unless_there_is_one() -> None:
+    assert [threshold_of(name, None) for name in ("tensorflow", "tutorial")] == [0.5, 0.3]
+    assert threshold_of("tensorflow", 0.25) == 0.25
+    soft = np.full((1, 3, 3), 0.4, np.float32)
+    box = np.array([[1, 1, 5, 5]], np.float32)
+    assert [bool(next(paste(soft, box, (9, 9), name)).mask.any()) for name in MASK_PASTES] == [False, True]
+
+
+def test_another_paste_is_refused() -> None:
+    with pytest.raises(ValueError, match="mask_paste must be one of tensorflow, tutorial, got 'opencv'"):
+        next(paste(np.ones((1, 3, 3), np.float32), np.ones((1, 4), np.float32), (9, 9), "opencv"))
 
 
 @pytest.mark.parametrize(
@@ -71,7 +135,7 @@ def test_whole_boxes_of_nothing() -> None:
 
 def test_paste_is_greater_than_the_threshold_and_not_equal() -> None:
     soft = np.array([[[0.5, 0.75], [0.25, 0.5]]], np.float32)
-    (pasted,) = paste(soft, np.array([[3, 4, 5, 6]], np.int32), 0.5)
+    (pasted,) = paste(soft, np.array([[3, 4, 4, 5]], np.float32), (9, 9), "tutorial", 0.5)
     assert pasted.mask.tolist() == [[False, True], [False, False]]
     assert (pasted.left, pasted.top) == (3, 4)
 
@@ -103,6 +167,7 @@ def test_pasting_works_for_soft_masks_of_any_size() -> None:
     found = random_detections(rng, 4, (50, 60))
     for shape in [(1, 1), (33, 33), (7, 40)]:
         soft = np.ones((4, *shape), np.float32)
-        sizes = [mask.mask.size for mask in paste(soft, found.boxes()) if mask.mask.all()]
+        pasted = paste(soft, found.xyxy, found.frame_size, "tutorial")
+        sizes = [mask.mask.size for mask in pasted if mask.mask.all()]
         boxes = found.boxes()
         assert sizes == ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).tolist()

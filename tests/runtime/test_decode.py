@@ -89,7 +89,7 @@ def test_masks_are_the_tutorials_to_the_pixel(frame_size: tuple[int, int]) -> No
     raw = rows(*found)
     masks = rng.random((count, 4, 15, 15), dtype=np.float32)
     expected = tutorial(raw.reshape(-1, 7), masks, frame_size, 0.3)
-    actual = to_detections(raw, masks, frame_size).masks(0.3)
+    actual = to_detections(raw, masks, frame_size, "tutorial").masks()
     assert np.array_equal(actual, np.array(expected))
 
 
@@ -101,7 +101,7 @@ def test_reference_rows_decode_to_what_opencv_expects(shared: Path) -> None:
     kept = keep_rows(raw, score_threshold=0.3)
     masks = np.zeros((7, 90, 15, 15), np.float32)
     masks[np.arange(7), raw.reshape(-1, 7)[:, 1].astype(int)] = own
-    found = to_detections(kept, masks, street.shape[:2])
+    found = to_detections(kept, masks, street.shape[:2], "tutorial")
     assert found.class_id.tolist() == [0, 2, 9, 2, 9, 9, 63]
     assert np.array_equal(found.confidence, raw.reshape(-1, 7)[:, 2])
     assert np.array_equal(found.soft_masks, own)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 from typing import Callable
@@ -63,6 +64,19 @@ def lines(clip: Path) -> tuple[Path, Keep]:
     lines = clip.with_name("out.jsonl")
     annotate(clip, Model(), outputs=[first, lines], track=True, style={"color_by": "instance"}).run()
     return lines, first
+
+
+@pytest.mark.parametrize("mask_paste", ["tensorflow", "tutorial"])
+def test_rendering_pastes_masks_as_the_earlier_run_did(clip: Path, mask_paste: str) -> None:
+    class Pasting(Model):
+        def detect(self, frame: np.ndarray) -> Detections:
+            return dataclasses.replace(super().detect(frame), mask_paste=mask_paste)
+
+    first, again, path = Keep(), Keep(), clip.with_name("out.jsonl")
+    annotate(clip, Pasting(), outputs=[first, path], track=True).run()
+    assert {found.mask_paste for _, found in read_json_lines(path)} == {mask_paste}
+    render(clip, path, [again])
+    assert np.array_equal(first.images, again.images)
 
 
 def test_rendering_with_the_same_settings_gives_the_same_pixels(clip: Path, lines: tuple[Path, Keep]) -> None:

@@ -20,6 +20,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from shapes import boxes as bx
 
+from cvmask.results.masks import paste, to_frame
+
 from . import config as c
 from . import targets
 from .data import Picture, read_pictures
@@ -61,21 +63,11 @@ class NetDetector:
                 return np.zeros((0, 4), np.float32), scores, np.zeros((0, height, width), bool)
             soft = net.mask(net.roi_features(features, [_parts(boxes, device)])).float().sigmoid().cpu().numpy()
         boxes = boxes[:, [1, 0, 3, 2]] * (np.array([width, height, width, height], np.float32) / c.SIZE)
-        return boxes, scores, np.stack([paste(m, b, (height, width)) for m, b in zip(soft, boxes)])
+        return boxes, scores, to_frame(paste(soft, boxes, (height, width)), (height, width))
 
 
 def _parts(boxes: np.ndarray, device: torch.device) -> torch.Tensor:
     return torch.from_numpy(boxes / c.SIZE).float().to(device)
-
-
-def paste(soft: np.ndarray, box: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    """A soft mask in the picture in TensorFlow's convention, cut at one half."""
-    n = soft.shape[0]
-    x = (np.arange(size_hw[1]) + 0.5 - box[0]) / max(box[2] - box[0], 1e-3) * (n - 1)
-    y = (np.arange(size_hw[0]) + 0.5 - box[1]) / max(box[3] - box[1], 1e-3) * (n - 1)
-    grid = np.broadcast_arrays(x[None].astype(np.float32), y[:, None].astype(np.float32))
-    inner = (np.abs(grid[0] - (n - 1) / 2) <= (n - 1) / 2) & (np.abs(grid[1] - (n - 1) / 2) <= (n - 1) / 2)
-    return (cv2.remap(soft, grid[0], grid[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) > 0.5) & inner
 
 
 class ModelDetector:
@@ -84,7 +76,7 @@ class ModelDetector:
     def __init__(self, model: str):
         import cvmask
 
-        self.model = cvmask.load(model, score_threshold=c.SCORE_THRESHOLD, mask_threshold=0.5)
+        self.model = cvmask.load(model, score_threshold=c.SCORE_THRESHOLD)
         self.spent_ms: list[float] = []
 
     def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

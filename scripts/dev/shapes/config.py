@@ -29,11 +29,12 @@ SCORE_THRESHOLD = 0.02
 SECOND_STAGE_NMS_IOU = 0.5
 MAX_DETECTIONS = 100
 MASK_SIZE = 15
-# Where half of a mask cell is covered, the mask says this: the tutorials' threshold.
-MASK_THRESHOLD = 0.3
+# How many samples of the truth a mask cell has in training, each way: masks are scored as they are pasted.
+MASK_FINE = 4
+MASK_THRESHOLD = 0.5  # TensorFlow's
 # Added to the mask logits at export: what is left to bring the best threshold to MASK_THRESHOLD,
-# measured with scripts/evaluate_shapes --first-seed 5000 --mask-threshold on a model exported with 0.
-MASK_LOGIT_SHIFT = -0.55
+# measured with `python -m shapes.calibrate` on a model exported with 0.
+MASK_LOGIT_SHIFT = 0.0
 
 # Channels.
 STEM = (24, 48)

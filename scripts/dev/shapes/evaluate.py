@@ -37,7 +37,7 @@ def truth_rows(image_id: int, scene: scenes.Scene) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def result_rows(image_id: int, found: cvmask.Detections, mask_threshold: float) -> list[dict[str, Any]]:
+def result_rows(image_id: int, found: cvmask.Detections, mask_threshold: float | None) -> list[dict[str, Any]]:
     masks = found.masks(mask_threshold)
     return [
         {
@@ -83,13 +83,17 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=500)
     parser.add_argument("--first-seed", type=int, default=0, help="training begins at 1,000,000")
     parser.add_argument("--score-threshold", type=float, default=0.05)
-    parser.add_argument("--mask-threshold", type=float, default=0.3)
+    parser.add_argument("--mask-threshold", type=float, help="default: that of the paste")
+    parser.add_argument("--mask-paste", default="tensorflow")
     parser.add_argument("--proposals", type=int, help="other than the model's own number")
     parser.add_argument("--size", default="auto")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     cv2.setNumThreads(args.threads)
-    model = cvmask.load(args.model, score_threshold=args.score_threshold, proposals=args.proposals, size=args.size)
+    model = cvmask.load(
+        args.model, score_threshold=args.score_threshold, proposals=args.proposals, size=args.size,
+        mask_paste=args.mask_paste,
+    )  # fmt: skip
     truth: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []
     spent_ms = []

@@ -13,8 +13,7 @@ MAX_OBJECTS = 12
 RPN_SAMPLES, RPN_POSITIVES = 160, 64
 ROI_SAMPLES, ROI_POSITIVES = 32, 16
 MASK_JITTER = 0.05
-# Pasting cuts corners to whole pixels and includes both: in the mean half a pixel more on each side.
-PASTED_MARGIN = 0.5
+MASK_SAMPLES = (c.MASK_SIZE - 1) * c.MASK_FINE + 1
 
 
 class Samples:
@@ -73,25 +72,23 @@ def jitter(
 def mask_targets(scene: scenes.Scene, truth: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Boxes near the truth, as the second stage will give them, and the mask inside each."""
     rois = jitter(truth, MASK_JITTER, scene.image.shape[:2], rng)
-    margin = np.array([-PASTED_MARGIN, -PASTED_MARGIN, PASTED_MARGIN, PASTED_MARGIN])
-    cells = [calibrate(cover_cells(mask, roi + margin)) for mask, roi in zip(scene.masks, rois)]
-    stacked = np.stack(cells) if cells else np.zeros((0, c.MASK_SIZE, c.MASK_SIZE), np.float32)
-    return {"mask_boxes": rois, "mask_cells": stacked.astype(np.float32)}
+    samples = [sample_mask(mask, roi) for mask, roi in zip(scene.masks, rois)]
+    side = MASK_SAMPLES
+    stacked = np.stack(samples) if samples else np.zeros((0, side, side), np.float32)
+    return {"mask_boxes": rois, "mask_samples": stacked.astype(np.float32)}
 
 
-def cover_cells(mask: np.ndarray, box: np.ndarray, fine: int = 4) -> np.ndarray:
-    """How much of each of the 15 x 15 cells of the box the mask covers, from 4 x 4 samples a cell."""
-    steps = (np.arange(c.MASK_SIZE * fine) + 0.5) / (c.MASK_SIZE * fine)
-    padded = np.pad(mask, 1)
-    y = np.clip(np.floor(box[0] + steps * (box[2] - box[0])).astype(int) + 1, 0, padded.shape[0] - 1)
-    x = np.clip(np.floor(box[1] + steps * (box[3] - box[1])).astype(int) + 1, 0, padded.shape[1] - 1)
-    return padded[np.ix_(y, x)].reshape(c.MASK_SIZE, fine, c.MASK_SIZE, fine).mean(axis=(1, 3))
+def sample_mask(mask: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """The mask from edge to edge of the box: where TensorFlow's pasting puts the cells, and between them.
 
-
-def calibrate(cover: np.ndarray) -> np.ndarray:
-    """Bend 0..1 so that one half becomes the default mask threshold: the contour then lies on the edge."""
-    t = c.MASK_THRESHOLD
-    return np.where(cover < 0.5, cover * 2 * t, t + (cover - 0.5) * 2 * (1 - t))
+    TensorFlow takes pixel i of n from i / (n - 1) of the picture, so place y of the box is pixel y (n - 1) / n.
+    """
+    steps = np.linspace(0, 1, MASK_SAMPLES)
+    rows, columns = (
+        np.clip(np.rint((box[k] + steps * (box[k + 2] - box[k])) * (side - 1) / side), 0, side - 1).astype(int)
+        for k, side in enumerate(mask.shape)
+    )
+    return mask[np.ix_(rows, columns)]
 
 
 def roi_targets(

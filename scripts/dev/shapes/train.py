@@ -19,6 +19,7 @@ from .network import ShapesNet
 
 SIZE_WH = (320, 320)
 CANDIDATES = 160
+CUT_STEEPNESS = 10.0
 
 
 def losses(
@@ -114,12 +115,18 @@ def roi_losses(
 
 
 def mask_loss(net: ShapesNet, roi: Tensor, batch: list[dict[str, np.ndarray]]) -> Tensor:
+    """How far the masks are from the truth as they are pasted: bilinear from edge to edge, cut at one half.
+
+    The first term is for the soft values between the cells, the second for the cut: it falls off steeply at one half.
+    """
     classes = torch.from_numpy(np.concatenate([s["classes"] for s in batch])).to(roi.device)
-    cells = torch.from_numpy(np.concatenate([s["mask_cells"] for s in batch])).to(roi.device)
+    wanted = torch.from_numpy(np.concatenate([s["mask_samples"] for s in batch])).to(roi.device)
     if not len(classes):
         return roi.sum() * 0
     logits = net.mask(roi)[torch.arange(len(classes), device=roi.device), classes]
-    return F.binary_cross_entropy_with_logits(logits.float(), cells)
+    soft = F.interpolate(logits.float().sigmoid()[:, None], wanted.shape[1:], mode="bilinear", align_corners=True)[:, 0]
+    between = F.binary_cross_entropy(soft.clamp(1e-4, 1 - 1e-4), wanted)
+    return 0.5 * between + F.binary_cross_entropy_with_logits(CUT_STEEPNESS * (soft - c.MASK_THRESHOLD), wanted)
 
 
 def rate(step: int, steps: int, peak: float) -> float:
