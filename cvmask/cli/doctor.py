@@ -25,7 +25,7 @@ import numpy as np
 
 from cvmask import __version__, models
 from cvmask.errors import CvmaskError, install
-from cvmask.graph.check import check
+from cvmask.graph.check import inspect
 from cvmask.graph.model_files import model_files
 from cvmask.runtime import targets
 from cvmask.runtime.net import missing_importer
@@ -321,7 +321,7 @@ def _is_here(model: str) -> bool:
 def _is_damaged(folder: Path) -> bool:
     """Whether its files are wrong, not what runs them."""
     try:
-        return bool(check(model_files(folder)).problems)
+        return bool(inspect(model_files(folder)).problems)
     except (CvmaskError, OSError):
         return True
 

@@ -14,7 +14,7 @@ import cv2
 from cvmask import models
 from cvmask.cli.progress import DownloadProgress
 from cvmask.errors import CvmaskError, ModelError, SinkError
-from cvmask.graph.check import OPENCV_VERSIONS, Inspection, check, has_clipped_anchors, label_problems, unread
+from cvmask.graph.check import OPENCV_VERSIONS, Inspection, has_clipped_anchors, inspect, label_problems, unread
 from cvmask.graph.convert import convert
 from cvmask.graph.facts import GraphFacts, ResizerFacts
 from cvmask.graph.graph_def import read_graph
@@ -89,7 +89,7 @@ def _inspect(args: argparse.Namespace) -> int:
         print(place)
         _print_problem(place, str(error))
         return 1
-    report = check(files, keep_text=args.keep_graph)
+    report = inspect(files, keep_text=args.keep_graph)
     problems = [*report.problems, *_label_problems(report)]
     print(files.graph)
     for name, value in _facts(report, files):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cvmask.errors import CvmaskError, ModelError, SinkError
 from cvmask.graph.facts import Anchors, GraphFacts, ResizerFacts, Suppression
@@ -29,19 +30,12 @@ _MAX_BYTES = 64 << 20  # a text graph has no weights
 Known = tuple[Graph, GraphFacts]
 
 
-def find(path: str | os.PathLike[str]) -> tuple[str, Known | None]:
-    """The fingerprint of the frozen graph at `path`; the text graph and the facts that are kept for it, if any.
-
-    Raises
-    ------
-    ModelError
-        If the graph cannot be read.
-    """
-    path = Path(path)
+def find(path: str | os.PathLike[str], data: NDArray[np.uint8]) -> tuple[str, Known | None]:
+    """The fingerprint of the frozen graph at `path`, whose bytes are `data`; what is kept for it, if anything is."""
     with ThreadPoolExecutor(1) as other:
         # As a rule what lies beside the graph is its own: it is parsed while the graph is hashed.
-        hashing = other.submit(fingerprint, path)
-        beside, found = _load(_beside(path))
+        hashing = other.submit(fingerprint, data)
+        beside, found = _load(_beside(Path(path)))
         key = hashing.result()
     if beside != key:
         place = _at_home(key)
@@ -49,25 +43,21 @@ def find(path: str | os.PathLike[str]) -> tuple[str, Known | None]:
     return key, found if beside == key else None
 
 
-def keep(path: str | os.PathLike[str], key: str, graph: Graph, facts: GraphFacts) -> Graph:
-    """Keep what was converted, and give the text graph as `find` will; nothing is said where it cannot be kept."""
-    path = Path(path)
-    # What is not in the text graph itself stands before it, as comments.
+def keep(path: str | os.PathLike[str], key: str, graph: Graph, facts: GraphFacts) -> None:
+    """Keep what was converted from the frozen graph at `path`; nothing is said if it cannot be kept."""
+    # The facts are not in the text graph: they stand before it, as a comment.
     text = f"# {json.dumps(asdict(facts))}\n{print_text(graph)}"
-    for place in (_beside(path), _at_home(key)):
+    data = text.encode("utf-8", "surrogateescape")
+    for place in (_beside(Path(path)), _at_home(key)):
         with contextlib.suppress(SinkError):
             if place is not None:
-                data = text.encode("utf-8", "surrogateescape")
                 write_whole(place, _first_line(key, data) + data)
             break
-    return parse_text(text, path.name)
 
 
-def fingerprint(path: str | os.PathLike[str]) -> str:
-    """The SHA-256 of a file, in hexadecimal. ModelError if it cannot be read."""
-    with open_regular(path) as file:
-        # At once: between two pieces it would wait for its turn while another thread parses.
-        return hashlib.sha256(np.fromfile(file, np.uint8).data).hexdigest()
+def fingerprint(data: NDArray[np.uint8]) -> str:
+    """The SHA-256 of the bytes of a graph, in hexadecimal."""
+    return hashlib.sha256(data.data).hexdigest()
 
 
 def _beside(path: Path) -> Path:

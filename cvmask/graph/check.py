@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cvmask.errors import ModelError
 from cvmask.graph import cache
@@ -16,9 +17,9 @@ from cvmask.graph.compare import contradiction_note, contradictions, facts_as_ru
 from cvmask.graph.convert import convert_with_facts
 from cvmask.graph.describe import describe
 from cvmask.graph.facts import GraphFacts
-from cvmask.graph.graph_def import read_graph
+from cvmask.graph.graph_def import parse_graph
 from cvmask.graph.layers import stripped
-from cvmask.graph.model_files import ModelFiles, identify, open_regular
+from cvmask.graph.model_files import GraphFile, ModelFiles, identify, open_regular
 from cvmask.graph.nodes import NUMPY_DTYPES, Graph, Node, understood
 from cvmask.graph.split import final_detections, split
 from cvmask.graph.text import Message, Word, parse_fields, read_text
@@ -134,11 +135,12 @@ T = TypeVar("T")
 _NEEDED_TIMES = 3  # the file, its parsed form and the layers' own copies, all at once while loading
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Inspection:
-    """What `check` found: the text graph to run, the facts where they could be read, and every problem.
+    """What `inspect` found: the text graph to run, the facts if they could be read, and every problem.
 
     `files` are those that are used: one that was left out is None, and a note says why. `facts` are of what runs.
+    `frozen` is the file of the frozen graph and `data` its bytes, shape (n,), both None if it could not be read.
     """
 
     files: ModelFiles
@@ -147,6 +149,8 @@ class Inspection:
     classes: int | None
     problems: tuple[str, ...]
     notes: tuple[str, ...]
+    frozen: GraphFile | None
+    data: NDArray[np.uint8] | None
 
     def raise_problem(self) -> None:
         """Raise the first problem as a ModelError."""
@@ -154,62 +158,85 @@ class Inspection:
             raise ModelError(self.problems[0])
 
 
-def check(files: ModelFiles, label_count: int | None = None, keep_text: bool = False) -> Inspection:
-    """Look at the files of a model, and say everything that would keep them from working.
+def inspect(files: ModelFiles, label_count: int | None = None, keep_text: bool = False) -> Inspection:
+    """Look at the files of a model, and report everything that would keep them from working. Writes nothing.
 
     A text graph that contradicts its frozen graph is left out, or with `keep_text` only noted.
-    Never raises: what cannot be read is a problem in the report, and the rest is looked at all the same.
+    Never raises: a file that cannot be read is a problem in the report, and the others are looked at all the same.
+    """
+    return _Look(files).report(label_count, keep_text)
+
+
+def prepare(files: ModelFiles, keep_text: bool = False) -> Inspection:
+    """Inspect the files of a model, and keep a converted text graph for the next time.
+
+    It is written beside the model or, if that folder is read-only, to the cache folder. Never raises, like `inspect`.
     """
     look = _Look(files)
-    text, facts = look.converted() if files.text is None else look.own_text(keep_text)
-    files = look.files
-    classes = facts.classes if facts else _classes(text)
-    if classes is not None and label_count is not None:
-        look.problems += label_problems(label_count, classes)
-    if files.config is not None and facts is not None:
-        look.compare_config(files.config, facts)
-    return Inspection(files, text, facts, classes, tuple(look.problems), tuple(look.notes))
+    report = look.report(None, keep_text)
+    if look.converted_key and report.text is not None and report.facts is not None and not report.problems:
+        cache.keep(files.graph, look.converted_key, report.text, report.facts)
+    return report
 
 
 class _Look:
-    """Looks at one file after the other, and collects what is wrong with each."""
+    """Looks at one file after the other, and collects what is wrong with each.
+
+    `converted_key` is the fingerprint of the frozen graph, if it was converted and no text graph was kept for it.
+    """
 
     def __init__(self, files: ModelFiles) -> None:
         self.files = files
         self.problems: list[str] = []
         self.notes = list(files.notes)
+        self.converted_key = ""
+        self._source: GraphFile | None = None
+        self._data: NDArray[np.uint8] | None = None
         self._kinds_fit = self._try(_check_kinds, files) is not None
         self.frozen: Graph | None = None
         if self._kinds_fit:
             self.problems += self._try(memory_problems, files.graph) or []
+            self._source = self._try(GraphFile, files.graph)
+        if self._source is not None:
+            self._data = self._try(self._source.read)
 
-    def converted(self) -> tuple[Graph | None, GraphFacts | None]:
-        """The text graph that is made from the frozen graph, and the facts; those alone where it cannot be."""
-        key, known = (self._try(cache.find, self.files.graph) if self._kinds_fit else None) or (None, None)
+    def report(self, label_count: int | None, keep_text: bool) -> Inspection:
+        """Look at everything."""
+        text, facts = self._converted() if self.files.text is None else self._own_text(keep_text)
+        classes = facts.classes if facts else _classes(text)
+        if classes is not None and label_count is not None:
+            self.problems += label_problems(label_count, classes)
+        if self.files.config is not None and facts is not None:
+            self._compare_config(self.files.config, facts)
+        problems, notes = tuple(self.problems), tuple(self.notes)
+        return Inspection(self.files, text, facts, classes, problems, notes, self._source, self._data)
+
+    def _converted(self) -> tuple[Graph | None, GraphFacts | None]:
+        """The text graph that is made from the frozen graph, and the facts; only the facts if it cannot be made."""
+        key, known = "", None
+        if self._data is not None:
+            key, known = cache.find(self.files.graph, self._data)
         if known is not None:  # only what was read and found to be sound is kept
             return known
-        self._read()
-        if key is None or self.frozen is None:
+        self._parse()
+        if self.frozen is None:
             return None, None
-        return self._try(self._convert, self.frozen, key) or (None, self._facts([]))
+        self.converted_key = key
+        return self._try(convert_with_facts, self.frozen) or (None, self._facts([]))
 
-    def _convert(self, frozen: Graph, key: str) -> tuple[Graph, GraphFacts]:
-        text, facts = convert_with_facts(frozen)
-        return (text if self.problems else cache.keep(self.files.graph, key, text, facts)), facts
-
-    def _read(self) -> None:
-        if self._kinds_fit:
-            self.frozen = self._try(read_graph, self.files.graph)
+    def _parse(self) -> None:
+        if self._data is not None:
+            self.frozen = self._try(parse_graph, self._data, self.files.graph.name)
         if self.frozen is not None:
             self.problems += self._try(weight_problems, self.frozen) or []
 
-    def own_text(self, keep: bool) -> tuple[Graph | None, GraphFacts | None]:
+    def _own_text(self, keep: bool) -> tuple[Graph | None, GraphFacts | None]:
         """The text graph to run and the facts, where one came with the model.
 
         It is held against the frozen graph; where they differ, the one made from the frozen graph runs, or with
         `keep` the given one.
         """
-        self._read()
+        self._parse()
         found: list[str] = []
         made, facts = self._made(found)
         text = self._try(read_text, self.files.text) if self._kinds_fit else None
@@ -241,7 +268,7 @@ class _Look:
             return None, None
         return self._try(convert_with_facts, self.frozen, into=problems) or (None, self._facts([]))
 
-    def compare_config(self, config: Path, facts: GraphFacts) -> None:
+    def _compare_config(self, config: Path, facts: GraphFacts) -> None:
         """Note where the config and the graph disagree; a config that cannot be read is no more than a note."""
         found: list[str] = []
         self.notes += self._try(lambda: disagreements(facts, read_config(config)), into=found) or found

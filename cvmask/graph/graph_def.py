@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.errors import ModelError
-from cvmask.graph.model_files import open_regular
+from cvmask.graph.model_files import GraphFile
 from cvmask.graph.nodes import Bytes, Graph, Node
 from cvmask.graph.protobuf import BYTES, Function, decode_library, decode_node, fields, text_of
 
@@ -177,12 +177,7 @@ def read_graph(path: str | os.PathLike[str]) -> Graph:
     ModelError
         If the file cannot be opened, or is no GraphDef.
     """
-    with open_regular(path) as file:
-        try:
-            data = np.fromfile(file, np.uint8)
-        except (OSError, MemoryError) as error:
-            raise ModelError(f"{path}: cannot be read into memory: {error}") from None
-    return parse_graph(data, Path(path).name)
+    return parse_graph(GraphFile(path).read(), Path(path).name)
 
 
 def parse_graph(data: Bytes | bytearray | Any, origin: str = "graph") -> Graph:

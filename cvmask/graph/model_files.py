@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,25 +42,40 @@ def open_regular(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 class GraphFile:
-    """A frozen graph on disk, which takes memory only while it is read, and may not change between two readings.
+    """A frozen graph on disk. It takes memory only while its bytes are in use, and may not change between readings.
 
     Raises
     ------
     ModelError
-        If it is no file.
+        If it is not a file.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.path.abspath(path)  # the program may go to another folder
+        self._bytes: Callable[[], NDArray[np.uint8] | None] = lambda: None
         with open_regular(path) as file:
             self._state = _state(file)
 
     def read(self) -> NDArray[np.uint8]:
-        """All bytes, shape (n,). ModelError if it cannot be read, or is another file than it was."""
+        """All bytes, shape (n,), not to be changed. The file is not read again while the array of a reading is in use.
+
+        Raises
+        ------
+        ModelError
+            If the file cannot be read, or has changed.
+        """
+        known = self._bytes()
+        if known is not None:
+            return known
         with open_regular(self.path) as file:
-            data = np.fromfile(file, np.uint8)
+            try:
+                data = np.fromfile(file, np.uint8)
+            except (OSError, MemoryError) as error:
+                raise ModelError(f"{self.path}: cannot be read into memory: {error}") from None
             if _state(file) != self._state or data.size != os.fstat(file.fileno()).st_size:
                 raise ModelError(f"{self.path}: the file has changed since the model was loaded: load it again")
+        data.flags.writeable = False
+        self._bytes = weakref.ref(data)
         return data
 
 

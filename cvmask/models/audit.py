@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.errors import CvmaskError, ModelError
-from cvmask.graph.check import check
+from cvmask.graph.check import inspect
 from cvmask.graph.convert import convert_with_facts
-from cvmask.graph.graph_def import read_graph
+from cvmask.graph.graph_def import parse_graph
 from cvmask.graph.model_files import model_files
 from cvmask.graph.nodes import Graph
 from cvmask.graph.split import has_built_in_size, set_max_detections, set_score_floor, split
@@ -46,11 +46,12 @@ def self_check(model: Path) -> list[str]:
     """
     try:
         files = model_files(model)
-        check(files).raise_problem()
-        graph = files.graph
-        text, facts = convert_with_facts(read_graph(graph))
+        report = inspect(files)
+        report.raise_problem()
+        assert report.data is not None
+        text, facts = convert_with_facts(parse_graph(report.data, files.graph.name))
         size = (facts.resizer.height, facts.resizer.width) if has_built_in_size(text) else _NOISE_SIZE
-        problem = split_differs(np.fromfile(graph, np.uint8), text, graph.name, size)
+        problem = split_differs(report.data, text, files.graph.name, size)
     except CvmaskError as error:
         return [str(error)]
     return [] if problem is None else [problem]

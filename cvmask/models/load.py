@@ -13,9 +13,9 @@ import numpy as np
 from cvmask import models
 from cvmask.errors import ModelError
 from cvmask.graph import split
-from cvmask.graph.check import check, label_problems
+from cvmask.graph.check import label_problems, prepare
 from cvmask.graph.facts import GraphFacts
-from cvmask.graph.model_files import GraphFile, ModelFiles, model_files
+from cvmask.graph.model_files import ModelFiles, model_files
 from cvmask.graph.nodes import Graph
 from cvmask.models.labels import names_file, read_names, unnamed_note
 from cvmask.results.arrays import check_range, whole_number
@@ -98,9 +98,9 @@ def load(
         check_range("proposals", proposals, 1, split.MAX_PROPOSALS)
     names_given = _names(labels)
     files = model_files(models.resolve(model), graph)
-    frozen = GraphFile(files.graph)
-    report = check(files, keep_text=keep_graph)
+    report = prepare(files, keep_graph)
     report.raise_problem()
+    assert report.frozen is not None
     assert report.text is not None
     assert report.classes is not None
     names = _labels(names_given, files, report.classes)
@@ -117,7 +117,7 @@ def load(
         text = split.set_max_detections(text, settings.max_detections)
     return MaskRCNN(
         ModelSpec(
-            graph=frozen,
+            graph=report.frozen,
             text=text,
             labels=tuple(names),
             resizer=_resizer(size, report.facts, text, str(model)),

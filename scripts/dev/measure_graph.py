@@ -27,7 +27,7 @@ _PIECE = 8 << 20  # bytes of weights in one added constant
 _MEASURE = """
 import json, resource, sys, time
 import cvmask, cvmask.models.load
-from cvmask.graph.check import check
+from cvmask.graph.check import prepare
 from cvmask.graph.model_files import model_files
 from cvmask.graph.graph_def import read_graph
 from pathlib import Path
@@ -36,7 +36,7 @@ def resident():
 before, began = resident(), time.perf_counter()
 what, path = sys.argv[1], Path(sys.argv[2])
 {"read": lambda: [node.op for node in read_graph(path)],
- "text": lambda: check(model_files(path)),
+ "text": lambda: prepare(model_files(path)),
  "load": lambda: cvmask.load(path)}[what]()
 print(json.dumps([time.perf_counter() - began, resident() - before]))
 """

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
+import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 from graph_builder import OFFICIAL, Builder, Shape, Type, message, number, shared, skeleton
 
+from cvmask.cli.main import main
 from cvmask.errors import ModelError
 from cvmask.graph import cache, check
+from cvmask.graph import text as text_module
 from cvmask.graph.check import disagreements, read_config
+from cvmask.graph.convert import clip_apart, scale_by_proposal
 from cvmask.graph.describe import describe
 from cvmask.graph.graph_def import read_graph
 from cvmask.graph.model_files import ModelFiles, identify, model_files
+from cvmask.graph.split import set_score_floor, split
 from cvmask.graph.text import parse_text, print_text, read_text
+from cvmask.models.audit import self_check
+from cvmask.models.load import load
+from cvmask.system import folders
+
+SHAPES = folders.path("models/shapes")
 
 
 def graph_bytes():
@@ -107,7 +120,7 @@ def test_folder_finds_the_files_of_a_model(tmp_path):
 
 
 def problems(graph, text=None, labels=None):
-    return check.check(ModelFiles(graph, text), labels).problems
+    return check.inspect(ModelFiles(graph, text), labels).problems
 
 
 def test_swapped_files_are_said(tmp_path):
@@ -196,14 +209,15 @@ def test_cache_gives_what_was_converted_without_reading_the_graph_again(tmp_path
     monkeypatch.setenv("CVMASK_HOME", str(tmp_path / "home"))
     model = tmp_path / "model.pb"
     shutil.copy(skeleton("mask_rcnn_inception_v2"), model)
-    key, known = cache.find(model)
-    assert (key, known) == (cache.fingerprint(model), None)
-    graph, facts = check.convert_with_facts(read_graph(model))
-    text = cache.keep(model, key, graph, facts)
+    data = np.fromfile(model, np.uint8)
+    key, known = cache.find(model, data)
+    assert (key, known) == (hashlib.sha256(data).hexdigest(), None)
+    text, facts = check.convert_with_facts(read_graph(model))
+    cache.keep(model, key, text, facts)
     assert (tmp_path / "model.cvmask.pbtxt").is_file()
     assert not (tmp_path / "home").exists()
-    monkeypatch.setattr(check, "read_graph", lambda _: pytest.fail("the cache was not used"))
-    report = check.check(model_files(model))
+    monkeypatch.setattr(check, "parse_graph", lambda *_: pytest.fail("the cache was not used"))
+    report = check.inspect(model_files(model))
     assert report.facts == facts
     assert print_text(report.text) == print_text(text)
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
@@ -213,7 +227,7 @@ def test_cache_is_not_made_of_a_graph_with_a_problem(tmp_path, monkeypatch):
     monkeypatch.setenv("CVMASK_HOME", str(tmp_path / "home"))
     shutil.copy(skeleton("mask_rcnn_inception_v2"), tmp_path / "model.pb")  # its weights were taken out
     for _ in range(2):
-        assert "weights were stripped" in check.check(model_files(tmp_path / "model.pb")).problems[0]
+        assert "weights were stripped" in check.prepare(model_files(tmp_path / "model.pb")).problems[0]
     assert [path.name for path in tmp_path.iterdir()] == ["model.pb"]
 
 
@@ -221,7 +235,8 @@ def test_cache_of_another_graph_or_damaged_is_not_used(tmp_path, monkeypatch):
     monkeypatch.setenv("CVMASK_HOME", str(tmp_path / "home"))
     model, place = tmp_path / "model.pb", tmp_path / "model.cvmask.pbtxt"
     model.write_bytes(graph_bytes())
-    key = cache.fingerprint(model)
+    data = np.fromfile(model, np.uint8)
+    key = cache.fingerprint(data)
     whole = b"# {}\nnode { }\n"
     for kept in (
         cache._first_line("0" * 64, whole) + whole,
@@ -232,5 +247,59 @@ def test_cache_of_another_graph_or_damaged_is_not_used(tmp_path, monkeypatch):
         b"",
     ):
         place.write_bytes(kept)
-        assert cache.find(model) == (key, None)
-        assert "not an Object Detection API Mask R-CNN" in check.check(model_files(model)).problems[0]
+        assert cache.find(model, data) == (key, None)
+        assert "not an Object Detection API Mask R-CNN" in check.inspect(model_files(model)).problems[0]
+
+
+def test_inspecting_writes_nothing_and_preparing_writes_one_file(tmp_path, monkeypatch):
+    home, folder = tmp_path / "home", tmp_path / "model"
+    monkeypatch.setenv("CVMASK_HOME", str(home))
+    folder.mkdir()
+    shutil.copy(SHAPES / "frozen_inference_graph.pb", folder)
+    before = [(path, path.stat().st_mtime_ns) for path in sorted(tmp_path.rglob("*"))]
+    inspected = check.inspect(model_files(folder))
+    assert main(["models", "inspect", str(folder)]) == 0
+    assert self_check(folder) == []
+    assert [(path, path.stat().st_mtime_ns) for path in sorted(tmp_path.rglob("*"))] == before
+    prepared = check.prepare(model_files(folder))
+    assert (print_text(prepared.text), prepared.facts) == (print_text(inspected.text), inspected.facts)
+    assert [path.name for path in sorted(tmp_path.rglob("*"))] == [
+        "model", "frozen_inference_graph.cvmask.pbtxt", "frozen_inference_graph.pb"
+    ]  # fmt: skip
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux counts the bytes that a process reads")
+def test_a_load_reads_the_frozen_graph_once_and_parses_one_text(tmp_path, monkeypatch):
+    monkeypatch.setenv("CVMASK_HOME", str(tmp_path / "home"))
+    graph = SHAPES / "frozen_inference_graph.pb"
+    shutil.copy(graph, tmp_path)
+    load("shapes")  # imports what is imported once
+    texts = []
+    parse = text_module.parse_fields
+    monkeypatch.setattr(text_module, "parse_fields", lambda text: texts.append(text) or parse(text))
+    converts, uses_what_was_kept, given = [], [], []
+    for counted, model in ((converts, tmp_path), (uses_what_was_kept, tmp_path), (given, "shapes")):
+        texts.clear()
+        before = bytes_read()
+        load(model)
+        counted += [bytes_read() - before, len(texts)]
+    size = graph.stat().st_size
+    assert [found[1] for found in (converts, uses_what_was_kept, given)] == [0, 1, 1]
+    assert all(size < found[0] < 1.5 * size for found in (converts, uses_what_was_kept, given))
+
+
+def bytes_read():
+    return int(Path("/proc/self/io").read_text().split()[1])
+
+
+@pytest.mark.parametrize("name", ["tiny_plain", "tiny_sigmoid", "tiny_loops", "tiny_resnet101"])
+def test_a_text_graph_is_the_same_before_and_after_it_was_kept(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("CVMASK_HOME", str(tmp_path / "home"))
+    path = tmp_path / "model.pb"
+    shutil.copy(Path(__file__).parents[1] / "data" / f"{name}.pb", path)
+    made, kept = (check.prepare(ModelFiles(path)) for _ in range(2))
+    assert (tmp_path / "model.cvmask.pbtxt").is_file()
+    assert made.facts == kept.facts
+    for change in (lambda text: text, scale_by_proposal, clip_apart, lambda text: set_score_floor(text, 0.1)):
+        parts, again = (split(change(report.text)) for report in (made, kept))
+        assert (parts.detector_text, parts.mask_head_text) == (again.detector_text, again.mask_head_text)

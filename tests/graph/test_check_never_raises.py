@@ -13,7 +13,7 @@ from graph_builder import message
 from unprivileged import run_unprivileged
 
 from cvmask.errors import ModelError
-from cvmask.graph.check import check
+from cvmask.graph.check import inspect
 from cvmask.graph.model_files import ModelFiles
 from cvmask.graph.protobuf import fields
 from cvmask.system import folders
@@ -74,12 +74,12 @@ def test_files_of_any_kind_are_a_problem_in_words(tmp_path, monkeypatch, kind):
     odd = Path("odd.pb")
     make(odd)
     for files in (ModelFiles(odd), ModelFiles(GRAPH, odd), ModelFiles(odd, TEXT)):
-        report = check(files)
+        report = inspect(files)
         assert len(report.problems) == 1
         with pytest.raises(ModelError, match=words):
             report.raise_problem()
         assert "\n" not in report.problems[0]
-    with_config = check(ModelFiles(GRAPH, TEXT, config=odd))
+    with_config = inspect(ModelFiles(GRAPH, TEXT, config=odd))
     assert with_config.problems == ()
     assert len(with_config.notes) == 1
 
@@ -87,26 +87,26 @@ def test_files_of_any_kind_are_a_problem_in_words(tmp_path, monkeypatch, kind):
 @pytest.mark.parametrize("name", ["n" * 5000, "a\0b", "x/" * 3000 + "x.pb"])
 def test_names_that_no_system_takes_are_a_problem(name):
     for files in (ModelFiles(Path(name)), ModelFiles(GRAPH, Path(name))):
-        assert len(check(files).problems) == 1
+        assert len(inspect(files).problems) == 1
 
 
 @posix
 def test_a_file_in_place_of_a_folder_is_a_problem():
-    assert "Not a directory" in check(ModelFiles(GRAPH / "x.pb")).problems[0]
+    assert "Not a directory" in inspect(ModelFiles(GRAPH / "x.pb")).problems[0]
 
 
 LOOK = """
 from pathlib import Path
 from cvmask.errors import ModelError
-from cvmask.graph.check import check
+from cvmask.graph.check import inspect
 from cvmask.graph.model_files import ModelFiles, model_files
 place = Path({place!r})
-print(check(ModelFiles(place / "closed.pb")).problems[0])
-print(check(ModelFiles(place / "closed" / "a.pb")).problems[0])
-print(check(ModelFiles(place / "open.pb", config=place / "closed.pb")).notes[0])
+print(inspect(ModelFiles(place / "closed.pb")).problems[0])
+print(inspect(ModelFiles(place / "closed" / "a.pb")).problems[0])
+print(inspect(ModelFiles(place / "open.pb", config=place / "closed.pb")).notes[0])
 for path in ("closed", "listed", "closed/a.pb"):
     try:
-        print(check(model_files(place / path)).problems[0])
+        print(inspect(model_files(place / path)).problems[0])
     except ModelError as error:
         print(error)
 """
@@ -132,7 +132,7 @@ def test_a_cache_file_of_another_kind_is_passed_by(tmp_path, monkeypatch):
     beside = tmp_path / "model.cvmask.pbtxt"
     for make in (os.mkfifo, os.mkdir, link_to("/dev/zero")):
         make(beside)
-        report = check(ModelFiles(tmp_path / "model.pb"))
+        report = inspect(ModelFiles(tmp_path / "model.pb"))
         assert report.problems == ()
         assert report.facts.classes == 8
         os.rmdir(beside) if beside.is_dir() else beside.unlink()
@@ -141,10 +141,10 @@ def test_a_cache_file_of_another_kind_is_passed_by(tmp_path, monkeypatch):
 def test_facts_that_were_found_survive_the_first_problem(tmp_path):
     text = tmp_path / "graph.pbtxt"
     text.write_text("<html>")
-    report = check(ModelFiles(GRAPH, text))
+    report = inspect(ModelFiles(GRAPH, text))
     assert "a web page" in report.problems[0]
     text.write_text(TEXT.read_text().replace('op: "Sigmoid"', 'op: "Hat"'))
-    report = check(ModelFiles(GRAPH, text), label_count=80)
+    report = inspect(ModelFiles(GRAPH, text), label_count=80)
     assert "OpenCV is not known to have a layer for Hat" in report.notes[0]
     assert "80 labels for 8 classes" in report.problems[0]
     assert (report.facts.classes, report.facts.mask_size) == (8, (15, 15))
@@ -154,7 +154,7 @@ def test_a_graph_that_cannot_be_converted_keeps_its_facts(tmp_path, monkeypatch)
     monkeypatch.setenv("CVMASK_HOME", str(tmp_path / "home"))
     path = tmp_path / "a.pb"
     path.write_bytes(TINY.read_bytes().replace(b"\x12\x05Relu6", b"\x12\x05Celu6"))
-    report = check(ModelFiles(path))
+    report = inspect(ModelFiles(path))
     assert any("Celu6" in problem for problem in report.problems)
     assert report.facts.classes == 3
 
@@ -192,7 +192,7 @@ def test_graphs_put_together_wrongly_are_a_problem_or_load(tmp_path, monkeypatch
     kinds = set()
     for _ in range(12):
         path.write_bytes(mutated(rng, nodes))
-        report = check(ModelFiles(path))
+        report = inspect(ModelFiles(path))
         assert (report.text is None) <= bool(report.problems)
         kinds.add(bool(report.problems))
     assert True in kinds
@@ -207,5 +207,5 @@ def test_text_graphs_put_together_wrongly_are_a_problem_or_load(tmp_path):
             where = rng.randrange(len(some))
             some[where : where + 1] = rng.choice([[], [lines[rng.randrange(len(lines))]]])
         path.write_text("\n".join(some))
-        problems += bool(check(ModelFiles(GRAPH, path)).problems)
+        problems += bool(inspect(ModelFiles(GRAPH, path)).problems)
     assert problems > 10

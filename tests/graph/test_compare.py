@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from graph_builder import filled, shared
 
-from cvmask.graph.check import check
+from cvmask.graph.check import inspect
 from cvmask.graph.compare import contradictions
 from cvmask.graph.convert import convert
 from cvmask.graph.graph_def import read_graph
@@ -63,9 +63,9 @@ EDITS = [
 def test_the_frozen_graph_wins_and_a_note_names_the_number(
     model: Path, node: str, before: str, after: str, words: str
 ) -> None:
-    sound = check(model_files(SHAPES))
+    sound = inspect(model_files(SHAPES))
     edit(model, node, before, after)
-    report = check(model_files(model))
+    report = inspect(model_files(model))
     assert not report.problems
     assert report.files.text is None
     assert any("contradicts the frozen graph" in note and words in note for note in report.notes)
@@ -79,19 +79,19 @@ def test_the_attributes_of_layers_are_held_against_the_frozen_graph(model: Path)
     changed = re.sub(r'(key: "strides"\s*value \{\s*list \{\s*i: 1\s*)i: 2', r"\1i: 1", text, count=1)
     assert changed != text
     (model / "graph.pbtxt").write_text(changed)
-    notes = check(model_files(model)).notes
+    notes = inspect(model_files(model)).notes
     assert any("strides of " in note and "[1, 1, 2, 1], not [1, 2, 2, 1]" in note for note in notes)
 
 
 def test_a_text_graph_that_agrees_runs_as_it_is(model: Path) -> None:
-    report = check(model_files(model))
+    report = inspect(model_files(model))
     assert (report.files.text, report.notes, report.problems) == (model / "graph.pbtxt", (), ())
 
 
 def test_the_given_text_graph_is_kept_when_asked_and_the_facts_are_its_own(model: Path) -> None:
     edit(model, "proposals", attr("step", "f: 8.0"), attr("step", "f: 16.0"))
     edit(model, "detection_out", "i: 32", "i: 5")
-    report = check(model_files(model), keep_text=True)
+    report = inspect(model_files(model), keep_text=True)
     assert report.files.text == model / "graph.pbtxt"
     assert "runs as it is, as asked" in report.notes[0]
     assert report.facts is not None

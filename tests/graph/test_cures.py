@@ -11,7 +11,7 @@ from graph_builder import Builder, Func, Type, own_model
 import cvmask
 from cvmask.cli.main import main
 from cvmask.errors import ModelError
-from cvmask.graph.check import check, label_problems
+from cvmask.graph.check import inspect, label_problems
 from cvmask.graph.convert import convert
 from cvmask.graph.graph_def import parse_graph, read_graph
 from cvmask.graph.model_files import ModelFiles
@@ -46,7 +46,7 @@ def test_a_text_graph_is_not_to_be_left_out_where_none_can_be_made(tmp_path):
     b = Builder()
     b.const("a", 1.0, "float32")
     (tmp_path / "constants.pb").write_bytes(b.bytes())
-    report = check(ModelFiles(tmp_path / "constants.pb", TEXT))
+    report = inspect(ModelFiles(tmp_path / "constants.pb", TEXT))
     assert report.problems[0].endswith("; find the one made for it")
 
 
@@ -54,8 +54,8 @@ def test_swapped_files_are_exchanged(tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     shutil.copy(TEXT, one)
     shutil.copy(GRAPH, two)
-    assert "; exchange them" in check(ModelFiles(one, two)).problems[0]
-    assert check(ModelFiles(two, one)).problems == ()
+    assert "; exchange them" in inspect(ModelFiles(one, two)).problems[0]
+    assert inspect(ModelFiles(two, one)).problems == ()
 
 
 def test_a_text_graph_given_as_the_model_is_given_as_its_graph():

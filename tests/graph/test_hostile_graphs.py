@@ -9,7 +9,7 @@ import pytest
 from graph_builder import message, number, shape, tensor
 
 from cvmask.errors import ModelError
-from cvmask.graph.check import check
+from cvmask.graph.check import inspect
 from cvmask.graph.flow import Flow
 from cvmask.graph.graph_def import parse_graph
 from cvmask.graph.layers import _four
@@ -76,7 +76,7 @@ def test_small_file_is_refused_at_once(tmp_path, name):
     path = tmp_path / "frozen_inference_graph.pb"
     path.write_bytes(ATTACKS[name]())
     started = time.perf_counter()
-    report = check(ModelFiles(path))
+    report = inspect(ModelFiles(path))
     assert time.perf_counter() - started < LIMIT_S
     assert len(report.problems) == 1
     assert "\n" not in report.problems[0]
@@ -175,7 +175,7 @@ def test_time_for_each_byte_stays_the_same_whatever_the_bytes(tmp_path):
             total += len(pieces[-1])
         path.write_bytes(b"".join(pieces))
         started = time.perf_counter()
-        report = check(ModelFiles(path))
+        report = inspect(ModelFiles(path))
         assert report.problems
         assert time.perf_counter() - started < LIMIT_S
 
@@ -192,5 +192,5 @@ def test_damaged_model_is_refused_or_read_in_a_bounded_time(tmp_path, seed):
     text = tmp_path / "graph.pbtxt"
     text.write_text(print_text(nodes))
     started = time.perf_counter()
-    check(ModelFiles(folders.path("models/shapes") / "frozen_inference_graph.pb", text))
+    inspect(ModelFiles(folders.path("models/shapes") / "frozen_inference_graph.pb", text))
     assert time.perf_counter() - started < LIMIT_S

@@ -9,7 +9,7 @@ from graph_builder import DATA
 
 import cvmask
 from cvmask import scenes
-from cvmask.graph.check import check
+from cvmask.graph.check import inspect
 from cvmask.graph.convert import convert
 from cvmask.graph.graph_def import read_graph
 from cvmask.graph.model_files import model_files
@@ -36,7 +36,7 @@ def portrait() -> np.ndarray:
 
 def test_files_are_at_most_12_megabytes_and_agree() -> None:
     assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= 12_000_000
-    report = check(model_files(FOLDER), 1)
+    report = inspect(model_files(FOLDER), 1)
     assert (report.problems, report.notes) == ((), ())
 
 

@@ -7,7 +7,7 @@ import pytest
 
 import cvmask
 from cvmask import scenes
-from cvmask.graph.check import check
+from cvmask.graph.check import inspect
 from cvmask.graph.convert import convert
 from cvmask.graph.graph_def import read_graph
 from cvmask.graph.model_files import model_files
@@ -39,7 +39,7 @@ def test_graph_has_the_inputs_outputs_and_scopes_of_the_api() -> None:
 
 
 def test_config_and_labels_agree_with_the_graph() -> None:
-    report = check(model_files(FOLDER), len(scenes.LABELS))
+    report = inspect(model_files(FOLDER), len(scenes.LABELS))
     assert (report.problems, report.notes) == ((), ())
 
 
