@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Callable
@@ -18,7 +19,7 @@ from typing import Callable
 import pytest
 from background import running
 
-from cvmask.models import fetch
+from cvmask.models import fetch, zoo
 from cvmask.models.zoo import CONFIG_FILE, GRAPH_FILE, get
 
 RESNET50 = get("coco-resnet50")
@@ -180,7 +181,9 @@ def noise(n_bytes: int, seed: int = 0) -> bytes:
     return random.Random(seed).randbytes(n_bytes)
 
 
-GRAPH = noise(300_000)
+DATA = Path(__file__).parent / "data"
+GRAPH = (DATA / "tiny_plain.pb").read_bytes()
+OTHER_GRAPH = (DATA / "tiny_sigmoid.pb").read_bytes()
 
 
 def member(name: str, content: bytes = b"", **fields: object) -> tuple[tarfile.TarInfo, bytes]:
@@ -206,7 +209,7 @@ def model_archive(folder: str, graph: bytes = GRAPH) -> bytes:
         member(f"{folder}/checkpoint", b"text"),
         member(f"{folder}/{GRAPH_FILE}", graph),
         member(f"{folder}/{CONFIG_FILE}", b"model {}\n"),
-        member(f"{folder}/saved_model/saved_model.pb", noise(1000, seed=1)),
+        member(f"{folder}/saved_model/saved_model.pb", noise(200_000, seed=1)),
     )
 
 
@@ -215,7 +218,8 @@ ARCHIVE = model_archive(STEM)
 
 
 def clean_home(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Path:
-    """Make `folder` the cache, and the environment as if nothing had been set."""
+    """Make `folder` the cache, and the environment as if nothing had been set; `ARCHIVE` may be the ResNet-50 model."""
+    monkeypatch.setitem(zoo._BY_NAME, RESNET50.name, replace(RESNET50, listed_sha256=None))
     for name in ("CVMASK_MIRROR", "CVMASK_OFFLINE", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)

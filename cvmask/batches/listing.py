@@ -147,7 +147,7 @@ def _items(base: Place, files: Sequence[tuple[str, int]], source: str, empty: st
 def _listed(source: str, place: Place) -> list[Item]:
     """Read a list: one path or address a line, relative ones from the folder of the list."""
     try:
-        lines = read_bytes(place).decode("utf-8-sig").splitlines()
+        lines = read_bytes(place).decode("utf-8-sig").replace("\r\n", "\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise SourceError(f"{source}: this list cannot be read: {one_line(error)}") from None
     folder = Place(place.root, posixpath.dirname(place.path))

@@ -202,10 +202,10 @@ def offer_download(name: str) -> Path:
     return download_with_progress(name)
 
 
-def download_with_progress(name: str) -> Path:
+def download_with_progress(name: str, force: bool = False) -> Path:
     """Download a known model and show how far it is on stderr."""
     with DownloadProgress(name) as progress:
-        return models.download(name, progress.advance, progress.say)
+        return models.download(name, progress.advance, progress.say, force=force)
 
 
 def _has_terminal() -> bool:
@@ -249,6 +249,12 @@ def add_parser(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
         verb = actions.add_parser(action, help=text, description=text)
         or_folder = ", or a folder" if action == "verify" else ""
         verb.add_argument("name", metavar="NAME", help=f"one of: {', '.join(models.NAMES)}{or_folder}")
+        if action == "download":
+            verb.add_argument(
+                "--force",
+                action="store_true",
+                help="take a model whose hash is neither the listed nor the recorded one, if it works",
+            )
     verb.add_argument(
         "--forget",
         action="store_true",
@@ -298,7 +304,7 @@ def _download(args: argparse.Namespace) -> int:
         print(folder)
         return 0
     try:
-        folder = download_with_progress(args.name)
+        folder = download_with_progress(args.name, args.force)
     except KeyboardInterrupt:
         print("interrupted: what came is kept, the same command goes on from there", file=sys.stderr)
         return 130

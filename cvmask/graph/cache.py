@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from cvmask.errors import CvmaskError, ModelError, SinkError
 from cvmask.graph.facts import Anchors, GraphFacts, ResizerFacts, Suppression
-from cvmask.graph.model_files import CACHED, open_regular
+from cvmask.graph.model_files import CACHED
 from cvmask.graph.nodes import Graph
 from cvmask.graph.text import parse_text, print_text
-from cvmask.system.files import write_whole
+from cvmask.system.files import open_regular, write_private, write_whole
 from cvmask.system.folders import cache_home
 
 _VERSION = 5  # of what convert makes: a higher number leaves older files unused
@@ -49,9 +49,10 @@ def keep(path: str | os.PathLike[str], key: str, graph: Graph, facts: GraphFacts
     text = f"# {json.dumps(asdict(facts))}\n{print_text(graph)}"
     data = text.encode("utf-8", "surrogateescape")
     for place in (_beside(Path(path)), _at_home(key)):
-        with contextlib.suppress(SinkError):
+        with contextlib.suppress(SinkError, OSError):
             if place is not None:
-                write_whole(place, _first_line(key, data) + data)
+                write = write_whole if place == _beside(Path(path)) else write_private
+                write(place, _first_line(key, data) + data)
             break
 
 

@@ -19,11 +19,12 @@ from cvmask.graph.describe import describe
 from cvmask.graph.facts import GraphFacts
 from cvmask.graph.graph_def import parse_graph
 from cvmask.graph.layers import stripped
-from cvmask.graph.model_files import GraphFile, ModelFiles, identify, open_regular
+from cvmask.graph.model_files import GraphFile, ModelFiles, identify
 from cvmask.graph.nodes import NUMPY_DTYPES, Graph, Node, understood
 from cvmask.graph.split import final_detections, split
 from cvmask.graph.text import Message, Word, parse_fields, read_text
 from cvmask.system import folders
+from cvmask.system.files import open_regular
 
 OPENCV_VERSIONS = "4.8 to 5.0"
 # Those that Mask R-CNNs are made of; each is read by every one of these versions, which a test tries.

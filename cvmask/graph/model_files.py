@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -16,29 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.errors import ModelError
-
-
-@contextmanager
-def open_regular(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """The file, open for reading, with at least one byte in it.
-
-    Raises
-    ------
-    ModelError
-        If it is missing, empty, a folder, a pipe or a device, or may not be read.
-    """
-    try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
-            raise ModelError(f"{path}: needed a file, got {_file_kind(status.st_mode)}")
-        if not status.st_size:
-            raise ModelError(f"{path}: the file is empty (0 bytes): download or copy it again")
-        file = open(path, "rb")  # noqa: SIM115
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ModelError(f"{path}: cannot be read: {reason}") from None
-    with file:
-        yield file
+from cvmask.system.files import open_regular
 
 
 class GraphFile:
@@ -82,12 +58,6 @@ class GraphFile:
 def _state(file: BinaryIO) -> tuple[int, ...]:
     status = os.fstat(file.fileno())
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def _file_kind(mode: int) -> str:
-    if stat.S_ISDIR(mode):
-        return "a folder"
-    return "a pipe" if stat.S_ISFIFO(mode) else "a device or socket"
 
 
 _HEAD = 4096

@@ -11,8 +11,8 @@ from typing import Any, Callable, NamedTuple
 import numpy as np
 
 from cvmask.errors import ModelError
-from cvmask.graph.model_files import open_regular
 from cvmask.graph.nodes import BOOL, DOUBLE, DTYPE_NAMES, FLOAT, STRING, Attr, Graph, Node, Tensor
+from cvmask.system.files import open_regular
 
 _TOKEN = re.compile(
     r"""(?:\s|\#[^\n]*)+

@@ -22,7 +22,7 @@ from cvmask.graph.split import has_built_in_size, set_max_detections, set_score_
 from cvmask.graph.text import print_text
 from cvmask.models.zoo import GRAPH_FILE, NAMES, KnownModel, get, places, resolve
 from cvmask.runtime.net import Net
-from cvmask.system.files import writing_to
+from cvmask.system.files import read_text, regular_handle, write_private, writing_to
 
 _NOISE_SIZE = (160, 160)  # height and width, unless the model is built for one size
 # Few, because the whole graph runs its mask head on every row, found or not.
@@ -107,6 +107,7 @@ def _difference(whole: NDArray[np.float32], parts: NDArray[np.float32], origin: 
 
 
 _CHUNK_BYTES = 1 << 20
+_RECORD_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def digest(path: Path) -> Digest:
     """Read a file once and hash it."""
     # sha1 is what the zoo's files are known by, not what they are protected by.
     sha1, sha256, n_bytes = hashlib.sha1(usedforsecurity=False), hashlib.sha256(), 0
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=regular_handle) as file:
         while chunk := file.read(_CHUNK_BYTES):
             sha1.update(chunk)
             sha256.update(chunk)
@@ -155,15 +156,16 @@ def read_record(path: Path) -> Record | None:
     ModelError
         If there is one that cannot be read.
     """
+    if not os.path.lexists(path):
+        return None
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(read_text(path, max_bytes=_RECORD_BYTES, follow_links=False))
         files = {name: Digest(**entry) for name, entry in data["files"].items()}
         return Record(data["source"], data["recorded"], Digest(**data["archive"]), files)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (CvmaskError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = str(error).removeprefix(f"{path}: ")[:200]
         raise ModelError(
-            f"the record {path} cannot be read ({error}): delete it to have the next download recorded anew"
+            f"the record {path} cannot be read ({reason}): delete it to have the next download recorded anew"
         ) from error
 
 
@@ -175,10 +177,8 @@ def write_record(path: Path, record: Record) -> None:
     ModelError
         If the folder cannot be written.
     """
-    beside = path.with_name(f".{path.name}.new")
     with writing_to(path.parent):
-        beside.write_text(json.dumps(asdict(record), indent=2) + "\n", encoding="utf-8")
-        os.replace(beside, path)
+        write_private(path, (json.dumps(asdict(record), indent=2) + "\n").encode())
 
 
 @dataclass(frozen=True)
@@ -262,8 +262,11 @@ def difference(model: KnownModel, archive: Digest, recorded: Record | None) -> s
     if model.archive_sha1 is not None:
         same = archive.sha1 == model.archive_sha1
         return None if same else f"its sha1 is {archive.sha1}, {model.archive_sha1} was needed"
-    if recorded is None or archive.sha256 == recorded.archive.sha256:
+    if archive.sha256 == model.listed_sha256 or (recorded is not None and archive.sha256 == recorded.archive.sha256):
         return None
+    if recorded is None:
+        listed = f"its sha256 is {archive.sha256}, the Open Model Zoo lists {model.listed_sha256}"
+        return listed if model.listed_sha256 is not None else None
     return (
         f"its sha256 is {archive.sha256}, the first download ({recorded.recorded}, from {recorded.source}) "
         f"had {recorded.archive.sha256}"
@@ -272,19 +275,21 @@ def difference(model: KnownModel, archive: Digest, recorded: Record | None) -> s
 
 def cure(model: KnownModel, recorded: Record | None) -> str:
     """Say what to do about a difference."""
-    if model.archive_sha1 is None and recorded is not None:
-        return f"if the new one is right, run 'cvmask models remove {model.name} --forget' first"
-    return "try again from another network, or set CVMASK_MIRROR to another server"
+    another = "try again from another network, or set CVMASK_MIRROR to another server"
+    if model.archive_sha1 is None:
+        return f"{another}; to take what came in spite of that, run 'cvmask models download {model.name} --force'"
+    return another
 
 
 def hash_text(model: KnownModel, archive: Digest, recorded: Record | None, record_path: Path) -> str:
     """Say what an archive that is taken was compared with."""
     if model.archive_sha1 is not None:
         return f"the archive has the known sha1 {archive.sha1}"
-    if recorded is not None:
+    if archive.sha256 == model.listed_sha256:
+        return f"the archive has the sha256 that the Open Model Zoo lists, {archive.sha256}"
+    if recorded is not None and archive.sha256 == recorded.archive.sha256:
         return f"the archive has the sha256 recorded on {recorded.recorded}, {archive.sha256}"
-    listed = "it is" if archive.sha256 == model.listed_sha256 else "it is NOT"
-    return (
-        f"no hash of this archive was known: sha256 {archive.sha256} is recorded in {record_path} "
-        f"and checked from now on ({listed} the one that the Open Model Zoo lists)"
-    )
+    how = f"sha256 {archive.sha256} is recorded in {record_path} and checked from now on"
+    if model.listed_sha256 is None:
+        return f"no hash of this archive was known: {how}"
+    return f"forced: the Open Model Zoo lists another hash; {how}"

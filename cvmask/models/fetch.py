@@ -5,9 +5,11 @@ from __future__ import annotations
 import email.utils
 import http.client
 import json
+import os
 import re
 import socket
 import ssl
+import stat
 import time
 import urllib.error
 import urllib.request
@@ -17,8 +19,16 @@ from time import sleep
 from typing import TYPE_CHECKING, Any, BinaryIO, Callable, Optional, Union
 
 import cvmask
-from cvmask.errors import ModelError
-from cvmask.system.files import need_free, size_text, writing_to
+from cvmask.errors import CvmaskError, ModelError
+from cvmask.system.files import (
+    create_file,
+    need_free,
+    read_text,
+    regular_handle,
+    size_text,
+    write_private,
+    writing_to,
+)
 
 if TYPE_CHECKING:
     from email.message import Message
@@ -150,12 +160,16 @@ def _retry_after_s(value: str | None) -> float | None:
         return float(value)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 
 class Part:
-    """The first bytes of a download, and a note beside them that tells whether they may be resumed."""
+    """The first bytes of a download, and a note beside them that tells whether they may be resumed.
+
+    Other people may write to the folder of a shared cache: links, pipes and devices in the place of either file are
+    replaced, and never followed, read or written.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -165,9 +179,10 @@ class Part:
     def size(self) -> int:
         """How many bytes have come."""
         try:
-            return self.path.stat().st_size
+            status = self.path.lstat()
         except FileNotFoundError:
             return 0
+        return status.st_size if stat.S_ISREG(status.st_mode) and status.st_nlink == 1 else 0
 
     def request_headers(self, url: str) -> dict[str, str]:
         """Ask for the rest, if it is sure that the rest will fit.
@@ -184,9 +199,10 @@ class Part:
     def accept_whole(self, url: str, headers: Message) -> int | None:
         """Start over with an answer that begins at the first byte; return its length, if it has one."""
         total = _number(headers.get("Content-Length"))
-        self.path.write_bytes(b"")
+        self.discard()
+        create_file(self.path).close()
         note = {"url": url, "validator": _validator(headers), "total_bytes": total}
-        self._note_path.write_text(json.dumps(note), encoding="utf-8")
+        write_private(self._note_path, json.dumps(note).encode())
         return total
 
     def accept_rest(self, headers: Message) -> int | None:
@@ -198,7 +214,7 @@ class Part:
             If it is not the rest of what is here.
         """
         note = self._note()
-        span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", "").strip())
+        span = re.fullmatch(rf"bytes ({_INTEGER})-{_INTEGER}/({_INTEGER}|\*)", headers.get("Content-Range", "").strip())
         if span is None or int(span[1]) != self.size:
             came = headers.get("Content-Range")
             raise ValueError(f"asked for bytes from {self.size}, the answer's range is {came!r}")
@@ -216,7 +232,7 @@ class Part:
 
     def append(self) -> BinaryIO:
         """Open for the next bytes."""
-        return open(self.path, "ab")
+        return os.fdopen(regular_handle(self.path, os.O_WRONLY | os.O_APPEND, follow_links=False), "ab")
 
     def discard(self) -> None:
         """Forget what has come."""
@@ -225,8 +241,8 @@ class Part:
 
     def _note(self) -> dict[str, Any]:
         try:
-            note = json.loads(self._note_path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            note = json.loads(read_text(self._note_path, max_bytes=_NOTE_BYTES, follow_links=False))
+        except (CvmaskError, ValueError, RecursionError):
             return {}
         return note if isinstance(note, dict) else {}
 
@@ -239,8 +255,16 @@ def _validator(headers: Message) -> str | None:
     return headers.get("Last-Modified")
 
 
+_NOTE_BYTES = 1 << 20
+_INTEGER = "[0-9]{1,18}"  # of a byte, in a file of any size
+
+
 def _number(text: str | None) -> int | None:
-    return int(text) if text is not None and text.strip().isdecimal() else None
+    """A size that a server names; None where it names none. ModelError where no file has that size."""
+    text = (text or "").strip()
+    if re.fullmatch("[0-9]{19,}", text):
+        raise ModelError(f"the server names a size of {len(text)} digits, which no file has: try another CVMASK_MIRROR")
+    return int(text) if re.fullmatch(_INTEGER, text) else None
 
 
 ATTEMPTS = 5
@@ -289,7 +313,10 @@ def fetch(url: str, part: Part, limit_bytes: int, progress: Progress, say: Say) 
 
 
 def _attempt(url: str, part: Part, limit_bytes: int, progress: Progress) -> None:
-    with request(url, part.request_headers(url)) as answer:
+    headers = part.request_headers(url)
+    with request(url, headers) as answer:
+        if answer.status == 206 and "Range" not in headers:
+            raise Passing("the whole file was asked for, the server answered 206 (a part of it)")
         total_bytes = _accept(url, part, answer)
         if total_bytes is not None:
             _need_size(url, total_bytes, limit_bytes)

@@ -22,6 +22,7 @@ from cvmask.models.audit import (
     hash_text,
     new_record,
     read_record,
+    self_check,
     write_record,
 )
 from cvmask.models.fetch import Part, Progress, Say, fetch
@@ -37,14 +38,16 @@ from cvmask.models.zoo import (
     places,
     source_url,
 )
-from cvmask.system.files import DiskError, locked, size_text, writing_to
+from cvmask.system.files import DiskError, create_file, locked, make_private, regular_handle, size_text, writing_to
 
 _WANTED = (GRAPH_FILE, CONFIG_FILE)
 # Between two members a tar file holds a few blocks of header; a hostile one holds gigabytes.
 _HEADER_BYTES = 1 << 20
 _MOST_MEMBERS = 1000
 _CHUNK_BYTES = 1 << 20
-_DAMAGE = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError, KeyError)
+# tarfile recurses for each header that stands before another one, and trusts the numbers in them.
+_DAMAGE = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError, LookupError, RecursionError,
+           ArithmeticError, AttributeError, TypeError, MemoryError)  # fmt: skip
 
 
 def unpack(archive: Path, into: Path, folder_prefix: str, limit_bytes: int) -> None:
@@ -69,20 +72,20 @@ def unpack(archive: Path, into: Path, folder_prefix: str, limit_bytes: int) -> N
         outside, has a link or a device in a model's place, or is too large.
     """
     try:
-        with gzip.open(archive) as stream:
+        with open(archive, "rb", opener=regular_handle) as file, gzip.open(file) as stream:
             meter = _Meter(stream)
             with tarfile.open(fileobj=cast("IO[bytes]", meter), mode="r|") as members:
                 _take_wanted(members, meter, into, folder_prefix, limit_bytes)
             meter.drain()
     except _DAMAGE as error:
-        raise ModelError(f"{archive.name} is damaged, or {kind_of(archive)} ({error})") from error
+        raise ModelError(f"{archive.name} is damaged, or {kind_of(archive)} ({_reason(error)})") from error
     if not (into / GRAPH_FILE).exists():
         raise ModelError(f"{archive.name} is of another model: it holds no {folder_prefix}*/{GRAPH_FILE}")
 
 
 def kind_of(path: Path) -> str:
     """Say what a file that should be a ``.tar.gz`` seems to be."""
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=regular_handle) as file:
         start = file.read(512)
     if not start:
         return "an empty file"
@@ -91,6 +94,12 @@ def kind_of(path: Path) -> str:
     if start.lstrip()[:1] == b"<":
         return "an HTML page (from a proxy or a login page in between?)"
     return "no gzip file"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "a chain of headers without an end"
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 class _Meter:
@@ -155,7 +164,7 @@ def _take(members: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> No
     assert content is not None, "a regular file has content"
     if target.exists():
         raise ModelError(f"the archive is not unpacked: it holds {target.name} twice")
-    with writing_to(target.parent), open(target, "xb") as file:
+    with writing_to(target.parent), create_file(target) as file:
         while chunk := content.read(_CHUNK_BYTES):
             file.write(chunk)
 
@@ -165,7 +174,9 @@ _UNPACKED_FACTOR, _UNPACKED_ROOM_BYTES = 4, 256 * 10**6
 _log = logging.getLogger(__name__)
 
 
-def download(name: str, progress: Progress | None = None, say: Say | None = None) -> Path:
+def download(
+    name: str, progress: Progress | None = None, say: Say | None = None, *, force: bool = False
+) -> Path:
     """Bring a known model into the cache; at once if it is there already.
 
     Two processes may do so at the same time: one fetches, the other waits and finds it.
@@ -179,6 +190,9 @@ def download(name: str, progress: Progress | None = None, say: Say | None = None
         Called with the bytes that are here, and the size of the whole or None.
     say
         Called with each line that a user should see; without it they are logged.
+    force
+        Take a model of which no hash is binding though it differs from the listed and from the recorded one. It has
+        to pass its self-check all the same.
 
     Returns
     -------
@@ -203,23 +217,25 @@ def download(name: str, progress: Progress | None = None, say: Say | None = None
         )
     waiting = f"another process is downloading model {name!r}: waiting for it"
     with locked(at.lock, on_wait=lambda: say(waiting)):
-        return find(name) or _install(model, url, at, progress or _no_progress, say)
+        return find(name) or _install(model, url, at, progress or _no_progress, say, force)
 
 
-def _install(model: KnownModel, url: str, at: Places, progress: Progress, say: Say) -> Path:
+def _install(model: KnownModel, url: str, at: Places, progress: Progress, say: Say, force: bool) -> Path:
     with writing_to(at.folder.parent):
-        at.folder.parent.mkdir(parents=True, exist_ok=True)
+        make_private(at.folder.parent)
         _clear_way(at.folder)
         # Made before the download, so that a folder that cannot be written is found out first.
         fresh = Path(tempfile.mkdtemp(prefix=f".{model.name}.", dir=at.folder.parent))
         fresh.chmod(0o755)
     try:
-        part, recorded = Part(at.part), read_record(at.record)
-        archive = _fetch_checked(model, url, part, recorded, progress, say)
+        part, recorded = Part(at.part), _recorded(model, at.record, say, force)
+        archive = _fetch_checked(model, url, part, recorded, progress, say, force)
         limit_bytes = _UNPACKED_FACTOR * archive.n_bytes + _UNPACKED_ROOM_BYTES
         _unpack_checked(model, part, fresh, limit_bytes)
-        if recorded is None:
-            write_record(at.record, new_record(url, archive, fresh))
+        if recorded is None or recorded.archive != archive:
+            record = new_record(url, archive, fresh)
+            _check_works(model, archive, part, fresh, say)
+            write_record(at.record, record)
         say(hash_text(model, archive, recorded, at.record))
         with writing_to(at.folder.parent):
             os.replace(fresh, at.folder)
@@ -242,21 +258,46 @@ def _clear_way(folder: Path) -> None:
         )
 
 
+def _recorded(model: KnownModel, path: Path, say: Say, force: bool) -> Record | None:
+    """The record of the first download; where it does not decide, one that cannot be read is written anew."""
+    try:
+        return read_record(path)
+    except ModelError as error:
+        if not force and model.archive_sha1 is None and model.listed_sha256 is None:
+            raise
+        say(str(error))
+        return None
+
+
 def _fetch_checked(
-    model: KnownModel, url: str, part: Part, recorded: Record | None, progress: Progress, say: Say
+    model: KnownModel, url: str, part: Part, recorded: Record | None, progress: Progress, say: Say, force: bool
 ) -> Digest:
     resumed = part.size > 0
     fetch(url, part, 2 * model.archive_bytes, progress, say)
     archive = digest(part.path)
     problem = difference(model, archive, recorded)
-    if problem is None:
+    if problem is None or (force and model.archive_sha1 is None):
         return archive
     came = kind_of(part.path)
     part.discard()
     if not resumed:
         raise ModelError(f"{url} is not what was expected: {problem}; {came} came; {cure(model, recorded)}")
     say("what was kept of the last attempt does not fit: starting over")
-    return _fetch_checked(model, url, part, recorded, progress, say)
+    return _fetch_checked(model, url, part, recorded, progress, say, force)
+
+
+def _check_works(model: KnownModel, archive: Digest, part: Part, fresh: Path, say: Say) -> None:
+    """Let a hash be recorded of nothing but a Mask R-CNN that converts and runs."""
+    if model.graph_sha1 is not None:
+        return
+    say(f"checking that model {model.name!r} converts and runs")
+    problems = self_check(fresh)
+    if not problems:
+        return
+    if archive.sha256 != model.listed_sha256:  # the genuine archive is kept: this machine may be too small for it
+        part.discard()
+    reason = problems[0].replace(f"{fresh}{os.sep}", "")
+    raise ModelError(f"{model.archive} holds no model {model.name!r} that works here: {reason}")
 
 
 def _unpack_checked(model: KnownModel, part: Part, fresh: Path, limit_bytes: int) -> None:

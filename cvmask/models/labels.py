@@ -7,15 +7,14 @@ import re
 from pathlib import Path
 
 from cvmask.errors import CvmaskError, ModelError
-from cvmask.graph.model_files import ModelFiles, identify, open_regular
+from cvmask.graph.model_files import ModelFiles, identify
 from cvmask.graph.text import Message, Word, parse_fields
 from cvmask.models.zoo import NAMES
 from cvmask.system import folders
-from cvmask.system.files import read_text
+from cvmask.system.files import MAX_TEXT_BYTES, open_regular, read_text, size_text
 
 COCO_CLASSES = 90
 COCO_NAMES = "mscoco_labels.names"
-_MAX_BYTES = 16 << 20
 _MAX_ID = 100_000
 _BACKGROUND = "background"  # the one name that the Object Detection API lets id 0 have
 _NO_LABELS = ("lfs", "html", "text", "config")  # text that would pass for names
@@ -110,9 +109,9 @@ def read_label_map(path: Path) -> list[str]:
 
 def _text(path: Path) -> str:
     with open_regular(path) as file:
-        raw = file.read(_MAX_BYTES + 1)
-    if len(raw) > _MAX_BYTES:
-        raise ModelError(f"too large for a label map (more than {_MAX_BYTES >> 20} MB)")
+        raw = file.read(MAX_TEXT_BYTES + 1)
+    if len(raw) > MAX_TEXT_BYTES:
+        raise ModelError(f"too large for a label map (more than {size_text(MAX_TEXT_BYTES)})")
     return _decoded(raw, "must be UTF-8 text")
 
 
@@ -157,8 +156,9 @@ def read_labels(path: str | os.PathLike[str]) -> list[str]:
     CvmaskError
         If the file cannot be read, is empty, or has an empty line between names.
     """
-    lines = [line.strip() for line in read_text(path).rstrip().splitlines()]
-    if not lines:
+    # Not splitlines(): a name may hold what Unicode calls a separator.
+    lines = [line.strip() for line in read_text(path).rstrip().split("\n")]
+    if lines == [""]:
         raise CvmaskError(f"{path}: a labels file needs one class name a line, got an empty file")
     if "" in lines:
         raise CvmaskError(f"{path}: line {lines.index('') + 1} is empty, but every line must name one class")

@@ -23,7 +23,7 @@ from cvmask.graph.split import split
 from cvmask.runtime import targets
 from cvmask.runtime.net import KEEPS_FIRST_RUN, Net
 from cvmask.runtime.targets import Target
-from cvmask.system.files import write_whole
+from cvmask.system.files import read_text, write_private
 from cvmask.system.folders import cache_home
 from cvmask.system.process import quiet
 
@@ -235,13 +235,13 @@ def _reason(seconds: dict[str, float], size_wh: tuple[int, int]) -> str:
 
 def _remembered(key: str) -> dict[str, float] | None:
     if key not in _MEASURED:
-        with suppress(OSError, ValueError, TypeError, KeyError, CvmaskError):
-            known = json.loads((cache_home() / "targets" / f"{key}.json").read_text())
+        with suppress(RecursionError, ValueError, TypeError, KeyError, CvmaskError):
+            known = json.loads(read_text(cache_home() / "targets" / f"{key}.json", follow_links=False))
             _MEASURED[key] = {name: float(known[name]) for name in ("cpu", "opencl")}
     return _MEASURED.get(key)
 
 
 def _remember(key: str, seconds: dict[str, float]) -> None:
     _MEASURED[key] = seconds
-    with suppress(CvmaskError):  # a folder that cannot be written costs a measurement next time, no more
-        write_whole(cache_home() / "targets" / f"{key}.json", json.dumps(seconds).encode())
+    with suppress(CvmaskError, OSError):  # a folder that cannot be written costs a measurement next time, no more
+        write_private(cache_home() / "targets" / f"{key}.json", json.dumps(seconds).encode())

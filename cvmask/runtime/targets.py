@@ -9,6 +9,7 @@ import cv2
 
 from cvmask.errors import CvmaskError, TargetError
 from cvmask.runtime.net import Net
+from cvmask.system.files import make_private
 from cvmask.system.folders import cache_home
 
 NAMES = ("cpu", "opencl", "opencl-fp16", "auto", "cuda", "cuda-fp16", "vulkan")
@@ -146,7 +147,7 @@ def _keep_tuned_kernels() -> None:
         return
     try:
         folder = cache_home() / "opencl"
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private(folder)
     except (OSError, CvmaskError):  # it is a convenience, not a need
         return
     os.environ["OPENCV_OCL4DNN_CONFIG_PATH"] = str(folder)

@@ -15,9 +15,76 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Callable
+from typing import IO, Any, BinaryIO, Callable
 
 from cvmask.errors import CvmaskError, ModelError, SinkError
+
+
+def regular_handle(path: str | os.PathLike[str], flags: int = os.O_RDONLY, *, follow_links: bool = True) -> int:
+    """Open a regular file with flags of `os.open`; OSError for a folder, a pipe, a device or a socket.
+
+    It waits for nobody at the other end of a pipe, and looks at what it has opened, not at what the name meant before.
+
+    Parameters
+    ----------
+    follow_links
+        False: refuse a symbolic link, where the system can tell, and a file of several names that is to be written.
+        Right for files that only cvmask makes, in folders that other people may write to.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        _need_regular(path, os.stat(path))  # opening a device may do something already
+    no_links = 0 if follow_links else getattr(os, "O_NOFOLLOW", 0)
+    quietly = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        handle = os.open(path, flags | no_links | quietly, 0o644)
+    except OSError as error:
+        if no_links and error.errno == errno.ELOOP:
+            raise OSError(errno.ELOOP, "needed a file, got a link", os.fspath(path)) from None
+        raise
+    try:
+        status = os.fstat(handle)
+        _need_regular(path, status)
+        if not follow_links and flags & (os.O_WRONLY | os.O_RDWR) and status.st_nlink > 1:
+            raise OSError(errno.EMLINK, "needed a file of its own, got one of several names", os.fspath(path))
+    except OSError:
+        os.close(handle)
+        raise
+    return handle
+
+
+def _need_regular(path: str | os.PathLike[str], status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, f"needed a file, got {_file_kind(status.st_mode)}", os.fspath(path))
+
+
+def _file_kind(mode: int) -> str:
+    if stat.S_ISDIR(mode):
+        return "a folder"
+    return "a pipe" if stat.S_ISFIFO(mode) else "a device or socket"
+
+
+@contextmanager
+def open_regular(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Give the file, open for reading, with at least one byte in it.
+
+    Raises
+    ------
+    ModelError
+        If it is missing, empty, a folder, a pipe or a device, or may not be read.
+    """
+    try:
+        file = open(path, "rb", opener=regular_handle)  # noqa: SIM115
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: {_unread(error)}") from None
+    with file:
+        if not os.fstat(file.fileno()).st_size:
+            raise ModelError(f"{path}: the file is empty (0 bytes): download or copy it again")
+        yield file
+
+
+def _unread(error: Exception) -> str:
+    reason = getattr(error, "strerror", None) or str(error)
+    return reason if reason.startswith("needed") else f"cannot be read: {reason}"
 
 
 def wrong_name(name: str) -> str:
@@ -171,14 +238,68 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
         file.write(content)
 
 
-def read_text(path: str | os.PathLike[str]) -> str:
-    """Read UTF-8 text, with or without a byte order mark; CvmaskError if it cannot be read or is something else."""
+def make_private(folder: Path) -> None:
+    """Make a folder, and those above it that are missing, for this user alone; OSError if that fails.
+
+    What is there already keeps its permissions, so that a cache can be shared on purpose.
+    """
+    if folder.is_dir():
+        return
+    if folder.parent != folder:
+        make_private(folder.parent)
+    with contextlib.suppress(FileExistsError):  # another process was quicker
+        folder.mkdir(0o700)
+        folder.chmod(0o700)  # the umask may have taken some of it
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file of the cache, whole or not at all; a link in its place is replaced, not followed.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    make_private(path.parent)
+    beside = path.with_name(f".{uuid.uuid4().hex}.part")
     try:
-        return Path(path).read_text(encoding="utf-8-sig")
+        with create_file(beside) as file:
+            file.write(content)
+        os.replace(beside, path)
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+
+
+def create_file(path: Path) -> BinaryIO:
+    """Open a new file for writing, that others may read at most; OSError if anything is there, be it a link."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o644), "wb")
+
+
+MAX_TEXT_BYTES = 16 << 20
+
+
+def read_text(path: str | os.PathLike[str], *, max_bytes: int = MAX_TEXT_BYTES, follow_links: bool = True) -> str:
+    r"""Read UTF-8 text, with or without a byte order mark; lines end in "\n".
+
+    Raises
+    ------
+    CvmaskError
+        If it is missing, no regular file, larger than `max_bytes` or no UTF-8. Its ``__cause__`` is what the system
+        raised, if that was the reason.
+    """
+    try:
+        with os.fdopen(regular_handle(path, follow_links=follow_links), "rb") as file:
+            raw = file.read(max_bytes + 1)
+        if len(raw) > max_bytes:
+            raise CvmaskError(f"{path}: needed text of at most {size_text(max_bytes)}, got a larger file")
+        return raw.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise CvmaskError(f"{path}: must be UTF-8 text, got byte {error.object[error.start]:#x}") from error
-    except OSError as error:
-        raise CvmaskError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:
+        raise CvmaskError(f"{path}: {_unread(error)}") from error
 
 
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
@@ -260,8 +381,8 @@ def locked(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
         If the file cannot be made, or its file system knows no locks.
     """
     with writing_to(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        make_private(path.parent)
+        handle = regular_handle(path, os.O_RDWR | os.O_CREAT, follow_links=False)
     try:
         _wait(handle, path, on_wait)
         yield

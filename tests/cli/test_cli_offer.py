@@ -13,7 +13,12 @@ from cvmask.cli.models import offer_download
 from cvmask.errors import ModelError
 
 NAME = "coco-resnet50"
-OFFER = "from cvmask.cli.models import offer_download; print(offer_download('coco-resnet50'))"
+OFFER = """
+from zoo_server import RESNET50, replace, zoo
+zoo._BY_NAME[RESNET50.name] = replace(RESNET50, listed_sha256=None)
+from cvmask.cli.models import offer_download
+print(offer_download(RESNET50.name))
+"""
 
 
 class Terminal(io.StringIO):
@@ -92,7 +97,7 @@ def test_offer_shows_its_progress_on_a_real_terminal(server, home):
         stdin=terminal,
         stdout=subprocess.PIPE,
         stderr=terminal,
-        env=dict(os.environ),
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         text=True,
     )
     os.close(terminal)

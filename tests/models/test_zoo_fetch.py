@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from email.utils import formatdate
@@ -336,12 +337,10 @@ def test_fetch_asks_for_room_first(bring, monkeypatch):
         bring()
 
 
-def test_fetch_says_that_the_disk_is_full(bring):
-    try:
-        bring.part.path.symlink_to("/dev/full")
-        bring.part.path.write_bytes(b"")
-    except OSError:
+def test_fetch_says_that_the_disk_is_full(bring, monkeypatch):
+    if not os.path.exists("/dev/full"):
         pytest.skip("this system has no /dev/full")
+    monkeypatch.setattr(fetch, "regular_handle", lambda *how, **more: os.open("/dev/full", os.O_WRONLY))
     with pytest.raises(files.DiskError, match="is full: make room"):
         bring()
 
@@ -367,3 +366,36 @@ def test_fetch_refuses_an_address_that_is_none(waits, tmp_path):
 def test_fetch_accepts_a_page_as_it_comes(bring, server):
     server.behaviours = [answer_with(b"<html>login</html>", Content_Type="text/html")]
     assert bring() == b"<html>login</html>"
+
+
+def part_of_it(handler, content):
+    """A 206 that nobody asked for, which claims to begin where nothing is yet."""
+    handler.head(206, Content_Range=f"bytes 0-99/{len(content)}", Content_Length=100, ETag=etag(content))
+    handler.wfile.write(bytes(100))
+
+
+def test_fetch_appends_no_part_that_it_did_not_ask_for(bring, server):
+    server.behaviours = [part_of_it]
+    assert bring() == CONTENT
+    assert "the whole file was asked for, the server answered 206" in bring.lines[0]
+
+
+def test_fetch_of_nothing_but_unasked_parts_ends(bring, server):
+    server.behaviours = [part_of_it] * 20
+    with pytest.raises(ModelError, match="answered 206"):
+        bring()
+    assert bring.part.size == 0
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "9" * 25])
+def test_fetch_of_a_size_of_thousands_of_digits_is_one_line(bring, server, length):
+    server.behaviours = [lambda handler, content: handler.head(200, Content_Length=length)]
+    with pytest.raises(ModelError, match=f"a size of {len(length)} digits"):
+        bring()
+
+
+@pytest.mark.parametrize("after", ["9" * 5000, "Sun, 28 Jan 99999999999 00:00:00 GMT", "Mon, 01 Jan 0001 00:00:00 GMT"])
+def test_fetch_survives_the_time_that_a_busy_server_names(bring, server, after):
+    server.behaviours = [status(503, Retry_After=after)] * 5
+    with pytest.raises(ModelError, match="did not arrive"):
+        bring()

@@ -13,6 +13,7 @@ import pytest
 from zoo_server import (
     ARCHIVE,
     GRAPH,
+    OTHER_GRAPH,
     RESNET50,
     STEM,
     answer_with,
@@ -23,7 +24,6 @@ from zoo_server import (
     ignore_range,
     member,
     model_archive,
-    noise,
     put_model,
     serving,
     status,
@@ -33,13 +33,14 @@ from zoo_server import (
 
 from cvmask import models
 from cvmask.errors import CvmaskError, ModelError
+from cvmask.graph.model_files import CACHED
 from cvmask.models import install, zoo
 from cvmask.models.zoo import CONFIG_FILE, GRAPH_FILE, places
 from cvmask.system import folders
 
 NAME = "coco-resnet50"
 COCO = "mask_rcnn_inception_v2_coco_2018_01_28"
-DOWNLOAD = "import sys; from cvmask import models as zoo; print(zoo.download(sys.argv[1], None, print))"
+DOWNLOAD = "import sys; from cvmask import models as zoo; print(zoo.download(sys.argv[1], None, print, force=True))"
 
 
 @pytest.fixture
@@ -60,10 +61,9 @@ def lines():
 
 
 def left_behind(home):
-    """Everything in the cache but the locks."""
-    return sorted(
-        str(path.relative_to(home)) for path in home.rglob("*") if path.suffix != ".lock" and path.is_file()
-    )
+    """Everything in the cache but the locks, and the text graphs of models that were checked."""
+    found = [path for path in home.rglob("*") if path.suffix != ".lock" and path.is_file()]
+    return sorted(str(path.relative_to(home)) for path in found if not path.name.endswith(CACHED))
 
 
 def as_known(monkeypatch, name, **fields):
@@ -103,8 +103,9 @@ def test_download_records_an_unknown_hash_and_says_so(server, home, lines):
     models.download(NAME, None, lines.append)
     sha256 = hashlib.sha256(ARCHIVE).hexdigest()
     assert lines == [
+        f"checking that model {NAME!r} converts and runs",
         f"no hash of this archive was known: sha256 {sha256} is recorded in {home}/models/{NAME}.json "
-        "and checked from now on (it is NOT the one that the Open Model Zoo lists)"
+        "and checked from now on",
     ]
     record = json.loads((home / "models" / f"{NAME}.json").read_text())
     assert record["archive"]["sha256"] == sha256
@@ -115,30 +116,68 @@ def test_download_records_an_unknown_hash_and_says_so(server, home, lines):
 def test_download_says_when_an_unknown_hash_is_the_listed_one(server, lines, monkeypatch):
     as_known(monkeypatch, NAME, listed_sha256=hashlib.sha256(ARCHIVE).hexdigest())
     models.download(NAME, None, lines.append)
-    assert "(it is the one that the Open Model Zoo lists)" in lines[0]
+    assert "the sha256 that the Open Model Zoo lists" in lines[-1]
+
+
+def test_a_listed_hash_that_does_not_fit_is_refused_unless_forced(server, home, lines, monkeypatch):
+    as_known(monkeypatch, NAME, listed_sha256="0" * 64)
+    with pytest.raises(ModelError, match=f"the Open Model Zoo lists 0{{64}}.*download {NAME} --force"):
+        models.download(NAME)
+    assert left_behind(home) == []
+    assert models.download(NAME, None, lines.append, force=True) == models.find(NAME)
+    assert lines[-1].startswith("forced: the Open Model Zoo lists another hash; sha256")
+
+
+def test_a_binding_hash_is_not_forced(server, home):
+    with pytest.raises(ModelError, match="f8a920756744d0f7ee812b3ec2474979f74ab40c was needed"):
+        models.download("coco", force=True)
+    assert left_behind(home) == []
+
+
+def test_the_listed_file_overrides_a_record(server, home, monkeypatch):
+    models.download(NAME)  # another file than the listed one was first
+    models.remove(NAME)
+    genuine = server.files[RESNET50.archive] = model_archive(STEM, graph=OTHER_GRAPH)
+    sha256 = hashlib.sha256(genuine).hexdigest()
+    as_known(monkeypatch, NAME, listed_sha256=sha256)
+    assert (models.download(NAME) / GRAPH_FILE).read_bytes() == OTHER_GRAPH
+    assert json.loads((home / "models" / f"{NAME}.json").read_text())["archive"]["sha256"] == sha256
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_the_hash_of_junk_is_not_recorded(server, home, force):
+    server.files[RESNET50.archive] = model_archive(STEM, graph=b"hello world")
+    with pytest.raises(ModelError, match=f"holds no model '{NAME}' that works here: {GRAPH_FILE}: neither a frozen"):
+        models.download(NAME, force=force)
+    assert left_behind(home) == []
+    server.files[RESNET50.archive] = ARCHIVE
+    assert models.download(NAME) == models.find(NAME)
 
 
 def test_download_checks_the_recorded_hash_from_then_on(server, lines):
     models.download(NAME)
     models.remove(NAME)
     models.download(NAME, None, lines.append)
-    assert "the archive has the sha256 recorded on " in lines[0]
+    assert "the archive has the sha256 recorded on " in lines[-1]
     models.remove(NAME)
-    server.files[RESNET50.archive] = model_archive(STEM, graph=noise(1000, seed=5))
+    server.files[RESNET50.archive] = model_archive(STEM, graph=OTHER_GRAPH)
     with pytest.raises(ModelError) as caught:
         models.download(NAME)
     assert "the first download (" in str(caught.value)
-    assert f"cvmask models remove {NAME} --forget" in str(caught.value)
+    assert f"cvmask models download {NAME} --force" in str(caught.value)
     assert models.find(NAME) is None
     models.remove(NAME, forget=True)
     assert models.download(NAME) == models.find(NAME)
 
 
-def test_download_refuses_a_record_that_cannot_be_read(server, home):
+@pytest.mark.parametrize("record", ["{", "[" * 200_000, '{"files": ' + "9" * 5000, "0" * (2 << 20)])
+def test_download_refuses_a_record_that_cannot_be_read(server, home, record):
     (home / "models").mkdir(parents=True)
-    (home / "models" / f"{NAME}.json").write_text("{")
-    with pytest.raises(ModelError, match=r"the record .* cannot be read"):
+    (home / "models" / f"{NAME}.json").write_text(record)
+    with pytest.raises(ModelError, match=r"the record .* cannot be read") as caught:
         models.download(NAME)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600
 
 
 def test_download_refuses_another_archive_than_the_known_one(server, home):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -97,3 +98,25 @@ def test_lock_on_a_file_system_without_locks_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(files.fcntl, "flock", refuse)
     with pytest.raises(ModelError, match=r"knows no file locks .*CVMASK_HOME"), locked(tmp_path / "a", never):
         pass
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs links and pipes")
+@pytest.mark.parametrize("plant", ["link", "pipe"])
+def test_a_lock_that_others_planted_is_one_line(tmp_path, plant):
+    path = tmp_path / "a.lock"
+    path.symlink_to(tmp_path / "victim") if plant == "link" else os.mkfifo(path)
+    with pytest.raises(ModelError, match=f"needed a file, got a {plant}"), locked(path, never):
+        pass
+    assert not (tmp_path / "victim").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions are another thing there")
+@pytest.mark.parametrize("umask", [0, 0o277])
+def test_the_folders_of_the_cache_are_private_whatever_the_umask(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        with locked(tmp_path / "home" / "downloads" / "a.lock", never):
+            pass
+    finally:
+        os.umask(before)
+    assert [path.stat().st_mode & 0o777 for path in (tmp_path / "home", tmp_path / "home" / "downloads")] == [0o700] * 2

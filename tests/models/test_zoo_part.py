@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import os
 from email.message import Message
 
 import pytest
@@ -55,7 +57,7 @@ def test_part_falls_back_to_the_date(tmp_path):
     assert part.request_headers(URL)["If-Range"] == "Sun, 28 Jan 2018 00:00:00 GMT"
 
 
-@pytest.mark.parametrize("note", ["", "[1]", '{"url": 3}', "\x00"])
+@pytest.mark.parametrize("note", ["", "[1]", '{"url": 3}', "\x00", "[" * 500_000, '{"size": ' + "9" * 5000 + "}"])
 def test_part_with_a_damaged_note_is_not_resumed(part, note):
     part.path.with_name("a.part.json").write_text(note)
     assert part.request_headers(URL) == {}
@@ -95,3 +97,40 @@ def test_part_discard_leaves_nothing(part, tmp_path):
     part.discard()
     part.discard()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs links and pipes")
+@pytest.mark.parametrize("plant", ["link", "dangling", "hard link", "pipe"])
+@pytest.mark.parametrize("place", ["a.part", "a.part.json"])
+def test_what_others_planted_is_replaced_and_not_followed(tmp_path, plant, place):
+    victim = tmp_path / "victim"
+    if plant != "dangling":
+        victim.write_bytes(b"mine")
+    path = tmp_path / place
+    {
+        "link": lambda: path.symlink_to(victim),
+        "dangling": lambda: path.symlink_to(victim),
+        "hard link": lambda: path.hardlink_to(victim) if hasattr(path, "hardlink_to") else os.link(victim, path),
+        "pipe": lambda: os.mkfifo(path),
+    }[plant]()
+    part = Part(tmp_path / "a.part")
+    assert part.size == 0
+    assert part.request_headers(URL) == {}
+    part.accept_whole(URL, headers(content_length=10, etag='"v1"'))
+    with part.append() as file:
+        file.write(b"0123")
+    assert (part.size, part.path.read_bytes()) == (4, b"0123")
+    assert json.loads((tmp_path / "a.part.json").read_text())["validator"] == '"v1"'
+    assert (victim.read_bytes() if plant != "dangling" else None, victim.exists()) == (
+        (None, False) if plant == "dangling" else (b"mine", True)
+    )
+
+
+@pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="this system follows every link")
+def test_a_part_that_became_a_link_is_not_written_to(part, tmp_path):
+    (tmp_path / "victim").write_bytes(b"mine")
+    part.path.unlink()
+    part.path.symlink_to(tmp_path / "victim")
+    with pytest.raises(OSError, match="needed a file, got a link"):
+        part.append()
+    assert (tmp_path / "victim").read_bytes() == b"mine"

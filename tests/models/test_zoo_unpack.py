@@ -4,6 +4,8 @@ import gzip
 import io
 import tarfile
 import tracemalloc
+from contextlib import suppress
+from random import Random
 
 import pytest
 from zoo_server import ARCHIVE, GRAPH, STEM, member, noise, tar_gz
@@ -184,3 +186,35 @@ def test_unpack_reads_a_sparse_member_no_further_than_its_size(take):
         archive.addfile(info, io.BytesIO(content))
     with pytest.raises(ModelError):
         take(gzip.compress(plain.getvalue()))
+
+
+def chained(kind, count):
+    """Headers that each announce the next one: a Python frame each while tarfile reads them."""
+    blocks = []
+    for _ in range(count):
+        info = tarfile.TarInfo("x")
+        info.type = kind
+        blocks.append(info.tobuf(tarfile.GNU_FORMAT))
+    return gzip.compress(b"".join(blocks))
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.GNUTYPE_LONGLINK])
+def test_unpack_of_a_chain_of_headers_is_one_line(take, kind):
+    with pytest.raises(ModelError, match="is damaged, or another gzip file") as caught:
+        take(chained(kind, 50_000))
+    assert "\n" not in str(caught.value)
+
+
+def test_unpack_of_flipped_bytes_is_whole_or_one_line(tmp_path):
+    plain = bytearray(gzip.decompress(ARCHIVE)[: 40 * 512])
+    random = Random(28)
+    archive = tmp_path / "a.tar.gz"
+    for number in range(150):
+        bad = bytearray(plain)
+        for _ in range(1 + number % 4):
+            bad[random.randrange(8 * 512)] = random.choice(b"\0\xff09gxLKSV")
+        archive.write_bytes(gzip.compress(bytes(bad), 1))
+        into = tmp_path / str(number)
+        into.mkdir()
+        with suppress(ModelError):
+            unpack(archive, into, PREFIX, 10**7)

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from cvmask.errors import SinkError
-from cvmask.system.files import portable_name, whole_file, whole_path, write_whole
+from cvmask.drawing.palette import read_colors
+from cvmask.errors import CvmaskError, SinkError
+from cvmask.models.labels import read_labels
+from cvmask.system.files import portable_name, read_text, whole_file, whole_path, write_private, write_whole
 
 
 def test_whole_file_appears_at_the_end_in_folders_it_makes(tmp_path: Path) -> None:
@@ -153,3 +155,36 @@ def test_portable_name_cuts_before_the_ending() -> None:
     name = portable_name("é" * 300 + ".jpeg", longest=200)
     assert name.endswith("é.jpeg")
     assert len(name.encode()) in (199, 200)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+@pytest.mark.parametrize("read", [read_text, read_colors, read_labels])
+def test_text_is_read_from_no_pipe_or_device(tmp_path, read):
+    """A pipe hung for ever, /dev/zero took all memory: labels and colours, in `predict` and in `render`."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for place, kind in ((pipe, "a pipe"), ("/dev/zero", "a device or socket"), (tmp_path, "a folder")):
+        with pytest.raises(CvmaskError, match=f"needed a file, got {kind}"):
+            read(place)
+
+
+def test_text_is_bounded(tmp_path):
+    with open(tmp_path / "large", "wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(CvmaskError, match="at most 17 MB, got a larger file"):
+        read_text(tmp_path / "large")
+
+
+def test_labels_are_split_at_newlines_only(tmp_path):
+    path = tmp_path / "names"
+    path.write_bytes("a\x0bb\nc\u2028d\r\ne\x85f\rg\x1eh".encode())
+    assert read_labels(path) == ["a\x0bb", "c\u2028d", "e\x85f", "g\x1eh"]
+
+
+def test_a_private_file_replaces_a_link(tmp_path):
+    (tmp_path / "victim").write_bytes(b"mine")
+    (tmp_path / "a").symlink_to(tmp_path / "victim")
+    write_private(tmp_path / "a", b"new")
+    assert ((tmp_path / "a").read_bytes(), (tmp_path / "victim").read_bytes()) == (b"new", b"mine")
+    assert not (tmp_path / "a").is_symlink()
+    assert len(list(tmp_path.iterdir())) == 2
