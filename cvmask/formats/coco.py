@@ -83,9 +83,9 @@ def to_image(record: Record, image_id: int) -> dict[str, Any]:
     height, width = record.detections.frame_size
     size = {"width": width, "height": height}
     if record.frame_index is None:
-        return {"id": image_id, "file_name": record.name, **size}
+        return {"id": image_id, "file_name": record.file_name or record.name, **size}
     place = {"video": record.name, "frame_index": record.frame_index, "time_s": record.time_s}
-    return {"id": image_id, "file_name": record.key, **size, **place}
+    return {"id": image_id, "file_name": record.file_name or record.key, **size, **place}
 
 
 class CocoWriter:

@@ -2,32 +2,35 @@
 
 labelme fills a polygon up to and including its vertices' pixels, as OpenCV does. It knows no holes:
 the outline runs into each hole and back, which leaves the hole open. Parts of one object are shapes
-with the same ``group_id``. An object whose mask has no pixel is left out.
+with the same ``group_id``. An object whose mask has no pixel is left out. labelme lists the pictures of a
+folder and takes the JSON beside each.
 """
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from cvmask.formats.frames import frame_file
 from cvmask.formats.record import FileForEach, Record, label_of
 from cvmask.results.detections import Detections
-from cvmask.results.polygons import one_ring
+from cvmask.results.polygons import one_ring, simplify
 from cvmask.system.files import write_whole
 
 
 def to_shapes(
-    detections: Detections, labels: Sequence[str], mask_threshold: float | None = None
+    detections: Detections, labels: Sequence[str], mask_threshold: float | None = None, tolerance_px: float = 1.0
 ) -> list[dict[str, Any]]:
-    """Give the shapes of one picture; the score stands in the description."""
+    """Give the shapes of one picture; the score stands in the description.
+
+    `tolerance_px` is how far a polygon may lie from its mask, see `polygons.simplify`; 0 for every vertex.
+    """
     shapes = []
     columns = zip(
         detections.class_id.tolist(),
@@ -36,7 +39,7 @@ def to_shapes(
     )
     for number, (class_id, score, parts) in enumerate(columns, 1):
         for part in parts:
-            points = one_ring([part]).tolist()
+            points = one_ring([simplify(part, tolerance_px)]).tolist()
             shapes.append(
                 {
                     "label": label_of(class_id, labels),
@@ -55,50 +58,56 @@ def to_document(
     record: Record,
     labels: Sequence[str],
     image_path: str,
-    frame: NDArray[np.uint8] | None = None,
     mask_threshold: float | None = None,
+    tolerance_px: float = 1.0,
 ) -> dict[str, Any]:
-    """Give the whole JSON; with `frame` the picture is in it, else labelme opens `image_path`."""
+    """Give the whole JSON; labelme opens `image_path`, from the folder of the JSON."""
     height, width = record.detections.frame_size
     return {
         "version": "5.5.0",
         "flags": {},
-        "shapes": to_shapes(record.detections, labels, mask_threshold),
+        "shapes": to_shapes(record.detections, labels, mask_threshold, tolerance_px),
         "imagePath": image_path,
-        "imageData": None if frame is None else _to_base64_png(frame),
+        "imageData": None,
         "imageHeight": height,
         "imageWidth": width,
     }
 
 
-def _to_base64_png(frame: NDArray[np.uint8]) -> str:
-    return base64.b64encode(cv2.imencode(".png", frame)[1].tobytes()).decode("ascii")
-
-
 class LabelmeWriter(FileForEach):
-    """Writes ``folder/NAME.json``.
+    """Writes ``folder/NAME.json``, and its picture beside it, see `frames.frame_file`.
 
-    A record with an `image_path` is referred to, relative to the JSON. Any other, such as a frame of a
-    video, is put into the JSON as PNG if the frame is given.
+    Without a frame no picture is written, and the JSON refers to the `image_path` of its record.
+
+    Parameters
+    ----------
+    tolerance_px
+        See `to_shapes`.
     """
 
-    def __init__(self, folder: Path, labels: Sequence[str], mask_threshold: float | None = None) -> None:
+    def __init__(
+        self, folder: Path, labels: Sequence[str], mask_threshold: float | None = None, tolerance_px: float = 1.0
+    ) -> None:
         super().__init__(folder)
-        self._labels, self._threshold = labels, mask_threshold
+        self._labels, self._threshold, self._tolerance_px = labels, mask_threshold, tolerance_px
 
     def write(self, record: Record, frame: NDArray[np.uint8] | None = None) -> None:
-        """Write one JSON."""
+        """Write one JSON and its picture."""
         path = self.path_for(record, ".json")
-        if record.image_path is None:
-            image = f"{Path(record.key).name}.png"
-        else:
-            image, frame = _relative(record.image_path, path.parent), None
-        document = to_document(record, self._labels, image, frame, self._threshold)
+        image = f"{path.stem}.png"
+        if frame is not None:
+            ending, data = frame_file(record, frame)
+            image = path.stem + ending
+            write_whole(path.with_name(image), data)
+        elif record.image_path is not None:
+            image = _relative(record.image_path, path.parent)
+        document = to_document(record, self._labels, image, self._threshold, self._tolerance_px)
         write_whole(path, json.dumps(document, ensure_ascii=False, indent=1).encode(errors="backslashreplace"))
 
 
 def _relative(path: Path, folder: Path) -> str:
     try:
-        return Path(os.path.relpath(path, folder)).as_posix()
+        # Behind a link, ".." is another folder.
+        return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
     except ValueError:  # another drive
         return path.resolve().as_posix()

@@ -28,10 +28,13 @@ class Metadata(NamedTuple):
         Its colour profile, of RGB; empty: none is known.
     dpi
         Pixels an inch, in x and in y, of the upright picture; None where unknown.
+    upright
+        Whether the pixels lie in the file as they are to be seen: it has no EXIF orientation.
     """
 
     icc: bytes = b""
     dpi: tuple[float, float] | None = None
+    upright: bool = True
 
 
 NO_METADATA = Metadata()
@@ -39,7 +42,7 @@ NO_METADATA = Metadata()
 
 def embed(data: bytes, metadata: Metadata) -> bytes:
     """Give the bytes of a picture file, as OpenCV encodes it, with what its format can hold of `metadata`."""
-    if metadata == NO_METADATA:
+    if not metadata.icc and metadata.dpi is None:
         return data
     add = next((add for start, add in _ADD.items() if data.startswith(start)), None)
     return data if add is None else add(data, metadata)

@@ -79,6 +79,8 @@ class Record:
         Where the picture lies, for formats that refer to it.
     metadata
         Colour profile and resolution of the picture, for formats that hold its pixels.
+    file_name
+        Of the file that `frames` has written of it, below their folder; empty if it has not.
     """
 
     name: str
@@ -87,6 +89,7 @@ class Record:
     time_s: float | None = None
     image_path: Path | None = None
     metadata: Metadata = NO_METADATA
+    file_name: str = ""
 
     @property
     def key(self) -> str:

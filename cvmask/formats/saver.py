@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cvmask.errors import SinkError
 from cvmask.formats.coco import CocoWriter
+from cvmask.formats.frames import FramesWriter
 from cvmask.formats.images import CropsWriter, CutoutsWriter, PngWriter
 from cvmask.formats.labelme import LabelmeWriter
 from cvmask.formats.lines import CsvWriter, JsonlWriter
@@ -40,6 +41,10 @@ def _coco_polygons(to: Settings) -> Writer:
     return CocoWriter(to.folder / "coco_polygons.json", None, to.labels, to.mask_threshold, polygons=True)
 
 
+def _yolo_largest(to: Settings) -> Writer:
+    return YoloWriter(to.folder / "yolo_largest", to.labels, to.mask_threshold, largest_part=True)
+
+
 def _png(to: Settings, kind: str) -> Writer:
     return PngWriter(to.folder / kind, to.labels, kind, to.colors, to.mask_threshold)
 
@@ -48,8 +53,10 @@ FORMATS: Mapping[str, Callable[[Settings], Writer]] = MappingProxyType(
     {
         "coco": _coco,
         "coco-polygons": _coco_polygons,
+        "frames": lambda to: FramesWriter(to.folder / "frames"),
         "labelme": lambda to: LabelmeWriter(to.folder / "labelme", to.labels, to.mask_threshold),
         "yolo": lambda to: YoloWriter(to.folder / "yolo", to.labels, to.mask_threshold),
+        "yolo-largest": _yolo_largest,
         "png": partial(_png, kind="masks"),
         "png-instances": partial(_png, kind="instances"),
         "png-classes": partial(_png, kind="classes"),
@@ -88,7 +95,9 @@ class Saver:
     """
 
     def __init__(self, formats: Sequence[str], settings: Settings) -> None:
-        self._writers = [FORMATS[name](settings) for name in check_formats(formats)]
+        # Frames come first: others name their files.
+        names = sorted(check_formats(formats), key=lambda name: name != "frames")
+        self._writers = [FORMATS[name](settings) for name in names]
         self._threshold = settings.mask_threshold
         self._stack = ExitStack()
         self._failure: BaseException | None = None
@@ -129,7 +138,11 @@ class Saver:
         refused = None
         for writer in self._writers:
             try:
-                writer.write(record, frame)
+                if isinstance(writer, FramesWriter):
+                    path = writer.save(record, frame)
+                    record = replace(record, file_name=path.relative_to(writer.folder).as_posix())
+                else:
+                    writer.write(record, frame)
             except Exception as error:
                 if isinstance(writer, FileForEach) and isinstance(error, SinkError):
                     refused = refused or error

@@ -1,14 +1,16 @@
 """YOLO segmentation: a text file for each picture, a line for each object, and ``data.yaml``.
 
 A line is the class id and the outline, x and y from 0 to 1. One line is one object and one ring, so
-holes and parts are joined to it by bridges of no width (`polygons.one_ring`); readers that paint
-outlines add the pixels of a bridge between parts. A vertex is the pixel plus a quarter: readers that
+holes and parts are joined to it by bridges of no width (`polygons.one_ring`). Readers that paint
+outlines add the pixels of a bridge between parts, so a part that has fewer pixels than its bridge is left
+out. A vertex is the pixel plus a quarter: readers that
 cut and readers that round find the same pixel. An object whose mask has no pixel is left out.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -16,21 +18,32 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
+from cvmask.formats.frames import FramesWriter
 from cvmask.formats.record import FileForEach, Record
 from cvmask.results.detections import Detections
-from cvmask.results.polygons import one_ring
+from cvmask.results.polygons import one_ring, worth_joining
 from cvmask.system.files import write_whole
 
 
-def to_lines(detections: Detections, mask_threshold: float | None = None, scores: bool = False) -> list[str]:
-    """Give one line for each object; `scores` adds the confidence at its end, as Ultralytics does."""
+def to_lines(
+    detections: Detections, mask_threshold: float | None = None, scores: bool = False, largest_part: bool = False
+) -> list[str]:
+    """Give one line for each object.
+
+    Parameters
+    ----------
+    scores
+        Add the confidence at the end of a line, as Ultralytics does.
+    largest_part
+        Write the largest part of an object alone, without a bridge to others.
+    """
     height, width = detections.frame_size
     lines = []
     columns = zip(
         detections.class_id.tolist(), detections.confidence.tolist(), detections.polygons(mask_threshold)
     )
     for class_id, score, parts in columns:
-        ring = one_ring(parts)
+        ring = one_ring(parts[:1] if largest_part else worth_joining(parts))
         if not len(ring):
             continue
         # Readers take fewer than three points for a box.
@@ -41,31 +54,48 @@ def to_lines(detections: Detections, mask_threshold: float | None = None, scores
     return lines
 
 
-def to_yaml(labels: Sequence[str]) -> str:
-    """Give the text of ``data.yaml``; the pictures belong into ``images`` beside it."""
+def to_yaml(labels: Sequence[str], folder: Path) -> str:
+    """Give the text of ``data.yaml`` in `folder`; the pictures belong into ``images`` beside it."""
     # A JSON string is a YAML string, whatever stands in it.
     names = "".join(
         f"  {number}: {json.dumps(name, ensure_ascii=False)}\n" for number, name in enumerate(labels)
     )
-    return f"path: .\ntrain: images\nval: images\nnames:\n{names}"
+    place = json.dumps(Path(os.path.abspath(folder)).as_posix(), ensure_ascii=False)
+    # Trainers look for a relative one in folders of their own.
+    return f"path: {place}  # where this file lies: change it when the folder moves\n" + (
+        f"train: images\nval: images\nnames:\n{names}"
+    )
 
 
 class YoloWriter(FileForEach):
-    """Writes ``folder/labels/NAME.txt`` for each record, empty where nothing was found, and ``data.yaml``."""
+    """Writes ``folder/labels/NAME.txt`` for each record, empty where nothing was found, and ``data.yaml``.
+
+    With its frame, a record's picture is ``folder/images/NAME.jpg`` or ``.png``, see `frames.frame_file`: trainers
+    find labels by the name of the picture.
+    """
 
     def __init__(
-        self, folder: Path, labels: Sequence[str], mask_threshold: float | None = None, scores: bool = False
+        self,
+        folder: Path,
+        labels: Sequence[str],
+        mask_threshold: float | None = None,
+        scores: bool = False,
+        largest_part: bool = False,
     ) -> None:
         super().__init__(folder / "labels")
-        self._labels, self._threshold, self._scores = labels, mask_threshold, scores
+        self._images = FramesWriter(folder / "images")
+        self._labels, self._threshold = labels, mask_threshold
+        self._scores, self._largest_part = scores, largest_part
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            write_whole(self.folder.parent / "data.yaml", to_yaml(self._labels).encode())
+            write_whole(self.folder.parent / "data.yaml", to_yaml(self._labels, self.folder.parent).encode())
 
     def write(self, record: Record, frame: NDArray[np.uint8] | None = None) -> None:
-        """Write one text file."""
-        lines = to_lines(record.detections, self._threshold, self._scores)
+        """Write one text file, and its picture."""
+        lines = to_lines(record.detections, self._threshold, self._scores, self._largest_part)
         write_whole(self.path_for(record, ".txt"), "".join(line + "\n" for line in lines).encode())
+        if frame is not None:
+            self._images.write(record, frame)

@@ -73,6 +73,32 @@ def fill(polygons: Sequence[Polygon], frame_size: tuple[int, int]) -> NDArray[np
     return mask.view(np.bool_)
 
 
+_LEAST_IOU, _SMALLEST_TOLERANCE_PX = 0.99, 0.2
+
+
+def simplify(polygon: Polygon, tolerance_px: float = 1.0) -> Polygon:
+    """Leave out vertices; rings stay within `tolerance_px` of what they were (Douglas-Peucker).
+
+    The tolerance is halved until what is filled has an IoU of at least 0.99 with what was filled before.
+    """
+    left, top, width, height = cv2.boundingRect(polygon.outline)
+    corner = np.array([left, top], dtype=np.int32)
+    here = Polygon(polygon.outline - corner, [hole - corner for hole in polygon.holes])
+    mask = fill([here], (height, width))
+    while tolerance_px > _SMALLEST_TOLERANCE_PX:
+        fewer = Polygon(_thinned(here.outline, tolerance_px), [_thinned(hole, tolerance_px) for hole in here.holes])
+        filled = fill([fewer], (height, width))
+        if np.count_nonzero(mask & filled) >= _LEAST_IOU * np.count_nonzero(mask | filled):
+            return Polygon(fewer.outline + corner, [hole + corner for hole in fewer.holes])
+        tolerance_px /= 2
+    return polygon
+
+
+def _thinned(ring: NDArray[np.int32], tolerance_px: float) -> NDArray[np.int32]:
+    fewer = cv2.approxPolyDP(ring, tolerance_px, True).reshape(-1, 2)
+    return np.asarray(fewer, dtype=np.int32) if len(fewer) >= 3 else ring
+
+
 def one_ring(polygons: Sequence[Polygon]) -> NDArray[np.int32]:
     """Join all rings into a single one, for formats that know neither holes nor parts.
 
@@ -90,6 +116,25 @@ def one_ring(polygons: Sequence[Polygon]) -> NDArray[np.int32]:
         at, entry = _near(joined, ring)
         joined = np.concatenate([joined[: at + 1], ring[entry:], ring[: entry + 1], joined[at:]])
     return joined
+
+
+def worth_joining(polygons: Sequence[Polygon]) -> list[Polygon]:
+    """Leave out each part that has fewer pixels than a bridge from the larger ones to it would add to them.
+
+    So what `one_ring` gives, painted with its outline, is never further from the mask than the largest part alone.
+    """
+    kept = list(polygons[:1])
+    joined = kept[0].outline if kept else np.zeros((0, 2), dtype=np.int32)
+    for part in polygons[1:]:
+        at, entry = _near(joined, part.outline)
+        bridge = int(np.abs(joined[at] - part.outline[entry]).max()) - 1
+        left, top, width, height = cv2.boundingRect(part.outline)
+        corner = np.array([left, top], dtype=np.int32)
+        here = Polygon(part.outline - corner, [hole - corner for hole in part.holes])
+        if bridge <= np.count_nonzero(fill([here], (height, width))):
+            kept.append(part)
+            joined = np.concatenate([joined, part.outline])
+    return kept
 
 
 _MOST_STARTS, _MOST_DISTANCES = 16, 200_000

@@ -84,8 +84,8 @@ def test_help_has_examples(argv: list[str], capsys: pytest.CaptureFixture[str]) 
     [
         (["fly"], "invalid choice"),
         (["predict"], "required"),
-        (["predict", "x.png", "--save", "coco,doc"], "coco, coco-polygons, labelme, yolo, png, png-instances"),
-        (["predict", "x.png", "--save", ","], "one or more of coco, coco-polygons, labelme"),
+        (["predict", "x.png", "--save", "coco,doc"], "coco, coco-polygons, frames, labelme, yolo, yolo-largest, png, png-instances"),
+        (["predict", "x.png", "--save", ","], "one or more of coco, coco-polygons, frames, labelme"),
         (["predict", "x.png", "--conf", "2"], "from 0 to 1, got '2'"),
         (["predict", "x.png", "--max-detections", "0"], "whole number from 1 up"),
         (["predict", "x.png", "--stride", "9" * 30], "from 1 up to 1000000, got"),

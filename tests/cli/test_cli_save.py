@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 
 from cvmask import Detections, MaskRCNN, load, scenes
@@ -37,9 +38,11 @@ def test_save_writes_every_format_with_names_relative_to_the_folder(
     assert capsys.readouterr().out.splitlines()[-1] == f"{', '.join(FORMATS)}: in out"
     coco = json.loads(Path("out/coco.json").read_text())
     assert [image["file_name"] for image in coco["images"]] == ["s7.png", "s8.png", "s9.png"]
+    assert all(Path("out/frames", image["file_name"]).is_file() for image in coco["images"])
     assert [one["name"] for one in coco["categories"]] == list(scenes.LABELS)
     labelme = json.loads(Path("out/labelme/s7.json").read_text())
-    assert (Path("out/labelme") / labelme["imagePath"]).samefile(folder / "s7.png")
+    assert labelme["imagePath"] == "s7.png"
+    assert np.array_equal(cv2.imread("out/labelme/s7.png"), cv2.imread(str(folder / "s7.png")))
     assert len(labelme["shapes"]) >= len(Path("out/yolo/labels/s7.txt").read_text().splitlines()) > 0
     with open("out/detections.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -81,7 +84,7 @@ def test_a_name_that_is_not_utf8_is_saved_in_every_format_and_read_back(folder: 
     assert [record.name for record in read_jsonl("out/detections.jsonl")] == ["s8.png", "s9.png", odd.name]
     assert json.loads(Path("out/coco.json").read_text())["images"][2]["file_name"] == odd.name
     labelme = json.loads(Path(f"out/labelme/{odd.stem}.json").read_text())
-    assert (Path("out/labelme") / labelme["imagePath"]).samefile(odd)
+    assert (Path("out/labelme") / labelme["imagePath"]).is_file()
     assert json.loads(Path(f"out/{odd.stem}.json").read_text())["file"] == str(odd.relative_to(folder.parent))
     assert "\\udcffodd.png," in Path("out/detections.csv").read_text()
 
@@ -159,7 +162,7 @@ def test_a_picture_of_the_longest_name_is_written_in_every_format(folder: Path, 
     assert name in [image["file_name"] for image in coco["images"]]
     assert len(list(Path("out/masks").iterdir())) == len(coco["annotations"]) > 3
     assert len(list(Path("out").glob("*.png"))) == len(list(Path("out").glob("*.json"))) - 3 == 3
-    assert len(list(Path("out/yolo/labels").iterdir())) == len(list(Path("out/labelme").iterdir())) == 3
+    assert len(list(Path("out/yolo/labels").iterdir())) == len(list(Path("out/labelme").glob("*.json"))) == 3
 
 
 def test_a_picture_that_cannot_be_written_is_its_own_failure(

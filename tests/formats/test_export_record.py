@@ -83,7 +83,8 @@ def test_every_format_writes_pictures_empty_ones_and_frames(
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert all(path.stat().st_size for path in files if path.name != "empty.txt")
     assert not [path for path in files if path.suffix == ".part"]
-    assert len(files) == 3 + 4 + 5 + 11 + 4 + 4 + 1 + 1 + 11 + 11
+    # coco, polygons; frames; labelme and YOLO twice, with pictures; masks, maps, lines, crops and cutouts
+    assert len(files) == 3 + 4 + 8 + 2 * 9 + 11 + 4 + 4 + 1 + 1 + 11 + 11
 
 
 def test_a_failed_run_leaves_no_stream_behind(tmp_path: Path, scene: Detections) -> None:

@@ -42,9 +42,10 @@ def read_metadata(data: bytes) -> Metadata:
         return NO_METADATA
     if dpi is not None and not all(1 <= value <= _LARGEST_DPI for value in dpi):
         dpi = None
-    if dpi is not None and max(orientation, header.orientation) >= 5:
+    orientation = max(orientation, header.orientation)
+    if dpi is not None and orientation >= 5:
         dpi = dpi[::-1]
-    return Metadata(icc if _is_rgb(icc) else b"", dpi)
+    return Metadata(icc if _is_rgb(icc) else b"", dpi, orientation <= 1)
 
 
 def _is_rgb(icc: bytes) -> bool:
