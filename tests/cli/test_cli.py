@@ -84,7 +84,7 @@ def test_help_has_examples(argv: list[str], capsys: pytest.CaptureFixture[str]) 
     [
         (["fly"], "invalid choice"),
         (["predict"], "required"),
-        (["predict", "x.png", "--save", "coco,doc"], "coco, coco-polygons, frames, labelme, yolo, yolo-largest, png, png-instances"),
+        (["predict", "x.png", "--save", "coco,doc"], "coco, coco-polygons, frames, labelme, yolo, yolo-largest, png"),
         (["predict", "x.png", "--save", ","], "one or more of coco, coco-polygons, frames, labelme"),
         (["predict", "x.png", "--conf", "2"], "from 0 to 1, got '2'"),
         (["predict", "x.png", "--max-detections", "0"], "whole number from 1 up"),
