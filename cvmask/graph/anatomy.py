@@ -85,7 +85,7 @@ def dissect(graph: Graph) -> Anatomy:
         )
     before_first = graph.ancestors([first_crop.name])
     after_first = flow.descendants([first_crop.name])
-    before_masks = graph.ancestors(["detection_masks", "detection_boxes"])
+    before_masks = graph.ancestors([output_name(graph, name) for name in ("detection_masks", "detection_boxes")])
     return Anatomy(
         flow=flow,
         image=_image(graph, before_first),
@@ -97,9 +97,20 @@ def dissect(graph: Graph) -> Anatomy:
     )
 
 
+def output_name(graph: Graph, name: str) -> str:
+    """The node of an output: of that name, or of that name in the one scope that a program imported the graph into.
+
+    Where there is none, the name alone.
+    """
+    if name in graph:
+        return name
+    scoped = [node.name for node in graph if node.name.endswith(f"/{name}")]
+    return scoped[0] if len(scoped) == 1 else name
+
+
 def _check_cases(graph: Graph) -> None:
     """What `cvmask.graph.graph_def` leaves as it is."""
-    before = graph.ancestors(["detection_masks", "detection_boxes"])
+    before = graph.ancestors([output_name(graph, name) for name in ("detection_masks", "detection_boxes")])
     found = next((node for node in graph if node.op in _CASES and node.name in before), None)
     if found is not None:
         raise ModelError(
@@ -110,9 +121,16 @@ def _check_cases(graph: Graph) -> None:
 
 def _crops(graph: Graph) -> tuple[Node, Node]:
     """The crops of the second stage and of the mask head."""
-    if "detection_masks" not in graph or "detection_boxes" not in graph:
+    masks, boxes = output_name(graph, "detection_masks"), output_name(graph, "detection_boxes")
+    if masks not in graph and boxes not in graph and _has_stages(graph):
+        ends = [node.name for node in graph if node.name not in graph.consumers]
+        raise ModelError(
+            f"{graph.origin}: its outputs are {', '.join(ends[:5])}, needed {', '.join(OUTPUTS)}: they were renamed or "
+            "cut off; give the graph as export_inference_graph.py wrote it"
+        )
+    if masks not in graph or boxes not in graph:
         raise ModelError(f"{graph.origin}: not an Object Detection API Mask R-CNN: {_what_is(graph)}")
-    before = graph.ancestors(["detection_masks"])
+    before = graph.ancestors([masks])
     crops = [node for node in graph if node.op == "CropAndResize" and node.name in before]
     if len(crops) < 2:
         raise ModelError(f"{graph.origin}: not a two-stage Mask R-CNN: {_what_is(graph)}")
@@ -120,10 +138,16 @@ def _crops(graph: Graph) -> tuple[Node, Node]:
     return crops[0], crops[-1]
 
 
+def _has_stages(graph: Graph) -> bool:
+    """Whether boxes are suppressed and features cropped for boxes and for masks, whatever the outputs are called."""
+    ops = Counter(node.op for node in graph)
+    return ops["CropAndResize"] > 1 and any("NonMaxSuppression" in op for op in ops)
+
+
 def _what_is(graph: Graph) -> str:
     """What kind of network this frozen graph looks like, in words."""
     ops = Counter(node.op for node in graph)
-    found = [name for name in OUTPUTS if name in graph]
+    found = [name for name in OUTPUTS if output_name(graph, name) in graph]
     if "raw_detection_boxes" in graph and not found:
         found = ["raw_detection_boxes"]
     if found and ops["CropAndResize"]:
@@ -209,7 +233,7 @@ def _decoded(flow: Flow, exp: Node) -> Ref:
 
 def _mask_logits(flow: Flow) -> Ref:
     """The last layer of the mask head, before sigmoid and the choice of the own class."""
-    ref = back(flow, ("detection_masks", 0), through=("Sigmoid",))
+    ref = back(flow, (output_name(flow.graph, "detection_masks"), 0), through=("Sigmoid",))
     if flow.node(ref).op not in ("BiasAdd", "Conv2D", "Add", "AddV2", "Conv2DBackpropInput"):
         node = flow.node(ref)
         raise ModelError(f"{flow.graph.origin}: masks come from {node.op} {node.name}, needed a convolution")

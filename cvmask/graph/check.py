@@ -222,6 +222,8 @@ class _Look:
         self._parse()
         if self.frozen is None:
             return None, None
+        if self.problems:  # the cause; what follows from it would be in the way
+            return None, self._facts([])
         self.converted_key = key
         return self._try(convert_with_facts, self.frozen) or (None, self._facts([]))
 
@@ -229,7 +231,7 @@ class _Look:
         if self._data is not None:
             self.frozen = self._try(parse_graph, self._data, self.files.graph.name)
         if self.frozen is not None:
-            self.problems += self._try(weight_problems, self.frozen) or []
+            self.problems += self._try(export_problems, self.frozen) or self._try(weight_problems, self.frozen) or []
 
     def _own_text(self, keep: bool) -> tuple[Graph | None, GraphFacts | None]:
         """The text graph to run and the facts, where one came with the model.
@@ -365,6 +367,39 @@ def label_problems(labels: int, classes: int) -> list[str]:
     if labels == classes + 1:
         return [f"{problem}: class ids are off by one; take the background out of the list"]
     return [f"{problem}: needed one line for each class, in the order of their ids"]
+
+
+# What only other programs put into a graph, and what of a pipeline.config shows in the scopes of its nodes.
+_WITHOUT = "give the frozen graph that went into it, or export it again without"
+_OPS_OF_TOOLS = {
+    "FusedResizeAndPadConv2D": "it went through optimize_for_inference, which joins a resize with a convolution; "
+    f"{_WITHOUT}",
+    "FusedPadConv2D": f"it went through a transform that joins paddings with convolutions; {_WITHOUT}",
+    "Dequantize": f"its weights were turned into 8 bits (quantize_weights); {_WITHOUT}",
+    "Quantize": f"it was quantized to 8 bits; {_WITHOUT}",
+    "FakeQuant": "it was trained for 8 bits (graph_rewriter, quantization); export it again without",
+    "_Fused": f"it went through TensorFlow's own optimizer (grappler); {_WITHOUT}",
+    "TRTEngineOp": f"it was converted for TensorRT; {_WITHOUT}",
+}
+_SCOPES = {
+    "MatMulCropAndResize": "it crops by multiplying matrices (use_matmul_crop_and_resize), which OpenCV does not; "
+    "export it again without",
+    "ClassAgnosticNonMaxSuppression": "boxes of all classes are suppressed together (use_class_agnostic_nms), OpenCV "
+    "does it class by class; export it again without",
+}
+
+
+def export_problems(frozen: Graph) -> list[str]:
+    """What was chosen in the export, or done to the graph after it, that keeps it from running; a sentence each."""
+    found: dict[str, str] = {}
+    for node in frozen:
+        for begin, problem in _OPS_OF_TOOLS.items():
+            if node.op.startswith(begin):
+                found.setdefault(problem, f"{frozen.origin}: {node.name} is a {node.op}: {problem}")
+        for scope, problem in _SCOPES.items():
+            if f"/{scope}" in f"/{node.name}":
+                found.setdefault(problem, f"{frozen.origin}: {problem}")
+    return list(found.values())
 
 
 def weight_problems(frozen: Graph) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from cvmask.errors import ModelError
-from cvmask.graph.anatomy import OUTPUTS, Anatomy, Stage, back, dissect
+from cvmask.graph.anatomy import OUTPUTS, Anatomy, Stage, back, dissect, output_name
 from cvmask.graph.facts import GraphFacts, Suppression
 from cvmask.graph.flow import Flow, Ref
 from cvmask.graph.nodes import Graph, Node, understood
@@ -57,7 +57,7 @@ def facts_of(parts: Anatomy) -> GraphFacts:
         first_scales=_scales(flow, parts.first),
         second_scales=_scales(flow, parts.second),
         features=parts.features[0],
-        outputs=tuple(name for name in OUTPUTS if name in graph),
+        outputs=tuple(name for name in OUTPUTS if output_name(graph, name) in graph),
     )
 
 

@@ -79,6 +79,7 @@ CURES = {
     "archive": ("an archive", "unpack it first"),
     "config": ("a pipeline.config", "give the .pb that was exported with it"),
     "label_map": ("a label map", "give it as labels, and the frozen graph as the model"),
+    "dump": ("a frozen graph as text, no text graph for OpenCV", "leave it out: a fitting one is made from the .pb"),
     "unknown": ("neither a frozen graph nor a text graph", _NEEDED),
 }
 _MAGIC = (
@@ -128,7 +129,26 @@ def identify(path: str | os.PathLike[str]) -> Kind:
         return _folder(path)
     with open_regular(path) as file:
         head = file.read(_HEAD)
-    return kind_of(path, _kind(path, head))
+        name = _kind(path, head)
+        if name == "text" and _is_dump(file, head):
+            name = "dump"
+    return kind_of(path, name)
+
+
+_STAGE_OP = re.compile(rb"""op\s*:\s*["'](DetectionOutput|NonMaxSuppression|CombinedNonMaxSuppression)""")
+_PIECE = 1 << 20
+
+
+def _is_dump(file: BinaryIO, head: bytes) -> bool:
+    """Whether text suppresses boxes with TensorFlow's own op, which none that is made for OpenCV does."""
+    piece = head
+    while piece:
+        found = _STAGE_OP.search(piece)
+        if found is not None:
+            return found[1] != b"DetectionOutput"
+        more = file.read(_PIECE)
+        piece = piece[-100:] + more if more else b""
+    return False
 
 
 def kind_of(path: Path, name: str) -> Kind:
@@ -227,6 +247,11 @@ def model_files(path: str | os.PathLike[str], text: str | os.PathLike[str] | Non
     folder = graph.parent
     own = stands_for_folder(graph)
     labels, notes = _labels_beside(graph, own)
+    notes += tuple(
+        f"{kind.problem.rpartition(': leave')[0]}: it is left out"
+        for kind in map(_kind_beside, sorted(folder.glob("*.pbtxt")))
+        if kind.name == "dump" and (own or kind.path.stem == graph.stem)
+    )
     return ModelFiles(
         graph=graph,
         text=Path(text) if text is not None else _text_beside(graph, own),
@@ -254,7 +279,7 @@ def _only_graph(folder: Path) -> Path:
 def _text_beside(graph: Path, own: bool) -> Path | None:
     """The text graph beside a graph: one of its name; of the folder's own `graph.pbtxt` too, or the only one there."""
     for name in ((TEXT_FILE,) if own else ()) + (f"{graph.stem}.pbtxt",):
-        if _is_file(graph.parent / name) and _kind_beside(graph.parent / name) != "label_map":
+        if _is_file(graph.parent / name) and _kind_beside(graph.parent / name).name not in ("label_map", "dump"):
             return graph.parent / name
     found = [path for path in sorted(graph.parent.glob("*.pbtxt")) if _is_text_graph(path)]
     return found[0] if own and len(found) == 1 else None
@@ -268,7 +293,7 @@ def _labels_beside(graph: Path, own: bool) -> tuple[Path | None, tuple[str, ...]
     for name in _LABELS:
         if _is_file(graph.parent / name):
             return graph.parent / name, ()
-    maps = [path for path in sorted(graph.parent.glob("*.pbtxt")) if _kind_beside(path) == "label_map"]
+    maps = [path for path in sorted(graph.parent.glob("*.pbtxt")) if _kind_beside(path).name == "label_map"]
     for found in (maps, [path for path in sorted(graph.parent.glob("*.names")) if _is_file(path)]):
         if len(found) == 1:
             return found[0], ()
@@ -278,12 +303,12 @@ def _labels_beside(graph: Path, own: bool) -> tuple[Path | None, tuple[str, ...]
     return None, ()
 
 
-def _kind_beside(path: Path) -> str:
-    """The kind of a file that nobody named; nothing where it cannot be read."""
+def _kind_beside(path: Path) -> Kind:
+    """The kind of a file that nobody named; one without a name where it cannot be read."""
     try:
-        return identify(path).name
+        return identify(path)
     except ModelError:
-        return ""
+        return Kind(path, "")
 
 
 def _is_file(path: Path) -> bool:
@@ -296,6 +321,6 @@ def _is_text_graph(path: Path) -> bool:
     if _is_file(path.with_suffix(".pb")):  # that one's
         return False
     try:
-        return identify(path).name not in ("label_map", "config")
+        return identify(path).name not in ("label_map", "config", "dump")
     except ModelError:
         return True  # said when it is read

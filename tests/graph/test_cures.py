@@ -6,16 +6,19 @@ import shutil
 
 import numpy as np
 import pytest
-from graph_builder import Builder, Func, Type, own_model
+from graph_builder import Builder, Func, Type, message, own_model
 
 import cvmask
+from cvmask import scenes
 from cvmask.cli.main import main
 from cvmask.errors import ModelError
+from cvmask.graph.anatomy import OUTPUTS
 from cvmask.graph.check import inspect, label_problems
 from cvmask.graph.convert import convert
 from cvmask.graph.graph_def import parse_graph, read_graph
-from cvmask.graph.model_files import ModelFiles
+from cvmask.graph.model_files import ModelFiles, model_files
 from cvmask.graph.nodes import FLOAT, Attr, Tensor
+from cvmask.graph.protobuf import fields
 from cvmask.models.labels import read_names
 from cvmask.system import folders
 
@@ -48,6 +51,103 @@ def test_a_text_graph_is_not_to_be_left_out_where_none_can_be_made(tmp_path):
     (tmp_path / "constants.pb").write_bytes(b.bytes())
     report = inspect(ModelFiles(tmp_path / "constants.pb", TEXT))
     assert report.problems[0].endswith("; find the one made for it")
+
+
+def edited(name_of=lambda name: name, op_of=lambda name, op: op):
+    """The bundled graph with other names and ops of its nodes."""
+
+    def moved(text):
+        mark, name = ("^", text[1:]) if text[:1] == "^" else ("", text)
+        name, colon, output = name.partition(":")
+        return f"{mark}{name_of(name)}{colon}{output}"
+
+    def node(body):
+        parts = [(number, bytes(value)) for number, _, value, _ in fields(memoryview(body))]
+        name = dict(parts)[1].decode()
+        return b"".join(
+            message(number, moved(value.decode()) if number in (1, 3) else op_of(name, value.decode()))
+            if number < 4 else message(number, value)
+            for number, value in parts
+        )  # fmt: skip
+
+    parts = [(number, bytes(value)) for number, wire, value, _ in fields(memoryview(GRAPH.read_bytes())) if wire == 2]
+    return b"".join(message(number, node(body) if number == 1 else body) for number, body in parts)
+
+
+def test_a_graph_that_was_imported_under_a_scope_is_the_same_model(tmp_path):
+    (tmp_path / "frozen_inference_graph.pb").write_bytes(edited(lambda name: f"import/{name}"))
+    picture = scenes.make_scene(7, (160, 128), objects=5).image
+    found = cvmask.load(tmp_path, size="160x128").detect(picture)
+    assert len(found) > 2
+    assert found == cvmask.load("shapes", size="160x128").detect(picture)
+    assert inspect(ModelFiles(tmp_path / "frozen_inference_graph.pb")).facts.outputs == OUTPUTS
+
+
+@pytest.mark.parametrize("rename", ["my_{}", "{}_1"])
+def test_renamed_outputs_are_said(tmp_path, rename):
+    path = tmp_path / "frozen_inference_graph.pb"
+    path.write_bytes(edited(lambda name: rename.format(name) if name in OUTPUTS else name))
+    first = rename.format("detection_boxes")
+    refused(f"its outputs are {first}, .*renamed.*as export_inference_graph.py wrote it", path)
+
+
+WEIGHTS = "FirstStageFeatureExtractor/Shapes/stem_2/weights"
+
+
+@pytest.mark.parametrize(
+    ("node", "op", "cause"),
+    [
+        ("SecondStageBoxPredictor_1/Conv/Conv2D", "FusedResizeAndPadConv2D", "optimize_for_inference"),
+        ("SecondStageBoxPredictor_1/Conv/Conv2D", "FusedPadConv2D", "joins paddings with convolutions"),
+        (WEIGHTS, "Dequantize", r"quantize_weights"),
+        ("Conv/Conv2D", "QuantizedConv2D", "quantized to 8 bits"),
+        ("Conv/Conv2D", "FakeQuantWithMinMaxVars", "graph_rewriter"),
+        ("Conv/Conv2D", "_FusedConv2D", "grappler"),
+        ("Conv/Conv2D", "TRTEngineOp", "TensorRT"),
+    ],
+)
+def test_what_other_programs_have_done_to_a_graph_is_said_and_first(tmp_path, node, op, cause):
+    path = tmp_path / "frozen_inference_graph.pb"
+    path.write_bytes(edited(op_of=lambda name, old: op if name == node else old))
+    problems = inspect(ModelFiles(path)).problems
+    assert len(problems) == 1
+    refused(f"{node} is a {op}: .*{cause}.* export it again without$", path)
+
+
+@pytest.mark.parametrize(
+    ("scope", "within", "option"),
+    [
+        ("CropAndResize", "MatMulCropAndResize/CropAndResize", "use_matmul_crop_and_resize"),
+        ("BatchMultiClassNonMaxSuppression", "ClassAgnosticNonMaxSuppression", "use_class_agnostic_nms"),
+    ],
+)
+def test_an_option_that_opencv_has_nothing_for_is_named(tmp_path, scope, within, option):
+    path = tmp_path / "frozen_inference_graph.pb"
+    data = edited(lambda name: name.replace(scope, within))
+    if within.encode() not in data:  # the bundled graph has no such scope
+        data = edited(lambda name: f"{within}/{name}" if name not in OUTPUTS and name != "image_tensor" else name)
+    path.write_bytes(data)
+    refused(rf"\({option}\).*export it again without$", path)
+
+
+def test_a_frozen_graph_as_text_is_left_out_or_refused(tmp_path, capsys):
+    shutil.copy(GRAPH, tmp_path / "frozen_inference_graph.pb")
+    dump = tmp_path / "graph.pbtxt"
+    body = "".join(
+        f'node {{\n  name: "{node.name}"\n  op: "{node.op}"\n' + "".join(f'  input: "{i}"\n' for i in node.inputs)
+        + '  experimental_type { type_id: TFT_PRODUCT }\n}\n'
+        for node in read_graph(GRAPH)
+    )  # fmt: skip
+    dump.write_text(body)
+    model = cvmask.load(tmp_path)
+    assert model.notes == (f"{dump}: a frozen graph as text, no text graph for OpenCV: it is left out",)
+    refused("a frozen graph as text, no text graph for OpenCV: leave it out", GRAPH, graph=dump)
+    refused("a frozen graph as text, no text graph for OpenCV: leave it out", dump)
+    dump.rename(tmp_path / "frozen_inference_graph.pbtxt")
+    shutil.copy(TEXT, dump)
+    assert model_files(tmp_path).text == dump
+    assert main(["models", "inspect", str(tmp_path)]) == 0
+    assert "note: " in capsys.readouterr().out
 
 
 def test_swapped_files_are_exchanged(tmp_path):
