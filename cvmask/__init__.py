@@ -65,10 +65,26 @@ _LATER = {
     "open_sink": "cvmask.streams.sinks",
     "open_source": "cvmask.streams.sources",
 }
+_MODULES = {
+    "drawing": "cvmask.drawing",
+    "effects": "cvmask.drawing.effects",
+    "errors": "cvmask.errors",
+    "formats": "cvmask.formats",
+    "models": "cvmask.models",
+    "results": "cvmask.results",
+    "scenes": "cvmask.scenes",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LATER:
+    if name in _MODULES:
+        value = globals()[name] = import_module(_MODULES[name])
+    elif name in _LATER:
+        value = globals()[name] = getattr(import_module(_LATER[name]), name)
+    else:
         raise AttributeError(f"module 'cvmask' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_LATER[name]), name)
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_MODULES])

@@ -40,8 +40,9 @@ def draw(
     frame
         BGR, shape (height, width, 3); it is not changed.
     labels
-        Names for ``class_id``; "class 3" where there is none. OpenCV's fonts have ASCII letters only:
-        accents are dropped and other letters become ``?``, a name of nothing else becomes "class 3".
+        Names for ``class_id``; the detections' own where they are left out, "class 3" where there is none.
+        OpenCV's fonts have ASCII letters only: accents are dropped and other letters become ``?``, a name of nothing
+        else becomes "class 3".
     colors
         Shape (k, 3), BGR, used in turn; default `palette.distinct_colors`.
     color_by
@@ -93,7 +94,12 @@ def line_width_px(frame_size: tuple[int, int]) -> int:
 
 def write_captions(detections: Detections, labels: Sequence[str] | None, scores: bool) -> list[str]:
     """Write what stands on each plate: "dog 0.93", with a tracker "dog #7 0.93"."""
-    texts = [_name(class_id, labels) for class_id in detections.class_id.tolist()]
+    names: Sequence[str | None] = [None] * len(detections)
+    if labels is not None:
+        names = [labels[i] if 0 <= i < len(labels) else None for i in detections.class_id.tolist()]
+    elif detections.labels is not None:
+        names = detections.labels.tolist()
+    texts = [_name(name, class_id) for name, class_id in zip(names, detections.class_id.tolist())]
     if detections.tracker_id is not None:
         texts = [f"{text} #{number}" for text, number in zip(texts, detections.tracker_id.tolist())]
     if scores:
@@ -101,8 +107,8 @@ def write_captions(detections: Detections, labels: Sequence[str] | None, scores:
     return texts
 
 
-def _name(class_id: int, labels: Sequence[str] | None) -> str:
-    name = to_ascii(labels[class_id]) if labels is not None and 0 <= class_id < len(labels) else ""
+def _name(label: str | None, class_id: int) -> str:
+    name = "" if label is None else to_ascii(label)
     return name if name.strip("? ") else f"class {class_id}"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,12 +18,12 @@ from cvmask.results.polygons import Polygon, trace
 from cvmask.results.rle import Rle, encode
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Detections:
     """The objects found in one frame, as arrays of equal length n; checked once, here.
 
-    ``detections[detections.confidence > 0.5]`` filters, ``detections[0]`` and each step of an iteration
-    are Detections of length 1. To change an array use `dataclasses.replace`.
+    ``detections[detections.confidence > 0.5]`` filters, ``detections[0]`` is Detections of length 1, and an iteration
+    gives one `Detection` after the other. To change an array use `dataclasses.replace`.
 
     Wherever a ``threshold`` is asked for, 0 to 1, a pixel belongs to a mask where the enlarged soft mask is greater;
     None means the usual one of ``mask_paste``.
@@ -43,6 +45,9 @@ class Detections:
         Shape (n,): which object it is over a video. None where nothing tracks.
     mask_paste
         How soft masks become pixels: one of `masks.MASK_PASTES`, which tells its usual threshold.
+    labels
+        Shape (n,), text: the name of each object's class, so that ``found[found.labels == "person"]`` filters. None
+        where no model has said it. Detections that differ in nothing else are equal.
 
     Raises
     ------
@@ -57,6 +62,7 @@ class Detections:
     frame_size: tuple[int, int]
     tracker_id: NDArray[np.int32] | None = None
     mask_paste: str = "tensorflow"
+    labels: NDArray[np.str_] | None = None
 
     def __post_init__(self) -> None:
         height, width = self.frame_size
@@ -70,6 +76,8 @@ class Detections:
         check_array("soft_masks", self.soft_masks, np.float32, (count, None, None))
         if self.tracker_id is not None:
             check_array("tracker_id", self.tracker_id, np.int32, (count,))
+        if self.labels is not None:
+            object.__setattr__(self, "labels", _texts(self.labels, count))
         check_mask_paste(self.mask_paste)
         _check_values(self)
 
@@ -87,8 +95,33 @@ class Detections:
     def __len__(self) -> int:
         return len(self.xyxy)
 
-    def __iter__(self) -> Iterator[Detections]:
-        return (self[index] for index in range(len(self)))
+    def __iter__(self) -> Iterator[Detection]:
+        return (Detection(self[index]) for index in range(len(self)))
+
+    def __repr__(self) -> str:
+        height, width = self.frame_size
+        what = f": {self._summary()}" if len(self) else ""
+        return f"<Detections: {len(self)} in {width}x{height}{what}>"
+
+    def _summary(self) -> str:
+        return ", ".join(f"{count} {name}" for name, count in Counter(self._names()).most_common())
+
+    def _names(self) -> list[str]:
+        if self.labels is not None:
+            return [str(label) for label in self.labels]
+        return [f"class {number}" for number in self.class_id.tolist()]
+
+    def _repr_html_(self) -> str:
+        """Give a table for notebooks."""
+        columns = ("", "label", "confidence", "left", "top", "right", "bottom")
+        head = "<tr>" + "".join(f"<th>{name}</th>" for name in columns) + "</tr>"
+        rows = [
+            f"<tr><td>{number}</td><td>{html.escape(one.label)}</td><td>{one.confidence:.2f}</td>"
+            + "".join(f"<td>{side:.0f}</td>" for side in one.xyxy)
+            + "</tr>"
+            for number, one in enumerate(self)
+        ]
+        return f"<table>{head}{''.join(rows)}</table>"
 
     def __getitem__(self, index: Index) -> Detections:
         rows = rows_of(index, len(self))
@@ -100,6 +133,7 @@ class Detections:
             frame_size=self.frame_size,
             tracker_id=None if self.tracker_id is None else self.tracker_id[rows],
             mask_paste=self.mask_paste,
+            labels=None if self.labels is None else self.labels[rows],
         )
 
     def __eq__(self, other: object) -> bool:
@@ -161,10 +195,19 @@ class Detections:
         """Make Detections equal to those that `to_dict` was called on; ValueError names what is wrong."""
         return cls(**interop.arrays_from_dict(fields))
 
+    def to_dataframe(self, threshold: float | None = None) -> Any:
+        """Make a pandas DataFrame, a row for each object.
+
+        Columns: label, confidence, class_id, left, top, right, bottom (pixels), area (pixels of the mask), and
+        tracker_id where there is one. CvmaskError if pandas is not installed.
+        """
+        return interop.to_dataframe(self, self._names(), threshold)
+
     def to_supervision(self, threshold: float | None = None, labels: Sequence[str] | None = None) -> Any:
         """Make ``supervision.Detections``, with masks as large as the frame.
 
-        `labels` adds ``data["class_name"]``. CvmaskError if supervision is not installed.
+        `labels`, the names of the classes, adds ``data["class_name"]``, as does what is in ``self.labels``. CvmaskError
+        if supervision is not installed.
         """
         return interop.to_supervision(self, threshold, labels)
 
@@ -175,6 +218,82 @@ class Detections:
         where 0 would be background, ``scores`` float32 (n,), ``masks`` bool (height, width, n).
         """
         return interop.to_matterport(self, threshold)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Detection:
+    """One object of `Detections`, as an iteration over them gives it.
+
+    Attributes
+    ----------
+    row
+        The object as Detections of length 1, for everything else.
+    """
+
+    row: Detections
+
+    @property
+    def label(self) -> str:
+        """The name of its class; "class 3" where there is none."""
+        return self.row._names()[0]
+
+    @property
+    def confidence(self) -> float:
+        """0 to 1."""
+        return float(self.row.confidence[0])
+
+    @property
+    def class_id(self) -> int:
+        """0-based into the labels of the model."""
+        return int(self.row.class_id[0])
+
+    @property
+    def tracker_id(self) -> int | None:
+        """Which object it is over a video; None where nothing tracks."""
+        return None if self.row.tracker_id is None else int(self.row.tracker_id[0])
+
+    @property
+    def xyxy(self) -> tuple[float, float, float, float]:
+        """Left, top, right, bottom in pixels; x right, y down; right and bottom exclusive."""
+        left, top, right, bottom = self.row.xyxy[0].tolist()
+        return left, top, right, bottom
+
+    def mask(self, threshold: float | None = None) -> NDArray[np.bool_]:
+        """Give its mask, as large as the frame, shape (height, width)."""
+        mask: NDArray[np.bool_] = self.row.masks(threshold)[0]
+        return mask
+
+    def box_mask(self, threshold: float | None = None) -> BoxMask:
+        """Give its mask, as large as its box, and its place."""
+        return self.row.box_masks(threshold)[0]
+
+    def polygons(self, threshold: float | None = None) -> list[Polygon]:
+        """Trace its mask: its parts, each with its holes."""
+        return self.row.polygons(threshold)[0]
+
+    def area(self, threshold: float | None = None) -> int:
+        """Count the pixels of its mask."""
+        return int(self.row.area(threshold)[0])
+
+    def __str__(self) -> str:
+        number = "" if self.tracker_id is None else f" #{self.tracker_id}"
+        return f"{self.label}{number} {self.confidence:.2f}"
+
+    def __repr__(self) -> str:
+        sides = ", ".join(f"{side:.1f}" for side in self.xyxy)
+        return f"<Detection: {self} at ({sides})>"
+
+
+def _texts(labels: object, count: int) -> NDArray[np.str_]:
+    """Give the names of objects as an array, in the usual forms in which texts come."""
+    texts = np.asarray(labels)
+    if (texts.dtype.kind == "O" and all(isinstance(text, str) for text in texts.ravel())) or not texts.size:
+        texts = texts.astype(np.str_)
+    if texts.dtype.kind != "U":
+        raise TypeError(f"labels must be a text for each detection, got {str(labels)[:60]}")
+    if texts.shape != (count,):
+        raise ValueError(f"labels must be a text for each of {count} detections, got shape {texts.shape}")
+    return texts
 
 
 def _check_values(detections: Detections) -> None:

@@ -33,6 +33,7 @@ def to_dict(detections: Detections) -> dict[str, Any]:
         "tracker_id": None if ids is None else ids.tolist(),
         "soft_masks": _pack(detections.soft_masks),
         "mask_paste": detections.mask_paste,
+        **({} if detections.labels is None else {"labels": detections.labels.tolist()}),
     }
 
 
@@ -43,7 +44,9 @@ def arrays_from_dict(fields: Mapping[str, Any]) -> dict[str, Any]:
     missing = [name for name in needed if name not in fields]
     if missing:
         raise ValueError(f"a dict of Detections needs {', '.join(needed)}; {', '.join(missing)} missing")
-    ids = fields.get("tracker_id")
+    ids, labels = fields.get("tracker_id"), fields.get("labels")
+    if labels is not None and not (isinstance(labels, list) and all(isinstance(text, str) for text in labels)):
+        raise ValueError(f"labels must be a text for each detection, got {str(labels)[:60]}")
     xyxy = np.array(fields["xyxy"], dtype=np.float32).reshape(-1, 4)
     confidence = np.array(fields["confidence"], dtype=np.float32)
     if not ((confidence >= 0) & (confidence <= 1)).all():  # NaN is neither
@@ -65,6 +68,7 @@ def arrays_from_dict(fields: Mapping[str, Any]) -> dict[str, Any]:
         "soft_masks": _unpack(fields["soft_masks"], len(xyxy)),
         # Before there was a choice, masks were pasted as in the tutorials.
         "mask_paste": fields.get("mask_paste", "tutorial"),
+        "labels": labels,
     }
 
 
@@ -100,13 +104,32 @@ def _unpack(packed: Mapping[str, Any], count: int) -> NDArray[np.float32]:
         raise ValueError(f"soft_masks must be what Detections.to_dict wrote: {error!r}") from error
 
 
+def to_dataframe(detections: Detections, names: Sequence[str], threshold: float | None) -> Any:
+    """See `Detections.to_dataframe`."""
+    try:
+        pandas = importlib.import_module("pandas")
+    except ImportError as error:
+        raise CvmaskError("to_dataframe needs pandas: pip install pandas") from error
+    columns = {
+        "label": list(names),
+        "confidence": detections.confidence,
+        "class_id": detections.class_id,
+        **dict(zip(("left", "top", "right", "bottom"), detections.xyxy.T)),
+        "area": detections.area(threshold),
+    }
+    if detections.tracker_id is not None:
+        columns["tracker_id"] = detections.tracker_id
+    return pandas.DataFrame(columns)
+
+
 def to_supervision(detections: Detections, threshold: float | None, labels: Sequence[str] | None) -> Any:
     """See `Detections.to_supervision`."""
     try:
         supervision = importlib.import_module("supervision")
     except ImportError as error:
         raise CvmaskError("to_supervision needs supervision: pip install supervision") from error
-    data = {} if labels is None else {"class_name": np.array(labels)[detections.class_id]}
+    names = detections.labels if labels is None else np.array(labels)[detections.class_id]
+    data = {} if names is None else {"class_name": names}
     return supervision.Detections(
         xyxy=detections.xyxy,
         mask=detections.masks(threshold),

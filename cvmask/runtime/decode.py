@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,6 +77,7 @@ def to_detections(
     masks: NDArray[np.float32],
     frame_size: tuple[int, int],
     mask_paste: str = "tensorflow",
+    labels: Sequence[str] = (),
 ) -> Detections:
     """Rows and their masks as Detections of a frame.
 
@@ -91,12 +92,15 @@ def to_detections(
         Height and width of the frame in pixels.
     mask_paste
         One of `cvmask.results.masks.MASK_PASTES`.
+    labels
+        The names of the classes.
     """
     flat = rows.reshape(-1, 7)
     height, width = frame_size
     # In float32, as the tutorials' frameW * box[3]: the corner must fall into the same pixel.
     size = np.array([width, height, width, height], np.float32)
     class_id = flat[:, CLASS].astype(np.int32)
+    named = len(labels) > class_id.max(initial=-1)
     return Detections(
         xyxy=np.clip(flat[:, 3:] * size, np.float32(0), size),
         confidence=flat[:, SCORE].copy(),
@@ -104,4 +108,5 @@ def to_detections(
         soft_masks=masks[np.arange(len(flat)), class_id if masks.shape[1] > 1 else 0],
         frame_size=(height, width),
         mask_paste=mask_paste,
+        labels=np.array([labels[i] for i in class_id.tolist()], np.str_) if named else None,
     )

@@ -234,6 +234,9 @@ class MaskRCNN:
 
         return self._detect(frame, note), spent_ms
 
+    def __repr__(self) -> str:
+        return f"<MaskRCNN {self.origin}: {len(self.labels)} classes, {self.resizer}, on {self.target.effective}>"
+
     def clone(self) -> MaskRCNN:
         """Make the same model with networks of its own, for work in parallel."""
         return MaskRCNN(self._as_it_is())
@@ -278,7 +281,7 @@ class MaskRCNN:
             note("decode")
             masks = self._pair.masks(features, kept)
             note("mask head")
-        detections = to_detections(kept, masks, (frame.shape[0], frame.shape[1]), settings.mask_paste)
+        detections = to_detections(kept, masks, (frame.shape[0], frame.shape[1]), settings.mask_paste, self.labels)
         note("decode")
         return detections
 

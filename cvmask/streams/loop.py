@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import math
+import os
 import threading
 import time
 import warnings
@@ -19,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.results.detections import Detections
-from cvmask.streams.sinks import Sink
+from cvmask.streams.sinks import Sink, Window
+from cvmask.streams.sinks.image_sink import encode_image, write_image
 from cvmask.streams.sources import Frame, Source
 from cvmask.streams.tracking import Tracker
 from cvmask.system.interrupts import Stopped, stopped_by, uninterrupted
@@ -263,7 +265,7 @@ class Model(Protocol):
         """Find the objects of one frame, shape (height, width, 3), BGR."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Result:
     """One frame, what was found in it, and the annotated picture.
 
@@ -273,6 +275,22 @@ class Result:
     frame: Frame
     detections: Detections
     image: NDArray[np.uint8]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the annotated picture in the format of the path's ending; SinkError if that fails."""
+        write_image(path, self.image, self.frame.metadata)
+
+    def show(self) -> None:
+        """Show the annotated picture in a window until a key is pressed; SinkError where no window can be shown."""
+        with Window(self.frame.name, hold=True) as window:
+            window.write(self.image, self.frame)
+
+    def __repr__(self) -> str:
+        return f"<Result: frame {self.frame.index} of {self.frame.name}, {self.detections!r}>"
+
+    def _repr_png_(self) -> bytes | None:
+        """Show the picture in a notebook."""
+        return encode_image(".png", self.image)
 
 
 class Run:
@@ -322,6 +340,10 @@ class Run:
             warnings.warn(
                 "annotate did nothing: iterate over what it gives, or call its run()", ResourceWarning, stacklevel=2
             )
+
+    def __repr__(self) -> str:
+        state = "ended" if self._ended else "running" if self._started else "not begun"
+        return f"<Run of {self.source!r}: {state}, {self.summary.written} frames>"
 
     def run(self) -> Summary:
         """Go through to the end; what was done."""

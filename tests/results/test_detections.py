@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pickle
 import sys
 from typing import Any
 
@@ -99,7 +100,55 @@ def test_filtering_by_an_expression(two: Detections) -> None:
 
 
 def test_iteration_gives_one_object_at_a_time(two: Detections) -> None:
-    assert [(len(one), one.class_id[0]) for one in two] == [(1, 2), (1, 0)]
+    assert [(len(one.row), one.class_id) for one in two] == [(1, 2), (1, 0)]
+    named = dataclasses.replace(two, labels=["star", "ring"], tracker_id=np.array([7, 8], np.int32))
+    for number, one in enumerate(named):
+        left, top, right, bottom = one.xyxy
+        assert [left, top, right, bottom] == two.xyxy[number].tolist()
+        assert (one.label, one.tracker_id) == [("star", 7), ("ring", 8)][number]
+        assert f"{one.confidence:.2f}" == f"{two.confidence[number]:.2f}"
+        assert int(one.class_id) == two.class_id[number]
+        assert (one.mask() == two.masks()[number]).all()
+        assert one.area() == one.mask().sum() == one.box_mask().mask.sum()
+        assert len(one.polygons()) >= 1
+        assert str(one) == f"{one.label} #{one.tracker_id} {one.confidence:.2f}"
+        assert repr(one).startswith(f"<Detection: {one} at (")
+
+
+def test_an_object_without_a_name_is_called_by_its_class(two: Detections) -> None:
+    assert [(one.label, one.tracker_id) for one in two] == [("class 2", None), ("class 0", None)]
+
+
+def test_labels_go_with_filters_json_pickles_and_what_is_made(two: Detections) -> None:
+    named = dataclasses.replace(two, labels=("a <b>", "dog"))
+    assert named[named.labels == "dog"] == two[1:]
+    for copy in (pickle.loads(pickle.dumps(named)), Detections.from_dict(json.loads(json.dumps(named.to_dict())))):
+        assert copy.labels.tolist() == ["a <b>", "dog"]
+    assert named == two, "they are the same objects"
+    assert repr(named) == f"<Detections: 2 in {two.frame_size[1]}x{two.frame_size[0]}: 1 a <b>, 1 dog>"
+    assert repr(two[:0]) == f"<Detections: 0 in {two.frame_size[1]}x{two.frame_size[0]}>"
+    table = named._repr_html_()
+    assert "<td>a &lt;b&gt;</td>" in table
+    assert table.count("<tr>") == 3
+    assert Detections.from_dict(two.to_dict()).labels is None
+    assert dataclasses.replace(two[:0], labels=[]).labels.shape == (0,)
+
+
+def test_a_table_for_pandas(two: Detections) -> None:
+    pytest.importorskip("pandas")
+    table = dataclasses.replace(two, labels=["cat", "dog"], tracker_id=np.array([4, 9], np.int32)).to_dataframe()
+    columns = ["label", "confidence", "class_id", "left", "top", "right", "bottom", "area", "tracker_id"]
+    assert list(table.columns) == columns
+    assert table["label"].tolist() == ["cat", "dog"]
+    assert table[["left", "top", "right", "bottom"]].to_numpy().tolist() == two.xyxy.tolist()
+    assert table["area"].tolist() == two.area().tolist()
+    assert list(two.to_dataframe().columns) == columns[:-1]
+
+
+@pytest.mark.parametrize(("labels", "error"), [(["a"], ValueError), ([1, 2], TypeError), ("ab", ValueError)])
+def test_labels_are_a_text_for_each(two: Detections, labels: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="labels must be a text for each"):
+        dataclasses.replace(two, labels=labels)
 
 
 def test_equality_is_of_every_value(two: Detections) -> None:

@@ -95,6 +95,12 @@ class Source(ABC):
         self._begun = True
         return self._until_left()
 
+    def __repr__(self) -> str:
+        size = "" if self.size_wh is None else " {}x{}".format(*self.size_wh)
+        rate = "" if self.frame_rate is None else f", {float(self.frame_rate):g} frames a second"
+        length = "" if self.length is None else f", {self.length} frames"
+        return f"<{type(self).__name__} {self.name}{size}{rate}{length}>"
+
     def _until_left(self) -> Iterator[Frame]:
         try:
             yield from self._frames()
