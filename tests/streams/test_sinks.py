@@ -19,6 +19,7 @@ from unittest.mock import ANY
 import cv2
 import numpy as np
 import pytest
+from clips import ffmpeg
 from conftest import ROOT, random_detections
 from unprivileged import run_unprivileged
 
@@ -27,7 +28,7 @@ from cvmask.results.detections import Detections
 from cvmask.streams.sinks import ImageFolder, JsonLines, Sink, VideoFile, open_sink, read_json_lines
 from cvmask.streams.sinks.av_encoder import AvEncoder, has_av
 from cvmask.streams.sinks.mp4 import is_finished, set_frame_times
-from cvmask.streams.sources import Frame, Video, read_image
+from cvmask.streams.sources import Frame, Video, open_source, read_image
 
 NTSC_FILM = Fraction(24000, 1001)
 VIDEOS = ["out.mp4", "out.mov", "out.mkv", "out.avi"]
@@ -976,3 +977,49 @@ def test_sound_that_the_file_cannot_hold_is_told(codec: str, tmp_path: Path) -> 
     with VideoFile(tmp_path / "out.mov", audio_from=str(tmp_path / "in.mkv"), on_message=messages.append) as sink:
         write_all(sink, 3)
     assert messages == [f"{tmp_path}/out.mov: sound is not kept: a .mov file cannot hold its codec"]
+
+
+TWO_TRACKS = (
+    "-f", "lavfi", "-i", "testsrc2=size=64x48:rate=10:duration=1", "-f", "lavfi", "-i", "sine=300:duration=1",
+    "-f", "lavfi", "-i", "sine=900:duration=1", "-map", "0", "-map", "1", "-map", "2", "-pix_fmt", "yuv420p",
+    "-metadata:s:a:0", "language=fra", "-metadata:s:a:1", "language=eng",
+    "-disposition:a:0", "0", "-disposition:a:1", "default",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "mov"])
+def test_all_sound_tracks_are_kept_and_the_default_one_stays_it(tmp_path: Path, ending: str) -> None:
+    av = pytest.importorskip("av")
+    clip = ffmpeg(tmp_path / "two.mkv", *TWO_TRACKS, "-c:a", "aac")
+    messages = rewritten(clip, tmp_path / f"out.{ending}")
+    assert messages == []
+    with av.open(str(tmp_path / f"out.{ending}")) as container:
+        tracks = container.streams.audio
+        assert [track.metadata.get("language") for track in tracks[1:]] == ["eng"]
+        assert [track.disposition & 1 for track in tracks] == [0, 1]
+        ends_s = dict.fromkeys((track.index for track in tracks), 0.0)
+        for packet in container.demux(tracks):
+            if packet.pts is not None:
+                ends_s[packet.stream.index] = float((packet.pts + packet.duration) * packet.time_base)
+        assert list(ends_s.values()) == pytest.approx([1, 1], abs=0.1)
+
+
+def test_a_sound_track_that_the_file_cannot_hold_costs_no_other(tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    clip = ffmpeg(tmp_path / "two.mkv", *TWO_TRACKS, "-c:a:0", "aac", "-c:a:1", "libvorbis")
+    messages = rewritten(clip, tmp_path / "out.mov")
+    assert messages == [
+        f"{tmp_path}/out.mov: sound is not kept in full: a .mov file cannot hold the codec of 1 of 2 tracks"
+    ]
+    with av.open(str(tmp_path / "out.mov")) as container:
+        assert [track.codec_context.name for track in container.streams.audio] == ["aac"]
+
+
+def rewritten(clip: Path, out: Path) -> list[str]:
+    """Copy a clip frame by frame; what was told."""
+    messages: list[str] = []
+    source = open_source(clip)
+    with source, open_sink(out, source=source, on_message=messages.append) as sink:
+        for frame in source:
+            sink.write(frame.image, frame)
+    return messages

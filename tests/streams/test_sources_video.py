@@ -24,7 +24,7 @@ NO_TIMES = "frames have no time of their own and follow at"
 GOOD: dict[str, tuple[int, tuple[int, int], Fraction, float, str]] = {
     "odd_video/fps_23976.mp4": (40, (854, 480), NTSC, 39 / NTSC, ""),
     "odd_video/name with spaces é中.mp4": (40, (854, 480), Fraction(24), 39 / 24, ""),
-    "odd_video/odd_321x241_mjpeg.avi": (10, (321, 241), Fraction(24), 9 / 24, ""),
+    "odd_video/odd_321x241_mjpeg.avi": (10, (429, 241), Fraction(24), 9 / 24, ""),
     "odd_video/one_frame.mp4": (1, (854, 480), Fraction(24), 0, ""),
     "odd_video/raw.h264": (40, (854, 480), Fraction(24 if OLD else 25), 39 / (24 if OLD else 25), NO_TIMES),
     "odd_video/rotate_meta_90.mp4": (40, (480, 854), Fraction(24), 39 / 24, ""),

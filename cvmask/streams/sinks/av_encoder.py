@@ -7,8 +7,9 @@ import importlib
 import io
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Callable
@@ -110,22 +111,32 @@ _TIMEOUT_S = 10.0
 _JUMP_S = 0.5  # times that go back by more are another file's
 
 
-class Sound:
-    """Copies the first audio track of a file, or of a video at an address, packet by packet, from `start_s` on.
+@dataclass
+class _Track:
+    """One track of sound: where it goes, where the output's zero lies in its times, and up to when it is copied."""
 
-    `start_s` counts from the first picture, which need not be where the file's own times begin.
+    target: Any
+    start_s: float
+    end_s: float = -math.inf
+
+
+class Sound:
+    """Copies the audio tracks of a file, or of a video at an address, packet by packet, from `start_s` on.
+
+    `start_s` counts from the first picture, which need not be where the file's own times begin. Tracks keep their
+    language, and which one is played if nobody chooses.
 
     Attributes
     ----------
     lost
-        Why there is nothing to copy although there may be sound; "" where there is none, or it is copied.
+        Why there is something that is not copied; "" where there is no sound, or all is copied.
     """
 
     def __init__(self, av: Any, path: str, target: Any, start_s: float) -> None:
-        self._av, self._target, self._start_s = av, target, start_s
+        self._av, self._target = av, target
         self._packets: Iterator[Any] = iter(())
         self._held: Any = None
-        self._end_s = -math.inf  # of what has been copied, in the output
+        self._tracks: dict[int, _Track] = {}
         self._input: Any = None
         self.lost = ""
         try:
@@ -133,15 +144,23 @@ class Sound:
         except av.FFmpegError as error:
             self.lost = f"FFmpeg cannot read {without_password(path)}: {error.strerror}"
             return
-        self._start_s += _first_picture_s(self._input)
-        if self._input.streams.audio:
-            source = self._input.streams.audio[0]
+        start_s += _first_picture_s(self._input)
+        sources = self._input.streams.audio
+        for source in sources:
             if _holds(av, target.format.name, source):
-                self._stream = target.add_stream_from_template(source)
-            else:
-                self.lost = f"a {Path(target.name).suffix} file cannot hold its codec"
-                return
-            self._packets = (packet for packet in self._read(av, source) if packet.pts is not None)
+                self._tracks[source.index] = _Track(_like(target, source), start_s)
+        missing = len(sources) - len(self._tracks)
+        if missing:
+            whose = "its codec" if len(sources) == 1 else f"the codec of {missing} of {len(sources)} tracks"
+            self.lost = f"a {Path(target.name).suffix} file cannot hold {whose}"
+        if self._tracks:
+            wanted = [source for source in sources if source.index in self._tracks]
+            self._packets = (packet for packet in self._read(av, wanted) if packet.pts is not None)
+
+    @property
+    def copies(self) -> bool:
+        """Whether any track is copied."""
+        return bool(self._tracks)
 
     def copy_until(self, time_s: float) -> None:
         """Copy the packets that begin before this time of the output."""
@@ -150,19 +169,20 @@ class Sound:
             self._held = packet
             if packet is None:
                 return
-            start_s = float(packet.pts * packet.time_base) - self._start_s
-            if self._end_s - start_s > _JUMP_S:  # as where files were joined: the pictures go on, and so does it
-                self._start_s -= self._end_s - start_s
-                start_s = self._end_s
+            track = self._tracks[packet.stream.index]
+            start_s = float(packet.pts * packet.time_base) - track.start_s
+            if track.end_s - start_s > _JUMP_S:  # as where files were joined: the pictures go on, and so does it
+                track.start_s -= track.end_s - start_s
+                start_s = track.end_s
             if start_s > time_s:
                 return
             self._held = None
             if start_s >= 0:
-                shift = round(self._start_s / packet.time_base)
+                shift = round(track.start_s / packet.time_base)
                 packet.pts -= shift
                 packet.dts = None if packet.dts is None else packet.dts - shift
-                packet.stream = self._stream
-                self._end_s = start_s + float((packet.duration or 0) * packet.time_base)
+                packet.stream = track.target
+                track.end_s = start_s + float((packet.duration or 0) * packet.time_base)
                 self._mux(packet, start_s)
 
     def _mux(self, packet: Any, start_s: float) -> None:
@@ -175,9 +195,9 @@ class Sound:
             if not self.lost:
                 self.lost = f"damaged parts from {start_s:.1f} s on are left out ({error.strerror})"
 
-    def _read(self, av: Any, source: Any) -> Iterator[Any]:
+    def _read(self, av: Any, sources: Sequence[Any]) -> Iterator[Any]:
         try:
-            yield from self._input.demux(source)
+            yield from self._input.demux(*sources)
         except av.FFmpegError as error:  # such as a server that is gone: the pictures are kept
             self.lost = f"FFmpeg cannot read on: {error.strerror}"
 
@@ -185,6 +205,16 @@ class Sound:
         """Close the file that the sound comes from."""
         if self._input is not None:
             self._input.close()
+
+
+def _like(target: Any, source: Any) -> Any:
+    """Add a track as the source's is: its language, and whether it is the one to play."""
+    track = target.add_stream_from_template(source)
+    if "language" in source.metadata:
+        track.metadata["language"] = source.metadata["language"]
+    with suppress(AttributeError, ValueError):  # PyAV 15 can only read it
+        track.disposition = source.disposition
+    return track
 
 
 def _holds(av: Any, format_name: str, track: Any) -> bool:
@@ -282,8 +312,10 @@ class AvEncoder:
 
     @property
     def lost_sound(self) -> str:
-        """Why the sound that there is, is not copied; nothing if all is well."""
-        return "" if self._sound is None else self._sound.lost
+        """How far the sound is not copied, and why: " in full: ..."; nothing if all is well."""
+        if self._sound is None or not self._sound.lost:
+            return ""
+        return f"{' in full' if self._sound.copies else ''}: {self._sound.lost}"
 
     def add(self, image: NDArray[np.uint8], time_s: float) -> None:
         """Have a frame encoded, and the sound up to it copied."""

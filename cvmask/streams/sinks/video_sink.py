@@ -67,7 +67,7 @@ class _Discarded(Exception):
 class VideoFile(Sink):
     """A video, of the size of the first frame; sides are made even, as the codecs need.
 
-    Frames of another size are fitted into it. With PyAV (``pip install av``) sound is copied into
+    Frames of another size are fitted into it. With PyAV (``pip install av``) all sound tracks are copied into
     .mp4, .m4v, .mov and .mkv, otherwise it is not, and `on_message` is told.
 
     Parameters
@@ -204,7 +204,7 @@ class VideoFile(Sink):
         lost = getattr(encoder, "lost_sound", "")
         if lost and not self._told_sound:
             self._told_sound = True
-            self._notify(f"{self.name}: sound is not kept{' in full' if self._count else ''}: {lost}")
+            self._notify(f"{self.name}: sound is not kept{lost}")
 
     def _time(self, frame: Frame | None) -> float:
         """Give the seconds since the first frame, always more than those of the one before."""

@@ -1,6 +1,7 @@
-"""PyAV's captures, for what OpenCV cannot turn into pictures: interlaced video, and rare colour matrices.
+"""PyAV's captures, for what OpenCV cannot turn into pictures: interlaced video, rare colour matrices, transparency.
 
-From 4.13 on, OpenCV's FFmpeg converts neither. `retrieve` says that it did, and gives memory that nobody wrote.
+From 4.13 on, OpenCV's FFmpeg converts neither of the first two. `retrieve` says that it did, and gives memory that
+nobody wrote.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import subprocess
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import suppress
+from fractions import Fraction
 from typing import Any
 
 import cv2
@@ -20,6 +22,17 @@ from numpy.typing import NDArray
 
 from cvmask.errors import SourceError, install
 from cvmask.streams.sources.http import without_password
+from cvmask.streams.sources.shape import (
+    UPRIGHT,
+    Matrix,
+    aspect_of,
+    is_mirrored,
+    laid_on_white,
+    laid_upright,
+    right_angles,
+    square_size,
+    squared,
+)
 from cvmask.system.interrupts import uninterrupted
 from cvmask.system.process import python_program
 
@@ -62,6 +75,8 @@ def interlaced_or_rare(address: str, skip: int = 0, from_s: float = 0.0) -> str:
     try:
         with _opened(av, address) as container:
             track = _track(container)
+            if _hides_alpha(track):
+                return "transparent"
             track.thread_type = "AUTO"
             if from_s > 0:
                 container.seek(int(from_s / track.time_base), stream=track)
@@ -117,6 +132,10 @@ for _ in range(count):
 def _why(frame: Any) -> str:
     if frame.interlaced_frame:
         return "interlaced"
+    if is_mirrored(_display_matrix(frame)):
+        return "mirrored"
+    if _is_transparent(frame):
+        return "transparent"
     matrix = int(frame.colorspace)
     return f"of colour matrix {matrix}" if matrix == _YCGCO or matrix in _RARE_MATRICES else ""
 
@@ -125,7 +144,8 @@ class AvCapture:
     """A file or address, with the methods that are used of ``cv2.VideoCapture``.
 
     Interlaced frames become progressive ones, as many as there were (FFmpeg's bwdif, ``send_frame``); frames are
-    turned and mirrored as the display matrix says. `release` waits for the call that goes on.
+    turned and mirrored as the display matrix says, have square pixels, and are laid on white where they are
+    transparent. `release` waits for the call that goes on.
     """
 
     def __init__(self, address: str, timeout_s: float | None = None) -> None:
@@ -138,11 +158,12 @@ class AvCapture:
             raise SourceError(f"{self._name}: no video that PyAV can open: {error.strerror}") from None
         try:
             self._track = _track(self._container)
-        except SourceError:
+        except SourceError as error:
             self._container.close()
-            raise
+            raise SourceError(f"{self._name}: {error}") from None
         self._track.thread_type = "AUTO"
-        self._matrix = (1, 0, 0, 1)
+        self._decoder = _alpha_decoder(self._av, self._track)
+        self._matrix = UPRIGHT
         self._frame: Any = None
         self._ahead: Any = None
         self._closed = False
@@ -164,15 +185,13 @@ class AvCapture:
             size = (context.width, context.height)
             if not self._matrix[0]:
                 size = size[::-1]
-            shape = self._track.sample_aspect_ratio or 1
+            size = square_size(size, self._aspect())
             known: dict[int, Any] = {
                 cv2.CAP_PROP_FRAME_WIDTH: size[0],
                 cv2.CAP_PROP_FRAME_HEIGHT: size[1],
                 cv2.CAP_PROP_FPS: self._track.average_rate or self._track.guessed_rate or 0,
                 cv2.CAP_PROP_FRAME_COUNT: self._track.frames,
                 cv2.CAP_PROP_POS_MSEC: 1000 * ((self._frame.time if self._frame is not None else 0) or 0),
-                cv2.CAP_PROP_SAR_NUM: getattr(shape, "numerator", 1),
-                cv2.CAP_PROP_SAR_DEN: getattr(shape, "denominator", 1),
             }
             return float(known.get(what, 0))
 
@@ -195,7 +214,12 @@ class AvCapture:
         with self._lock:
             if self._closed or self._frame is None:
                 return False, None
-            return True, _upright(_bgr(self._frame, self._name), self._matrix)
+            image = laid_upright(_bgr(self._frame, self._name), self._matrix)
+            return True, squared(image, self._aspect())
+
+    def _aspect(self) -> Fraction:
+        shape = self._track.sample_aspect_ratio or Fraction(1)
+        return aspect_of(shape.numerator, shape.denominator, turned=not self._matrix[0])
 
     def release(self) -> None:
         """Close it."""
@@ -213,17 +237,25 @@ class AvCapture:
                 packet = next(packets, None)
                 if packet is None:
                     return
-                yield from packet.decode()
+                yield from packet.decode() if self._decoder is None else self._with_alpha(packet)
             except self._av.error.InvalidDataError:
                 continue
             except (self._av.FFmpegError, EOFError):
                 return
+
+    def _with_alpha(self, packet: Any) -> Iterator[Any]:
+        for frame in self._decoder.decode(packet if packet.size else None):
+            frame.time_base = self._track.time_base
+            yield frame
 
     def _filtered(self) -> Generator[Any, None, None]:
         graph: Any = None
         shape: Any = None
         for frame in self._decoded():
             self._matrix = _display_matrix(frame)
+            if _is_transparent(frame):  # the filter would drop it
+                yield frame
+                continue
             if shape != (frame.width, frame.height, frame.format.name):
                 if graph is not None:
                     yield from self._drained(graph)
@@ -263,37 +295,41 @@ def _opened(av: Any, address: str, timeout_s: float | None = None) -> Any:
     return av.open(os.path.abspath(address))
 
 
+def _hides_alpha(track: Any) -> bool:
+    """Tell whether transparency is there that the usual decoder leaves out: VP8 and VP9 have it beside their packets."""
+    return bool(track.metadata.get("alpha_mode") == "1")
+
+
+def _alpha_decoder(av: Any, track: Any) -> Any:
+    """Give a decoder that finds it; None where there is nothing to be found, or no such decoder."""
+    name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(track.codec_context.name)
+    if name is None or not _hides_alpha(track) or name not in av.codecs_available:
+        return None
+    return av.CodecContext.create(name, "r")
+
+
 def _track(container: Any) -> Any:
     for track in container.streams.video:
         disposition = getattr(track.disposition, "value", track.disposition)  # a Flag, which is no int, up to PyAV 15
         if not disposition & _COVER:
             return track
-    raise SourceError("no video track")
+    raise SourceError("holds no video; a cover is none")
 
 
-def _display_matrix(frame: Any) -> tuple[int, int, int, int]:
-    """Give where a frame's x and y axes point, rounded to right angles: the four corners of its 3x3 matrix."""
+def _display_matrix(frame: Any) -> Matrix:
     data = frame.side_data.get("DISPLAYMATRIX")
-    if data is None:
-        return 1, 0, 0, 1
-    a, b, _, c, d = np.sign(np.frombuffer(bytes(data), np.int32)[:5].astype(np.int64)).tolist()
-    turned = (a == 0 and d == 0 and b and c) or (b == 0 and c == 0 and a and d)
-    return (a, b, c, d) if turned else (1, 0, 0, 1)
+    return UPRIGHT if data is None else right_angles(np.frombuffer(bytes(data), np.int32))
 
 
-def _upright(image: NDArray[np.uint8], matrix: tuple[int, int, int, int]) -> NDArray[np.uint8]:
-    """Lay the picture as the matrix says: x of the screen is a x + c y, y is b x + d y."""
-    a, b, c, d = matrix
-    if a == 0:
-        image, (across, down) = image.transpose(1, 0, 2), (c, b)
-    else:
-        across, down = a, d
-    return np.ascontiguousarray(image[::down, ::across])
+def _is_transparent(frame: Any) -> bool:
+    return any(component.is_alpha for component in frame.format.components)
 
 
 def _bgr(frame: Any, name: str) -> NDArray[np.uint8]:
     matrix = int(frame.colorspace)
     picture: NDArray[np.uint8]
+    if _is_transparent(frame):
+        return laid_on_white(frame.to_ndarray(format="bgra"))
     if matrix == _YCGCO:
         return _from_ycgco(frame)
     if matrix in _LIKE:

@@ -7,7 +7,7 @@ import stat
 import threading
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any, Callable, Protocol
+from typing import Any, Callable, Protocol, cast
 
 import cv2
 import numpy as np
@@ -23,6 +23,14 @@ from cvmask.streams.sources.av_capture import (
     unwritten,
 )
 from cvmask.streams.sources.http import without_password
+from cvmask.streams.sources.shape import (
+    aspect_of,
+    is_mirrored,
+    laid_upright,
+    mp4_matrix,
+    square_size,
+    squared,
+)
 from cvmask.system.files import wrong_name
 
 
@@ -144,9 +152,9 @@ _MAY_LEAVE_UNWRITTEN = tuple(int(part) for part in cv2.__version__.split(".")[:2
 
 
 class _Written:
-    """A ``cv2.VideoCapture`` that gives no frame which nobody wrote, and goes on with PyAV where it cannot.
+    """A ``cv2.VideoCapture`` of frames with square pixels that gives none which nobody wrote.
 
-    A conversion that fails leaves what was in memory, at first anything, later the frame before. So a frame
+    It goes on with PyAV where OpenCV cannot. A conversion that fails leaves what was in memory, at first anything, later the frame before. So a frame
     that equals the one before is looked into, after each time that all was well half as often.
 
     `retrieve` and `grab` raise UnreadableError where PyAV is not installed.
@@ -161,11 +169,22 @@ class _Written:
         self._now: tuple[bool, Any, float] | None = None
         self._before: Any = None
         self._grabbed, self._equal, self._look_at = 0, 0, 1
+        # OpenCV turns frames, and does not mirror them.
+        self._matrix = None if "://" in address else mp4_matrix(address)
+        if self._matrix is not None and is_mirrored(self._matrix):
+            capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
+        else:
+            self._matrix = None
+        self._aspect = self._aspect_said()
 
     def get(self, what: int) -> float:
         """Give a property."""
         if self._now is not None and what == cv2.CAP_PROP_POS_MSEC:
             return self._now[2]
+        if what in _SIDES and not isinstance(self._capture, AvCapture):
+            size = tuple(int(self._capture.get(side)) for side in _SIDES)
+            size = size[::-1] if self._matrix is not None and not self._matrix[0] else size
+            return float(square_size(cast("tuple[int, int]", size), self._aspect)[_SIDES.index(what)])
         return float(self._capture.get(what))
 
     def set(self, what: int, value: float) -> bool:
@@ -199,11 +218,23 @@ class _Written:
                 if self._equal >= self._look_at and self._replaced(self._grabbed):
                     return self._capture.retrieve()  # type: ignore[no-any-return]
             self._before = image
-        return found, image
+        return found, self._shown(image)
 
     def release(self) -> None:
         """Let go."""
         self._capture.release()
+
+    def _aspect_said(self) -> Fraction:
+        said = (self._capture.get(what) for what in (cv2.CAP_PROP_SAR_NUM, cv2.CAP_PROP_SAR_DEN))
+        if self._matrix is not None:
+            return aspect_of(*said, turned=not self._matrix[0])
+        return aspect_of(*said, turned=self._capture.get(cv2.CAP_PROP_ORIENTATION_META) % 180 == 90)
+
+    def _shown(self, image: Any) -> Any:
+        """Lay a frame upright where OpenCV does not, and make its pixels square."""
+        if image is None or isinstance(self._capture, AvCapture):
+            return image
+        return squared(image if self._matrix is None else laid_upright(image, self._matrix), self._aspect)
 
     def _begin(self) -> None:
         self._begun = True
@@ -214,6 +245,7 @@ class _Written:
             at_ms = self._capture.get(cv2.CAP_PROP_POS_MSEC)
             self._first.append((*self._capture.retrieve(), at_ms))
         images = [image for found, image, _ in self._first if found]
+        self._first = [(found, self._shown(image), at_ms) for found, image, at_ms in self._first]
         if not self._first:
             self._try_av()
         elif self._watched and images and _same(images[0], images[-1]) and self._replaced(0):
@@ -253,6 +285,7 @@ class _Written:
             other.release()
 
 
+_SIDES = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
 _AV_READS_IT = f"which this OpenCV cannot convert; PyAV can: {AV_CURE}"
 
 
@@ -269,7 +302,16 @@ class FileCapture:
         self._lock = threading.Lock()
         # A path with a colon or a leading dash would look like something else to FFmpeg.
         place = os.path.abspath(path)
-        self._capture: Any = AvCapture(place) if interlaced_or_rare(place) else _Written(_opened(place, path), place)
+        self._capture: Any = AvCapture(place) if interlaced_or_rare(place) else self._plain(place, path)
+
+    def _plain(self, place: str, path: str) -> Any:
+        capture = _opened(place, path)
+        if not _is_cover(capture):
+            return _Written(capture, place)
+        capture.release()
+        if find_av() is None:
+            raise SourceError(f"{path}: begins with a cover picture, behind which OpenCV finds no video; {_AV_LOOKS}")
+        return AvCapture(place)
 
     def get(self, what: int) -> float:
         """Give a property."""
@@ -366,6 +408,16 @@ def _opened(address: str, name: str, limits: Sequence[int] = ()) -> cv2.VideoCap
         raise SourceError(f"{name}: no video that OpenCV can open (damaged, cut short, without pictures?)")
     capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # OpenCV 4.11 turns no video unless it is told to
     return capture
+
+
+_AV_LOOKS = f"PyAV does, if there is one: {AV_CURE}"
+# FFmpeg's time base of a cover, which it gives for the rate.
+_COVER_RATE = 90_000
+
+
+def _is_cover(capture: cv2.VideoCapture) -> bool:
+    """Tell whether what OpenCV took for the video is the cover picture of a film or song; then it is not used up."""
+    return capture.get(cv2.CAP_PROP_FPS) == _COVER_RATE
 
 
 def check_name(place: str) -> None:

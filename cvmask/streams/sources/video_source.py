@@ -16,6 +16,7 @@ from cvmask.streams.sources.av_capture import AV_CURE, find_av
 from cvmask.streams.sources.capture import length_of, open_capture, rate_of, size_of
 from cvmask.streams.sources.headers import picture_kind
 from cvmask.streams.sources.http import without_password
+from cvmask.streams.sources.shape import has_alpha
 from cvmask.streams.sources.source import Frame, Notify, Source, ignore
 
 # At the end of a file each attempt is over at once; where it is damaged FFmpeg gave up at most 3 in a row.
@@ -23,7 +24,7 @@ _MOST_FAILURES = 64
 
 
 class Video(Source):
-    """Every frame of a video file, turned upright, with its own time.
+    """Every frame of a video file, turned upright, with square pixels and its own time.
 
     `length` is what the file says, cut to the wanted part; when fewer come, `on_message` is told.
     Frames of another size than the first are scaled to it by OpenCV (since 4.9).
@@ -71,6 +72,9 @@ class Video(Source):
         self._file_length = length_of(self._capture)
         self.frame_rate = self._file_rate and self._file_rate / stride
         self.length = self._wanted_length()
+        if find_av() is None and has_alpha(self.path, self._capture.get(cv2.CAP_PROP_CODEC_PIXEL_FORMAT)):
+            cure = f"PyAV lays it on white: {AV_CURE}"
+            self._notify(f"{self.name}: is transparent in places, which OpenCV leaves out; {cure}")
 
     def close(self) -> None:
         """Release the file."""
