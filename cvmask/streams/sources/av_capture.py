@@ -296,7 +296,7 @@ def _opened(av: Any, address: str, timeout_s: float | None = None) -> Any:
 
 
 def _hides_alpha(track: Any) -> bool:
-    """Tell whether transparency is there that the usual decoder leaves out: VP8 and VP9 have it beside their packets."""
+    """Tell whether there is transparency beside the packets, as of VP8 and VP9: the usual decoder leaves it out."""
     return bool(track.metadata.get("alpha_mode") == "1")
 
 

@@ -154,8 +154,9 @@ _MAY_LEAVE_UNWRITTEN = tuple(int(part) for part in cv2.__version__.split(".")[:2
 class _Written:
     """A ``cv2.VideoCapture`` of frames with square pixels that gives none which nobody wrote.
 
-    It goes on with PyAV where OpenCV cannot. A conversion that fails leaves what was in memory, at first anything, later the frame before. So a frame
-    that equals the one before is looked into, after each time that all was well half as often.
+    It goes on with PyAV where OpenCV cannot. A conversion that fails leaves what was in memory, at first anything,
+    later the frame before. So a frame that equals the one before is looked into, after each time that all was well
+    half as often.
 
     `retrieve` and `grab` raise UnreadableError where PyAV is not installed.
     """
@@ -225,10 +226,12 @@ class _Written:
         self._capture.release()
 
     def _aspect_said(self) -> Fraction:
-        said = (self._capture.get(what) for what in (cv2.CAP_PROP_SAR_NUM, cv2.CAP_PROP_SAR_DEN))
+        numerator, denominator = (self._capture.get(what) for what in (cv2.CAP_PROP_SAR_NUM, cv2.CAP_PROP_SAR_DEN))
         if self._matrix is not None:
-            return aspect_of(*said, turned=not self._matrix[0])
-        return aspect_of(*said, turned=self._capture.get(cv2.CAP_PROP_ORIENTATION_META) % 180 == 90)
+            turned = not self._matrix[0]
+        else:
+            turned = self._capture.get(cv2.CAP_PROP_ORIENTATION_META) % 180 == 90
+        return aspect_of(numerator, denominator, turned)
 
     def _shown(self, image: Any) -> Any:
         """Lay a frame upright where OpenCV does not, and make its pixels square."""

@@ -85,8 +85,9 @@ def mp4_matrix(path: str) -> Matrix:
                     kinds = [at for media in _boxes(file, b"mdia", *track) for at in _boxes(file, b"hdlr", *media)]
                     heads = list(_boxes(file, b"tkhd", *track))
                     if kinds and heads and _read(file, kinds[0][0] + 8, 4) == b"vide":
-                        version = _read(file, heads[0][0], 1)[0]
-                        return right_angles(np.frombuffer(_read(file, heads[0][0] + (52 if version else 40), 20), ">i4"))
+                        place = heads[0][0]
+                        place += 52 if _read(file, place, 1)[0] else 40  # behind times of 64 or of 32 bits
+                        return right_angles(np.frombuffer(_read(file, place, 20), ">i4"))
     except (OSError, struct.error, ValueError, IndexError):
         pass
     return UPRIGHT
@@ -120,7 +121,7 @@ def laid_on_white(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return laid
 
 
-# What FFmpeg calls formats with alpha where OpenCV gives their name: YUVA, gray and GBR planes with it, and packed ones.
+# FFmpeg's codes of formats with alpha: YUVA, gray and GBR planes with it, and packed ones.
 _ALPHA_STARTS = (b"Y4", b"Y2\0", b"G4", b"RGBA", b"BGRA", b"ARGB", b"ABGR", b"RBA@", b"BRA@")
 
 _START_BYTES = 4096
@@ -129,7 +130,7 @@ _ALPHA_MODE = b"\x53\xc0\x81\x01"
 
 
 def has_alpha(path: str, pixel_format: float) -> bool:
-    """Tell whether frames have transparency that OpenCV leaves out, from ``cv2.CAP_PROP_CODEC_PIXEL_FORMAT`` and a look.
+    """Tell from a video and its ``CAP_PROP_CODEC_PIXEL_FORMAT`` whether OpenCV leaves out its transparency.
 
     VP8 and VP9 keep it beside their packets, and only the container says so.
     """
