@@ -7,9 +7,12 @@ import re
 import sys
 from collections.abc import Collection
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 from cvmask.cli.models import offer_download
+from cvmask.drawing.captions import SMALLEST_TEXT_PX
+from cvmask.drawing.draw import MOST_PX
 from cvmask.drawing.palette import read_colors
 from cvmask.models import load
 from cvmask.models.labels import read_names
@@ -70,6 +73,10 @@ def add_drawing_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--opacity", type=share, default=0.45, metavar="X", help="of masks, 0 to 1 (default: 0.45)"
     )
+    group.add_argument("--line-width", type=partial(whole, least=1, most=MOST_PX), metavar="PX",
+                       help="of boxes and outlines, in pixels (default: by picture and object)")  # fmt: skip
+    group.add_argument("--text-size", type=partial(whole, least=SMALLEST_TEXT_PX, most=MOST_PX), metavar="PX",
+                       help="height of capitals, in pixels (default: by picture and object)")  # fmt: skip
     group.add_argument("--no-boxes", action="store_true", help="leave out the boxes")
     group.add_argument("--no-masks", action="store_true", help="leave out the masks and their outlines")
     group.add_argument("--no-labels", action="store_true", help="leave out the names and scores")
@@ -138,6 +145,8 @@ def drawing_style(args: argparse.Namespace, mask_threshold: float | None) -> dic
         "captions": not args.no_labels,
         "opacity": args.opacity,
         "mask_threshold": mask_threshold,
+        "line_px": args.line_width,
+        "text_px": args.text_size,
     }
 
 

@@ -16,6 +16,7 @@ from cvmask.system.interrupts import raise_if_stopped
 
 SMALLEST_TEXT_PX = 6
 MOST_HIDDEN = 0.2
+_SMALL_PLATES = 2  # an object is small if it is not larger than so many plates
 _SHORTEST = 12  # letters of a text that is not cut short
 _SCORE = re.compile(r" [01]\.\d+$")
 
@@ -52,20 +53,22 @@ def text_height_px(frame_size: tuple[int, int]) -> int:
     return int(max(8, 0.0135 * (height * width) ** 0.5))
 
 
-def make_plate(text: str, frame_size: tuple[int, int]) -> Plate | None:
+def make_plate(text: str, frame_size: tuple[int, int], height_px: int | None = None) -> Plate | None:
     """Make a plate; shrink it to the picture's width and height.
+
+    `height_px` is that of capitals; None: as `text_height_px` says.
 
     A text that would be too small to read then is cut short, but for a score at its end; None where even that
     is too small.
     """
-    plate = _shrunk(text, frame_size)
+    height_px = height_px or text_height_px(frame_size)
+    plate = _shrunk(text, frame_size, height_px)
     while plate is None and len(text) > _SHORTEST and (shorter := _cut_short(text)) != text:
-        text, plate = shorter, _shrunk(shorter, frame_size)
+        text, plate = shorter, _shrunk(shorter, frame_size, height_px)
     return plate
 
 
-def _shrunk(text: str, frame_size: tuple[int, int]) -> Plate | None:
-    height_px = text_height_px(frame_size)
+def _shrunk(text: str, frame_size: tuple[int, int], height_px: int) -> Plate | None:
     plate = _write(text, height_px)
     fit = min(frame_size[1] / plate.size_wh[0], frame_size[0] / plate.size_wh[1])
     while fit < 1 and height_px >= SMALLEST_TEXT_PX:
@@ -119,31 +122,55 @@ def _capital_height(font: int) -> float:
 
 def place_plates(
     plates: Sequence[Plate], boxes_ltrb: NDArray[np.int32], frame_size: tuple[int, int]
-) -> list[tuple[int, int]]:
+) -> list[tuple[int, int] | None]:
     """Find a place for each plate at its box, in the picture, on no earlier plate where that can be.
 
     The first choice is on top of the box at its left; then in its top left corner if that hides little
     of the object, below it, and the same at its right. Where all are taken, the least covered one.
 
+    No plate hides a small object, one that is not much larger than a plate.
+
     Returns
     -------
-    Left and top of each plate.
+    Left and top of each plate; None where it would hide a small object in every place.
     """
     sizes_wh = np.array([plate.size_wh for plate in plates], dtype=np.int64).reshape(-1, 2)
     boxes = boxes_ltrb.astype(np.int64)
     choices, possible = _choices(sizes_wh, boxes, frame_size)
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     hidden = _overlap(choices, boxes[:, None]) / area[:, None]
+    possible &= _hidden_of_small(choices, boxes, sizes_wh.prod(axis=1)) <= MOST_HIDDEN
     costs = np.where(possible, np.maximum(hidden - MOST_HIDDEN, 0), np.inf)
     # How many plates lie on each pixel: so a plate costs the same, however many there are.
     layers = np.zeros(frame_size, dtype=np.int32)
-    corners = []
+    corners: list[tuple[int, int] | None] = []
     for plate, places, cost in zip(plates, choices.tolist(), costs.tolist()):
         raise_if_stopped()
+        if min(cost) == np.inf:
+            corners.append(None)
+            continue
         left, top, right, bottom = _cheapest(layers, places, cost, plate.ink.size)
         layers[top:bottom, left:right] += 1
         corners.append((left, top))
     return corners
+
+
+def _hidden_of_small(
+    choices: NDArray[np.int64], boxes: NDArray[np.int64], plate_areas: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """How much of small objects lies below each place: the sum of their shares, shape (n, 8)."""
+    if not len(boxes):
+        return np.zeros((0, 8))
+    areas = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).astype(np.float64)
+    small = areas <= _SMALL_PLATES * np.median(plate_areas)
+    height, width = max(boxes[:, 3].max(), choices[..., 3].max()), max(boxes[:, 2].max(), choices[..., 2].max())
+    # Of each pixel, which share of objects it is; then every place is a sum of four corners.
+    shares = np.zeros((height, width))
+    for (left, top, right, bottom), area in zip(boxes[small].tolist(), areas[small].tolist()):
+        shares[top:bottom, left:right] += 1 / area
+    sums = cv2.integral(shares)
+    left, top, right, bottom = (choices[..., side] for side in range(4))
+    return np.asarray(sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left])
 
 
 def _cheapest(layers: NDArray[np.int32], places: list[list[int]], costs: list[float], area: int) -> list[int]:

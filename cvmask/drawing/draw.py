@@ -8,12 +8,22 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cvmask.drawing.captions import Color, make_plate, paint_plate_, place_plates, to_ascii
+from cvmask.drawing.captions import (
+    SMALLEST_TEXT_PX,
+    Color,
+    make_plate,
+    paint_plate_,
+    place_plates,
+    text_height_px,
+    to_ascii,
+)
 from cvmask.drawing.palette import distinct_colors
 from cvmask.results.arrays import check_frame_of, check_range
 from cvmask.results.detections import Detections
 from cvmask.results.masks import BoxMask
 from cvmask.system.interrupts import raise_if_stopped
+
+MOST_PX = 500  # of lines and letters
 
 
 def draw(
@@ -30,10 +40,14 @@ def draw(
     scores: bool = True,
     opacity: float = 0.45,
     mask_threshold: float | None = None,
+    line_px: int | None = None,
+    text_px: int | None = None,
 ) -> NDArray[np.uint8]:
     """Draw detections on a copy of a frame, large objects first.
 
-    Lines and letters grow with the picture. Where masks overlap, the smaller object's colour shows.
+    Lines and letters grow with the picture, but those of a small object are smaller, so that it can be seen; the
+    smallest have no outline. A plate that would hide a small object wherever it is put is left out. Where masks
+    overlap, the smaller object's colour shows.
 
     Parameters
     ----------
@@ -54,6 +68,8 @@ def draw(
         Of the filled mask, 0 to 1.
     mask_threshold
         A pixel belongs to the mask where the enlarged soft mask is greater; None: as the detections' paste says.
+    line_px, text_px
+        Width of lines and height of capitals in pixels, from 1 and from 6 up; None: by picture and object.
 
     Raises
     ------
@@ -63,26 +79,26 @@ def draw(
     if not isinstance(detections, Detections):
         raise TypeError(f"detections must be cvmask.Detections, as detect gives them, got {type(detections).__name__}")
     source: NDArray[np.uint8] = np.ascontiguousarray(check_frame_of(frame, detections.frame_size))
-    _check_options(color_by, opacity, mask_threshold)
+    _check_options(color_by, opacity, mask_threshold, line_px, text_px)
     if isinstance(labels, str):
         raise TypeError(f"labels must be a list of names, as model.labels is, got the text {labels!r}")
     canvas: NDArray[np.uint8] = source.copy()
     order = detections.largest_first()
     found = detections[order]
     paints = _choose_colors(detections, colors, color_by)[order].tolist()
-    line = line_width_px(detections.frame_size)
+    lines = _line_widths_px(found, line_px)
     if masks or contours:
-        for box_mask, color in zip(found.each_box_mask(mask_threshold), paints):
+        for box_mask, color, line in zip(found.each_box_mask(mask_threshold), paints, lines):
             raise_if_stopped()
             if masks:
                 blend_(canvas, source, box_mask, color, opacity)
-            if contours:
+            if contours and (line_px is not None or min(box_mask.mask.shape) >= _SMALLEST_OUTLINED_PX):
                 outline_(canvas, box_mask, color, line)
     if boxes:
-        for box, color in zip(found.boxes().tolist(), paints):
+        for box, color, line in zip(found.boxes().tolist(), paints, lines):
             rectangle_(canvas, box, color, line)
     if captions:
-        _caption_(canvas, found, paints, write_captions(found, labels, scores))
+        _caption_(canvas, found, paints, write_captions(found, labels, scores), text_px)
     return canvas
 
 
@@ -90,6 +106,31 @@ def line_width_px(frame_size: tuple[int, int]) -> int:
     """Choose the width of lines for a picture."""
     height, width = frame_size
     return max(1, int((height * width) ** 0.5 / 600 + 0.5))
+
+
+_LINE_SHARE = 1 / 24
+_TEXT_SHARE = 1 / 3
+_SMALLEST_OUTLINED_PX = 8  # of fewer pixels, an outline leaves nothing to see
+_USUAL_SMALLEST_TEXT_PX = 8
+
+
+def _line_widths_px(found: Detections, line_px: int | None) -> list[int]:
+    """Choose the width of lines for each object: that of the picture, or less."""
+    if line_px is not None:
+        return [line_px] * len(found)
+    boxes = found.boxes()
+    short = np.minimum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
+    return [int(width) for width in np.clip((short * _LINE_SHARE).round(), 1, line_width_px(found.frame_size))]
+
+
+def _text_heights_px(found: Detections, text_px: int | None) -> list[int]:
+    """Choose the height of capitals for each object: that of the picture, or less."""
+    if text_px is not None:
+        return [text_px] * len(found)
+    boxes = found.boxes()
+    long = np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
+    usual = text_height_px(found.frame_size)
+    return [int(height) for height in np.clip(long * _TEXT_SHARE, min(_USUAL_SMALLEST_TEXT_PX, usual), usual)]
 
 
 def write_captions(detections: Detections, labels: Sequence[str] | None, scores: bool) -> list[str]:
@@ -142,20 +183,25 @@ def rectangle_(canvas: NDArray[np.uint8], box_ltrb: Sequence[int], color: Color,
 
 
 def _caption_(
-    canvas: NDArray[np.uint8], found: Detections, colors: Sequence[Color], texts: Sequence[str]
+    canvas: NDArray[np.uint8],
+    found: Detections,
+    colors: Sequence[Color],
+    texts: Sequence[str],
+    text_px: int | None,
 ) -> None:
     boxes = found.boxes()
     made = []
-    for row, text in enumerate(texts):
+    for row, (text, height_px) in enumerate(zip(texts, _text_heights_px(found, text_px))):
         raise_if_stopped()
-        made.append((row, make_plate(text, found.frame_size)))
+        made.append((row, make_plate(text, found.frame_size, height_px)))
     # Small objects choose first: a plate can hide them, and a large object has more places for its own.
     fitting = [(row, plate) for row, plate in reversed(made) if plate is not None]
     rows = [row for row, _ in fitting]
     corners = place_plates([plate for _, plate in fitting], boxes[rows], found.frame_size)
     for (row, plate), corner in reversed(list(zip(fitting, corners))):
         raise_if_stopped()
-        paint_plate_(canvas, plate, corner, colors[row])
+        if corner is not None:
+            paint_plate_(canvas, plate, corner, colors[row])
 
 
 def _choose_colors(
@@ -182,9 +228,14 @@ def _table(colors: NDArray[np.uint8] | Sequence[Sequence[int]]) -> NDArray[np.ge
     return table
 
 
-def _check_options(color_by: str, opacity: float, mask_threshold: float | None) -> None:
+def _check_options(
+    color_by: str, opacity: float, mask_threshold: float | None, line_px: int | None, text_px: int | None
+) -> None:
     if color_by not in ("class", "instance"):
         raise ValueError(f'color_by must be "class" or "instance", got {color_by!r}')
     check_range("opacity", opacity, 0, 1)
     if mask_threshold is not None:
         check_range("mask_threshold", mask_threshold, 0, 1)
+    for name, value, least in (("line_px", line_px, 1), ("text_px", text_px, SMALLEST_TEXT_PX)):
+        if value is not None and (type(value) is not int or not least <= value <= MOST_PX):
+            raise ValueError(f"{name} must be a whole number from {least} to {MOST_PX}, got {value!r}")

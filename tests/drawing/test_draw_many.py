@@ -47,8 +47,44 @@ def overlap(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) ->
 def test_plates_keep_off_each_other_as_far_as_they_can() -> None:
     plates = [Plate(np.zeros((10, 30), np.uint8)) for _ in range(3)]
     box = np.array([[60, 60, 90, 100]] * 3, np.int32)
-    found = [(x, y, x + 30, y + 10) for x, y in place_plates(plates, box, SIZE)]
+    found = [(x, y, x + 30, y + 10) for x, y in filter(None, place_plates(plates, box, SIZE))]
     assert [overlap(a, b) for i, a in enumerate(found) for b in found[:i]] == [0, 0, 0]
+
+
+def small_people() -> Detections:
+    """People of 11 x 17 pixels, close to each other, in a picture of 1352 x 900."""
+    corners = np.array([[500 + 16 * (k % 5), 400 + 24 * (k // 5)] for k in range(15)])
+    return Detections(
+        xyxy=np.hstack([corners, corners + np.array([11, 17])]).astype(np.float32),
+        confidence=np.full(15, 0.5, np.float32),
+        class_id=np.zeros(15, np.int32),
+        soft_masks=np.ones((15, 4, 4), np.float32),
+        frame_size=(900, 1352),
+    )
+
+
+def test_a_small_object_can_still_be_seen() -> None:
+    people = small_people()
+    frame = np.full((900, 1352, 3), 90, np.uint8)
+    drawn = draw(frame, people, masks=False, labels=["person"])
+    for left, top, right, bottom in people.boxes().tolist():
+        # Nothing lies on it but the line of its box, of one pixel, and that of its mask beside it.
+        inside = slice(top + 3, bottom - 3), slice(left + 3, right - 3)
+        assert np.array_equal(drawn[inside], frame[inside])
+    assert (drawn != frame).any(axis=2).sum() > 15 * 52 + 500  # those at the edge of the crowd have plates
+
+
+def test_line_width_and_text_size_can_be_chosen() -> None:
+    frame = np.zeros((900, 1352, 3), np.uint8)
+    one = small_people()[:1]
+    thick = draw(frame, one, masks=False, contours=False, captions=False, line_px=3)
+    assert thick[400:404, 505].any(axis=1).sum() >= 3
+    plates = [draw(frame, one, boxes=False, masks=False, contours=False, text_px=px) for px in (8, 40)]
+    heights = [plate.any(axis=(1, 2)).sum() for plate in plates]
+    assert heights[1] > 4 * heights[0]
+    for wrong in ({"line_px": 0}, {"text_px": 5}, {"line_px": 1.5}, {"text_px": True}):
+        with pytest.raises(ValueError, match=r"(line|text)_px must be a whole number from [16] to 500, got"):
+            draw(frame, one, **wrong)  # type: ignore[arg-type]
 
 
 def test_drawing_20_000_objects_takes_seconds() -> None:
