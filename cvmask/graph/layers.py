@@ -194,12 +194,12 @@ _CONVOLUTIONS = ("Conv2D", "DepthwiseConv2dNative", "Conv2DBackpropInput")
 _SAME = ("Relu", "Relu6", "Elu", "Tanh", "Sigmoid", "Exp", "Abs", "LeakyRelu")
 _SUMS = {"BiasAdd": "BiasAdd", "Add": "Add", "AddV2": "Add", "AddN": "AddN", "Sub": "Sub", "Mul": "Mul",
          "RealDiv": "RealDiv"}  # fmt: skip
-_RESIZES = ("ResizeBilinear", "ResizeNearestNeighbor")
-_NORMS = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
-_RELAYOUT = ("Reshape", "Squeeze", "ExpandDims", "Cast")
-_BEFORE_LAYERS = (
-    *_RELAYOUT,
-    *_RESIZES,
+RESIZES = ("ResizeBilinear", "ResizeNearestNeighbor")
+NORMS = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
+RELAYOUT = ("Reshape", "Squeeze", "ExpandDims", "Cast")
+BEFORE_LAYERS = (
+    *RELAYOUT,
+    *RESIZES,
     "ResizeArea",
     "ResizeBicubic",
     "Pack",
@@ -262,7 +262,7 @@ class Layers:
             return self.add("Placeholder", node.name, [], dtype=Attr("type", UINT8), shape=shape)
         if not self._read(node):
             raise ModelError(f"{node.name}: a {node.op} that does not depend on the picture")
-        if node.op in _BEFORE_LAYERS and node.name not in self._behind_layers:
+        if node.op in BEFORE_LAYERS and node.name not in self._behind_layers:
             return self._read(node)[0]  # the runtime has already resized the picture
         if node.op in ("SpaceToBatchND", "BatchToSpaceND"):
             return self._read(node)[0]  # expressed as dilations of the convolution between them
@@ -379,7 +379,7 @@ class Layers:
             for reader in self.flow.readers.get(todo.pop().name, ()):
                 if reader.op == "MatMul":
                     return self.add("Flatten", node.name, self._read(node))
-                if reader.op in (*_RELAYOUT, "Identity") and reader.name not in seen:
+                if reader.op in (*RELAYOUT, "Identity") and reader.name not in seen:
                     seen.add(reader.name)
                     todo.append(reader)
         return self._read(node)[0]
@@ -397,7 +397,7 @@ class Layers:
 
     _METHODS = (
         (_SAME, _same), (tuple(_SUMS), _sum), (("Conv2D", "DepthwiseConv2dNative"), _convolution),
-        (("Conv2DBackpropInput",), _deconvolution), (_NORMS, _norm), (("MaxPool", "AvgPool"), _pool),
-        (("ConcatV2", "Concat"), _concat), (("Mean",), _mean), (("Pad",), _pad), (_RESIZES, _resize),
-        (("CropAndResize",), _crop), (_RELAYOUT, _relayout), (("MatMul",), _matmul),
+        (("Conv2DBackpropInput",), _deconvolution), (NORMS, _norm), (("MaxPool", "AvgPool"), _pool),
+        (("ConcatV2", "Concat"), _concat), (("Mean",), _mean), (("Pad",), _pad), (RESIZES, _resize),
+        (("CropAndResize",), _crop), (RELAYOUT, _relayout), (("MatMul",), _matmul),
     )  # fmt: skip
