@@ -181,28 +181,34 @@ def fastest_pair(
 ) -> tuple[Pair, Target]:
     """Make the networks on whatever runs a frame of `size_wh` sooner: CPU or OpenCL.
 
-    What was measured is remembered in the cache folder, for each graph, size, device and OpenCV.
+    What was measured is remembered in the cache folder, for each graph, size, device and OpenCV: then only the
+    faster of the two is made.
     """
     with quiet():
         device = targets.opencl_device()
         why_none = "" if device else targets.switched_off() or "there is no OpenCL device"
-    cpu, _ = open_pair(make, "cpu", False)
+
+    def on_cpu(why: str, pair: Pair | None = None) -> tuple[Pair, Target]:
+        return pair or open_pair(make, "cpu", False)[0], Target("auto", "cpu", "CPU", why)
+
     if not device:
-        return cpu, Target("auto", "cpu", "CPU", why_none)
+        return on_cpu(why_none)
     key = hashlib.sha256(graph.data)
     key.update(repr((size_wh, device, cv2.__version__, cv2.getNumThreads())).encode())
     seconds = _remembered(key.hexdigest())
     if seconds and seconds["cpu"] <= seconds["opencl"]:
-        return cpu, Target("auto", "cpu", "CPU", _reason(seconds, size_wh))
+        return on_cpu(_reason(seconds, size_wh))
+    cpu = None if seconds else open_pair(make, "cpu", False)[0]
     try:
         pair, target = open_pair(make, "opencl", True)
-        if not seconds:
+        if cpu is not None:
             seconds = {"cpu": _seconds(cpu, size_wh), "opencl": _seconds(pair, size_wh)}
             _remember(key.hexdigest(), seconds)
     except (TargetError, ModelError) as error:
-        return cpu, Target("auto", "cpu", "CPU", str(error))
+        return on_cpu(str(error), cpu)
+    assert seconds is not None
     if seconds["cpu"] <= seconds["opencl"]:
-        return cpu, Target("auto", "cpu", "CPU", _reason(seconds, size_wh))
+        return on_cpu(_reason(seconds, size_wh), cpu)
     return pair, Target("auto", "opencl", target.device, _reason(seconds, size_wh))
 
 

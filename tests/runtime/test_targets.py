@@ -238,6 +238,20 @@ def test_auto_remembers_for_each_graph(fast_opencl: list[str], monkeypatch: pyte
     assert fast_opencl
 
 
+@pytest.mark.parametrize("faster", ["cpu", "opencl"])
+def test_auto_makes_no_networks_but_the_faster_where_that_is_known(fast_opencl: list[str], faster: str) -> None:
+    made: list[str] = []
+
+    def make(name: str) -> FakePair:
+        made.append(name)
+        return FakePair(name, fast_opencl if faster == "opencl" else [])
+
+    for expected in (["cpu", "opencl"], [faster]):
+        made.clear()
+        found = pair.fastest_pair(make, np.zeros(9, np.uint8), (640, 480))  # type: ignore[arg-type]
+        assert (made, found[1].effective) == (expected, faster)
+
+
 def test_auto_without_a_device_measures_nothing(fast_opencl: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(targets, "switched_off", lambda: "")
     monkeypatch.setattr(targets, "opencl_device", lambda: "")
