@@ -16,7 +16,7 @@ from cvmask.cli.progress import DownloadProgress
 from cvmask.errors import CvmaskError, ModelError, SinkError
 from cvmask.graph.check import OPENCV_VERSIONS, Inspection, has_clipped_anchors, inspect, label_problems, unread
 from cvmask.graph.convert import convert
-from cvmask.graph.facts import GraphFacts, ResizerFacts
+from cvmask.graph.facts import GraphFacts, Resizer
 from cvmask.graph.graph_def import read_graph
 from cvmask.graph.model_files import TEXT_FILE, ModelFiles, model_files, stands_for_folder
 from cvmask.graph.nodes import Graph
@@ -156,7 +156,7 @@ def _graph_facts(facts: GraphFacts) -> Iterator[tuple[str, str]]:
     yield "outputs", ", ".join(facts.outputs)
 
 
-def _resizer_text(resizer: ResizerFacts) -> str:
+def _resizer_text(resizer: Resizer) -> str:
     how = "" if resizer.method == "bilinear" else f", {resizer.method}"
     if resizer.kind == "keep_aspect_ratio":
         return f"short side {resizer.min_dimension}, long side at most {resizer.max_dimension}{how}"
@@ -164,8 +164,8 @@ def _resizer_text(resizer: ResizerFacts) -> str:
         return f"long side at most {resizer.max_dimension}, smaller pictures as they are{how}"
     if resizer.kind == "at_least":
         return f"short side at least {resizer.min_dimension}, larger pictures as they are{how}"
-    if resizer.kind == "fixed_shape":
-        return f"{resizer.width}x{resizer.height}{how}"
+    if resizer.kind == "fixed":
+        return f"{resizer}{how}"
     return "none: pictures as they are"
 
 

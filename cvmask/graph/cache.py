@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.errors import CvmaskError, ModelError, SinkError
-from cvmask.graph.facts import Anchors, GraphFacts, ResizerFacts, Suppression
+from cvmask.graph.facts import Anchors, GraphFacts, Resizer, Suppression
 from cvmask.graph.model_files import CACHED
 from cvmask.graph.nodes import Graph
 from cvmask.graph.text import parse_text, print_text
 from cvmask.system.files import open_regular, write_private, write_whole
 from cvmask.system.folders import cache_home
 
-_VERSION = 5  # of what convert makes: a higher number leaves older files unused
+_VERSION = 6  # of what is made of a graph, and of what is refused: a higher number leaves older files unused
 _MAX_LINE = 200
 _MAX_BYTES = 64 << 20  # a text graph has no weights
 
@@ -93,16 +93,15 @@ def _load(path: Path) -> tuple[str, Known | None]:
 
 def facts_from(data: dict[str, Any]) -> GraphFacts:
     """GraphFacts out of what `dataclasses.asdict` and JSON have made of them."""
-    plain: dict[str, Any] = {}
-    for key, value in data.items():
-        plain[key] = tuple(value) if isinstance(value, list) else value
-    anchors: dict[str, Any] = {
-        key: tuple(v) if isinstance(v, list) else v for key, v in data["anchors"].items()
-    }
+    plain = _with_tuples(data)
     plain.update(
-        resizer=ResizerFacts(**data["resizer"]),
-        anchors=Anchors(**anchors),
+        resizer=Resizer(**_with_tuples(data["resizer"])),
+        anchors=Anchors(**_with_tuples(data["anchors"])),
         first_stage=Suppression(**data["first_stage"]),
         second_stage=Suppression(**data["second_stage"]),
     )
     return GraphFacts(**plain)
+
+
+def _with_tuples(data: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from cvmask.errors import ModelError
 from cvmask.graph.anatomy import Anatomy
-from cvmask.graph.facts import Anchors, ResizerFacts
+from cvmask.graph.facts import Anchors, Resizer
 from cvmask.graph.flow import ARRAYS, Flow, Ref
 from cvmask.graph.nodes import Node
 from cvmask.graph.numeric import Numeric, Op, Spatial, channels
@@ -195,7 +195,7 @@ def check_colours(parts: Anatomy) -> None:
                 )
 
 
-def resizer_of(parts: Anatomy) -> ResizerFacts:
+def resizer_of(parts: Anatomy) -> Resizer:
     """How the picture is resized on its way to the first layer."""
     flow = parts.flow
     before = flow.graph.ancestors([parts.features[0]])
@@ -206,16 +206,13 @@ def resizer_of(parts: Anatomy) -> ResizerFacts:
     if odd is not None:
         raise ModelError(f"{parts.graph.origin}: {odd.name} resizes with {odd.op}; {_KNOWN}")
     if not nodes:
-        return ResizerFacts("none")
+        return Resizer("none")
     node = nodes[0]
     if len({other.op for other in nodes}) > 1:
         raise ModelError(f"{parts.graph.origin}: {node.name} and others resize in different ways; {_KNOWN}")
-    plain = ResizerFacts(
-        "none",
-        method=_METHODS[node.op],
-        align_corners=node.get("align_corners", "b", False),
-        half_pixel_centers=node.get("half_pixel_centers", "b", False),
-    )
+    corners, half = node.get("align_corners", "b", False), node.get("half_pixel_centers", "b", False)
+    sampling = "align_corners" if corners else "half_pixel" if half else "legacy"
+    plain = Resizer("none", sampling=sampling, method=_METHODS[node.op])
     sizes = [_resized(parts, nodes, picture) for picture in _PICTURES]
     known = [size for size in sizes if size is not None]
     found = _recognised(known, plain) if len(known) == len(sizes) else None
@@ -247,12 +244,12 @@ def _resized(parts: Anatomy, nodes: list[Node], picture: tuple[int, int]) -> tup
     return None
 
 
-def _recognised(sizes: list[tuple[int, int]], plain: ResizerFacts) -> ResizerFacts | None:
+def _recognised(sizes: list[tuple[int, int]], plain: Resizer) -> Resizer | None:
     if sizes == list(_PICTURES):
         return plain
     if len(set(sizes)) == 1:
         height, width = sizes[0]
-        return replace(plain, kind="fixed_shape", height=height, width=width)
+        return replace(plain, kind="fixed", fixed_wh=(width, height))
     longest = max(max(size) for size in sizes)
     shortest = min(min(size) for size in sizes)
     for resizer in (
@@ -260,31 +257,7 @@ def _recognised(sizes: list[tuple[int, int]], plain: ResizerFacts) -> ResizerFac
         replace(plain, kind="at_most", max_dimension=longest),
         replace(plain, kind="at_least", min_dimension=shortest),
     ):
-        gaps = np.subtract([_resized_by(resizer, picture) for picture in _PICTURES], sizes)
+        gaps = np.subtract([resizer.target_wh(picture[::-1])[::-1] for picture in _PICTURES], sizes)
         if np.abs(gaps).max() <= 1:
             return resizer
     return None
-
-
-def _resized_by(resizer: ResizerFacts, picture: tuple[int, int]) -> tuple[int, int]:
-    """Height and width of a picture of that height and width."""
-    if resizer.kind == "keep_aspect_ratio":
-        return keep_aspect(picture, resizer)
-    height, width = np.float32(picture[0]), np.float32(picture[1])
-    if resizer.kind == "at_most":
-        scale = min(max(height, width), np.float32(resizer.max_dimension)) / max(height, width)
-    else:
-        scale = max(min(height, width), np.float32(resizer.min_dimension)) / min(height, width)
-    return int(height * scale), int(width * scale)
-
-
-def keep_aspect(picture: tuple[int, int], resizer: ResizerFacts) -> tuple[int, int]:
-    """Height and width of a picture of that height and width, resized with its aspect ratio kept.
-
-    In 32-bit floats and with halves rounded to even, as the graph computes it.
-    """
-    height, width = np.float32(picture[0]), np.float32(picture[1])
-    scale = np.float32(resizer.min_dimension) / min(height, width)
-    if np.rint(max(height, width) * scale) > resizer.max_dimension:
-        scale = np.float32(resizer.max_dimension) / max(height, width)
-    return int(np.rint(height * scale)), int(np.rint(width * scale))

@@ -50,7 +50,7 @@ def self_check(model: Path) -> list[str]:
         report.raise_problem()
         assert report.data is not None
         text, facts = convert_with_facts(parse_graph(report.data, files.graph.name))
-        size = (facts.resizer.height, facts.resizer.width) if has_built_in_size(text) else _NOISE_SIZE
+        size = facts.resizer.fixed_wh[::-1] if has_built_in_size(text) else _NOISE_SIZE
         problem = split_differs(report.data, text, files.graph.name, size)
     except CvmaskError as error:
         return [str(error)]

@@ -14,13 +14,13 @@ from cvmask import models
 from cvmask.errors import ModelError
 from cvmask.graph import split
 from cvmask.graph.check import label_problems, prepare
-from cvmask.graph.facts import GraphFacts
+from cvmask.graph.facts import GraphFacts, Resizer
 from cvmask.graph.model_files import ModelFiles, model_files
 from cvmask.graph.nodes import Graph
 from cvmask.models.labels import names_file, read_names, unnamed_note
 from cvmask.results.arrays import check_range, whole_number
 from cvmask.runtime.model import MaskRCNN, ModelSpec, Settings
-from cvmask.runtime.resize import Resizer, Size, parse_size
+from cvmask.runtime.resize import Size, parse_size
 
 PathLike = Union[str, "os.PathLike[str]"]
 
@@ -133,29 +133,13 @@ def load(
 
 def _resizer(size: Size, known: GraphFacts | None, text: Graph, origin: str) -> Resizer:
     """What a user's `size` means for this model: ValueError where its graph takes pictures of one size alone."""
-    trained = _trained_resizer(known)
+    trained = known.resizer if known is not None else Resizer()  # not understood: pictures as they are
     wanted = parse_size(size, trained)
     if trained.kind == "fixed" and wanted.fixed_wh != trained.fixed_wh and split.has_built_in_size(text):
         raise ValueError(
             f"{origin} is built for pictures of {trained} and resizes each to that; got size {size}: leave it out"
         )
     return wanted
-
-
-def _trained_resizer(known: GraphFacts | None) -> Resizer:
-    """How the graph resizes; as it is, where a text graph of one's own goes with a graph of another kind."""
-    if known is None:
-        return Resizer()
-    trained = known.resizer
-    sampling = "align_corners" if trained.align_corners else "half_pixel" if trained.half_pixel_centers else "legacy"
-    return Resizer(
-        "fixed" if trained.kind == "fixed_shape" else trained.kind,
-        trained.min_dimension,
-        trained.max_dimension,
-        (trained.width, trained.height),
-        sampling,
-        trained.method,
-    )
 
 
 def _names(given: PathLike | Sequence[str] | None) -> PathLike | list[str] | None:

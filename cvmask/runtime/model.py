@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from cvmask.errors import ModelError
 from cvmask.graph import split
+from cvmask.graph.facts import Resizer
 from cvmask.graph.model_files import GraphFile
 from cvmask.graph.nodes import Graph
 from cvmask.results.arrays import check_frame, check_range, whole_number
@@ -25,7 +26,7 @@ from cvmask.runtime import targets
 from cvmask.runtime.decode import keep_rows, limit_rows, to_detections
 from cvmask.runtime.net import reason
 from cvmask.runtime.pair import WARM_UP_WH, Pair, fastest_pair, open_pair
-from cvmask.runtime.resize import Resizer, to_blob
+from cvmask.runtime.resize import to_blob
 from cvmask.system.process import give_back
 
 USUAL_WH = (640, 480)  # the frame that target="auto" measures with, resized as the model wants it

@@ -4,81 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Union, cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from cvmask.graph.facts import Resizer
+
 Size = Union[str, int, tuple[int, int]]
 MAX_SIDE = 8192
 _WARP_LIMIT = 32766  # the longest side that warpAffine takes
 _CUBIC_STEPS = 1024  # TensorFlow looks its weights up in a table
 _BAND = 32  # rows that are resized at a time
-
-
-@dataclass(frozen=True)
-class Resizer:
-    """How a picture is resized before the network sees it.
-
-    Attributes
-    ----------
-    kind
-        "keep_aspect_ratio": the shorter side becomes `min_dimension` unless the longer one would pass
-        `max_dimension`. "at_most": the longer side becomes `max_dimension` where it is longer. "at_least": the
-        shorter side becomes `min_dimension` where it is shorter. "fixed": every picture becomes `fixed_wh`.
-        "none": left as it is.
-    min_dimension, max_dimension
-        Pixels; 0 where `kind` has no use for them.
-    fixed_wh
-        Width and height in pixels.
-    sampling
-        Where TensorFlow's kernels take a pixel from. "legacy" (what the model zoo's exports
-        do): x * scale. "half_pixel" (what cv2.resize does): (x + 0.5) * scale - 0.5.
-        "align_corners": the corner pixels stay where they are.
-    method
-        "bilinear", "nearest", "bicubic" or "area": TensorFlow's kernel of that name.
-    """
-
-    kind: str = "none"
-    min_dimension: int = 0
-    max_dimension: int = 0
-    fixed_wh: tuple[int, int] = (0, 0)
-    sampling: str = "legacy"
-    method: str = "bilinear"
-
-    def target_wh(self, size_wh: tuple[int, int]) -> tuple[int, int]:
-        """Width and height that a picture of `size_wh` gets.
-
-        Rounded in float32 and half to even, as resize_to_range of the Object Detection API does.
-        """
-        if self.kind == "fixed":
-            return self.fixed_wh
-        if self.kind == "none":
-            return size_wh
-        size = np.array(size_wh, np.float32)
-        if self.kind in ("at_most", "at_least"):  # cut off, not rounded: resize_to_max_dimension and its sibling
-            side = size.max() if self.kind == "at_most" else size.min()
-            wanted = min(side, self.max_dimension) if self.kind == "at_most" else max(side, self.min_dimension)
-            width, height = np.maximum(size * (np.float32(wanted) / side), 1).astype(int).tolist()
-            return width, height
-        new_size = np.round(size * (np.float32(self.min_dimension) / size.min()))
-        if self.max_dimension and new_size.max() > self.max_dimension:
-            new_size = np.round(size * (np.float32(self.max_dimension) / size.max()))
-        width, height = np.maximum(new_size, 1).astype(int).tolist()
-        return width, height
-
-    def __str__(self) -> str:
-        if self.kind == "fixed":
-            return f"{self.fixed_wh[0]}x{self.fixed_wh[1]}"
-        if self.kind == "none":
-            return "native size"
-        if self.kind == "at_most":
-            return f"long side at most {self.max_dimension}"
-        if self.kind == "at_least":
-            return f"short side at least {self.min_dimension}"
-        return f"short side {self.min_dimension}, long side at most {self.max_dimension or 'any'}"
 
 
 def parse_size(size: Size, trained: Resizer) -> Resizer:

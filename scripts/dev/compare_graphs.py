@@ -24,7 +24,7 @@ from deep_models import Deep  # noqa: E402
 from graph_builder import fill, partners, picture  # noqa: E402
 
 from cvmask.graph.convert import convert_with_facts  # noqa: E402
-from cvmask.graph.facts import ResizerFacts  # noqa: E402
+from cvmask.graph.facts import Resizer  # noqa: E402
 from cvmask.graph.graph_def import read_graph  # noqa: E402
 from cvmask.graph.split import split  # noqa: E402
 from cvmask.runtime.net import Net  # noqa: E402
@@ -54,11 +54,11 @@ OUTPUTS = ("detection_boxes", "detection_scores", "detection_classes", "detectio
 MASKS = 8  # rows whose masks are compared
 
 
-def size_of(resizer: ResizerFacts) -> tuple[int, int]:
+def size_of(resizer: Resizer) -> tuple[int, int]:
     """Height and width of a picture that stays as it is."""
     if resizer.kind == "keep_aspect_ratio":
         return resizer.min_dimension, min(resizer.min_dimension * 5 // 4, resizer.max_dimension)
-    return (resizer.height, resizer.width) if resizer.kind == "fixed_shape" else (480, 640)
+    return resizer.fixed_wh[::-1] if resizer.kind == "fixed" else (480, 640)
 
 
 def tensorflow(path: Path, image: np.ndarray) -> dict[str, np.ndarray]:

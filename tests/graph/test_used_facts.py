@@ -14,7 +14,6 @@ from cvmask.graph.describe import facts_of
 from cvmask.graph.facts import GraphFacts
 from cvmask.graph.graph_def import read_graph
 from cvmask.graph.text import print_text
-from cvmask.models.load import _trained_resizer as resizer_of
 
 # What runs has these from the constants and layers of the frozen graph itself; the facts are for people to see.
 SHOWN = {"backbone", "mask_size", "class_agnostic_masks", "crop_size", "features", "outputs"}
@@ -59,7 +58,7 @@ def facts(parts):
 def what_runs(parts, facts):
     """The text graph, the resizer and the limit of a class: all that a model is loaded with but its weights."""
     text = print_text(converting.Graph(converting._Builder(parts, facts).build(), "tiny"))
-    return text, resizer_of(facts), facts.max_of_a_class
+    return text, facts.resizer, facts.max_of_a_class
 
 
 EXAMPLE = facts_of(dissect(read_graph(own_model("tiny_plain"))))

@@ -138,7 +138,7 @@ def test_loops_of_tensorflow_2_and_what_freezing_makes_of_them():
 
 def test_facts_of_the_small_models():
     plain, resnet, inception = (convert_with_facts(read_graph(DATA / f"{name}.pb"))[1] for name in NAMES)
-    assert (plain.resizer.kind, plain.resizer.height, plain.resizer.width) == ("fixed_shape", 96, 112)
+    assert (plain.resizer.kind, plain.resizer.fixed_wh) == ("fixed", (112, 96))
     for facts in (resnet, inception):
         assert (facts.resizer.kind, facts.resizer.min_dimension, facts.resizer.max_dimension) == (
             "keep_aspect_ratio", 96, 128)  # fmt: skip

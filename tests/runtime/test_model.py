@@ -18,13 +18,14 @@ from cvmask import scenes
 from cvmask.errors import ModelError
 from cvmask.graph import split as split_module
 from cvmask.graph.convert import convert
+from cvmask.graph.facts import Resizer
 from cvmask.graph.graph_def import read_graph
 from cvmask.graph.split import split
 from cvmask.graph.text import parse_text, print_text, read_text
 from cvmask.runtime.model import MaskRCNN, ModelSpec, Settings
 from cvmask.runtime.net import Net
 from cvmask.runtime.pair import Pair
-from cvmask.runtime.resize import Resizer, to_blob
+from cvmask.runtime.resize import to_blob
 from cvmask.system import folders
 
 FOLDER = folders.path("models/shapes")

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from cvmask.graph.facts import Resizer
 from cvmask.runtime import resize
-from cvmask.runtime.resize import Resizer, Size, parse_size, to_blob
+from cvmask.runtime.resize import Size, parse_size, to_blob
 
 ZOO = Resizer("keep_aspect_ratio", 800, 1365)
 

@@ -14,9 +14,10 @@ import cv2
 import numpy as np
 
 import cvmask
+from cvmask.graph.facts import Resizer
 from cvmask.results.detections import Detections
 from cvmask.runtime.decode import keep_rows, to_detections
-from cvmask.runtime.resize import Resizer, to_blob
+from cvmask.runtime.resize import to_blob
 
 FRAME_WH, OBJECTS = (1920, 1080), 20
 ZOO = Resizer("keep_aspect_ratio", 800, 1365)
