@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from cvmask import batches
 from cvmask.batches.options import Options, need_ray
 from cvmask.cli import options
-from cvmask.cli.progress import BatchProgress
+from cvmask.cli.progress import BatchProgress, say
 from cvmask.system.interrupts import raise_if_interrupted
 
 if TYPE_CHECKING:
@@ -70,12 +69,12 @@ def run(args: argparse.Namespace) -> int:
 
         settings = {name: getattr(args, name) for name in _SETTINGS}
         summary = batches.batch(args.sources, args.output, model, on_progress=on_progress, **settings)
-    print(f"{summary['frames']} frames, {summary['objects']} objects, {summary['failed']} failed -> {args.output}")
-    print(_about_last_run(summary["last_run"]) if bar.shown else "nothing was left to do")
+    say(f"{summary['frames']} frames, {summary['objects']} objects, {summary['failed']} failed -> {args.output}")
+    say(_about_last_run(summary["last_run"]) if bar.shown else "nothing was left to do")
     for reason, count in sorted(summary["reasons"].items(), key=lambda one: -one[1]):
-        print(f"cvmask: {count} failed: {reason}", file=sys.stderr)
+        say(f"cvmask: {count} failed: {reason}", error=True)
     if summary["failed"]:
-        print(f"cvmask: which ones: the rows of {args.output.rstrip('/')}/parts with an error", file=sys.stderr)
+        say(f"cvmask: which ones: the rows of {args.output.rstrip('/')}/parts with an error", error=True)
     return 0 if not summary["failed"] else (3 if summary["frames"] else 1)
 
 

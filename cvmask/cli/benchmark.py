@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from cvmask import scenes
 from cvmask.cli import options
+from cvmask.cli.progress import say
 from cvmask.cli.run_stream import threads_shared_by
 from cvmask.drawing.draw import draw
 from cvmask.runtime.model import MaskRCNN
@@ -65,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         for count in args.workers or usual_counts(os.cpu_count() or 1)
     }
     report["peak_memory_mb"] = peak_memory_mb()
-    print(json.dumps(report, indent=1) if args.json else "\n".join(table(report)))
+    say(*(json.dumps(report, indent=1).split("\n") if args.json else table(report)))
     return 0
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from cvmask import scenes
 from cvmask.cli import edit
+from cvmask.cli.progress import say
 from cvmask.cli.run_sources import summarise
 from cvmask.drawing.draw import draw
 from cvmask.drawing.effects import blur_background
@@ -63,14 +64,15 @@ def run(args: argparse.Namespace) -> int:
     show("people", portrait, people / "portrait.png", approach(portrait), people / "portrait_clip.mp4", annotated)
     blurred = annotated / "portrait_blurred.png"
     write_picture(blurred, blur_background(portrait, load.load("people").detect(portrait)))
-    print(f"{blurred}: the background blurred")
+    say(f"{blurred}: the background blurred")
 
     program = how_called()
-    print(
-        f"\nGo on with:\n"
-        f"  {program} predict -m people {people} -o out\n"
-        f"  {program} edit -m people 0 --effect blur-background --show   # a camera\n"
-        f"  {program} --help"
+    say(
+        "",
+        "Go on with:",
+        f"  {program} predict -m people {people} -o out",
+        f"  {program} edit -m people 0 --effect blur-background --show   # a camera",
+        f"  {program} --help",
     )
     return 0
 
@@ -89,15 +91,15 @@ def show(
     write_picture(picture_path, picture)
     target = annotated / picture_path.name
     write_picture(target, draw(picture, found, labels=model.labels))
-    print(f"{target}: {name}, found {summarise(found, model.labels)}")
-    print(f"annotating {CLIP_FRAMES} frames ...", file=sys.stderr, flush=True)
+    say(f"{target}: {name}, found {summarise(found, model.labels)}")
+    say(f"annotating {CLIP_FRAMES} frames ...", error=True)
     target = annotated / clip_path.name
     with VideoFile(clip_path, frame_rate=Fraction(FRAME_RATE)) as plain, \
          VideoFile(target, frame_rate=Fraction(FRAME_RATE)) as video:  # fmt: skip
         for frame in frames:
             plain.write(frame)
             video.write(draw(frame, model.detect(frame), labels=model.labels))
-    print(f"{target}: {CLIP_FRAMES} annotated frames, {CLIP_FRAMES / FRAME_RATE:.0f} seconds")
+    say(f"{target}: {CLIP_FRAMES} annotated frames, {CLIP_FRAMES / FRAME_RATE:.0f} seconds")
 
 
 def approach(picture: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:

@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 
 from cvmask import __version__, models
+from cvmask.cli.progress import say
 from cvmask.errors import CvmaskError, install
 from cvmask.graph.check import inspect
 from cvmask.graph.model_files import model_files
@@ -367,9 +368,9 @@ def run(args: argparse.Namespace) -> int:
     for finding in examine():
         findings.append(finding)
         if not args.json:
-            print(line(finding), flush=True)
+            say(line(finding))
     if args.json:
-        print(without_paths(json.dumps([asdict(finding) for finding in findings], indent=1)))
+        say(*without_paths(json.dumps([asdict(finding) for finding in findings], indent=1)).split("\n"))
     return int(any(finding.state == PROBLEM for finding in findings))
 
 

@@ -16,10 +16,11 @@ import cv2
 from cvmask import __version__
 from cvmask.cli import batch, benchmark, demo, doctor, edit, models, predict, render, serve
 from cvmask.cli.options import UsageError
+from cvmask.cli.progress import say
 from cvmask.errors import CvmaskError
 from cvmask.runtime.net import reason
 from cvmask.system.interrupts import INTERRUPTED, raise_as_usual, terminated_as_interrupted
-from cvmask.system.process import prepare_streams, reuse_large_blocks
+from cvmask.system.process import prepare_streams, printable, reuse_large_blocks
 
 DONE, FAILED, WRONG_USAGE, SOME_FAILED = 0, 1, 2, 3
 VERBS: tuple[ModuleType, ...] = (predict, edit, render, serve, batch, demo, models, doctor, benchmark)
@@ -48,7 +49,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End with code 2."""
-        self.exit(WRONG_USAGE, f"{self.prog}: error: {message} (see `{self.prog} --help`)\n")
+        self.exit(WRONG_USAGE, f"{self.prog}: error: {printable(message)} (see `{self.prog} --help`)\n")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         """End with code 2 for unknown flags: left to argparse, the command would answer, which knows no verb's."""
@@ -123,8 +124,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error), WRONG_USAGE)
     except KeyboardInterrupt as interrupt:
         if isinstance(interrupt.__cause__, CvmaskError):  # an output that could not be finished
-            print(f"cvmask: {interrupt.__cause__}", file=sys.stderr)
-        print("cvmask: interrupted", file=sys.stderr)
+            say(f"cvmask: {interrupt.__cause__}", error=True)
+        say("cvmask: interrupted", error=True)
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has gone, as in `cvmask ... | head`: there is nobody to tell.
@@ -145,5 +146,5 @@ def _why(error: Exception) -> str:
 
 
 def _fail(message: str, code: int = FAILED) -> int:
-    print(f"cvmask: error: {' '.join(message.split())}", file=sys.stderr)
+    say(f"cvmask: error: {' '.join(message.split())}", error=True)
     return code

@@ -12,7 +12,7 @@ from typing import Callable
 import cv2
 
 from cvmask import models
-from cvmask.cli.progress import DownloadProgress
+from cvmask.cli.progress import DownloadProgress, say
 from cvmask.errors import CvmaskError, ModelError, SinkError
 from cvmask.graph.check import OPENCV_VERSIONS, Inspection, has_clipped_anchors, inspect, label_problems, unread
 from cvmask.graph.convert import convert
@@ -51,7 +51,7 @@ def _convert(args: argparse.Namespace) -> int:
     target = _target(graph, args.output)
     text = print_text(convert(read_graph(graph)))
     write_whole(target, text.encode())
-    print(target)
+    say(target)
     return 0
 
 
@@ -86,17 +86,17 @@ def _inspect(args: argparse.Namespace) -> int:
     try:
         files = model_files(place, args.graph)
     except ModelError as error:
-        print(place)
+        say(place)
         _print_problem(place, str(error))
         return 1
     report = inspect(files, keep_text=args.keep_graph)
     problems = [*report.problems, *_label_problems(report)]
-    print(files.graph)
+    say(files.graph)
     for name, value in _facts(report, files):
-        print(f"  {name + ':':<14}{value}")
+        say(f"  {name + ':':<14}{value}")
     unnamed = unnamed_note(files, report.classes or 0)
     for note in (*report.notes, *([unnamed] if unnamed else [])):
-        print(f"  note: {note}")
+        say(f"  note: {note}")
     for problem in problems:
         _print_problem(files.graph, problem)
     return 1 if problems else 0
@@ -104,7 +104,7 @@ def _inspect(args: argparse.Namespace) -> int:
 
 def _print_problem(place: Path, problem: str) -> None:
     """Below the name of the file or folder, which is not said again."""
-    print(f"  problem: {problem.removeprefix(f'{place}: ')}")
+    say(f"  problem: {problem.removeprefix(f'{place}: ')}")
 
 
 def _facts(report: Inspection, found: ModelFiles) -> Iterator[tuple[str, str]]:
@@ -216,7 +216,8 @@ def _has_terminal() -> bool:
 def _agrees(model: KnownModel) -> bool:
     # On stderr, and not as the prompt of input(): stdout may be a pipe that somebody reads.
     question = f"model {model.name!r} is not here yet: download {size_text(model.archive_bytes)} now? [Y/n] "
-    print(question, end="", file=sys.stderr, flush=True)
+    sys.stderr.write(question)
+    sys.stderr.flush()
     answer = sys.stdin.readline()
     # The end of the input is no answer; Enter is a yes.
     return answer.strip().lower() in ("", "y", "yes") if answer else False
@@ -282,7 +283,7 @@ def _list(args: argparse.Namespace) -> int:
     width = max(map(len, models.NAMES))
     states = [_state(model) for model in models.known()]
     for model, state in zip(models.known(), states):
-        print(f"{model.name:{width}}  {state:{max(map(len, states))}}  {model.summary}")
+        say(f"{model.name:{width}}  {state:{max(map(len, states))}}  {model.summary}")
     return 0
 
 
@@ -300,31 +301,31 @@ def _state(model: KnownModel) -> str:
 def _download(args: argparse.Namespace) -> int:
     folder = models.find(args.name)
     if folder is not None:
-        print(f"model {args.name!r} is here already", file=sys.stderr)
-        print(folder)
+        say(f"model {args.name!r} is here already", error=True)
+        say(folder)
         return 0
     try:
         folder = download_with_progress(args.name, args.force)
     except KeyboardInterrupt:
-        print("interrupted: what came is kept, the same command goes on from there", file=sys.stderr)
+        say("interrupted: what came is kept, the same command goes on from there", error=True)
         return 130
-    print(folder)
+    say(folder)
     return 0
 
 
 def _verify(args: argparse.Namespace) -> int:
     report = models.verify(args.name)
-    print(report.folder)
+    say(report.folder)
     for line in report.passed:
-        print(f"  ok    {line}")
+        say(f"  ok    {line}")
     for line in report.problems:
-        print(f"  WRONG {line}")
+        say(f"  WRONG {line}")
     return 0 if report.ok else 1
 
 
 def _path(args: argparse.Namespace) -> int:
     zoo.get(args.name)
-    print(models.resolve(args.name))
+    say(models.resolve(args.name))
     return 0
 
 
@@ -334,9 +335,9 @@ def _remove(args: argparse.Namespace) -> int:
         folder = places(zoo.get(args.name)).folder
         raise ModelError(f"nothing of model {args.name!r} is here (looked at {folder})")
     for path in gone:
-        print(f"removed {path}")
+        say(f"removed {path}")
     return 0
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    say(line, error=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Collection
 from fractions import Fraction
 from functools import partial
 from typing import Any
 
 from cvmask.cli.models import offer_download
+from cvmask.cli.progress import say
 from cvmask.drawing.captions import SMALLEST_TEXT_PX
 from cvmask.drawing.draw import MOST_PX
 from cvmask.drawing.palette import read_colors
@@ -125,7 +125,7 @@ def load_model(args: argparse.Namespace) -> MaskRCNN:
         raise UsageError(str(error)) from None
     for line in (*model.notes, model.target.warning):
         if line:
-            print(f"cvmask: {line}", file=sys.stderr)
+            say(f"cvmask: {line}", error=True)
     return model
 
 

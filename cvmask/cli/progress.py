@@ -12,9 +12,16 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from cvmask.streams.loop import Summary
 from cvmask.system.files import size_text
+from cvmask.system.process import printable
 
 if TYPE_CHECKING:
     from cvmask.batches.job import Progress
+
+
+def say(*lines: object, error: bool = False) -> None:
+    """Print lines at once, on stderr if they are of an error; all that cvmask says goes through here or a bar."""
+    for line in lines:
+        print(printable(line), file=sys.stderr if error else sys.stdout, flush=True)
 
 
 class Bar:
@@ -43,6 +50,8 @@ class Bar:
             tqdm = importlib.import_module("tqdm").tqdm
         except ImportError:
             return
+        if "desc" in options:
+            options["desc"] = printable(options["desc"])
         self.bar = tqdm(file=sys.stderr, dynamic_ncols=True, **options)
 
     def print(self, line: str, stream: TextIO) -> None:
@@ -50,9 +59,9 @@ class Bar:
         # Sources tell things from threads of their own, while the bar may be closed.
         bar = self.bar
         if bar is not None:
-            bar.write(line, file=stream)
+            bar.write(printable(line), file=stream)
         else:
-            print(line, file=stream, flush=True)
+            print(printable(line), file=stream, flush=True)
 
     def close(self) -> None:
         """Take the bar away; a second call does nothing."""
@@ -111,7 +120,7 @@ class StreamProgress(Bar):
         self._done += 1
         lately = ", ".join(f"{count} {name}" for name, count in found.most_common(4)) or "nothing found"
         if self.bar is not None:
-            self.bar.set_postfix_str(lately, refresh=False)
+            self.bar.set_postfix_str(printable(lately), refresh=False)
             self.bar.update()
         elif time.monotonic() - self._told_s >= _EVERY_S:
             self._told_s = time.monotonic()
@@ -126,9 +135,9 @@ class StreamProgress(Bar):
         self.close()
         first, *stages = summary.lines()
         where = f" -> {', '.join(outputs)}" if outputs and summary.written else ""
-        print(f"{self._name}: {first}{where}", flush=True)
+        say(f"{self._name}: {first}{where}")
         for line in stages:
-            print(line, flush=True)
+            say(line)
 
     def _how_far(self) -> str:
         rate = self._done / max(time.monotonic() - self._began_s, 1e-9)
@@ -198,7 +207,7 @@ class BatchProgress:
         if not self.shown:
             self.shown = True
             if progress.dashboard:
-                print(f"cvmask: dashboard: {progress.dashboard}", file=sys.stderr)
+                say(f"cvmask: dashboard: {progress.dashboard}", error=True)
             self._bar = _new_bar(progress.total)
         rate = f"{progress.frames_per_second:.1f} a second, {progress.failed} failed"
         if self._bar is not None:
@@ -208,7 +217,7 @@ class BatchProgress:
             self._next_s = time.monotonic() + _STEP_S
             left = "" if progress.left_s is None else f", {time_text(progress.left_s)} left"
             parts = f"{progress.done} of {progress.total} units"
-            print(f"cvmask: {parts}, {progress.frames} frames, {rate}{left}", file=sys.stderr, flush=True)
+            say(f"cvmask: {parts}, {progress.frames} frames, {rate}{left}", error=True)
 
 
 def time_text(seconds: float) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -20,7 +19,7 @@ from cvmask.cli import options
 from cvmask.cli.inputs import Input, expand, videos_left_out
 from cvmask.cli.options import PICTURE, VIDEO, add_codec_option, add_stream_options, check_part, unused_flags
 from cvmask.cli.outputs import DEFAULT_FOLDER, Outputs, check_codec, check_place, free_stem, place_of
-from cvmask.cli.progress import FrameProgress
+from cvmask.cli.progress import FrameProgress, say
 from cvmask.cli.run_stream import is_file, output_names, run_stream, stem_of
 from cvmask.errors import CvmaskError, SinkError, SourceError
 from cvmask.formats.record import Record
@@ -197,7 +196,7 @@ def run(args: argparse.Namespace, make_task: MakeTask, alpha: bool = False) -> i
     """
     inputs, failures = expand(args.sources)
     for failure in (*failures, *videos_left_out(args.sources)):
-        print(f"cvmask: {failure}", file=sys.stderr)
+        say(f"cvmask: {failure}", error=True)
     if not inputs:
         return 1
     # Whatever is wrong with the wishes is said before a large model is loaded.
@@ -209,7 +208,7 @@ def run(args: argparse.Namespace, make_task: MakeTask, alpha: bool = False) -> i
     check_part(args)
     pictures = [one for one in inputs if not one.stream]
     if unused := unused_flags(args, {_kind(one) for one in inputs}):
-        print(f"cvmask: no source here has a use for {', '.join(unused)}", file=sys.stderr)
+        say(f"cvmask: no source here has a use for {', '.join(unused)}", error=True)
     outputs = Outputs(args.output, [one.path for one in pictures], alpha) if pictures else None
     saved_in = args.output.folder if args.output else DEFAULT_FOLDER
     planned = outputs.planned if outputs is not None else []
@@ -227,7 +226,7 @@ def run(args: argparse.Namespace, make_task: MakeTask, alpha: bool = False) -> i
                 ended, failed = _run_stream(one, free_stem(stem_of(one.path), taken), args, model, task)
                 done, failures = done + ended, failures + failed
     if task.closing and done:
-        print(task.closing)
+        say(task.closing)
     return 0 if not failures else (3 if done else 1)
 
 
@@ -238,11 +237,11 @@ def _kind(one: Input) -> str:
 def _run_stream(one: Input, stem: str, args: argparse.Namespace, model: MaskRCNN, task: Task) -> tuple[bool, list[str]]:
     """Go through a video or stream; whether it came to its end, and a list of what failed, which has been told."""
     if task.stream_note:
-        print(f"cvmask: {one.name}: {task.stream_note}", file=sys.stderr)
+        say(f"cvmask: {one.name}: {task.stream_note}", error=True)
     try:
         lost = run_stream(one.path, stem, args, model, task.paint_frame, StreamKeeper(task, one.name))
     except CvmaskError as error:
-        print(f"cvmask: {error}", file=sys.stderr)
+        say(f"cvmask: {error}", error=True)
         return False, [str(error)]
     return True, [f"{one.name}: {lost} frames lost"] if lost else []
 
@@ -293,9 +292,9 @@ def _write_picture(frame: Frame, record: Record, task: Task, outputs: Outputs) -
 
 def _open_window() -> Window | None:
     try:
-        return Window(hold=True, on_message=lambda line: print(line, file=sys.stderr))
+        return Window(hold=True, on_message=lambda line: say(line, error=True))
     except SinkError as error:
-        print(f"cvmask: {error}", file=sys.stderr)
+        say(f"cvmask: {error}", error=True)
         return None
 
 

@@ -7,13 +7,13 @@ import importlib.util
 import os
 import re
 import secrets
-import sys
 from typing import Callable
 
 import cv2
 
 from cvmask.cli import options
 from cvmask.cli.options import UsageError, add_stream_options, check_part, source_options
+from cvmask.cli.progress import say
 from cvmask.errors import CvmaskError, SourceError, install
 from cvmask.results.masks import threshold_of
 from cvmask.streams.sources import Source, open_source
@@ -89,11 +89,11 @@ def run(args: argparse.Namespace) -> int:
         try:
             hosts = None if token else {"localhost", "127.0.0.1", "::1", args.host.lower(), *map(name_of, args.name)}
             running = server.make_server(make_app(service, token=token, hosts=hosts), service.limits)
-            print(f"cvmask: {address(args.host, socket.getsockname()[1], token)}", flush=True)
+            say(f"cvmask: {address(args.host, socket.getsockname()[1], token)}")
             running.run(sockets=[socket])
         finally:
             service.close()
-    print("cvmask: stopped", file=sys.stderr)
+    say("cvmask: stopped", error=True)
     return 0
 
 
@@ -114,7 +114,7 @@ def _opener(args: argparse.Namespace) -> Callable[[], Source] | None:
         # The folder is gone through again and again.
         if str(error) not in told:
             told.add(str(error))
-            print(f"cvmask: {error}", file=sys.stderr)
+            say(f"cvmask: {error}", error=True)
 
     # The feed takes the newest frame itself, and opens again what is lost.
     given = {**source_options(args), "every_frame": True, "on_error": tell}

@@ -16,6 +16,15 @@ from typing import IO, Any
 
 import cv2
 
+# Control characters, separators of lines, and marks that turn the direction of what follows.
+_NOT_PRINTED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: object) -> str:
+    r"""Spell what would end a line or steer a terminal: ``\x1b``, ``\n``. For all that is printed of foreign names."""
+    return _NOT_PRINTED.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), str(text))
+
+
 _SILENT = 0
 _FFMPEG_LEVEL, _FFMPEG_QUIET = "OPENCV_FFMPEG_LOGLEVEL", "-8"
 
