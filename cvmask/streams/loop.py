@@ -477,7 +477,8 @@ class Run:
 
     def _write_all(self) -> None:
         while (result := self._conveyor.take_drawn()) is not None:
-            with self.summary.stage("write").timed():
+            # A video of constant rate may have to repeat a frame for a minute.
+            with self.summary.stage("write").timed(), stopped_by(lambda: self._conveyor.stopped):
                 self._write(result, main_thread=False)
             self.summary.written += 1
             self._conveyor.put_result(result)

@@ -8,10 +8,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from clips import ffmpeg
 
 from cvmask.errors import SinkError, SourceError
 from cvmask.streams.sinks import VideoFile
+from cvmask.streams.sinks.encoders import OpenCVEncoder
 from cvmask.streams.sources import Camera, Video, open_source
+from cvmask.system.interrupts import Stopped, stopped_by
 
 VERSION = tuple(int(part) for part in cv2.__version__.split(".")[:2])
 OLD = VERSION < (4, 13)  # of a raw stream, what it says itself
@@ -187,3 +190,63 @@ def test_a_folder_that_would_crash_opencv_is_refused(tmp_path: Path, monkeypatch
 def test_a_null_character_is_one_line(name: str) -> None:
     with pytest.raises(SourceError, match="a name has no null character"):
         open_source(name)
+
+
+@pytest.mark.parametrize(("name", "rate"), [("ntsc.dv", 30000 / 1001), ("pal.dv", 25), ("ticks.webm", 30)])
+def test_a_rate_of_ticks_is_measured(tmp_path: Path, name: str, rate: float) -> None:
+    encoder = {
+        "ntsc.dv": ("-s", "720x480", "-r", "30000/1001", "-pix_fmt", "yuv411p"),
+        "pal.dv": ("-s", "720x576", "-r", "25", "-pix_fmt", "yuv420p"),
+        "ticks.webm": ("-r", "30", "-vf", "setpts='PTS+if(eq(mod(N,3),1),0.004,0)/TB'", "-c:v", "vp8"),
+    }[name]
+    clip = ffmpeg(tmp_path / name, "-f", "lavfi", "-i", "testsrc2=size=64x48:rate=30:duration=0.5", *encoder)
+    assert float(Video(clip).frame_rate or 0) == pytest.approx(rate, rel=0.05)
+
+
+def jumping(folder: Path, seconds: int) -> Path:
+    """Make ten frames, and so much time before the sixth."""
+    source = ("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25:duration=0.4")
+    later = f"setpts='PTS+gte(N,5)*{seconds}/TB'"
+    return ffmpeg(folder / "jump.ts", *source, "-vf", later, "-fps_mode", "passthrough", "-c:v", "mpeg2video")
+
+
+@pytest.mark.parametrize("ending", ["avi", "webm"])
+def test_a_jump_in_time_is_bounded_and_told(tmp_path: Path, ending: str) -> None:
+    messages: list[str] = []
+    out = tmp_path / f"out.{ending}"
+    source = Video(jumping(tmp_path, 7200), on_message=messages.append)
+    with source, VideoFile(out, frame_rate=source.frame_rate, on_message=messages.append) as sink:
+        for frame in source:
+            sink.write(frame.image, frame)
+    assert sum(1 for _ in Video(out)) == pytest.approx(60 * 25 + 10, abs=3)
+    assert "time goes on by 7200 s before frame 5" in messages[0]
+    assert "7140 s shorter" in messages[-1]
+
+
+def test_a_pause_of_seconds_is_kept_whole(tmp_path: Path) -> None:
+    source, out = Video(jumping(tmp_path, 4)), tmp_path / "out.avi"
+    with source, VideoFile(out, frame_rate=source.frame_rate) as sink:
+        for frame in source:
+            sink.write(frame.image, frame)
+    assert sum(1 for _ in Video(out)) == 110
+
+
+def test_a_run_that_is_stopped_repeats_no_more(tmp_path: Path) -> None:
+    writes = 0
+
+    class Slow:
+        def write(self, image: object) -> None:
+            nonlocal writes
+            writes += 1
+
+        def release(self) -> None:
+            pass
+
+    encoder = OpenCVEncoder(tmp_path / "out.avi", (64, 48), Fraction(25))
+    encoder._writer.release()
+    encoder._writer = Slow()  # type: ignore[assignment]
+    image = np.zeros((48, 64, 3), np.uint8)
+    encoder.add(image, 0)
+    with stopped_by(lambda: writes > 20), pytest.raises(Stopped):
+        encoder.add(image, 50)
+    assert writes == 21

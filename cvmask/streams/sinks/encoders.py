@@ -17,6 +17,7 @@ from cvmask.streams.sinks.av_encoder import SUFFIXES as AV_SUFFIXES
 from cvmask.streams.sinks.av_encoder import has_av
 from cvmask.streams.sinks.mp4 import set_frame_times
 from cvmask.streams.sources.av_capture import AV_CURE
+from cvmask.system.interrupts import raise_if_stopped
 from cvmask.system.process import quiet
 
 CODECS = {
@@ -42,8 +43,18 @@ class Encoder(Protocol):
         """Close the file without caring what is in it."""
 
 
+# Of a longer pause a file of constant rate would be repetitions alone: of an hour, 90,000.
+LONGEST_PAUSE_S = 60
+
+
 class OpenCVEncoder:
-    """OpenCV's writer. In MP4 files times are exact; elsewhere a frame is held until the next is due."""
+    """OpenCV's writer. In MP4 files times are exact; elsewhere a frame is held until the next is due.
+
+    Attributes
+    ----------
+    left_out_s
+        What longer pauses than a minute lost where frames are held.
+    """
 
     def __init__(self, path: Path, size_wh: tuple[int, int], rate: Fraction) -> None:
         self.codec = CODECS[path.suffix.lower()]
@@ -51,6 +62,7 @@ class OpenCVEncoder:
         self._exact = path.suffix.lower() in _INDEXED
         self._times_s = array("d")
         self._slots = 0
+        self.left_out_s = 0.0
         self._last: NDArray[np.uint8] | None = None
         # Whoever cannot write the file should hear why; OpenCV would not say.
         path.touch()
@@ -66,7 +78,10 @@ class OpenCVEncoder:
     def add(self, image: NDArray[np.uint8], time_s: float) -> None:
         """Encode a frame, behind repetitions of the one before if the format needs them."""
         if self._last is not None:
-            for _ in range(round(time_s * self._rate) - self._slots):
+            pause_s = time_s - self.left_out_s - float(self._slots / self._rate)
+            self.left_out_s += max(0.0, pause_s - LONGEST_PAUSE_S)
+            for _ in range(round((time_s - self.left_out_s) * self._rate) - self._slots):
+                raise_if_stopped()
                 self._writer.write(self._last)
                 self._slots += 1
         self._writer.write(image)

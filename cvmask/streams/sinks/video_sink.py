@@ -18,7 +18,7 @@ from cvmask.results.arrays import check_frame
 from cvmask.results.detections import Detections
 from cvmask.streams.sinks.av_encoder import SUFFIXES as AV_SUFFIXES
 from cvmask.streams.sinks.av_encoder import AvEncoder, has_av
-from cvmask.streams.sinks.encoders import CODECS, Encoder, OpenCVEncoder, wrong_codec
+from cvmask.streams.sinks.encoders import CODECS, LONGEST_PAUSE_S, Encoder, OpenCVEncoder, wrong_codec
 from cvmask.streams.sinks.mp4 import is_finished
 from cvmask.streams.sinks.sink import Sink
 from cvmask.streams.sources.av_capture import AV_CURE
@@ -154,6 +154,7 @@ class VideoFile(Sink):
             try:
                 count = encoder.finish()
                 self._tell_lost_sound(encoder)
+                self._tell_left_out(encoder)
                 self._check(count)
             except OSError as error:
                 raise SinkError(f"{self.name} cannot be written: {error.strerror or error}") from None
@@ -205,6 +206,11 @@ class VideoFile(Sink):
         if lost and not self._told_sound:
             self._told_sound = True
             self._notify(f"{self.name}: sound is not kept{lost}")
+
+    def _tell_left_out(self, encoder: Encoder) -> None:
+        if left_out_s := getattr(encoder, "left_out_s", 0):
+            why = f"pauses are kept up to {LONGEST_PAUSE_S} s each, an .mp4 file keeps all"
+            self._notify(f"{self.name}: is {left_out_s:.0f} s shorter than its source: {why}")
 
     def _time(self, frame: Frame | None) -> float:
         """Give the seconds since the first frame, always more than those of the one before."""

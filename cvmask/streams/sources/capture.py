@@ -127,6 +127,9 @@ class Errands:
 
 # OpenCV gives the rate as a float; the rates that files state have far smaller denominators than this.
 _MAX_DENOMINATOR = 30000
+# Some containers give the ticks of their clock for it, as 1000 and 60,000.
+_HIGHEST_RATE = 240
+_MEASURED_FRAMES = 32
 # Many cameras take seconds until their first picture.
 _OPEN_TIMEOUT_S = 10.0
 
@@ -436,9 +439,21 @@ def size_of(capture: Capture) -> tuple[int, int] | None:
 
 
 def rate_of(capture: Capture) -> Fraction | None:
-    """Give frames a second as the ratio that the float stands for: 29.97... is 30000/1001."""
+    """Give frames a second as the ratio that the float stands for: 29.97... is 30000/1001; None beyond 240."""
     rate = capture.get(cv2.CAP_PROP_FPS)
-    return Fraction(rate).limit_denominator(_MAX_DENOMINATOR) if 0 < rate < 100_000 else None
+    return Fraction(rate).limit_denominator(_MAX_DENOMINATOR) if 0 < rate <= _HIGHEST_RATE else None
+
+
+def measured_rate(path: str) -> Fraction | None:
+    """Give the mean rate of a file's first frames; None where they have no times."""
+    capture = open_file(path)
+    try:
+        times_ms = [capture.get(cv2.CAP_PROP_POS_MSEC) for _ in range(_MEASURED_FRAMES) if capture.grab()]
+    finally:
+        capture.release()
+    if len(times_ms) < 2 or times_ms[-1] <= times_ms[0]:
+        return None
+    return Fraction(1000 * (len(times_ms) - 1) / (times_ms[-1] - times_ms[0])).limit_denominator(1001)
 
 
 def length_of(capture: Capture) -> int | None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cvmask.errors import SourceError
 from cvmask.streams.sources.av_capture import AV_CURE, find_av
-from cvmask.streams.sources.capture import length_of, open_capture, rate_of, size_of
+from cvmask.streams.sources.capture import length_of, measured_rate, open_capture, rate_of, size_of
 from cvmask.streams.sources.headers import picture_kind
 from cvmask.streams.sources.http import without_password
 from cvmask.streams.sources.shape import has_alpha
@@ -21,6 +21,7 @@ from cvmask.streams.sources.source import Frame, Notify, Source, ignore
 
 # At the end of a file each attempt is over at once; where it is damaged FFmpeg gave up at most 3 in a row.
 _MOST_FAILURES = 64
+_LONG_PAUSE_S = 60
 
 
 class Video(Source):
@@ -69,6 +70,8 @@ class Video(Source):
         self._capture = open_capture(self.path)
         self.size_wh = size_of(self._capture)
         self._file_rate = rate_of(self._capture)
+        if self._file_rate is None and "://" not in self.path:
+            self._file_rate = measured_rate(self.path)
         self._file_length = length_of(self._capture)
         self.frame_rate = self._file_rate and self._file_rate / stride
         self.length = self._wanted_length()
@@ -117,6 +120,8 @@ class Video(Source):
                 untimed += 1
             else:
                 timed_s, behind = time_s, 0
+            if time_s - last_s > _LONG_PAUSE_S and index:
+                self._notify(f"{self.name}: time goes on by {time_s - last_s:.0f} s before frame {index}")
             yield index, time_s
             last_s = time_s
             index += 1
