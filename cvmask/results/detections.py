@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.results import interop
-from cvmask.results.arrays import Index, check_array, rows_of
+from cvmask.results.arrays import Index, check_array, rows_of, whole_number
 from cvmask.results.masks import BoxMask, check_mask_paste, paste, to_frame, whole_boxes
 from cvmask.results.polygons import Polygon, trace
 from cvmask.results.rle import Rle, encode
@@ -48,6 +48,8 @@ class Detections:
     labels
         Shape (n,), text: the name of each object's class, so that ``found[found.labels == "person"]`` filters. None
         where no model has said it. Detections that differ in nothing else are equal.
+    carried
+        How many frames away the nearest frame is that the network saw; 0 where it saw this one.
 
     Raises
     ------
@@ -63,6 +65,7 @@ class Detections:
     tracker_id: NDArray[np.int32] | None = None
     mask_paste: str = "tensorflow"
     labels: NDArray[np.str_] | None = None
+    carried: int = 0
 
     def __post_init__(self) -> None:
         height, width = self.frame_size
@@ -79,6 +82,7 @@ class Detections:
         if self.labels is not None:
             object.__setattr__(self, "labels", _texts(self.labels, count))
         check_mask_paste(self.mask_paste)
+        object.__setattr__(self, "carried", whole_number("carried", self.carried, 0))
         _check_values(self)
 
     @classmethod
@@ -134,12 +138,13 @@ class Detections:
             tracker_id=None if self.tracker_id is None else self.tracker_id[rows],
             mask_paste=self.mask_paste,
             labels=None if self.labels is None else self.labels[rows],
+            carried=self.carried,
         )
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Detections):
             return NotImplemented
-        if (self.frame_size, self.mask_paste) != (other.frame_size, other.mask_paste):
+        if (self.frame_size, self.mask_paste, self.carried) != (other.frame_size, other.mask_paste, other.carried):
             return False
         if (self.tracker_id is None) != (other.tracker_id is None):
             return False

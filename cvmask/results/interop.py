@@ -34,6 +34,7 @@ def to_dict(detections: Detections) -> dict[str, Any]:
         "soft_masks": _pack(detections.soft_masks),
         "mask_paste": detections.mask_paste,
         **({} if detections.labels is None else {"labels": detections.labels.tolist()}),
+        **({"carried": detections.carried} if detections.carried else {}),
     }
 
 
@@ -69,6 +70,7 @@ def arrays_from_dict(fields: Mapping[str, Any]) -> dict[str, Any]:
         # Before there was a choice, masks were pasted as in the tutorials.
         "mask_paste": fields.get("mask_paste", "tutorial"),
         "labels": labels,
+        "carried": fields.get("carried", 0),
     }
 
 

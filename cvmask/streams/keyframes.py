@@ -1,0 +1,138 @@
+"""Which frames of a video the network sees, and what is found in the others."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Callable
+
+import cv2
+import numpy as np
+
+from cvmask.results.detections import Detections
+from cvmask.streams.follow import Every, Key, carry_between
+from cvmask.streams.motion import Chain, Gray, Motion, Step, sample
+from cvmask.streams.sources import Frame
+
+_LONGEST_AUTO = 8
+_DOUBT = 0.85
+
+
+@dataclass
+class Seen:
+    """A frame on its way through a run that asks the network about some of them only.
+
+    Attributes
+    ----------
+    step
+        The flow from the frame before; None for the first, or where the size changed.
+    key
+        Whether the network has to see it.
+    """
+
+    frame: Frame
+    gray: Gray
+    motion: Motion
+    step: Step | None
+    key: bool = False
+
+
+def plan(
+    frames: Iterable[Frame], every: Every, found: Callable[[], Detections], mask_threshold: float | None = None
+) -> Iterator[Seen]:
+    """Choose the key frames of a video: every N-th, the first and the last, and both sides of a cut.
+
+    "auto" makes a key where the objects of the last one can no longer be followed: where, on their masks and two
+    pixels around, (1 - validity) + |warped key - frame| / contrast exceeds 0.85; at the latest every 8 frames.
+
+    Parameters
+    ----------
+    found
+        Waits for what the network found in the key frame given last; "auto" calls it once for each.
+    """
+    longest = _LONGEST_AUTO if every == "auto" else every
+    coming = _seen(frames)
+    ahead: deque[Seen] = deque()
+    age, doubt = 0, _Doubt(mask_threshold)
+    while True:
+        # The frames up to the next key are read and compared while the network works.
+        wanted = longest + 1 if every == "auto" and age == 0 else 2
+        while len(ahead) < wanted and (one := next(coming, None)) is not None:
+            ahead.append(one)
+        if not ahead:
+            return
+        one = ahead.popleft()
+        following = ahead[0] if ahead else None
+        one.key = one.step is None or one.step.cut or age >= longest
+        one.key |= following is None or following.step is None or following.step.cut
+        if every == "auto" and not one.key:
+            if doubt.key is None:
+                doubt.begin(found())
+            one.key = doubt.about(one)
+        if one.key:
+            age = 0
+            doubt = _Doubt(mask_threshold, one)
+        age += 1
+        yield one
+
+
+def _seen(frames: Iterable[Frame]) -> Iterator[Seen]:
+    before: Seen | None = None
+    for frame in frames:
+        size = frame.image.shape[:2]
+        motion = before.motion if before is not None and before.motion.frame_size == size else Motion(size)
+        gray = motion.small(frame.image)
+        same = before is not None and before.motion is motion
+        before = Seen(frame, gray, motion, motion.step(before.gray, gray) if same and before is not None else None)
+        yield before
+
+
+class _Doubt:
+    """How far what was found in a key frame can still be followed."""
+
+    def __init__(self, mask_threshold: float | None, seen: Seen | None = None) -> None:
+        self._threshold, self._seen = mask_threshold, seen
+        self.key: Key | None = None
+
+    def begin(self, found: Detections) -> None:
+        assert self._seen is not None
+        self.key = Key(found, self._seen.motion, self._threshold)
+        self._cover = self.key.cover()
+        self._chain = Chain(self._seen.motion.size_wh)
+        self._gray = np.asarray(cv2.GaussianBlur(self._seen.gray, (3, 3), 0))
+
+    def about(self, one: Seen) -> bool:
+        assert one.step is not None
+        self._chain.follow(one.step.back, one.step.back_agrees)
+        reached = self._chain.reached()
+        where = sample(self._cover, reached) > 127
+        if not where.any():
+            return False
+        warped = sample(self._gray, reached)
+        apart = np.asarray(cv2.absdiff(cv2.GaussianBlur(one.gray, (3, 3), 0), warped))
+        error = apart[where].mean() / (self._gray.std() + 4)
+        return bool(1 - self._chain.field[..., 2][where].mean() + error > _DOUBT)
+
+
+class Carrier:
+    """Gives frames their detections, in order: those of key frames as they are, carried ones between."""
+
+    def __init__(self, mask_threshold: float | None = None) -> None:
+        self._threshold = mask_threshold
+        self._key: Key | None = None
+        self._waiting: list[Seen] = []
+
+    def push(self, seen: Seen, found: Detections | None) -> Iterator[tuple[Frame, Detections]]:
+        """Take the next frame; of a key frame what the network found, else None."""
+        if found is None:
+            self._waiting.append(seen)
+            return
+        key = Key(found, seen.motion, self._threshold)
+        waiting, self._waiting = self._waiting, []
+        if waiting and self._key is not None and seen.step is not None:
+            steps = [one.step for one in (*waiting, seen) if one.step is not None]
+            for one, carried in zip(waiting, carry_between(self._key, key, steps)):
+                yield one.frame, carried
+        self._key = key
+        yield seen.frame, found
