@@ -90,13 +90,11 @@ def check_texts(args: argparse.Namespace) -> None:
         read_names(args.labels)
 
 
-def class_list(args: argparse.Namespace) -> list[str] | None:
-    """The classes that the flag names; None where it is not given."""
-    if args.classes is None:
-        return None
-    classes = [name for name in args.classes.split(",") if name.strip()]
-    if not classes:
+def classes_text(args: argparse.Namespace) -> str | None:
+    """The classes that the flag names, with commas between; None where it is not given."""
+    if args.classes is not None and not args.classes.replace(",", "").strip():
         raise UsageError("--classes needs names or ids with commas between, got none")
+    classes: str | None = args.classes
     return classes
 
 
@@ -104,7 +102,7 @@ def load_model(args: argparse.Namespace) -> MaskRCNN:
     """Load the model that the flags describe; offers to download a known one that is not at hand."""
     if args.model in KNOWN_MODELS:
         offer_download(args.model)
-    classes = class_list(args)
+    classes = classes_text(args)
     try:
         model = load.load(
             args.model,

@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     style = options.drawing_style(args, args.mask_threshold)
     if args.labels is not None:
         style["labels"] = read_labels(args.labels)
-    classes = options.class_list(args)
+    classes = options.classes_text(args)
     with StreamProgress() as progress, opencv_silent(), ExitStack() as stack:
         source = stack.enter_context(open_source(args.source, on_message=progress.warn))
         progress.begin(source.name, source.length)

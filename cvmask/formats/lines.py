@@ -118,7 +118,7 @@ def to_rows(
 
 
 class CsvWriter:
-    """Writes ``path``: a line with the names of the columns, then the rows; UTF-8."""
+    """Writes ``path``: a line with the names of the columns, then the rows, with texts as in `guarded`; UTF-8."""
 
     def __init__(
         self, path: str | os.PathLike[str], labels: Sequence[str] = (), mask_threshold: float | None = None
@@ -139,4 +139,19 @@ class CsvWriter:
 
     def write(self, record: Record, frame: NDArray[np.uint8] | None = None) -> None:
         """Write one row for each object."""
-        self._rows.writerows(to_rows(record, self._labels, self._threshold))
+        rows = to_rows(record, self._labels, self._threshold)
+        self._rows.writerows([guarded(field) if isinstance(field, str) else field for field in row] for row in rows)
+
+
+# What spreadsheets run as a formula, and the mark itself.
+_RUN = ("=", "+", "-", "@", "\t", "\r", "'")
+
+
+def guarded(text: str) -> str:
+    """Put an apostrophe before a text that a spreadsheet would run as a formula."""
+    return f"'{text}" if text.startswith(_RUN) else text
+
+
+def unguarded(field: str) -> str:
+    """Give the text that `guarded` was given."""
+    return field[1:] if field.startswith("'") and field[1:].startswith(_RUN) else field

@@ -71,7 +71,7 @@ def load(
         How soft masks become pixels: "tensorflow", as the Object Detection API does, cut at 0.5; or "tutorial", as
         OpenCV's tutorials do, cut at 0.3. Kept with the Detections.
     classes
-        Names or 0-based ids to keep, or one of these; None for all.
+        Names or 0-based ids to keep, or a text of them with commas between; None for all.
     max_detections
         At most so many, the best. None: as many as the model was exported for. The model's own limit a class, where
         that is the smaller one, holds in either case.
@@ -173,10 +173,25 @@ def _labels(given: PathLike | list[str] | None, files: ModelFiles, classes: int)
 def class_ids(classes: Iterable[str | int] | str | int, labels: Sequence[str]) -> tuple[int, ...]:
     """Turn names and ids into ids, sorted; a name goes before an id. ValueError names one that does not exist.
 
-    A name means each class that has it.
+    A name means each class that has it. A single text may be several with commas between; the longest names are
+    found, so that a name may hold a comma itself.
     """
-    items = [classes] if isinstance(classes, (str, int, np.integer)) else classes
+    items = split_names(classes, labels) if isinstance(classes, str) else classes
+    items = [items] if isinstance(items, (int, np.integer)) else items
     return tuple(sorted({number for item in items for number in _ids_of(item, labels)}))
+
+
+def split_names(text: str, labels: Sequence[str]) -> list[str]:
+    """Split at commas, but for those in a label."""
+    known = {label.strip().casefold() for label in labels if "," in label}
+    most = 1 + max((label.count(",") for label in known), default=0)
+    parts, names, place = text.split(","), list[str](), 0
+    while place < len(parts):
+        longer = (",".join(parts[place : place + count]) for count in range(most, 1, -1))
+        name = next((one for one in longer if one.strip().casefold() in known), parts[place])
+        names.append(name)
+        place += 1 + name.count(",")
+    return [name for name in names if name.strip()] or [text]
 
 
 def _ids_of(item: str | int, labels: Sequence[str]) -> list[int]:

@@ -4,6 +4,7 @@ from typing import Any, Literal, Optional
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from cvmask.models.load import split_names
 from cvmask.serve.view import EFFECT_NAMES, Controls
 
 _STAR: dict[str, Any] = {
@@ -59,10 +60,9 @@ class Look(BaseModel):
             if getattr(self, name) is not None
         }
         if self.classes is not None:
-            names = [name for name in self.classes.split(",") if name.strip()]
-            if not names:
+            if not self.classes.replace(",", "").strip():
                 raise ValueError("classes needs names or ids with commas between, got none")
-            fields["classes"] = names
+            fields["classes"] = split_names(self.classes, labels)
         return base.changed(fields, labels)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.errors import SinkError, SourceError
-from cvmask.models.load import class_ids
+from cvmask.models.load import class_ids, split_names
 from cvmask.results.detections import Detections
 from cvmask.streams.loop import Summary
 from cvmask.streams.pipeline import annotate
@@ -162,7 +162,7 @@ def _class_ids(
 ) -> Sequence[int] | None:
     if classes is None:
         return None
-    wanted = [classes] if isinstance(classes, str) else classes
+    wanted = split_names(classes, labels or ()) if isinstance(classes, str) else classes
     if labels is None and all(str(item).strip().isdecimal() for item in wanted):
         return [int(item) for item in wanted]
     if labels is None:

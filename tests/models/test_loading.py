@@ -157,3 +157,25 @@ def test_wrong_types_are_answered_by_what_came() -> None:
         blur_background(np.zeros((9, 9, 3), np.uint8), None)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"no class 'sun': this model has .*star.* \(ids 0 to 7\)"):
         cvmask.load("shapes", classes=["sun"])
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("disc", (0,)),
+        ("rîng, big", (1,)),
+        ("RÎNG, BIG,disc", (0, 1)),
+        ("disc, rîng, big ,two parts", (0, 1, 2)),
+        ("big", (3,)),
+        ("rîng, big, big, really, big", (1, 4)),
+        ("2,0,", (0, 2)),
+    ],
+)
+def test_a_class_with_a_comma_in_its_name_can_be_chosen(text: str, ids: tuple[int, ...]) -> None:
+    labels = ["disc", "rîng, big", "two parts", "big", "big, really, big"]
+    assert load.class_ids(text, labels) == ids
+
+
+def test_a_text_of_many_commas_is_split_at_once() -> None:
+    with pytest.raises(ValueError, match="there is no class"):
+        load.class_ids("a," * 100_000, ["a, b", "c"])
