@@ -124,11 +124,13 @@ makes it on the command line (`cvmask predict` draws and saves, `cvmask edit` ta
 there is a flag for it, and in Python:
 
 ```python
+import cv2
 import cvmask
 from cvmask.drawing import effects
 
 model = cvmask.load("shapes", score_threshold=0.7)
 labels = model.labels
+frame = cv2.imread("cvmask_demo/scene.png")
 found = model.detect(frame)
 ```
 """
