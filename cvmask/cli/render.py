@@ -15,9 +15,9 @@ from cvmask.cli.outputs import check_codec, check_place, place_of
 from cvmask.cli.progress import StreamProgress
 from cvmask.models.labels import read_labels
 from cvmask.results.detections import Detections
-from cvmask.streams.replay import render
+from cvmask.streams.replay import open_recorded, render
 from cvmask.streams.sinks import Sink, open_sink
-from cvmask.streams.sources import Frame, Source, open_source
+from cvmask.streams.sources import Frame, Source
 from cvmask.system.process import opencv_silent
 
 EPILOG = """\
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         style["labels"] = read_labels(args.labels)
     classes = options.classes_text(args)
     with StreamProgress() as progress, opencv_silent(), ExitStack() as stack:
-        source = stack.enter_context(open_source(args.source, on_message=progress.warn))
+        source = stack.enter_context(open_recorded(args.source, args.detections, on_message=progress.warn))
         progress.begin(source.name, source.length)
         summary = render(
             source,

@@ -48,14 +48,19 @@ def arrays_from_dict(fields: Mapping[str, Any]) -> dict[str, Any]:
     ids, labels = fields.get("tracker_id"), fields.get("labels")
     if labels is not None and not (isinstance(labels, list) and all(isinstance(text, str) for text in labels)):
         raise ValueError(f"labels must be a text for each detection, got {str(labels)[:60]}")
-    xyxy = np.array(fields["xyxy"], dtype=np.float32).reshape(-1, 4)
-    confidence = np.array(fields["confidence"], dtype=np.float32)
+    xyxy = _float32("xyxy", fields["xyxy"])
+    if xyxy.size % 4:
+        raise ValueError(f"xyxy must be left, top, right, bottom for each object, got {str(fields['xyxy'])[:60]}")
+    xyxy = xyxy.reshape(-1, 4)
+    if np.isfinite(xyxy).all() and (xyxy[:, 2:] < xyxy[:, :2]).any():
+        raise ValueError(f"xyxy must be left, top, right, bottom, got {str(fields['xyxy'])[:60]}")
+    confidence = _float32("confidence", fields["confidence"])
     if not ((confidence >= 0) & (confidence <= 1)).all():  # NaN is neither
         raise ValueError(f"confidence must be numbers from 0 to 1, got {str(fields['confidence'])[:60]}")
     class_id = _int32("class_id", fields["class_id"])
     if (class_id < 0).any():
         raise ValueError(f"class_id must be 0 or more, got {class_id.min()}")
-    frame_size = _int32("frame_size", fields["frame_size"]).tolist()
+    frame_size = _int32("frame_size", fields["frame_size"]).reshape(-1).tolist()
     if len(frame_size) != 2 or frame_size[0] * frame_size[1] > _MAX_PIXELS:
         raise ValueError(
             f"frame_size must be height and width, {_MAX_PIXELS} pixels at most, got {str(frame_size)[:60]}"
@@ -72,6 +77,13 @@ def arrays_from_dict(fields: Mapping[str, Any]) -> dict[str, Any]:
         "labels": labels,
         "carried": fields.get("carried", 0),
     }
+
+
+def _float32(name: str, values: Any) -> NDArray[np.float32]:
+    try:
+        return np.array(values, dtype=np.float32)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be numbers, got {str(values)[:60]}") from None
 
 
 def _int32(name: str, values: Any) -> NDArray[np.int32]:

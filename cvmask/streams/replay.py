@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,7 +40,8 @@ def render(
     Parameters
     ----------
     source
-        What the earlier run read: its frames are found by their index.
+        What the earlier run read: its frames are found by their index. Of a run that took every N-th frame,
+        a source that is open already has its rate from `open_source` with this stride, or from `open_recorded`.
     detections
         The JSON lines.
     outputs
@@ -74,7 +76,7 @@ def render(
     wanted = _class_ids(classes, style["labels"], detections if style["labels"] is labels else "labels")
     if labels and style["labels"] and len(labels) != len(style["labels"]):
         raise SourceError(f"{os.fspath(detections)}: is of {len(labels)} classes, not of {len(style['labels'])} labels")
-    opened = source if isinstance(source, Source) else open_source(source, on_message=on_message)
+    opened = source if isinstance(source, Source) else open_recorded(source, detections, on_message=on_message)
     made_of = os.path.basename(str(first[0].get("name") or ""))
     if made_of and made_of != os.path.basename(opened.name):
         on_message(f"{os.fspath(detections)}: was made from {made_of}, this is {opened.name}")
@@ -83,6 +85,26 @@ def render(
         paired = _paired(opened, _chained(first, pairs), os.fspath(detections), on_message)
         recalled = _Recalled(opened, ((frame, _kept(found, score_threshold, wanted)) for frame, found in paired))
         return annotate(recalled, recalled, outputs=sinks, style=style).run()
+
+
+_LINES_FOR_RATE = 50
+
+
+def open_recorded(source: Place, detections: Place, on_message: Notify = ignore) -> Source:
+    """Open the video of an earlier run; its rate is that of the frames that the run took.
+
+    Raises
+    ------
+    SourceError
+        If the video or the JSON lines cannot be read.
+    """
+    lines = read_json_lines(detections)
+    indices = [record["index"] for record, _ in itertools.islice(lines, _LINES_FOR_RATE)]
+    steps = [later - earlier for earlier, later in zip(indices, indices[1:]) if later > earlier]
+    opened = open_source(source, on_message=on_message)
+    if steps and opened.frame_rate:
+        opened.frame_rate /= min(steps)
+    return opened
 
 
 class _Recalled(Source):

@@ -255,3 +255,12 @@ def test_to_supervision_is_drawn_by_its_annotators(two: Detections) -> None:
         assert np.array_equal(annotated.any(axis=2), found.masks().any(axis=0))
     named = tracked.to_supervision(labels=["cup", "fork", "knife"])
     assert named.data["class_name"].tolist() == ["knife", "cup"]
+
+
+@pytest.mark.parametrize("name", ["frame_size", "xyxy", "confidence", "class_id"])
+@pytest.mark.parametrize(
+    "bad", [None, float("nan"), [float("nan")] * 4, [None], [[0, 0, float("inf"), 1]], [[5, 5, 1, 1]], "x", -1, {}]
+)
+def test_from_dict_refuses_what_is_none_not_a_number_or_out_of_range(two: Detections, name: str, bad: object) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        Detections.from_dict({**two[:1].to_dict(), name: bad})

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from conftest import random_detections
 
+from cvmask.cli.main import main
 from cvmask.errors import SinkError, SourceError
 from cvmask.results.detections import Detections
 from cvmask.streams.pipeline import annotate
@@ -123,6 +124,20 @@ def test_rendering_part_of_a_run_finds_its_frames(clip: Path, tmp_path: Path) ->
         f"{tmp_path}/part.jsonl: has no line for 4 frames; they are left out",
         f"{tmp_path}/part.jsonl: its last line is of frame 6; what follows in {clip} is left out",
     ]
+
+
+@pytest.mark.parametrize(("stride", "start_s"), [(1, 0.0), (2, 0.2), (3, 0.1)])
+@pytest.mark.parametrize("codec", [[], ["--codec", "mp4v"]])
+def test_a_run_of_every_nth_frame_is_drawn_at_its_rate(
+    clip: Path, tmp_path: Path, stride: int, start_s: float, codec: list[str]
+) -> None:
+    lines, first, again = tmp_path / "part.jsonl", tmp_path / "first.mp4", tmp_path / "again.mp4"
+    annotate(clip, Model(), outputs=[first, lines], start_s=start_s, stride=stride).run()
+    assert main(["render", str(clip), str(lines), "-o", str(again), *codec]) == 0
+    one, other = cv2.VideoCapture(str(first)), cv2.VideoCapture(str(again))
+    for what in (cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_COUNT):
+        assert other.get(what) == pytest.approx(one.get(what))
+    assert other.get(cv2.CAP_PROP_FPS) == pytest.approx(10 / stride)
 
 
 def test_rendering_says_when_the_lines_are_of_another_video(clip: Path, lines: tuple[Path, Keep]) -> None:
