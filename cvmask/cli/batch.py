@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import fields
+from collections.abc import Sequence
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from cvmask import batches
 from cvmask.batches.options import Options, need_ray
-from cvmask.cli import options
+from cvmask.cli import loading, options
+from cvmask.cli.options import ModelOptions, take
 from cvmask.cli.progress import BatchProgress, say
 from cvmask.system.interrupts import raise_if_interrupted
 
 if TYPE_CHECKING:
     from cvmask.batches.job import Progress
 
-# Each setting of a batch is a flag of the same name.
-_SETTINGS = [field.name for field in fields(Options) if field.name != "on_progress"]
 EPILOG = """\
 examples:
   cvmask batch photos/ films/ -o found
@@ -27,14 +27,14 @@ Stopped at any moment, the same command goes on where it was.
 """
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parser(subparsers: options.Subparsers) -> None:
     """Add the verb."""
-    parser = subparsers.add_parser(
+    parser = options.add_verb(
+        subparsers,
         "batch",
+        EPILOG,
         help="go through an archive with all processors, or a cluster, into Parquet",
         description="Find objects in archives of pictures and videos and write a Parquet table of them.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("sources", nargs="+", metavar="SOURCE",
                         help="a folder, a pattern in quotes, a file, a list (.txt), a tar shard, Parquet, or an "
@@ -59,22 +59,28 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb and give its exit code: 1 if every input failed, 3 if some did."""
+    return go_through(args.sources, args.output, take(ModelOptions, args), take(Options, args))
+
+
+def go_through(sources: Sequence[str], output: str, wanted: ModelOptions, how: Options) -> int:
+    """Go through the archive; every option of a batch is a flag of the same name."""
     need_ray()
-    model = options.load_model(args)
+    model = loading.load_model(wanted)
     with BatchProgress() as bar:
 
         def on_progress(progress: Progress) -> None:
             raise_if_interrupted()
             bar.show(progress)
 
-        settings = {name: getattr(args, name) for name in _SETTINGS}
-        summary = batches.batch(args.sources, args.output, model, on_progress=on_progress, **settings)
-    say(f"{summary['frames']} frames, {summary['objects']} objects, {summary['failed']} failed -> {args.output}")
+        how = replace(how, on_progress=on_progress)
+        settings = {option.name: getattr(how, option.name) for option in fields(how)}
+        summary = batches.batch(sources, output, model, **settings)
+    say(f"{summary['frames']} frames, {summary['objects']} objects, {summary['failed']} failed -> {output}")
     say(_about_last_run(summary["last_run"]) if bar.shown else "nothing was left to do")
     for reason, count in sorted(summary["reasons"].items(), key=lambda one: -one[1]):
         say(f"cvmask: {count} failed: {reason}", error=True)
     if summary["failed"]:
-        say(f"cvmask: which ones: the rows of {args.output.rstrip('/')}/parts with an error", error=True)
+        say(f"cvmask: which ones: the rows of {output.rstrip('/')}/parts with an error", error=True)
     return 0 if not summary["failed"] else (3 if summary["frames"] else 1)
 
 

@@ -9,6 +9,7 @@ import statistics
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -16,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask import scenes
-from cvmask.cli import options
+from cvmask.cli import loading, options
+from cvmask.cli.options import ModelOptions, take
 from cvmask.cli.progress import say
 from cvmask.cli.run_stream import threads_shared_by
 from cvmask.drawing.draw import draw
@@ -33,14 +35,14 @@ examples:
 """
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parser(subparsers: options.Subparsers) -> None:
     """Add the verb."""
-    parser = subparsers.add_parser(
+    parser = options.add_verb(
+        subparsers,
         "benchmark",
+        EPILOG,
         help="time a model on this machine",
         description="Time a model on this machine: its stages, frames a second, memory.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("picture", nargs="?", metavar="PICTURE",
                         help="what to look at: time depends on the objects (default: a made scene)")  # fmt: skip
@@ -53,21 +55,26 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb and give its exit code."""
-    began = time.perf_counter()
-    model = options.load_model(args)
-    load_s = time.perf_counter() - began
-    made = args.picture is None
-    frame = scenes.make_scene(7, SCENE_WH, objects=8).image if made else read_image(args.picture)[0]
-    report = describe(model, frame, args.model)
-    report["load_s"] = round(load_s, 3)
-    report["stages_ms"], report["objects"] = time_stages(model, frame, args.runs)
-    report["frames_per_s"] = {
-        str(count): round(time_workers(model, frame, count, args.runs), 3)
-        for count in args.workers or usual_counts(os.cpu_count() or 1)
-    }
-    report["peak_memory_mb"] = peak_memory_mb()
+    report = benchmark(take(ModelOptions, args), args.picture, args.runs, args.workers)
     say(*(json.dumps(report, indent=1).split("\n") if args.json else table(report)))
     return 0
+
+
+def benchmark(wanted: ModelOptions, picture: str | None, runs: int, workers: Sequence[int] | None) -> dict[str, Any]:
+    """Time a model on a picture, or on a made scene, with each of these numbers of workers."""
+    began = time.perf_counter()
+    model = loading.load_model(wanted)
+    load_s = time.perf_counter() - began
+    frame = scenes.make_scene(7, SCENE_WH, objects=8).image if picture is None else read_image(picture)[0]
+    report = describe(model, frame, wanted.model)
+    report["load_s"] = round(load_s, 3)
+    report["stages_ms"], report["objects"] = time_stages(model, frame, runs)
+    report["frames_per_s"] = {
+        str(count): round(time_workers(model, frame, count, runs), 3)
+        for count in workers or usual_counts(os.cpu_count() or 1)
+    }
+    report["peak_memory_mb"] = peak_memory_mb()
+    return report
 
 
 def describe(model: MaskRCNN, frame: NDArray[np.uint8], name: str) -> dict[str, Any]:

@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask import scenes
-from cvmask.cli import edit
+from cvmask.cli import edit, options
+from cvmask.cli.edit import EditOptions
+from cvmask.cli.options import ModelOptions, OutputOptions, RunOptions
 from cvmask.cli.progress import say
 from cvmask.cli.run_sources import summarise
 from cvmask.drawing.draw import draw
@@ -33,9 +35,10 @@ PORTRAIT = "docs/pictures/astronaut.jpg"
 """NASA's portrait of Eileen Collins, 1995, in the public domain."""
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parser(subparsers: options.Subparsers) -> None:
     """Add the verb."""
-    parser = subparsers.add_parser(
+    parser = options.add_verb(
+        subparsers,
         "demo",
         help="see the bundled models work: people and drawn shapes, pictures and clips",
         description="Write a portrait, a scene of shapes and a clip of each, plain and annotated, and the portrait "
@@ -46,15 +49,20 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--camera", nargs="?", const="0", metavar="N",
                         help="blur what is behind the people in front of camera N (default: 0), in a window; "
                              "q ends it")  # fmt: skip
-    parser.set_defaults(subparsers=subparsers)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb and give its exit code."""
     if args.camera is not None:
-        wanted = [args.camera, "-m", "people", "--effect", "blur-background", "--show"]
-        return edit.run(args.subparsers.choices["edit"].parse_args(wanted))
-    shapes, people, annotated = args.output, args.output / "people", args.output / "annotated"
+        wanted = RunOptions([args.camera], ModelOptions("people"), output=OutputOptions(show=True))
+        return edit.edit(wanted, EditOptions("blur-background"))
+    demo(args.output)
+    return 0
+
+
+def demo(shapes: Path) -> None:
+    """Write all pictures and clips to this folder, and say how to go on."""
+    people, annotated = shapes / "people", shapes / "annotated"
 
     scene = scenes.make_scene(SCENE_SEED, SIZE_WH, objects=8).image
     moving = (scene.image for scene in scenes.moving_scene(CLIP_SEED, CLIP_FRAMES, SIZE_WH, objects=6))
@@ -74,7 +82,6 @@ def run(args: argparse.Namespace) -> int:
         f"  {program} edit -m people 0 --effect blur-background --show   # a camera",
         f"  {program} --help",
     )
-    return 0
 
 
 def show(

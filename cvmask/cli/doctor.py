@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 
 from cvmask import __version__, models
+from cvmask.cli import options
 from cvmask.cli.progress import say
 from cvmask.errors import CvmaskError, install
 from cvmask.graph.check import inspect
@@ -350,26 +351,31 @@ on a machine with OpenCL the first time takes a while.
 """
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parser(subparsers: options.Subparsers) -> None:
     """Add the verb."""
-    parser = subparsers.add_parser(
+    parser = options.add_verb(
+        subparsers,
         "doctor",
+        EPILOG,
         help="say what works on this machine and what to do about the rest",
         description="Check OpenCV, targets, video, windows and models on this machine.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--json", action="store_true", help="print JSON for a bug report, without personal paths")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb and give its exit code: 1 if there is a problem."""
+    return print_report(as_json=args.json)
+
+
+def print_report(as_json: bool) -> int:
+    """Print all findings; 1 if there is a problem."""
     findings = []
     for finding in examine():
         findings.append(finding)
-        if not args.json:
+        if not as_json:
             say(line(finding))
-    if args.json:
+    if as_json:
         say(*without_paths(json.dumps([asdict(finding) for finding in findings], indent=1)).split("\n"))
     return int(any(finding.state == PROBLEM for finding in findings))
 

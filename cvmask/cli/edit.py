@@ -5,131 +5,108 @@ from __future__ import annotations
 import argparse
 import os
 import re
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cvmask.cli import run_sources
-from cvmask.cli.options import UsageError
-from cvmask.cli.run_sources import Task
-from cvmask.drawing.effects import EFFECTS, replace_background
-from cvmask.results.detections import Detections
+from cvmask.cli import options, run_sources
+from cvmask.cli.options import ModelOptions, OutputOptions, RunOptions, StreamOptions, UsageError, take
+from cvmask.drawing.effects import EFFECT_NAMES, REPLACE, make_effect, needs_alpha
+from cvmask.runtime.model import MaskRCNN
+from cvmask.streams.loop import Paint
 from cvmask.streams.sources import read_image
 
-REPLACE, REMOVE, PIXELATE = "replace-background", "remove-background", "pixelate-objects"
-NAMES = (*EFFECTS, REPLACE)
-GREEN = (0, 255, 0)
 _COLOR = re.compile("#[0-9a-fA-F]{6}")
 
 EPILOG = """\
 examples:
   cvmask edit portrait.jpg --effect blur-background --classes person
-  cvmask edit photos/ --effect replace-background beach.jpg -o out
-  cvmask edit photos/ --effect replace-background '#00ff00' -o out
+  cvmask edit photos/ --effect replace-background --background beach.jpg -o out
+  cvmask edit photos/ --effect replace-background --background '#00ff00' -o out
   cvmask edit clip.mp4 --effect spotlight --classes dog -o out.mp4
   cvmask edit street.jpg --effect pixelate-objects --classes person,car -o street_shared.jpg
 """
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parser(subparsers: options.Subparsers) -> None:
     """Add the verb."""
-    parser = subparsers.add_parser(
+    parser = options.add_verb(
+        subparsers,
         "edit",
+        EPILOG,
         help="change the background or the objects of pictures and videos",
         description="Find objects in pictures, videos, cameras and streams and change them, or all but them.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    sources = run_sources.add_source_options(parser)
-    parser.add_argument("--effect", nargs="+", required=True, action=EffectAction, sources=sources,
-                        metavar=("EFFECT", "FILE"),
-                        help=f"one of {', '.join(EFFECTS)}, or {REPLACE} with a picture or a colour "
-                             "(#rrggbb) after it")  # fmt: skip
-    parser.add_argument("--feather", type=_width, metavar="PX",
+    options.add_sources(parser)
+    options.add_output_options(parser)
+    parser.add_argument("--effect", required=True, type=_effect, metavar="EFFECT",
+                        help=f"one of {', '.join(EFFECT_NAMES)}")  # fmt: skip
+    parser.add_argument("--background", metavar="FILE", help=f"for {REPLACE}: a picture, or a colour (#rrggbb)")
+    parser.add_argument("--feather", type=_width, dest="feather_px", metavar="PX",
                         help="width of the soft edge in pixels, 0 for a hard one (default: by size)")  # fmt: skip
-    run_sources.add_model_and_stream_options(parser, track=False)
-    # What the loop asks for and only `predict` offers.
-    parser.set_defaults(save_json=False, track=False)
+    options.add_model_options(parser)
+    options.add_stream_options(parser, track=False)
 
 
-class EffectAction(argparse.Action):
-    """Take an effect, the background that only one of them needs, and leave what follows to SOURCE."""
+@dataclass(frozen=True)
+class EditOptions:
+    """Arguments of `effects.make_effect`, with its defaults; the background is a file or a colour.
 
-    def __init__(self, *args: Any, sources: argparse.Action, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._sources = sources
+    Raises
+    ------
+    UsageError
+        If the effect needs a background and has none, or the other way round.
+    """
 
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
-        name, *rest = values
-        if name not in NAMES:
-            parser.error(f"argument --effect: there is no {name!r}: choose from {', '.join(NAMES)}")
-        if name == REPLACE and not rest:
-            parser.error(f"argument --effect: {REPLACE} needs a picture or a colour (#rrggbb) after it")
-        namespace.effect = name
-        namespace.background = rest.pop(0) if name == REPLACE else None
-        if rest:
-            # SOURCE has come, as in `edit --effect spotlight a.jpg`, though argparse has not seen it.
-            self._sources.required = False
-            namespace.sources = [*(namespace.sources or []), *rest]
+    effect: str
+    background: str | None = None
+    feather_px: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.effect == REPLACE and self.background is None:
+            raise UsageError(f"--effect {REPLACE} needs a picture or a colour (#rrggbb): add --background")
+        if self.effect != REPLACE and self.background is not None:
+            raise UsageError(f"--background goes with --effect {REPLACE}, got --effect {self.effect}")
+
+    def paint(self, mask_threshold: float | None, alpha: bool) -> Paint:
+        """Make the function; UsageError or SourceError if an option does not fit."""
+        background = None if self.background is None else _background(self.background)
+        try:
+            return make_effect(
+                self.effect,
+                background=background,
+                feather_px=self.feather_px,
+                mask_threshold=mask_threshold,
+                alpha=alpha,
+            )
+        except ValueError as error:
+            raise UsageError(str(error)) from None
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb and give its exit code."""
-    _check_wishes(args)
-    task = Edit(args)
-    return run_sources.run(args, lambda model, inputs: task, alpha=args.effect == REMOVE)
+    output = take(OutputOptions, args)
+    wanted = RunOptions(args.sources, take(ModelOptions, args), take(StreamOptions, args), output)
+    return edit(wanted, take(EditOptions, args))
 
 
-def _check_wishes(args: argparse.Namespace) -> None:
-    """Raise UsageError for what looks like an effect and would be none."""
-    for source in args.sources:
+def edit(wanted: RunOptions, how: EditOptions) -> int:
+    """Apply one effect to all sources; UsageError for what looks like an effect and would be none."""
+    for source in wanted.sources:
         if _COLOR.fullmatch(source) and not os.path.exists(source):
-            raise UsageError(f"{source}: no such file; a colour goes with --effect {REPLACE} '{source}'")
-    if args.output is not None and args.output.is_file and args.output.path.suffix.lower() == ".jsonl":
-        raise UsageError(f"{args.output.path} holds no picture that an effect could change: name a picture or a video")
+            raise UsageError(f"{source}: no such file; a colour goes with --background '{source}'")
+    target = wanted.output.destination
+    if target.is_file and target.path.suffix.lower() == ".jsonl":
+        raise UsageError(f"{target.path} holds no picture that an effect could change: name a picture or a video")
+    paints = {alpha: how.paint(wanted.model.mask_threshold, alpha) for alpha in (False, True)}
+    return run_sources.run(wanted, partial(painter, paints), needs_alpha(how.effect))
 
 
-class Edit(Task):
-    """Apply one effect to each frame."""
-
-    def __init__(self, args: argparse.Namespace) -> None:
-        self._effect = self._frame_effect = choose_effect(args)
-        if args.effect == REMOVE:
-            self._frame_effect = partial(replace_background, background=GREEN, **given_options(args))
-            self.stream_note = "a video has no transparency, so its background becomes green"
-
-    def paint(self, image: NDArray[np.uint8], detections: Detections) -> NDArray[np.uint8]:
-        """Apply the effect."""
-        return self._effect(image, detections)
-
-    def paint_frame(self, image: NDArray[np.uint8], detections: Detections) -> NDArray[np.uint8]:
-        """Apply the effect, with green for what is transparent."""
-        return self._frame_effect(image, detections)
-
-
-def choose_effect(args: argparse.Namespace) -> Callable[..., NDArray[np.uint8]]:
-    """Find the function, with the options that were given; SourceError for a background that is no picture."""
-    if args.effect == REPLACE:
-        return partial(replace_background, background=_background(args.background), **given_options(args))
-    return partial(EFFECTS[args.effect], **given_options(args))
-
-
-def given_options(args: argparse.Namespace) -> dict[str, Any]:
-    """Give the keyword arguments of an effect; UsageError for one that it does not have."""
-    given: dict[str, Any] = {"mask_threshold": args.mask_threshold}
-    if args.feather is not None:
-        if args.effect == PIXELATE:
-            raise UsageError(f"{PIXELATE} has no soft edge: leave out --feather")
-        given["feather_px"] = args.feather
-    return given
+def painter(paints: dict[bool, Paint], model: MaskRCNN, alpha: bool) -> Paint:
+    """Choose the function; it asks the model for nothing."""
+    return paints[alpha]
 
 
 def _background(text: str) -> NDArray[np.uint8] | tuple[int, int, int]:
@@ -139,6 +116,12 @@ def _background(text: str) -> NDArray[np.uint8] | tuple[int, int, int]:
     if text.startswith("#") and not os.path.exists(text):
         raise UsageError(f"{text}: a colour is # and six hexadecimal digits, as #00ff00")
     return read_image(text)[0]
+
+
+def _effect(text: str) -> str:
+    if text not in EFFECT_NAMES:
+        raise argparse.ArgumentTypeError(f"there is no {text!r}: choose from {', '.join(EFFECT_NAMES)}")
+    return text
 
 
 def _width(text: str) -> float:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import glob
 import itertools
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from cvmask.cli.run_stream import is_file, is_stream, stem_of
+from cvmask.cli.options import PICTURE, VIDEO
 from cvmask.errors import SourceError
 from cvmask.streams.sinks.encoders import CODECS
 from cvmask.streams.sources import find_images
+from cvmask.streams.sources.http import without_password
 from cvmask.streams.sources.image_source import SUFFIXES
-from cvmask.streams.sources.opening import is_pattern
+from cvmask.streams.sources.opening import is_pattern, is_picture, live_kind
 from cvmask.streams.sources.source import local_path
 from cvmask.system.files import wrong_name
 
@@ -38,6 +40,11 @@ class Input(NamedTuple):
     path: str
     name: str
     stream: bool = False
+
+    @property
+    def kind(self) -> str:
+        """`PICTURE`, `VIDEO`, or what `live_kind` calls it."""
+        return live_kind(self.path) or (VIDEO if self.stream else PICTURE)
 
 
 def expand(sources: Sequence[str]) -> tuple[list[Input], list[str]]:
@@ -119,3 +126,30 @@ def _name(path: str, base: str) -> str:
         return Path(os.path.relpath(path, base or ".")).as_posix()
     except ValueError:  # another drive
         return Path(os.path.abspath(path)).as_posix()
+
+
+def is_stream(place: str) -> bool:
+    """Tell whether a source is anything but a picture file."""
+    return not is_file(place) or not is_picture(place)
+
+
+def is_file(place: str) -> bool:
+    """Tell whether a source is a file and no camera, address or standard input."""
+    return not live_kind(place)
+
+
+# Of what lies at an address; a host's own name ends otherwise.
+_ENDING = re.compile(r"\.(mp4|m4v|mov|mkv|avi|webm|ts|flv|m3u8|mjpe?g|jpe?g|png)$", re.IGNORECASE)
+
+
+def stem_of(place: str) -> str:
+    """Name an output after its source: camera0, stdin, host_path, or the stem of the file."""
+    if place == "-":
+        return "stdin"
+    if place.isdigit():
+        return f"camera{place}"
+    path = local_path(place)
+    if "://" in path:
+        address = without_password(path).split("://", 1)[1].split("@")[-1].split("?")[0]
+        return re.sub(r"[^A-Za-z0-9.-]+", "_", _ENDING.sub("", address)).strip("_") or "stream"
+    return Path(path).stem or "video"

@@ -52,13 +52,21 @@ class Parser(argparse.ArgumentParser):
         self.exit(WRONG_USAGE, f"{self.prog}: error: {printable(message)} (see `{self.prog} --help`)\n")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
-        """End with code 2 for unknown flags: left to argparse, the command would answer, which knows no verb's."""
+        """End with code 2 for unknown flags: left to argparse, the command would answer, which knows no verb's.
+
+        Sources may stand before and behind flags.
+        """
         if args is not None and self._subparsers is None:
             self._refuse_empty(args)
         known, unknown = super().parse_known_args(args, namespace)
         if unknown:
             if args is not None and (before := _flag_before(args, unknown[0])) in _WITH_COMMAS:
                 self.error(f"{before} takes one value: put commas between them, as in {before} a,b")
+            sources = vars(known).get("sources")
+            if isinstance(sources, list) and all(word == "-" or not word.startswith("-") for word in unknown):
+                # argparse takes no positional arguments on both sides of a flag.
+                sources += unknown
+                return known, []
             flag = unknown[0].split("=")[0]
             names = {name.lstrip("-"): name for name in self._option_string_actions}
             near = difflib.get_close_matches(flag.lstrip("-"), names, 1)

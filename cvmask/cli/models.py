@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Callable
 
 import cv2
 
 from cvmask import models
-from cvmask.cli.progress import DownloadProgress, say
+from cvmask.cli import options
+from cvmask.cli.loading import download_with_progress
+from cvmask.cli.progress import say
 from cvmask.errors import CvmaskError, ModelError, SinkError
 from cvmask.graph.check import OPENCV_VERSIONS, Inspection, has_clipped_anchors, inspect, label_problems, unread
 from cvmask.graph.convert import convert
@@ -23,15 +23,15 @@ from cvmask.graph.nodes import Graph
 from cvmask.graph.text import print_text
 from cvmask.models import zoo
 from cvmask.models.labels import names_file, read_names, unnamed_note
-from cvmask.models.zoo import GRAPH_FILE, KnownModel, get, is_offline, missing_text, places
+from cvmask.models.zoo import GRAPH_FILE, KnownModel, places
 from cvmask.runtime.targets import SELF_BUILT, is_built
 from cvmask.system.files import size_text, write_whole
 
 
-def _add_convert(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_convert(actions: options.Subparsers) -> None:
     """Add this action."""
     about = "write the text graph that OpenCV needs beside a frozen graph, without TensorFlow"
-    parser = actions.add_parser("convert", help=about, description=about)
+    parser = options.add_verb(actions, "convert", help=about, description=about)
     parser.add_argument(
         "model", metavar="PB", help="a frozen graph (.pb), a folder with one, or a model's name"
     )
@@ -44,11 +44,11 @@ def _add_convert(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
 
 
-def _convert(args: argparse.Namespace) -> int:
+def _convert(name: str, output: str | None) -> int:
     """Convert one graph and print where its text is."""
-    model = models.resolve(args.model)
+    model = models.resolve(name)
     graph = model_files(model).graph
-    target = _target(graph, args.output)
+    target = _target(graph, output)
     text = print_text(convert(read_graph(graph)))
     write_whole(target, text.encode())
     say(target)
@@ -69,10 +69,10 @@ def _target(graph: Path, output: str | None) -> Path:
     return target
 
 
-def _add_inspect(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_inspect(actions: options.Subparsers) -> None:
     """Add this action."""
     about = "say what a model file or folder is, and everything that is wrong with it"
-    parser = actions.add_parser("inspect", help=about, description=about)
+    parser = options.add_verb(actions, "inspect", help=about, description=about)
     parser.add_argument("model", metavar="PATH", help="a file, a folder, or a model's name")
     parser.add_argument("--graph", metavar="PBTXT", help="a text graph to look at with it")
     parser.add_argument(
@@ -80,16 +80,16 @@ def _add_inspect(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
 
 
-def _inspect(args: argparse.Namespace) -> int:
+def _inspect(model: str, graph: str | None, keep_graph: bool) -> int:
     """Print what is known, then the problems; 1 if there are any."""
-    place = models.resolve(args.model)
+    place = models.resolve(model)
     try:
-        files = model_files(place, args.graph)
+        files = model_files(place, graph)
     except ModelError as error:
         say(place)
         _print_problem(place, str(error))
         return 1
-    report = inspect(files, keep_text=args.keep_graph)
+    report = inspect(files, keep_text=keep_graph)
     problems = [*report.problems, *_label_problems(report)]
     say(files.graph)
     for name, value in _facts(report, files):
@@ -184,70 +184,25 @@ def _label_count_problems(report: Inspection) -> list[str]:
     return [f"{labels}: {problem}" for problem in label_problems(count, classes)]
 
 
-def offer_download(name: str) -> Path:
-    """Find a known model, or bring it if the user at the terminal agrees.
-
-    Raises
-    ------
-    ModelError
-        If it is not at hand and stdin is no terminal, the answer is no, or the network is
-        forbidden: one line that says how to get it.
-    """
-    found = models.find(name)
-    if found is not None:
-        return found
-    model = get(name)
-    if model.bundled or is_offline() or not _has_terminal() or not _agrees(model):
-        raise ModelError(missing_text(model))
-    return download_with_progress(name)
-
-
-def download_with_progress(name: str, force: bool = False) -> Path:
-    """Download a known model and show how far it is on stderr."""
-    with DownloadProgress(name) as progress:
-        return models.download(name, progress.advance, progress.say, force=force)
-
-
-def _has_terminal() -> bool:
-    # A process without a console has no stdin at all.
-    return sys.stdin is not None and sys.stdin.isatty()
-
-
-def _agrees(model: KnownModel) -> bool:
-    # On stderr, and not as the prompt of input(): stdout may be a pipe that somebody reads.
-    question = f"model {model.name!r} is not here yet: download {size_text(model.archive_bytes)} now? [Y/n] "
-    sys.stderr.write(question)
-    sys.stderr.flush()
-    answer = sys.stdin.readline()
-    # The end of the input is no answer; Enter is a yes.
-    return answer.strip().lower() in ("", "y", "yes") if answer else False
-
-
-_Subparsers = argparse._SubParsersAction  # argparse gives its type no public name
-
 _EPILOG = """\
 Models lie in CVMASK_HOME (default: ~/.cache/cvmask). CVMASK_OFFLINE=1 forbids the network,
 CVMASK_MIRROR=https://host/folder fetches from there, HTTP_PROXY and HTTPS_PROXY are used.
 """
 
 
-def add_parser(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
+def add_parser(subparsers: options.Subparsers) -> None:
     """Add this verb and its own verbs."""
-    parser = subparsers.add_parser(
-        "models",
-        help="list, download, check, convert and inspect models",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    about = "list, download, check, convert and inspect models"
+    parser = options.add_verb(subparsers, "models", _EPILOG, help=about)
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    actions.add_parser("list", help="the known models, and which of them are here")
+    options.add_verb(actions, "list", help="the known models, and which of them are here")
     for action, text in (
         ("download", "fetch a model; goes on where an earlier attempt stopped"),
         ("verify", "check the hashes of a model, and that it converts, splits and runs"),
         ("path", "print the folder of a model that is here"),
         ("remove", "remove a downloaded model"),
     ):
-        verb = actions.add_parser(action, help=text, description=text)
+        verb = options.add_verb(actions, action, help=text, description=text)
         or_folder = ", or a folder" if action == "verify" else ""
         verb.add_argument("name", metavar="NAME", help=f"one of: {', '.join(models.NAMES)}{or_folder}")
         if action == "download":
@@ -267,19 +222,20 @@ def add_parser(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do what was asked; 0 done, 1 failed, 130 interrupted."""
-    actions: dict[str, Callable[[argparse.Namespace], int]] = {
-        "list": _list,
-        "download": _download,
-        "verify": _verify,
-        "path": _path,
-        "remove": _remove,
-        "convert": _convert,
-        "inspect": _inspect,
-    }
-    return actions[args.action](args)
+    if args.action == "list":
+        return _list()
+    if args.action == "convert":
+        return _convert(args.model, args.output)
+    if args.action == "inspect":
+        return _inspect(args.model, args.graph, args.keep_graph)
+    if args.action == "remove":
+        return _remove(args.name, args.forget)
+    if args.action == "download":
+        return _download(args.name, args.force)
+    return _verify(args.name) if args.action == "verify" else _path(args.name)
 
 
-def _list(args: argparse.Namespace) -> int:
+def _list() -> int:
     width = max(map(len, models.NAMES))
     states = [_state(model) for model in models.known()]
     for model, state in zip(models.known(), states):
@@ -298,14 +254,14 @@ def _state(model: KnownModel) -> str:
     return f"to download ({size_text(model.archive_bytes)}{begun})"
 
 
-def _download(args: argparse.Namespace) -> int:
-    folder = models.find(args.name)
+def _download(name: str, force: bool) -> int:
+    folder = models.find(name)
     if folder is not None:
-        say(f"model {args.name!r} is here already", error=True)
+        say(f"model {name!r} is here already", error=True)
         say(folder)
         return 0
     try:
-        folder = download_with_progress(args.name, args.force)
+        folder = download_with_progress(name, force)
     except KeyboardInterrupt:
         say("interrupted: what came is kept, the same command goes on from there", error=True)
         return 130
@@ -313,8 +269,8 @@ def _download(args: argparse.Namespace) -> int:
     return 0
 
 
-def _verify(args: argparse.Namespace) -> int:
-    report = models.verify(args.name)
+def _verify(name: str) -> int:
+    report = models.verify(name)
     say(report.folder)
     for line in report.passed:
         say(f"  ok    {line}")
@@ -323,17 +279,17 @@ def _verify(args: argparse.Namespace) -> int:
     return 0 if report.ok else 1
 
 
-def _path(args: argparse.Namespace) -> int:
-    zoo.get(args.name)
-    say(models.resolve(args.name))
+def _path(name: str) -> int:
+    zoo.get(name)
+    say(models.resolve(name))
     return 0
 
 
-def _remove(args: argparse.Namespace) -> int:
-    gone = models.remove(args.name, forget=args.forget, say=_say)
+def _remove(name: str, forget: bool) -> int:
+    gone = models.remove(name, forget=forget, say=_say)
     if not gone:
-        folder = places(zoo.get(args.name)).folder
-        raise ModelError(f"nothing of model {args.name!r} is here (looked at {folder})")
+        folder = places(zoo.get(name)).folder
+        raise ModelError(f"nothing of model {name!r} is here (looked at {folder})")
     for path in gone:
         say(f"removed {path}")
     return 0

@@ -1,36 +1,82 @@
-"""Flags that several verbs share, and what they mean."""
+"""The flags that several verbs share, and the frozen options that they become at the edge of a verb."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
-from cvmask.cli.models import offer_download
-from cvmask.cli.progress import say
+import numpy as np
+from numpy.typing import NDArray
+
 from cvmask.drawing.captions import SMALLEST_TEXT_PX
 from cvmask.drawing.draw import MOST_PX
 from cvmask.drawing.palette import read_colors
-from cvmask.models import load
+from cvmask.formats.saver import FORMATS, check_formats
 from cvmask.models.labels import read_names
-from cvmask.models.zoo import NAMES as KNOWN_MODELS
 from cvmask.results.masks import MASK_PASTES
 from cvmask.runtime import targets
-from cvmask.runtime.model import MaskRCNN
+from cvmask.streams.sinks import SUFFIXES as STREAM_SUFFIXES
+from cvmask.streams.sinks.encoders import wrong_codec
 from cvmask.streams.sources.opening import ADDRESS, CAMERA, STDIN, STREAM
+
+_Options = TypeVar("_Options")
+Subparsers = Any
+"""What `argparse.ArgumentParser.add_subparsers` gives: argparse has no public name for its type."""
 
 
 class UsageError(Exception):
     """Wrong usage that the parser alone cannot see: one line, exit code 2."""
 
 
+def add_verb(subparsers: Subparsers, name: str, epilog: str | None = None, **texts: Any) -> argparse.ArgumentParser:
+    """Add the parser of a verb; `texts` are ``help`` and ``description``, `epilog` keeps its line breaks."""
+    form = argparse.RawDescriptionHelpFormatter if epilog else argparse.HelpFormatter
+    parser: argparse.ArgumentParser = subparsers.add_parser(name, epilog=epilog, formatter_class=form, **texts)
+    return parser
+
+
+def take(kind: type[_Options], args: argparse.Namespace) -> _Options:
+    """Make a dataclass of options from the flags of the same names; a flag that the verb lacks is its default."""
+    names = {option.name for option in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: value for name, value in vars(args).items() if name in names})
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Arguments of `cvmask.load`, with its defaults."""
+
+    model: str = "coco"
+    graph: str | None = None
+    keep_graph: bool = False
+    labels: str | None = None
+    target: str = "cpu"
+    strict_target: bool = False
+    score_threshold: float = 0.5
+    mask_threshold: float | None = None
+    mask_paste: str = "tensorflow"
+    classes: str | None = None
+    max_detections: int | None = None
+    proposals: int | None = None
+    size: str = "auto"
+
+    def check(self) -> None:
+        """Read the small file that --labels names; ModelError says what is wrong with it."""
+        if self.labels is not None:
+            read_names(self.labels)
+
+
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add the flags that choose a model and what it looks for."""
+    usual = ModelOptions
     group = parser.add_argument_group("model")
-    group.add_argument("-m", "--model", default="coco", metavar="MODEL",
+    group.add_argument("-m", "--model", default=usual.model, metavar="MODEL",
                        help="a name from `cvmask models list`, a folder or a .pb (default: coco)")  # fmt: skip
     group.add_argument(
         "--graph", metavar="PBTXT", help="a text graph of your own instead of the one found or made"
@@ -39,22 +85,21 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--keep-graph", action="store_true", help="run the text graph even if it contradicts the frozen graph"
     )
     group.add_argument("--labels", metavar="FILE", help="class names, one a line, or a label map")
-    group.add_argument("--score-threshold", "--conf", type=share, default=0.5, metavar="T",
+    group.add_argument("--score-threshold", "--conf", type=share, default=usual.score_threshold, metavar="T",
                        help="keep detections with a higher score, 0 to 1 (default: 0.5)")  # fmt: skip
     add_mask_threshold(group)
-    group.add_argument("--mask-paste", default="tensorflow", choices=tuple(MASK_PASTES),
+    group.add_argument("--mask-paste", default=usual.mask_paste, choices=tuple(MASK_PASTES),
                        help="how masks become pixels: as TensorFlow does, cut at 0.5, or as OpenCV's tutorials do, "
                        "cut at 0.3 (default: tensorflow)")  # fmt: skip
-    group.add_argument(
-        "--classes", metavar="A,B", help="keep these classes only: names or ids, with commas between"
-    )
+    group.add_argument("--classes", type=classes, metavar="A,B",
+                       help="keep these classes only: names or ids, with commas between")  # fmt: skip
     group.add_argument("--max-detections", type=positive, metavar="N",
                        help="keep the N best of a picture (default: as many as the model gives)")  # fmt: skip
     group.add_argument("--proposals", type=positive, metavar="N",
                        help="first-stage boxes; fewer are faster and approximate: results change")  # fmt: skip
-    group.add_argument("--size", default="auto", metavar="SIZE",
+    group.add_argument("--size", default=usual.size, metavar="SIZE",
                        help="auto (as trained), native, 640 (short side) or 800x600 (default: auto)")  # fmt: skip
-    group.add_argument("--target", default="cpu", choices=targets.NAMES, help="where it runs (default: cpu)")
+    group.add_argument("--target", default=usual.target, choices=targets.NAMES, help="where it runs (default: cpu)")
     group.add_argument("--strict-target", action="store_true", help="end rather than run somewhere else")
 
 
@@ -64,88 +109,305 @@ def add_mask_threshold(group: argparse._ActionsContainer) -> None:
                        help="the edge of a mask, 0 to 1 (default: 0.5; 0.3 with --mask-paste tutorial)")  # fmt: skip
 
 
+@dataclass(frozen=True, eq=False)
+class DrawingOptions:
+    """Arguments of `cvmask.draw` that no model gives, with its defaults."""
+
+    colors: NDArray[np.uint8] | None = None
+    color_by: str = "class"
+    boxes: bool = True
+    masks: bool = True
+    contours: bool = True
+    captions: bool = True
+    opacity: float = 0.45
+    line_px: int | None = None
+    text_px: int | None = None
+
+    def style(self, mask_threshold: float | None) -> dict[str, Any]:
+        """Keyword arguments for `cvmask.draw`, but for the labels."""
+        own = {option.name: getattr(self, option.name) for option in fields(self)}
+        return {"mask_threshold": mask_threshold, **own}
+
+
 def add_drawing_options(parser: argparse.ArgumentParser) -> None:
     """Add the flags that say how detections are drawn."""
     group = parser.add_argument_group("drawing")
     group.add_argument("--colors", metavar="FILE", help="colours, one a line: blue green red, as in colors.txt")
-    group.add_argument("--color-by", choices=("class", "instance"), default="class",
+    group.add_argument("--color-by", choices=("class", "instance"), default=DrawingOptions.color_by,
                        help="one colour a class or one an object (default: class)")  # fmt: skip
-    group.add_argument(
-        "--opacity", type=share, default=0.45, metavar="X", help="of masks, 0 to 1 (default: 0.45)"
-    )
-    group.add_argument("--line-width", type=partial(whole, least=1, most=MOST_PX), metavar="PX",
+    group.add_argument("--opacity", type=share, default=DrawingOptions.opacity, metavar="X",
+                       help="of masks, 0 to 1 (default: 0.45)")  # fmt: skip
+    group.add_argument("--line-width", type=partial(whole, least=1, most=MOST_PX), dest="line_px", metavar="PX",
                        help="of boxes and outlines, in pixels (default: by picture and object)")  # fmt: skip
-    group.add_argument("--text-size", type=partial(whole, least=SMALLEST_TEXT_PX, most=MOST_PX), metavar="PX",
-                       help="height of capitals, in pixels (default: by picture and object)")  # fmt: skip
-    group.add_argument("--no-boxes", action="store_true", help="leave out the boxes")
-    group.add_argument("--no-masks", action="store_true", help="leave out the masks and their outlines")
-    group.add_argument("--no-labels", action="store_true", help="leave out the names and scores")
+    group.add_argument(
+        "--text-size", type=partial(whole, least=SMALLEST_TEXT_PX, most=MOST_PX), dest="text_px", metavar="PX",
+        help="height of capitals, in pixels (default: by picture and object)",
+    )  # fmt: skip
+    group.add_argument("--no-boxes", dest="boxes", action="store_false", help="leave out the boxes")
+    group.add_argument(
+        "--no-masks", dest="masks", action="store_false", help="leave out the masks and their outlines"
+    )
+    group.add_argument("--no-labels", dest="captions", action="store_false", help="leave out the names and scores")
 
 
-def check_texts(args: argparse.Namespace) -> None:
-    """Read the small files that the flags name; CvmaskError says what is wrong with one."""
-    if getattr(args, "colors", None) is not None:
-        read_colors(args.colors)
-    if args.labels is not None:
-        read_names(args.labels)
+def drawing_options(args: argparse.Namespace) -> DrawingOptions:
+    """Read the file of colours; --no-masks leaves out the outlines too."""
+    colors = None if args.colors is None else read_colors(args.colors)
+    return replace(take(DrawingOptions, args), colors=colors, contours=args.masks)
 
 
-def classes_text(args: argparse.Namespace) -> str | None:
-    """The classes that the flag names, with commas between; None where it is not given."""
-    if args.classes is not None and not args.classes.replace(",", "").strip():
-        raise UsageError("--classes needs names or ids with commas between, got none")
-    classes: str | None = args.classes
-    return classes
+PICTURE, VIDEO = "picture", "video"
+_USERS = {VIDEO: "videos", CAMERA: "cameras and streams", STREAM: "streams", STDIN: "standard input"}
+# What has a use for the flags of others too; what lies at an http address shows when it is opened.
+_LIKE = {STREAM: (CAMERA,), ADDRESS: (VIDEO, CAMERA, STREAM)}
 
 
-def load_model(args: argparse.Namespace) -> MaskRCNN:
-    """Load the model that the flags describe; offers to download a known one that is not at hand."""
-    if args.model in KNOWN_MODELS:
-        offer_download(args.model)
-    classes = classes_text(args)
-    try:
-        model = load.load(
-            args.model,
-            graph=args.graph,
-            keep_graph=args.keep_graph,
-            labels=args.labels,
-            target=args.target,
-            strict_target=args.strict_target,
-            score_threshold=args.score_threshold,
-            mask_threshold=args.mask_threshold,
-            mask_paste=args.mask_paste,
-            classes=classes,
-            max_detections=args.max_detections,
-            proposals=args.proposals,
-            size=args.size,
-        )
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-    for line in (*model.notes, model.target.warning):
-        if line:
-            say(f"cvmask: {line}", error=True)
-    return model
+def _flag(name: str, used_by: str = "") -> dict[str, str]:
+    """Note the flag of an option; `used_by` is the only kind of source that uses it, if not all but pictures do."""
+    return {"flag": name, "used_by": used_by}
 
 
-def drawing(args: argparse.Namespace, model: MaskRCNN) -> dict[str, Any]:
-    """Keyword arguments for `cvmask.draw`."""
-    return {"labels": model.labels, **drawing_style(args, model.settings.mask_threshold)}
+@dataclass(frozen=True)
+class StreamOptions:
+    """Arguments of `cvmask.open_source` and `cvmask.annotate`, with their defaults.
+
+    Attributes
+    ----------
+    workers
+        None: as many as suit the source, see `run_stream.usual_workers`.
+
+    Raises
+    ------
+    UsageError
+        If the part of a video is empty.
+    """
+
+    start_s: float = field(default=0.0, metadata=_flag("--start", VIDEO))
+    end_s: float | None = field(default=None, metadata=_flag("--end", VIDEO))
+    stride: int = field(default=1, metadata=_flag("--stride", VIDEO))
+    track: bool = field(default=False, metadata=_flag("--track"))
+    workers: int | None = field(default=None, metadata=_flag("--workers"))
+    every_frame: bool = field(default=False, metadata=_flag("--every-frame", CAMERA))
+    retries: int = field(default=10, metadata=_flag("--retries", STREAM))
+    timeout_s: float = field(default=1.5, metadata=_flag("--timeout", STREAM))
+    size_wh: tuple[int, int] | None = field(default=None, metadata=_flag("--raw-size", STDIN))
+    frame_rate: Fraction | None = field(default=None, metadata=_flag("--rate", STDIN))
+
+    def __post_init__(self) -> None:
+        if self.end_s is not None and self.end_s <= self.start_s:
+            raise UsageError(f"--end must come after --start, got {self.start_s:g} s to {self.end_s:g} s")
+
+    def source(self) -> dict[str, Any]:
+        """Keyword arguments for `open_source`."""
+        run = ("track", "workers")
+        return {option.name: getattr(self, option.name) for option in fields(self) if option.name not in run}
 
 
-def drawing_style(args: argparse.Namespace, mask_threshold: float | None) -> dict[str, Any]:
-    """Keyword arguments for `cvmask.draw`, but for the labels."""
-    return {
-        "colors": None if args.colors is None else read_colors(args.colors),
-        "color_by": args.color_by,
-        "boxes": not args.no_boxes,
-        "masks": not args.no_masks,
-        "contours": not args.no_masks,
-        "captions": not args.no_labels,
-        "opacity": args.opacity,
-        "mask_threshold": mask_threshold,
-        "line_px": args.line_width,
-        "text_px": args.text_size,
-    }
+def add_stream_options(parser: argparse.ArgumentParser, track: bool = True, workers: int | None = None) -> None:
+    """Add the flags, --track only where `track`; `workers` is the default number, None: chosen later."""
+    usual = StreamOptions
+    group = parser.add_argument_group("videos, cameras and streams")
+    group.add_argument("--start", type=seconds, default=usual.start_s, dest="start_s", metavar="TIME",
+                       help="begin there: seconds, or 1:23:45 (videos)")  # fmt: skip
+    group.add_argument("--end", type=seconds, dest="end_s", metavar="TIME",
+                       help="end before: seconds, or 1:23:45 (videos)")  # fmt: skip
+    group.add_argument("--stride", type=_stride, default=usual.stride, metavar="N",
+                       help="every N-th frame only (videos)")  # fmt: skip
+    if track:
+        group.add_argument("--track", action="store_true", help="give each object a number that it keeps")
+    many = workers or "for a long video as many as OpenCV has threads, up to 4, if memory lasts; else 1"
+    group.add_argument("--workers", type=positive, default=workers, metavar="N",
+                       help=f"so many models on consecutive frames at the same time (default: {many})")  # fmt: skip
+    group.add_argument(
+        "--every-frame",
+        action="store_true",
+        help="process every frame of cameras and streams, however late (default: the newest)",
+    )
+    group.add_argument("--retries", type=positive, default=usual.retries, metavar="N",
+                       help="give a stream up after N attempts in a row (default: 10)")  # fmt: skip
+    group.add_argument("--timeout", type=_positive_float, default=usual.timeout_s, dest="timeout_s", metavar="S",
+                       help="a stream that sends nothing for S seconds is lost (default: 1.5)")  # fmt: skip
+    group.add_argument("--raw-size", type=_size, dest="size_wh", metavar="WxH",
+                       help="raw BGR frames of this size on standard input (default: JPEGs)")  # fmt: skip
+    group.add_argument("--rate", type=_rate, dest="frame_rate", metavar="R",
+                       help="frames a second on standard input: 25, 30000/1001")  # fmt: skip
+
+
+class Destination(NamedTuple):
+    """Where results go.
+
+    Attributes
+    ----------
+    path
+        The file or the folder.
+    is_file
+        Whether it is a file: it has an ending, is no folder that exists, and was not named with a
+        slash behind it.
+    """
+
+    path: Path
+    is_file: bool = False
+
+    def __str__(self) -> str:
+        """The file, or the folder with a slash behind it: a name with an ending stays one of a folder."""
+        return str(self.path) if self.is_file else f"{self.path}/"
+
+    @property
+    def folder(self) -> Path:
+        """The folder for what belongs to no single source: itself, or where the file lies."""
+        return self.path.parent if self.is_file else self.path
+
+    def check(self, sources: int, stream: bool, alpha: bool = False) -> None:
+        """Say what cannot be before anything is loaded.
+
+        Parameters
+        ----------
+        sources
+            How many there are: one file takes the results of one.
+        stream
+            Whether that one is a video, a camera or a stream, and no picture.
+        alpha
+            Whether pictures have transparency.
+
+        Raises
+        ------
+        UsageError
+            If a file is named for several sources or in a format that is not written, or a folder that is
+            a file.
+        """
+        path, suffix = self.path, self.path.suffix.lower()
+        if not self.is_file:
+            if path.exists() and not path.is_dir():
+                raise UsageError(f"{path} is not a folder: end the name in .png or .jpg for a single picture")
+            return
+        if sources > 1:
+            raise UsageError(f"{path} is one file for {sources} sources: give a folder")
+        # One picture would hold the first frame of many.
+        videos = tuple(ending for ending in STREAM_SUFFIXES if ending not in PICTURE_SUFFIXES)
+        suffixes = videos if stream else PICTURE_SUFFIXES
+        if suffix not in suffixes:
+            known, what = " ".join(suffixes), "video" if stream else "picture"
+            needed = f"of a {what} needed one of {known}, or a folder with / at its end"
+            raise UsageError(f"{path}: {needed}, got {path.suffix}")
+        if alpha and not stream and suffix not in ALPHA_SUFFIXES:
+            raise UsageError(f"{path}: {suffix} has no transparency: end the name in .png")
+
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+ALPHA_SUFFIXES = (".png", ".webp", ".tif", ".tiff")
+DEFAULT_FOLDER = Destination(Path("cvmask_out"))
+
+
+def destination(text: str) -> Destination:
+    """Understand what was given to -o."""
+    path = Path(text)
+    is_folder = text.endswith(("/", os.sep)) or os.path.isdir(path) or not path.suffix
+    return Destination(path, not is_folder)
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """What is written, and where.
+
+    Attributes
+    ----------
+    output
+        None: the folder `DEFAULT_FOLDER`, or only a window where `show` is set and the source is live.
+    save
+        Names of `formats.saver.FORMATS`.
+    save_json
+        JSON beside each picture, JSON lines beside each video.
+    """
+
+    output: Destination | None = None
+    codec: str | None = field(default=None, metadata=_flag("--codec"))
+    show: bool = False
+    save: tuple[str, ...] = ()
+    save_json: bool = False
+
+    @property
+    def destination(self) -> Destination:
+        """Where results go."""
+        return self.output or DEFAULT_FOLDER
+
+    @property
+    def only_shown(self) -> bool:
+        """Whether what is live goes to a window and to no file."""
+        return self.output is None and self.show
+
+    def check_codec(self) -> None:
+        """Raise UsageError for a video that cannot have this codec; a folder takes .mp4 files."""
+        target = self.destination
+        if wrong := wrong_codec(target.path.suffix.lower() if target.is_file else ".mp4", self.codec):
+            raise UsageError(f"--codec {self.codec}: {wrong}")
+
+
+def add_sources(parser: argparse.ArgumentParser) -> None:
+    """Add SOURCE."""
+    parser.add_argument(
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="a picture, a folder, a pattern in quotes, a video, a camera (0, 1), an address, or -",
+    )
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    """Add --output, --codec and --show."""
+    parser.add_argument("-o", "--output", metavar="OUT", type=destination,
+                        help="a folder, or a file for a single source (default: the folder cvmask_out)")  # fmt: skip
+    add_codec_option(parser)
+    parser.add_argument("--show", action="store_true",
+                        help="show each result in a window: q or Esc ends, s saves, space pauses a video, any key "
+                             "leaves a picture")  # fmt: skip
+
+
+def add_codec_option(parser: argparse.ArgumentParser) -> None:
+    """Add --codec, for whatever writes videos."""
+    parser.add_argument("--codec", choices=("h264", "mp4v"), metavar="CODEC",
+                        help="of a video: h264, which needs PyAV, or mp4v, which is larger and written "
+                        "about twice as fast (default: h264 where it can be)")  # fmt: skip
+
+
+def add_save_options(parser: argparse.ArgumentParser) -> None:
+    """Add --save and --save-json."""
+    parser.add_argument("--save", metavar="FORMAT,...", type=_formats, default=(),
+                        help=f"write the results too, in any of: {', '.join(FORMATS)}")  # fmt: skip
+    parser.add_argument(
+        "--save-json",
+        action="store_true",
+        help="write JSON too: boxes, scores, classes and RLE masks; of videos one line a frame",
+    )
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Everything that a run of `predict` or `edit` needs to know."""
+
+    sources: Sequence[str]
+    model: ModelOptions = ModelOptions()
+    stream: StreamOptions = StreamOptions()
+    output: OutputOptions = OutputOptions()
+    drawing: DrawingOptions = DrawingOptions()
+
+
+def unused_flags(options: Sequence[StreamOptions | OutputOptions], kinds: Collection[str]) -> list[str]:
+    """Flags that were given and that sources of these kinds do not use: "--rate (standard input)"."""
+    flags = [
+        (option.metadata["flag"], option.metadata["used_by"])
+        for group in options
+        for option in fields(group)
+        if "flag" in option.metadata and getattr(group, option.name) != option.default
+    ]
+    return [
+        f"{flag} ({_USERS.get(user, 'videos, cameras and streams')})"
+        for flag, user in flags
+        if not any(_uses(kind, user) for kind in kinds)
+    ]
+
+
+def _uses(kind: str, user: str) -> bool:
+    return kind != PICTURE and (user in ("", kind) or user in _LIKE.get(kind, ()))
 
 
 def share(text: str) -> float:
@@ -174,91 +436,22 @@ def whole(text: str, least: int = 0, most: int = 2**31 - 1) -> int:
     return number
 
 
+def classes(text: str) -> str:
+    """Read names or ids of classes with commas between."""
+    if not text.replace(",", "").strip():
+        raise argparse.ArgumentTypeError("needs names or ids with commas between, got none")
+    return text
+
+
+def _formats(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(check_formats([name.strip() for name in text.split(",") if name.strip()]))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 _CLOCK = re.compile(r"(?:(\d+):([0-5]?\d)|(\d+)):([0-5]?\d(?:\.\d*)?)", re.ASCII)
 _DAY_S = 86_400.0
-PICTURE, VIDEO = "picture", "video"
-_USERS = {VIDEO: "videos", CAMERA: "cameras and streams", STREAM: "streams", STDIN: "standard input"}
-# The flags that not everything but pictures has a use for.
-_USED_BY = {
-    "start": VIDEO, "end": VIDEO, "stride": VIDEO, "every_frame": CAMERA, "retries": STREAM, "timeout": STREAM,
-    "raw_size": STDIN, "rate": STDIN,
-}  # fmt: skip
-# What has a use for the flags of others too; what lies at an http address shows when it is opened.
-_LIKE = {STREAM: (CAMERA,), ADDRESS: (VIDEO, CAMERA, STREAM)}
-
-
-def add_stream_options(parser: argparse.ArgumentParser, track: bool = True, workers: int | None = None) -> None:
-    """Add the flags, --track only where `track`; `workers` is how many where nobody says, None: chosen later."""
-    group = parser.add_argument_group("videos, cameras and streams")
-    group.add_argument("--start", type=seconds, default=0.0, metavar="TIME",
-                       help="begin there: seconds, or 1:23:45 (videos)")  # fmt: skip
-    group.add_argument("--end", type=seconds, metavar="TIME", help="end before: seconds, or 1:23:45 (videos)")
-    group.add_argument("--stride", type=_stride, default=1, metavar="N", help="every N-th frame only (videos)")
-    if track:
-        group.add_argument("--track", action="store_true", help="give each object a number that it keeps")
-    usual = workers or "for a long video as many as OpenCV has threads, up to 4, if memory lasts; else 1"
-    group.add_argument("--workers", type=positive, default=workers, metavar="N",
-                       help=f"so many models on consecutive frames at the same time (default: {usual})")  # fmt: skip
-    group.add_argument("--every-frame", action="store_true",
-                       help="of cameras and streams every frame, however late (default: the newest)")  # fmt: skip
-    group.add_argument("--retries", type=positive, default=10, metavar="N",
-                       help="give a stream up after N attempts in a row (default: 10)")  # fmt: skip
-    group.add_argument("--timeout", type=_positive_float, default=1.5, metavar="S",
-                       help="a stream that sends nothing for S seconds is lost (default: 1.5)")  # fmt: skip
-    group.add_argument("--raw-size", type=_size, metavar="WxH",
-                       help="raw BGR frames of this size on standard input (default: JPEGs)")  # fmt: skip
-    group.add_argument("--rate", type=_rate, metavar="R",
-                       help="frames a second on standard input: 25, 30000/1001")  # fmt: skip
-
-
-def add_codec_option(parser: argparse.ArgumentParser) -> None:
-    """Add --codec, for whatever writes videos."""
-    parser.add_argument("--codec", choices=("h264", "mp4v"), metavar="CODEC",
-                        help="of a video: h264, which needs PyAV, or mp4v, which is larger and written "
-                        "about twice as fast (default: h264 where it can be)")  # fmt: skip
-
-
-def check_part(args: argparse.Namespace) -> None:
-    """Raise UsageError for a part of a video that is empty."""
-    if args.end is not None and args.end <= args.start:
-        raise UsageError(f"--end must come after --start, got {args.start:g} s to {args.end:g} s")
-
-
-def unused_flags(args: argparse.Namespace, kinds: Collection[str]) -> list[str]:
-    """Flags that were given and that sources of these kinds have no use for: "--rate (standard input)"."""
-    return [
-        f"--{flag.replace('_', '-')} ({_USERS.get(_USED_BY.get(flag, ''), 'videos, cameras and streams')})"
-        for flag in _given(args)
-        if not any(_uses(kind, flag) for kind in kinds)
-    ]
-
-
-def _uses(kind: str, flag: str) -> bool:
-    user = _USED_BY.get(flag, kind)
-    return kind != PICTURE and (user == kind or user in _LIKE.get(kind, ()))
-
-
-def _given(args: argparse.Namespace) -> list[str]:
-    """Which of the flags differ from what they are where nobody gives them."""
-    bare = argparse.ArgumentParser()
-    add_stream_options(bare)
-    add_codec_option(bare)
-    usual = vars(bare.parse_args([]))
-    return [name for name, value in usual.items() if getattr(args, name, value) != value]
-
-
-def source_options(args: argparse.Namespace) -> dict[str, Any]:
-    """Keyword arguments for `open_source`."""
-    return {
-        "start_s": args.start,
-        "end_s": args.end,
-        "stride": args.stride,
-        "every_frame": args.every_frame,
-        "retries": args.retries,
-        "timeout_s": args.timeout,
-        "size_wh": args.raw_size,
-        "frame_rate": args.rate,
-    }
 
 
 def seconds(text: str) -> float:

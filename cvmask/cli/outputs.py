@@ -1,144 +1,121 @@
-"""Where the results of a run go: a file for one picture, or a folder with one name for each."""
+"""The files that a run of predict or edit writes: planned once, checked, and handed on."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from cvmask.cli.options import UsageError
-from cvmask.formats.metadata import Metadata
-from cvmask.streams.sinks import SUFFIXES as STREAM_SUFFIXES
-from cvmask.streams.sinks.encoders import wrong_codec
-from cvmask.streams.sinks.image_sink import write_image
-from cvmask.system.files import fit_name, write_whole
+from cvmask.cli.inputs import Input, is_file, stem_of
+from cvmask.cli.options import ALPHA_SUFFIXES, PICTURE_SUFFIXES, OutputOptions
+from cvmask.errors import SinkError
+from cvmask.formats.saver import FILES, check_names
+from cvmask.streams.sinks.encoders import CODECS
+from cvmask.streams.sinks.sink import file_id, file_ids
+from cvmask.streams.sources.opening import ADDRESS
+from cvmask.system.files import fit_name, wrong_name
 
 _LONGEST_STEM = 240  # bytes: a number and any ending fit behind it
-DEFAULT_FOLDER = Path("cvmask_out")
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-ALPHA_SUFFIXES = (".png", ".webp", ".tif", ".tiff")
 
 
-class Place(NamedTuple):
-    """Where results go.
+@dataclass(frozen=True)
+class Plan:
+    """The files of each source, by its path.
 
     Attributes
     ----------
-    path
-        The file or the folder.
-    is_file
-        Whether it is a file: it has an ending, is no folder that exists, and was not named with a
-        slash behind it.
+    pictures
+        The annotated picture of each picture.
+    videos
+        The video of each video or stream; JSON lines go beside it.
+    save_json
+        Whether there are JSON files beside them.
     """
 
-    path: Path
-    is_file: bool = False
+    pictures: Mapping[str, Path]
+    videos: Mapping[str, Path]
+    save_json: bool
 
-    @property
-    def folder(self) -> Path:
-        """The folder for what belongs to no single source: itself, or where the file lies."""
-        return self.path.parent if self.is_file else self.path
-
-
-def place_of(text: str) -> Place:
-    """Understand what was given to -o."""
-    path = Path(text)
-    is_folder = text.endswith(("/", os.sep)) or os.path.isdir(path) or not path.suffix
-    return Place(path, not is_folder)
+    def of(self, source: str) -> list[Path]:
+        """Give all files of one source, the picture or the video first."""
+        if source in self.pictures:
+            main, suffix = self.pictures[source], ".json"
+        else:
+            main, suffix = self.videos[source], ".jsonl"
+        beside = main.with_suffix(suffix)
+        return [main, beside] if self.save_json and beside != main else [main]
 
 
-def check_place(place: Place, sources: int, stream: bool, alpha: bool = False) -> None:
-    """Say what cannot be before anything is loaded.
+def plan_outputs(inputs: Sequence[Input], output: OutputOptions, alpha: bool = False) -> Plan:
+    """Name all files that will be written, and hold them against each other and against those that are read.
 
     Parameters
     ----------
-    sources
-        How many there are: one file takes the results of one.
-    stream
-        Whether that one is a video, a camera or a stream, and no picture.
+    inputs
+        Two of the same name get "_2", "_3" and so on.
+    output
+        The destination is a file for a single source, which `Destination.check` has seen, or a folder.
     alpha
-        Whether pictures have transparency.
+        Whether the pictures have transparency: then a ``.jpg`` becomes a ``.png``.
 
     Raises
     ------
-    UsageError
-        If a file is named for several sources or in a format that is not written, or a folder that is
-        a file.
+    SinkError
+        If a result would replace a source, be it that of another result, two are one file, or a video has a
+        name that no encoder takes.
     """
-    path, suffix = place.path, place.path.suffix.lower()
-    if not place.is_file:
-        if path.exists() and not path.is_dir():
-            raise UsageError(f"{path} is not a folder: end the name in .png or .jpg for a single picture")
-        return
-    if sources > 1:
-        raise UsageError(f"{path} is one file for {sources} sources: give a folder")
-    # One picture would hold the first frame of many.
-    videos = tuple(ending for ending in STREAM_SUFFIXES if ending not in PICTURE_SUFFIXES)
-    suffixes = videos if stream else PICTURE_SUFFIXES
-    if suffix not in suffixes:
-        known, what = " ".join(suffixes), "video" if stream else "picture"
-        raise UsageError(f"{path}: of a {what} needed one of {known}, or a folder with / at its end, got {path.suffix}")
-    if alpha and not stream and suffix not in ALPHA_SUFFIXES:
-        raise UsageError(f"{path}: {suffix} has no transparency: end the name in .png")
+    target, one_file = output.destination
+    suffixes = ALPHA_SUFFIXES if alpha else PICTURE_SUFFIXES
+    names: tuple[set[str], set[str]] = (set(), set())
+    pictures, videos = dict[str, Path](), dict[str, Path]()
+    for one in inputs:
+        stem = _free_stem(stem_of(one.path) if one.stream else Path(one.path).stem, names[one.stream])
+        suffix = Path(one.path).suffix.lower()
+        ending = ".mp4" if one.stream else suffix if suffix in suffixes else ".png"
+        (videos if one.stream else pictures)[one.path] = target if one_file else target / (stem + ending)
+    plan = Plan(pictures, videos, output.save_json)
+    # An address may be a video, which is written; what is live for sure is not.
+    written = [one for one in inputs if is_file(one.path) or one.kind == ADDRESS or not output.only_shown]
+    # An address may hold a password.
+    planned = [(path, one.path if is_file(one.path) else one.name) for one in written for path in plan.of(one.path)]
+    _refuse_names(planned)
+    _refuse_replacing(planned, [one.path for one in inputs])
+    if output.save:
+        _refuse_writing_twice(planned, output.save, output.destination.folder)
+        named = {stream: [one.name for one in inputs if one.stream == stream] for stream in (False, True)}
+        check_names(named[False], named[True], output.save)
+    return plan
 
 
-def check_codec(place: Place | None, codec: str | None) -> None:
-    """Raise UsageError for a video that cannot have this codec; a folder, or None, takes .mp4 files."""
-    suffix = place.path.suffix.lower() if place is not None and place.is_file else ".mp4"
-    if wrong := wrong_codec(suffix, codec):
-        raise UsageError(f"--codec {codec}: {wrong}")
+def _refuse_names(planned: Sequence[tuple[Path, str]]) -> None:
+    for path, _ in planned:
+        if path.suffix.lower() in CODECS and (wrong := wrong_name(os.path.abspath(path))):
+            raise SinkError(f"{path}: {wrong}")
 
 
-class Outputs:
-    """Names and writes what belongs to each source.
-
-    Parameters
-    ----------
-    place
-        A file, for a single source, or a folder, made if missing; `check_place` has seen it. None: the
-        folder ``cvmask_out`` here.
-    sources
-        All that will be written. Two of the same name get "_2", "_3" and so on.
-    alpha
-        Whether the pictures have transparency: then a ``.jpg`` becomes a ``.png``.
-    """
-
-    def __init__(self, place: Place | None, sources: Sequence[str], alpha: bool = False) -> None:
-        target, one_file = place or Place(DEFAULT_FOLDER)
-        self._suffixes = ALPHA_SUFFIXES if alpha else PICTURE_SUFFIXES
-        self._pictures: dict[str, Path] = {}
-        taken: set[str] = set()
-        for source in sources:
-            path = target if one_file else target / self._name(Path(source), taken)
-            self._pictures[source] = path
-
-    @property
-    def planned(self) -> list[tuple[Path, str]]:
-        """The pictures that will be written, each with its source."""
-        return [(path, source) for source, path in self._pictures.items()]
-
-    def path_of(self, source: str) -> Path:
-        """Give the place of the annotated picture of a source."""
-        return self._pictures[source]
-
-    def write_picture(self, source: str, picture: NDArray[np.uint8], metadata: Metadata) -> None:
-        """Write the annotated picture of a source."""
-        write_image(self._pictures[source], picture, metadata)
-
-    def write_text(self, source: str, suffix: str, text: str) -> None:
-        """Write a text beside the picture of a source."""
-        write_whole(self._pictures[source].with_suffix(suffix), text.encode(errors="backslashreplace"))
-
-    def _name(self, source: Path, taken: set[str]) -> str:
-        suffix = source.suffix.lower() if source.suffix.lower() in self._suffixes else ".png"
-        return free_stem(source.stem, taken) + suffix
+def _refuse_replacing(planned: Sequence[tuple[Path, str]], sources: Sequence[str]) -> None:
+    """Raise SinkError if a file that will be written, here with its own source, is one of the sources."""
+    read = file_ids(sources)
+    for path, source in planned:
+        found = file_id(path)
+        if found in read:
+            whose = "its" if found == file_id(source) else "another"
+            raise SinkError(f"{path} would replace {whose} source: give another name or folder with -o")
 
 
-def free_stem(stem: str, taken: set[str]) -> str:
+def _refuse_writing_twice(planned: Sequence[tuple[Path, str]], formats: Sequence[str], folder: Path) -> None:
+    # Many file systems take A and a for one.
+    saved = {str(folder / name).casefold(): kind for kind in formats for name in FILES.get(kind, ())}
+    for path, source in planned:
+        kind = saved.get(str(path).casefold())
+        if kind is not None:
+            raise SinkError(
+                f"{path} would be written for {source} and by --save {kind}: leave one out, or name them apart"
+            )
+
+
+def _free_stem(stem: str, taken: set[str]) -> str:
     """Give a name that no other source has, also where the file system ignores case, and add it to those taken.
 
     Without its ending, so that what is written beside a file has a name of its own too.

@@ -5,19 +5,19 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.cli import options
-from cvmask.cli.options import UsageError, add_codec_option
-from cvmask.cli.outputs import check_codec, check_place, place_of
+from cvmask.cli.options import DrawingOptions, OutputOptions, UsageError, take
 from cvmask.cli.progress import StreamProgress
 from cvmask.models.labels import read_labels
 from cvmask.results.detections import Detections
 from cvmask.streams.replay import open_recorded, render
 from cvmask.streams.sinks import Sink, open_sink
-from cvmask.streams.sources import Frame, Source
+from cvmask.streams.sources import Frame
 from cvmask.system.process import opencv_silent
 
 EPILOG = """\
@@ -27,62 +27,85 @@ examples:
 """
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parser(subparsers: options.Subparsers) -> None:
     """Add the verb."""
-    parser = subparsers.add_parser(
+    parser = options.add_verb(
+        subparsers,
         "render",
+        EPILOG,
         help="draw detections again, in another way",
         description="Draw the detections of an earlier run again, with other settings, without the network.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("source", metavar="VIDEO", help="what the earlier run read")
     parser.add_argument("detections", metavar="DETECTIONS", help="the .jsonl file that it wrote")
-    parser.add_argument("-o", "--output", metavar="OUT", required=True,
+    parser.add_argument("-o", "--output", metavar="OUT", type=options.destination, required=True,
                         help="a video, .jsonl, or a folder for a picture of each frame")  # fmt: skip
-    add_codec_option(parser)
+    options.add_codec_option(parser)
     parser.add_argument("--score-threshold", "--conf", type=options.share, default=0.0, metavar="T",
                         help="draw detections with a higher score, 0 to 1 (default: all)")  # fmt: skip
     options.add_mask_threshold(parser)
-    parser.add_argument("--classes", metavar="A,B", help="draw these classes only: names or ids")
+    parser.add_argument(
+        "--classes", type=options.classes, metavar="A,B", help="draw these classes only: names or ids"
+    )
     parser.add_argument("--labels", metavar="FILE", help="other class names, one a line")
     options.add_drawing_options(parser)
 
 
+@dataclass(frozen=True)
+class RenderOptions:
+    """Arguments of `streams.replay.render`, with its defaults, and other names for the classes.
+
+    Raises
+    ------
+    UsageError
+        If the two files are named the other way round.
+    """
+
+    source: str
+    detections: str
+    score_threshold: float = 0.0
+    mask_threshold: float | None = None
+    classes: str | None = None
+    labels: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.source.endswith(".jsonl"):
+            raise UsageError(f"{self.source}: the video comes first, then the .jsonl file")
+
+
 def run(args: argparse.Namespace) -> int:
     """Run the verb and give its exit code."""
-    if args.source.endswith(".jsonl"):
-        raise UsageError(f"{args.source}: the video comes first, then the .jsonl file")
-    place = place_of(args.output)
-    check_place(place, sources=1, stream=True)
-    if args.codec and not place.is_file:
-        raise UsageError(f"--codec {args.codec}: {args.output} is a folder of pictures")
-    check_codec(place, args.codec)
-    style = options.drawing_style(args, args.mask_threshold)
-    if args.labels is not None:
-        style["labels"] = read_labels(args.labels)
-    classes = options.classes_text(args)
+    return render_again(take(RenderOptions, args), take(OutputOptions, args), options.drawing_options(args))
+
+
+def render_again(wanted: RenderOptions, output: OutputOptions, drawing: DrawingOptions) -> int:
+    """Draw what an earlier run found."""
+    target = output.destination
+    target.check(sources=1, stream=True)
+    if output.codec and not target.is_file:
+        raise UsageError(f"--codec {output.codec}: {target} is a folder of pictures")
+    output.check_codec()
+    style = drawing.style(wanted.mask_threshold)
+    if wanted.labels is not None:
+        style["labels"] = read_labels(wanted.labels)
     with StreamProgress() as progress, opencv_silent(), ExitStack() as stack:
-        source = stack.enter_context(open_recorded(args.source, args.detections, on_message=progress.warn))
+        source = stack.enter_context(open_recorded(wanted.source, wanted.detections, on_message=progress.warn))
         progress.begin(source.name, source.length)
+        # `render` opens what has no codec: it knows the labels.
+        sink: Sink | str = str(target)
+        if output.codec is not None:
+            sink = open_sink(str(target), source=source, codec=output.codec, on_message=progress.warn)
         summary = render(
             source,
-            args.detections,
-            [_output(args, source, progress), Counting(progress)],
-            score_threshold=args.score_threshold,
-            classes=classes,
+            wanted.detections,
+            [sink, Counting(progress)],
+            score_threshold=wanted.score_threshold,
+            classes=wanted.classes,
             style=style,
             on_message=progress.warn,
         )
-        progress.end(summary, [args.output])
+        progress.end(summary, [str(target)])
     return 0
-
-
-def _output(args: argparse.Namespace, source: Source, progress: StreamProgress) -> Sink | str:
-    """Open a video of a certain codec; `render` opens whatever else there is, for it knows the labels."""
-    if args.codec is None:
-        return str(args.output)
-    return open_sink(args.output, source=source, codec=args.codec, on_message=progress.warn)
 
 
 class Counting(Sink):

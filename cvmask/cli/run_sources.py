@@ -1,301 +1,207 @@
-"""The loop that `predict` and `edit` share: read, find, paint, write."""
+"""The run that `predict` and `edit` share: read, find, paint, write; what differs is how they paint."""
 
 from __future__ import annotations
 
-import argparse
-import os
+import json
 import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from types import TracebackType
 from typing import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cvmask.cli import options
+from cvmask.cli import loading
 from cvmask.cli.inputs import Input, expand, videos_left_out
-from cvmask.cli.options import PICTURE, VIDEO, add_codec_option, add_stream_options, check_part, unused_flags
-from cvmask.cli.outputs import DEFAULT_FOLDER, Outputs, check_codec, check_place, free_stem, place_of
+from cvmask.cli.options import RunOptions, unused_flags
+from cvmask.cli.outputs import Plan, plan_outputs
 from cvmask.cli.progress import FrameProgress, say
-from cvmask.cli.run_stream import is_file, output_names, run_stream, stem_of
+from cvmask.cli.run_stream import run_stream
 from cvmask.errors import CvmaskError, SinkError, SourceError
 from cvmask.formats.record import Record
-from cvmask.formats.saver import FILES
+from cvmask.formats.saver import Saver, Settings
 from cvmask.results.detections import Detections
 from cvmask.runtime.model import MaskRCNN
+from cvmask.streams.loop import Paint
 from cvmask.streams.sinks import Sink, Window
-from cvmask.streams.sinks.encoders import CODECS
-from cvmask.streams.sinks.sink import file_id, file_ids
+from cvmask.streams.sinks.image_sink import write_image
 from cvmask.streams.sources import Frame, Images
-from cvmask.streams.sources.opening import live_kind
-from cvmask.system.files import wrong_name
+from cvmask.system.files import write_whole
 from cvmask.system.process import Heard
 
-
-class Task:
-    """What a verb does with each frame; a context manager around the whole run.
-
-    Attributes
-    ----------
-    closing
-        A line to print when the run has ended; "" for none.
-    stream_note
-        What the user of a video or stream should know beforehand; "" for nothing.
-    """
-
-    closing = ""
-    stream_note = ""
-
-    def __enter__(self) -> Task:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
-
-    def paint(self, image: NDArray[np.uint8], detections: Detections) -> NDArray[np.uint8]:
-        """Make the picture to write, BGR or BGRA."""
-        raise NotImplementedError
-
-    def paint_frame(self, image: NDArray[np.uint8], detections: Detections) -> NDArray[np.uint8]:
-        """Make the picture for a video or a window, which know no transparency: BGR."""
-        return self.paint(image, detections)
-
-    def keep(self, frame: Frame, detections: Detections, outputs: Outputs) -> None:
-        """Write what belongs beside a picture."""
-
-    def save(self, record: Record, image: NDArray[np.uint8]) -> None:
-        """Take what was found in a picture or a frame, and its own picture."""
-
-
-class StreamKeeper(Sink):
-    """Hands what was found in the frames of one stream to the task, which outlives it."""
-
-    def __init__(self, task: Task, name: str) -> None:
-        self.name, self._task = name, task
-
-    def write(
-        self, image: NDArray[np.uint8], frame: Frame | None = None, detections: Detections | None = None
-    ) -> None:
-        """Hand it on."""
-        if frame is not None and detections is not None:
-            self._task.save(Record(self.name, detections, frame.index, frame.time_s), frame.image)
-
-    def close(self) -> None:
-        """Do nothing: the task goes on with the next source."""
-
-
-def check_clashes(
-    args: argparse.Namespace, inputs: Sequence[Input], pictures: Sequence[tuple[Path, str]], saved_in: Path | None
-) -> None:
-    """Hold all files that will be written against each other and against those that are read.
-
-    Parameters
-    ----------
-    pictures
-        Those that will be written, each with its source.
-    saved_in
-        The folder of what ``--save`` writes; None: it was not given.
-
-    Raises
-    ------
-    SinkError
-        If a result would replace a source, be it that of another result, two are one file, or a video has a
-        name that no encoder takes.
-    """
-    planned = [*pictures, *_beside(args, pictures), *_of_streams(args, inputs)]
-    _refuse_names(planned)
-    _refuse_replacing(planned, [one.path for one in inputs])
-    if saved_in is not None:
-        _refuse_writing_twice(planned, args.save, saved_in)
-
-
-def _beside(args: argparse.Namespace, pictures: Sequence[tuple[Path, str]]) -> list[tuple[Path, str]]:
-    return [(path.with_suffix(".json"), source) for path, source in pictures] if args.save_json else []
-
-
-def _of_streams(args: argparse.Namespace, inputs: Sequence[Input]) -> list[tuple[Path, str]]:
-    only_shown = args.output is None and args.show
-    taken: set[str] = set()
-    planned = []
-    for one in inputs:
-        if one.stream:
-            stem, from_file = free_stem(stem_of(one.path), taken), is_file(one.path)
-            if from_file or not only_shown:
-                source = one.path if from_file else one.name  # an address may hold a password
-                planned += [(Path(name), source) for name in output_names(stem, args)]
-    return planned
-
-
-def _refuse_names(planned: Sequence[tuple[Path, str]]) -> None:
-    for path, _ in planned:
-        if path.suffix.lower() in CODECS and (wrong := wrong_name(os.path.abspath(path))):
-            raise SinkError(f"{path}: {wrong}")
-
-
-def _refuse_replacing(planned: Sequence[tuple[Path, str]], sources: Sequence[str]) -> None:
-    """Raise SinkError if a file that will be written, here with its own source, is one of the sources."""
-    read = file_ids(sources)
-    for path, source in planned:
-        found = file_id(path)
-        if found in read:
-            whose = "its" if found == file_id(source) else "another"
-            raise SinkError(f"{path} would replace {whose} source: give another name or folder with -o")
-
-
-def _refuse_writing_twice(planned: Sequence[tuple[Path, str]], formats: Sequence[str], folder: Path) -> None:
-    # Many file systems take A and a for one.
-    saved = {str(folder / name).casefold(): kind for kind in formats for name in FILES.get(kind, ())}
-    for path, source in planned:
-        kind = saved.get(str(path).casefold())
-        if kind is not None:
-            raise SinkError(
-                f"{path} would be written for {source} and by --save {kind}: leave one out, or name them apart"
-            )
-
+Painter = Callable[[MaskRCNN, bool], Paint]
+"""Makes the function that paints what a model finds: BGR, or BGRA where the second argument allows it."""
 
 # Of colour profiles, which no part of the work looks at.
 _NOISE = "libpng warning: iCCP:"
 # What OpenCV 5 puts before a warning: level, thread, time, file and function.
 _LOG_HEAD = re.compile(r"^\[ ?WARN:\S+\] global \S+ \w+ ")
 
-MakeTask = Callable[[MaskRCNN, Sequence[Input]], Task]
 
-
-def add_source_options(parser: argparse.ArgumentParser) -> argparse.Action:
-    """Add SOURCE, --output and --show; gives the action of SOURCE."""
-    sources = parser.add_argument(
-        "sources",
-        nargs="+",
-        metavar="SOURCE",
-        help="a picture, a folder, a pattern in quotes, a video, a camera (0, 1), an address, or -",
-    )
-    parser.add_argument("-o", "--output", metavar="OUT", type=place_of,
-                        help="a folder, or a file for a single source (default: the folder cvmask_out)")  # fmt: skip
-    add_codec_option(parser)
-    parser.add_argument("--show", action="store_true",
-                        help="show each result in a window: q or Esc ends, s saves, space pauses a video, any key "
-                             "leaves a picture")  # fmt: skip
-    return sources
-
-
-def add_model_and_stream_options(parser: argparse.ArgumentParser, track: bool) -> None:
-    """Add the flags of the model and those of videos, cameras and streams."""
-    options.add_model_options(parser)
-    add_stream_options(parser, track)
-
-
-def run(args: argparse.Namespace, make_task: MakeTask, alpha: bool = False) -> int:
+def run(wanted: RunOptions, painter: Painter, alpha: bool = False) -> int:
     """Run a verb over all sources; its exit code: 0, 1 if every source failed, 3 if some did.
 
     `alpha` says that pictures are painted with transparency.
     """
-    inputs, failures = expand(args.sources)
-    for failure in (*failures, *videos_left_out(args.sources)):
-        say(f"cvmask: {failure}", error=True)
+    output = wanted.output
+    inputs, failures = expand(wanted.sources)
+    for failure in (*failures, *videos_left_out(wanted.sources)):
+        _tell(failure)
     if not inputs:
         return 1
     # Whatever is wrong with the wishes is said before a large model is loaded.
-    if args.output is not None:
-        check_place(args.output, len(inputs) + len(failures), inputs[0].stream, alpha)
+    if output.output is not None:
+        output.output.check(len(inputs) + len(failures), inputs[0].stream, alpha)
     if any(one.stream for one in inputs):
-        check_codec(args.output, args.codec)
-    options.check_texts(args)
-    check_part(args)
+        output.check_codec()
+    wanted.model.check()
+    if unused := unused_flags([wanted.stream, output], {one.kind for one in inputs}):
+        _tell(f"ignored for these sources: {', '.join(unused)}")
+    plan = plan_outputs(inputs, output, alpha)
+    model = loading.load_model(wanted.model)
     pictures = [one for one in inputs if not one.stream]
-    if unused := unused_flags(args, {_kind(one) for one in inputs}):
-        say(f"cvmask: no source here has a use for {', '.join(unused)}", error=True)
-    outputs = Outputs(args.output, [one.path for one in pictures], alpha) if pictures else None
-    saved_in = args.output.folder if args.output else DEFAULT_FOLDER
-    planned = outputs.planned if outputs is not None else []
-    check_clashes(args, inputs, planned, saved_in if getattr(args, "save", None) else None)
-    model = options.load_model(args)
+    window = _open_window() if output.show and pictures else None
     done = 0
-    window = _open_window() if args.show and pictures else None
-    with make_task(model, inputs) as task:
-        if outputs is not None:
-            done, unread = _run_pictures(pictures, model, task, outputs, window)
+    with _saver(wanted, model) or nullcontext() as saver:
+        if pictures:
+            loop = _PictureLoop(model, painter, plan, saver, window, alpha)
+            done, unread = loop.run(pictures)
             failures += unread
-        taken: set[str] = set()
+        paint = painter(model, False)
         for one in inputs:
             if one.stream and not (window is not None and window.ended):
-                ended, failed = _run_stream(one, free_stem(stem_of(one.path), taken), args, model, task)
-                done, failures = done + ended, failures + failed
-    if task.closing and done:
-        say(task.closing)
+                if alpha:
+                    _tell(f"{one.name}: a video has no transparency, so its background becomes green")
+                sinks = [] if saver is None else [_SaverSink(saver, one.name)]
+                try:
+                    lost = run_stream(one.path, plan.of(one.path), wanted, model, paint, sinks)
+                except CvmaskError as error:
+                    _tell(str(error))
+                    failures.append(str(error))
+                    continue
+                done += 1
+                failures += [f"{one.name}: {lost} frames lost"] if lost else []
+    if saver is not None and done:
+        say(f"{', '.join(output.save)}: in {output.destination.folder}")
     return 0 if not failures else (3 if done else 1)
 
 
-def _kind(one: Input) -> str:
-    return live_kind(one.path) or (VIDEO if one.stream else PICTURE)
+def _tell(line: str) -> None:
+    say(f"cvmask: {line}", error=True)
 
 
-def _run_stream(one: Input, stem: str, args: argparse.Namespace, model: MaskRCNN, task: Task) -> tuple[bool, list[str]]:
-    """Go through a video or stream; whether it came to its end, and a list of what failed, which has been told."""
-    if task.stream_note:
-        say(f"cvmask: {one.name}: {task.stream_note}", error=True)
-    try:
-        lost = run_stream(one.path, stem, args, model, task.paint_frame, StreamKeeper(task, one.name))
-    except CvmaskError as error:
-        say(f"cvmask: {error}", error=True)
-        return False, [str(error)]
-    return True, [f"{one.name}: {lost} frames lost"] if lost else []
+def _saver(wanted: RunOptions, model: MaskRCNN) -> Saver | None:
+    if not wanted.output.save:
+        return None
+    folder, threshold = wanted.output.destination.folder, model.settings.mask_threshold
+    return Saver(wanted.output.save, Settings(folder, model.labels, wanted.drawing.colors, threshold))
 
 
-def _run_pictures(
-    inputs: Sequence[Input], model: MaskRCNN, task: Task, outputs: Outputs, window: Window | None
-) -> tuple[int, list[str]]:
-    """Go from picture to picture; how many went well, and why others, which have been told, did not."""
-    names = {one.path: one.name for one in inputs}
-    done, failures = 0, list[str]()
-    with FrameProgress(len(inputs)) as progress:
-        for frame in read_and_tell(list(names), failures, progress):
-            began = time.perf_counter()
-            detections = model.detect(frame.image)
-            spent_ms = 1000 * (time.perf_counter() - began)
-            record = Record(names[frame.name], detections, image_path=Path(frame.name), metadata=frame.metadata)
-            refused = _write_picture(frame, record, task, outputs)
-            for error in refused:
-                progress.say(f"cvmask: {frame.name}: {error}", error=True)
-            failures += refused[:1]
-            done += not refused
-            height, width = frame.image.shape[:2]
-            found = summarise(detections, model.labels)
-            where = "not written" if refused else f"-> {outputs.path_of(frame.name)}"
-            progress.advance(f"{frame.name}: {width}x{height}, {found}, {spent_ms:.0f} ms {where}")
-            if window is not None:
-                window.write(task.paint_frame(frame.image, detections), frame, detections)
-                if window.ended:
-                    break
-    return done, failures
+class _SaverSink(Sink):
+    """Hands what was found in the frames of one stream to the saver, which outlives it."""
+
+    def __init__(self, saver: Saver, name: str) -> None:
+        self.name, self._saver = name, saver
+
+    def write(
+        self, image: NDArray[np.uint8], frame: Frame | None = None, detections: Detections | None = None
+    ) -> None:
+        """Hand it on."""
+        if frame is not None and detections is not None:
+            self._saver.write(Record(self.name, detections, frame.index, frame.time_s), frame.image)
+
+    def close(self) -> None:
+        """Do nothing: the saver goes on with the next source."""
 
 
-def _write_picture(frame: Frame, record: Record, task: Task, outputs: Outputs) -> list[str]:
-    """Write all that belongs to a picture; what could not be written, which keeps nothing else from it."""
-    refused = []
-    steps: tuple[Callable[[], None], ...] = (
-        lambda: outputs.write_picture(frame.name, task.paint(frame.image, record.detections), frame.metadata),
-        lambda: task.keep(frame, record.detections, outputs),
-        lambda: task.save(record, frame.image),
-    )
-    for write in steps:
-        try:
-            write()
-        except SinkError as error:
-            refused.append(str(error))
-    return refused
+class _PictureLoop:
+    """Goes from picture to picture, and writes all that belongs to each."""
+
+    def __init__(
+        self, model: MaskRCNN, painter: Painter, plan: Plan, saver: Saver | None, window: Window | None, alpha: bool
+    ) -> None:
+        self._model, self._plan, self._saver, self._window = model, plan, saver, window
+        self._paint, self._paint_shown = painter(model, alpha), painter(model, False)
+
+    def run(self, inputs: Sequence[Input]) -> tuple[int, list[str]]:
+        """Give how many went well, and why others, which have been reported, did not."""
+        names = {one.path: one.name for one in inputs}
+        done, failures = 0, list[str]()
+        with FrameProgress(len(inputs)) as progress:
+            for frame in read_and_tell(list(names), failures, progress):
+                began = time.perf_counter()
+                detections = self._model.detect(frame.image)
+                spent_ms = 1000 * (time.perf_counter() - began)
+                record = Record(names[frame.name], detections, image_path=Path(frame.name), metadata=frame.metadata)
+                refused = self._write(frame, record)
+                for error in refused:
+                    progress.say(f"cvmask: {frame.name}: {error}", error=True)
+                failures += refused[:1]
+                done += not refused
+                height, width = frame.image.shape[:2]
+                found = summarise(detections, self._model.labels)
+                where = "not written" if refused else f"-> {self._plan.pictures[frame.name]}"
+                progress.advance(f"{frame.name}: {width}x{height}, {found}, {spent_ms:.0f} ms {where}")
+                if self._window is not None:
+                    self._window.write(self._paint_shown(frame.image, detections), frame, detections)
+                    if self._window.ended:
+                        break
+        return done, failures
+
+    def _write(self, frame: Frame, record: Record) -> list[str]:
+        """Write all files of a picture; what could not be written, which keeps no other from being."""
+        refused = []
+        for write in (self._write_picture, self._write_json, self._save):
+            try:
+                write(frame, record)
+            except SinkError as error:
+                refused.append(str(error))
+        return refused
+
+    def _write_picture(self, frame: Frame, record: Record) -> None:
+        painted = self._paint(frame.image, record.detections)
+        write_image(self._plan.pictures[frame.name], painted, frame.metadata)
+
+    def _write_json(self, frame: Frame, record: Record) -> None:
+        for path in self._plan.of(frame.name)[1:]:
+            text = json.dumps(describe(frame, record.detections, self._model)) + "\n"
+            write_whole(path, text.encode(errors="backslashreplace"))
+
+    def _save(self, frame: Frame, record: Record) -> None:
+        if self._saver is not None:
+            self._saver.write(record, frame.image)
 
 
 def _open_window() -> Window | None:
     try:
         return Window(hold=True, on_message=lambda line: say(line, error=True))
     except SinkError as error:
-        say(f"cvmask: {error}", error=True)
+        _tell(str(error))
         return None
+
+
+def describe(frame: Frame, detections: Detections, model: MaskRCNN) -> dict[str, object]:
+    """Make the JSON record of one picture; boxes are left, top, right, bottom in pixels, masks COCO RLE."""
+    height, width = frame.image.shape[:2]
+    objects = [
+        {
+            "label": model.labels[c],
+            "class_id": c,
+            "score": round(s, 6),
+            "box_xyxy": [round(v, 3) for v in box],
+            "rle": rle,
+        }
+        for c, s, box, rle in zip(
+            detections.class_id.tolist(),
+            detections.confidence.tolist(),
+            detections.xyxy.tolist(),
+            detections.rle(model.settings.mask_threshold),
+        )
+    ]
+    return {"file": frame.name, "width": width, "height": height, "objects": objects}
 
 
 def summarise(detections: Detections, labels: Sequence[str]) -> str:

@@ -7,12 +7,14 @@ import importlib.util
 import os
 import re
 import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Callable
 
 import cv2
 
-from cvmask.cli import options
-from cvmask.cli.options import UsageError, add_stream_options, check_part, source_options
+from cvmask.cli import loading, options
+from cvmask.cli.options import ModelOptions, StreamOptions, UsageError, add_stream_options, take
 from cvmask.cli.progress import say
 from cvmask.errors import CvmaskError, SourceError, install
 from cvmask.results.masks import threshold_of
@@ -33,21 +35,58 @@ WILDCARDS = ("0.0.0.0", "::", "")
 TOKEN_LENGTH = 16
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+@dataclass(frozen=True)
+class ServeOptions:
+    """What is served, and to whom.
+
+    Attributes
+    ----------
+    source
+        None: what browsers and requests bring.
+    token
+        None: that of the environment, or none on this machine and a new one elsewhere.
+    name
+        Further names of this server.
+
+    Raises
+    ------
+    UsageError
+        If the token is too short or needs quoting.
+    """
+
+    source: str | None = None
+    host: str = "127.0.0.1"
+    port: int = 8000
+    token: str | None = None
+    name: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        # A token needs no quoting, neither in an address nor in a cookie.
+        token = self.wanted_token
+        if token is not None and not re.fullmatch(f"[A-Za-z0-9_-]{{{TOKEN_LENGTH},}}", token):
+            raise UsageError(f"a token needs {TOKEN_LENGTH} or more letters, digits, - and _, got {len(token)} signs")
+
+    @property
+    def wanted_token(self) -> str | None:
+        """The token that was given, as a flag or in the environment."""
+        return self.token or os.environ.get("CVMASK_TOKEN") or None
+
+
+def add_parser(subparsers: options.Subparsers) -> None:
     """Add the verb."""
-    parser = subparsers.add_parser(
+    parser = options.add_verb(
+        subparsers,
         "serve",
+        EPILOG,
         help="a live page and an HTTP interface (needs FastAPI and uvicorn)",
         description="Show a source, annotated, on a web page, and answer requests over HTTP.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "source", nargs="?", metavar="SOURCE", help="a camera (0, 1), an address, a video, a picture, or a folder"
     )
     group = parser.add_argument_group("server")
-    group.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
-    group.add_argument("--port", type=_port, default=8000, help="0 for any that is free (default: 8000)")
+    group.add_argument("--host", default=ServeOptions.host, help="address to listen on (default: 127.0.0.1)")
+    group.add_argument("--port", type=_port, default=ServeOptions.port, help="0 for any that is free (default: 8000)")
     group.add_argument(
         "--token", metavar="TOKEN", help="what clients must bring (default: none on 127.0.0.1, elsewhere a new one)"
     )
@@ -62,8 +101,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb and give its exit code."""
-    token = _token(args)
-    check_part(args)
+    return serve(take(ServeOptions, args), take(ModelOptions, args), take(StreamOptions, args))
+
+
+def serve(wanted: ServeOptions, model_options: ModelOptions, stream: StreamOptions) -> int:
+    """Serve until the program is stopped."""
     _check_extra()
     from cvmask.serve import server
     from cvmask.serve.app import make_app
@@ -71,25 +113,25 @@ def run(args: argparse.Namespace) -> int:
     from cvmask.serve.service import Service
     from cvmask.serve.view import Controls
 
-    if token is None and not server.is_loopback(args.host):
+    token, workers = wanted.wanted_token, stream.workers or 1
+    if token is None and not server.is_loopback(wanted.host):
         token = secrets.token_urlsafe(24)
     # What is wrong with the address is said before a large model is loaded.
-    with server.listen(args.host, args.port) as socket, opencv_silent():
-        wanted = args.score_threshold
-        args.score_threshold = 0.0
-        model = options.load_model(args)
+    with server.listen(wanted.host, wanted.port) as socket, opencv_silent():
+        # Viewers may ask for any threshold.
+        model = loading.load_model(replace(model_options, score_threshold=0.0))
         # One network for each worker is faster on cores of its own than all of them on all cores.
-        cv2.setNumThreads(max(1, cv2.getNumberOfCPUs() // args.workers))
-        controls = Controls(
-            wanted, threshold_of(args.mask_paste, args.mask_threshold), classes=model.settings.classes
-        )
-        service = Service(
-            model, _opener(args), name=os.path.basename(args.model), controls=controls, workers=args.workers
-        )
+        cv2.setNumThreads(max(1, cv2.getNumberOfCPUs() // workers))
+        mask_threshold = threshold_of(model_options.mask_paste, model_options.mask_threshold)
+        controls = Controls(model_options.score_threshold, mask_threshold, classes=model.settings.classes)
+        name = os.path.basename(model_options.model)
+        source = None if wanted.source is None else _opener(wanted.source, stream)
+        service = Service(model, source, name=name, controls=controls, workers=workers)
         try:
-            hosts = None if token else {"localhost", "127.0.0.1", "::1", args.host.lower(), *map(name_of, args.name)}
-            running = server.make_server(make_app(service, token=token, hosts=hosts), service.limits)
-            say(f"cvmask: {address(args.host, socket.getsockname()[1], token)}")
+            names = {"localhost", "127.0.0.1", "::1", wanted.host.lower(), *map(name_of, wanted.name)}
+            app = make_app(service, token=token, hosts=None if token else names)
+            running = server.make_server(app, service.limits)
+            say(f"cvmask: {address(wanted.host, socket.getsockname()[1], token)}")
             running.run(sockets=[socket])
         finally:
             service.close()
@@ -105,9 +147,7 @@ def address(host: str, port: int, token: str | None) -> str:
     return f"http://{name}:{port}/" + (f"?token={token}" if token else "")
 
 
-def _opener(args: argparse.Namespace) -> Callable[[], Source] | None:
-    if args.source is None:
-        return None
+def _opener(place: str, stream: StreamOptions) -> Callable[[], Source]:
     told: set[str] = set()
 
     def tell(error: SourceError) -> None:
@@ -117,16 +157,8 @@ def _opener(args: argparse.Namespace) -> Callable[[], Source] | None:
             say(f"cvmask: {error}", error=True)
 
     # The feed takes the newest frame itself, and opens again what is lost.
-    given = {**source_options(args), "every_frame": True, "on_error": tell}
-    return lambda: open_source(args.source, **given)
-
-
-def _token(args: argparse.Namespace) -> str | None:
-    token: str | None = args.token or os.environ.get("CVMASK_TOKEN") or None
-    # These need no quoting, neither in an address nor in a cookie.
-    if token is not None and not re.fullmatch(f"[A-Za-z0-9_-]{{{TOKEN_LENGTH},}}", token):
-        raise UsageError(f"a token needs {TOKEN_LENGTH} or more letters, digits, - and _, got {len(token)} signs")
-    return token
+    given = {**stream.source(), "every_frame": True, "on_error": tell}
+    return lambda: open_source(place, **given)
 
 
 def _check_extra() -> None:

@@ -10,8 +10,9 @@ Frames are BGR, shape (height, width, 3).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
-from typing import Protocol, cast
+from typing import Any, Callable, Protocol, cast
 
 import cv2
 import numpy as np
@@ -337,6 +338,57 @@ EFFECTS: Mapping[str, Effect] = MappingProxyType(
         "spotlight": spotlight,
     }
 )
+
+
+REPLACE, REMOVE = "replace-background", "remove-background"
+EFFECT_NAMES = (*EFFECTS, REPLACE)
+"""The names that `make_effect` takes; `EFFECTS` lacks the one that needs a background."""
+GREEN = (0, 255, 0)
+
+
+def make_effect(
+    name: str,
+    *,
+    background: NDArray[np.uint8] | Sequence[int] | None = None,
+    feather_px: float | None = None,
+    mask_threshold: float | None = None,
+    alpha: bool = True,
+) -> Callable[[NDArray[np.uint8], Detections], NDArray[np.uint8]]:
+    """Give a function of a frame and its detections that applies the effect of this name.
+
+    Parameters
+    ----------
+    background
+        For `replace_background` alone, which needs it.
+    feather_px
+        Width of the soft edge in pixels; None: that of the effect.
+    alpha
+        Whether `remove_background` may give BGRA; otherwise its background is green.
+
+    Raises
+    ------
+    ValueError
+        If there is no such effect, or it lacks an option, or has no use for one.
+    """
+    if name not in EFFECT_NAMES:
+        raise ValueError(f"there is no effect {name!r}: choose from {', '.join(EFFECT_NAMES)}")
+    if (background is not None) != (name == REPLACE):
+        raise ValueError(f"a background is for {REPLACE} and for no other effect, got {name} with {background!r:.60}")
+    given: dict[str, Any] = {"mask_threshold": mask_threshold}
+    if feather_px is not None:
+        if name == "pixelate-objects":
+            raise ValueError(f"{name} has no soft edge: leave out the feather")
+        given["feather_px"] = feather_px
+    if name == REMOVE and not alpha:
+        background = GREEN
+    if background is not None:
+        return partial(replace_background, background=background, **given)
+    return partial(EFFECTS[name], **given)
+
+
+def needs_alpha(name: str) -> bool:
+    """Tell whether the pictures of an effect have transparency."""
+    return name == REMOVE
 
 
 def _check(frame: object, detections: object) -> NDArray[np.uint8]:

@@ -91,7 +91,7 @@ def effects(frame: Picture, found: cvmask.Detections, labels: list[str]) -> Iter
     sky = scenes.make_scene(SKY_SEED, SIZE_WH, objects=0).image
     for file, background, code in (("FILE", sky, "sky"), ("'#ffffff'", (255, 255, 255), "(255, 255, 255)")):
         picture = replace_background(frame, found, background)
-        title = f"--effect replace-background {file}"
+        title = f"--effect replace-background --background {file}"
         yield Item(title, f"effects.replace_background(frame, found, {code})", picture)
     chosen = found[found.class_id == found.class_id[0]]
     title = f"--effect grey-background --classes {labels[chosen.class_id[0]]}"

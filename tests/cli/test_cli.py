@@ -15,7 +15,7 @@ import pytest
 
 from cvmask import __version__, scenes
 from cvmask.cli.main import main
-from cvmask.cli.options import add_codec_option, add_stream_options, unused_flags
+from cvmask.cli.options import OutputOptions, StreamOptions, add_codec_option, add_stream_options, take, unused_flags
 from cvmask.results.rle import decode
 
 README = Path(__file__).resolve().parents[2] / "README.md"
@@ -145,7 +145,7 @@ def test_flags_of_videos_are_said_to_be_unused_by_pictures(
     argv = ["predict", "-m", "shapes", str(scene_png), "-o", "out", "--track", "--start", "1", "--timeout", "2"]
     assert main(argv) == 0
     flags = "--start (videos), --track (videos, cameras and streams), --timeout (streams)"
-    assert capsys.readouterr().err.splitlines() == [f"cvmask: no source here has a use for {flags}"]
+    assert capsys.readouterr().err.splitlines() == [f"cvmask: ignored for these sources: {flags}"]
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,9 @@ def test_which_flags_are_unused(kinds: str, flags: str, unused: str) -> None:
     add_stream_options(parser)
     add_codec_option(parser)
     sources = ["standard input"] if kinds == "standard input" else kinds.split()
-    assert ", ".join(unused_flags(parser.parse_args(flags.split()), sources)) == unused
+    args = parser.parse_args(flags.split())
+    given = [take(StreamOptions, args), take(OutputOptions, args)]
+    assert ", ".join(unused_flags(given, sources)) == unused
 
 
 def test_predict_json_holds_boxes_scores_classes_and_masks(scene_png: Path) -> None:

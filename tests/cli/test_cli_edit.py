@@ -47,9 +47,9 @@ def test_edit_takes_classes_and_feather(scene_png: Path) -> None:
 @pytest.mark.parametrize(
     "argv",
     [
-        ["scene.png", "--effect", "replace-background", "sky.png"],
-        ["--effect", "replace-background", "sky.png", "scene.png"],
-        ["--effect", "replace-background", "#0a141e", "scene.png"],
+        ["scene.png", "--effect", "replace-background", "--background", "sky.png"],
+        ["--effect", "replace-background", "--background", "sky.png", "scene.png"],
+        ["--background", "#0a141e", "--effect", "replace-background", "scene.png"],
     ],
 )
 def test_edit_replaces_the_background_wherever_the_source_stands(argv: list[str]) -> None:
@@ -74,7 +74,6 @@ def test_edit_takes_sources_before_and_after_the_effect(capsys: pytest.CaptureFi
         (["scene.png"], "--effect"),
         (["--effect", "spotlight"], "SOURCE"),
         (["scene.png", "--effect", "sepia"], "choose from blur-background, remove-background"),
-        (["scene.png", "--effect", "replace-background"], "needs a picture or a colour"),
         (["scene.png", "--effect", "spotlight", "--feather", "-1"], "from 0 to 1000"),
     ],
 )
@@ -91,11 +90,13 @@ def test_edit_wrong_usage_is_code_2(
     ("flags", "code", "message"),
     [
         (["--effect", "pixelate-objects", "--feather", "3"], 2, "no soft edge"),
-        (["--effect", "replace-background", "missing.png"], 1, "missing.png"),
-        (["--effect", "replace-background", "#00ff0"], 2, "six hexadecimal digits"),
+        (["--effect", "replace-background"], 2, "needs a picture or a colour (#rrggbb): add --background"),
+        (["--effect", "spotlight", "--background", "sky.png"], 2, "--background goes with --effect replace-background"),
+        (["--effect", "replace-background", "--background", "missing.png"], 1, "missing.png"),
+        (["--effect", "replace-background", "--background", "#00ff0"], 2, "six hexadecimal digits"),
         (["--effect", "remove-background", "-o", "out.jpg"], 2, "end the name in .png"),
         (["--effect", "grey-background", "#ff0000", "-o", "out.png"], 2,
-         "#ff0000: no such file; a colour goes with --effect replace-background '#ff0000'"),
+         "#ff0000: no such file; a colour goes with --background '#ff0000'"),
     ],
 )
 def test_edit_that_cannot_be_done_is_one_line(

@@ -9,14 +9,14 @@ import sys
 import pytest
 from zoo_server import ARCHIVE, RESNET50, clean_home, put_model, serving
 
-from cvmask.cli.models import offer_download
+from cvmask.cli.loading import offer_download
 from cvmask.errors import ModelError
 
 NAME = "coco-resnet50"
 OFFER = """
 from zoo_server import RESNET50, replace, zoo
 zoo._BY_NAME[RESNET50.name] = replace(RESNET50, listed_sha256=None)
-from cvmask.cli.models import offer_download
+from cvmask.cli.loading import offer_download
 print(offer_download(RESNET50.name))
 """
 

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, random_detections
 
-from cvmask.cli import options, predict, run_sources, run_stream
+from cvmask.cli import loading, predict, run_sources, run_stream
 from cvmask.cli.main import build_parser, main
 from cvmask.cli.options import seconds
 from cvmask.cli.progress import StreamProgress
@@ -51,7 +51,7 @@ class Model:
 
 @pytest.fixture(autouse=True)
 def _fake_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(options, "load_model", lambda args: Model())
+    monkeypatch.setattr(loading, "load_model", lambda args: Model())
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
@@ -215,7 +215,7 @@ def test_wrong_values_are_wrong_usage(flags: list[str], capsys: pytest.CaptureFi
     ],
 )
 def test_rate_is_a_fraction_that_a_video_can_have(text: str, rate: Fraction) -> None:
-    assert build_parser().parse_args(["predict", "-", "--rate", text]).rate == rate
+    assert build_parser().parse_args(["predict", "-", "--rate", text]).frame_rate == rate
 
 
 @pytest.mark.parametrize(
@@ -312,7 +312,7 @@ def test_a_signal_finishes_the_video_and_it_plays(tmp_path: Path, number: int) -
             def detect(self, frame):
                 time.sleep(0.05)
                 return super().detect(frame)
-        t.options.load_model = lambda args: Slow()
+        t.loading.load_model = lambda args: Slow()
         sys.exit(t.main(["predict", "in.avi", "-o", "out.mp4", "--save-json"]))
     """
     write_clip("in.avi", 2000)
@@ -332,7 +332,7 @@ def test_a_signal_finishes_the_video_and_it_plays(tmp_path: Path, number: int) -
 
 
 def test_stdin_and_addresses_get_names_of_their_own() -> None:
-    from cvmask.cli.run_stream import is_stream, stem_of
+    from cvmask.cli.inputs import is_stream, stem_of
 
     places = ["-", "0", "rtsp://me:secret@cam.local:554/live?x=1", "a/b.mkv", "http://cam.local:80/a/in.mp4?x=1"]
     stems = ["stdin", "camera0", "cam.local_554_live", "b", "cam.local_80_a_in"]

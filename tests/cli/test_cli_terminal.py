@@ -23,9 +23,9 @@ _PROGRAM = """
     if {without_tqdm}:
         sys.modules["tqdm"] = None
     import test_cli_streams
-    from cvmask.cli import options, progress
+    from cvmask.cli import loading, progress
     from cvmask.cli.main import main
-    options.load_model = lambda args: test_cli_streams.Model()
+    loading.load_model = lambda args: test_cli_streams.Model()
     progress._EVERY_S = {every_s}
     sys.exit(main({argv!r}))
 """
