@@ -9,7 +9,7 @@ import socket
 import string
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from typing import Any, Callable
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
@@ -25,6 +25,14 @@ _CHUNK_BYTES = 1 << 16
 _OPEN_TIMEOUT_S = 5.0
 # From the colon behind a name to the last @; what a colon and a number in front of a path are, is a port.
 _PASSWORD = re.compile(r"^([^:/]+://[^:/?#@\[]*):(?!\d{0,5}[/?]).*@", re.DOTALL)
+MJPEG, LIVE, PLAYLIST, FILE = "mjpeg", "live", "playlist", "file"
+_BOUNDARY = re.compile(
+    rb"\s*--[^\r\n]{1,200}\r?\n(?:[A-Za-z-]+:[^\r\n]*\r?\n)*Content-Type:\s*image/jpe?g", re.IGNORECASE
+)
+# FLV, Matroska and WebM, Ogg. An MP4 file may come without a length and still be one.
+_LIVE_STARTS = (b"FLV", b"\x1aE\xdf\xa3", b"OggS")
+_TS_BYTES = 188
+_TARGET = re.compile(rb"#EXT-X-TARGETDURATION:\s*(\d{1,4})")
 _KINDS = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
 
 
@@ -38,6 +46,8 @@ class HttpStream:
     ----------
     content_type
         As the server says it, in small letters: ``multipart/x-mixed-replace`` is a stream of JPEGs.
+    whole_bytes
+        How long the server says that it is; None where it does not, as of what is live.
 
     Raises
     ------
@@ -64,6 +74,32 @@ class HttpStream:
             raise SourceError(f"{self.name}: the server answers {self._answer.status} {self._answer.reason}")
         self._socket.settimeout(timeout_s)
         self.content_type = (self._answer.getheader("Content-Type") or "").split(";")[0].strip().lower()
+
+        said = self._answer.getheader("Content-Length") or ""
+        self.whole_bytes = int(said) if said.isascii() and said.isdigit() else None
+
+    def form(self) -> str:
+        """Look what is coming, by its first bytes: MJPEG, LIVE, PLAYLIST (of HLS), or FILE.
+
+        Transport streams, FLV, Matroska, WebM and Ogg without a length are live. JPEGs are, whatever the server
+        calls them, unless it says that they are pictures. SourceError if nothing comes.
+        """
+        if self.content_type.startswith("multipart/"):
+            return MJPEG
+        try:
+            start: bytes = self._answer.peek(_CHUNK_BYTES)
+        except socket.timeout:
+            raise SourceError(f"{self.name}: nothing came for {self._timeout_s:g} s") from None
+        except (OSError, http.client.HTTPException) as error:
+            raise SourceError(f"{self.name}: broke off: {error}") from None
+        if start.lstrip(b"\xef\xbb\xbf \r\n").startswith(b"#EXTM3U"):
+            return PLAYLIST
+        if self.content_type.startswith("image/"):
+            return FILE
+        if start.startswith(b"\xff\xd8\xff") or _BOUNDARY.match(start):
+            return MJPEG
+        live = start.startswith(_LIVE_STARTS) or (start[:1] == b"G" and start[_TS_BYTES : _TS_BYTES + 1] in (b"", b"G"))
+        return LIVE if self.whole_bytes is None and live else FILE
 
     def images(self) -> Iterator[NDArray[np.uint8]]:
         """Yield each whole JPEG as it arrives; damaged ones are left out."""
@@ -152,6 +188,30 @@ class HttpStream:
     def _leave_out(self) -> None:
         if not self._ended:
             self._on_damaged()
+
+
+_PLAYLIST_BYTES = 4 << 20
+_USUAL_SEGMENT_S = 6
+
+
+def live_playlist(answer: HttpStream, address: str, timeout_s: float) -> int | None:
+    """Tell how many seconds a segment of a live HLS playlist lasts (RFC 8216); None if it is a whole film.
+
+    Of a list of lists, the first one tells.
+    """
+    text = answer.read(_PLAYLIST_BYTES)
+    for _ in range(_MOST_REDIRECTS):
+        lines = text.decode("utf-8", "replace").splitlines()
+        inner = next((line for line in lines if line and not line.startswith("#")), None)
+        if b"#EXT-X-STREAM-INF" not in text or inner is None:
+            break
+        address = urljoin(address, inner)
+        with closing(HttpStream(address, timeout_s)) as answer:
+            text = answer.read(_PLAYLIST_BYTES)
+    if b"#EXT-X-ENDLIST" in text:
+        return None
+    target = _TARGET.search(text)
+    return int(target[1]) if target else _USUAL_SEGMENT_S
 
 
 @uninterrupted()

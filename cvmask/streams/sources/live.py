@@ -146,11 +146,18 @@ class Stream(Source):
             errands.leave()
 
 
-class FfmpegConnection:
-    """RTSP and whatever else FFmpeg connects to."""
+# What is further ahead is no segment.
+_MOST_AHEAD_S = 60.0
 
-    def __init__(self, address: str, timeout_s: float) -> None:
-        self._timeout_s = timeout_s
+
+class FfmpegConnection:
+    """RTSP and whatever else FFmpeg connects to.
+
+    `paced` holds each picture back until its time: for what comes in segments.
+    """
+
+    def __init__(self, address: str, timeout_s: float, paced: bool = False) -> None:
+        self._timeout_s, self._paced = timeout_s, paced
         self._closed = threading.Event()
         try:
             self._capture = open_capture(address, timeout_s)
@@ -161,8 +168,16 @@ class FfmpegConnection:
 
     def images(self) -> Iterator[NDArray[np.uint8]]:
         """Yield each picture as it arrives."""
+        lead_s: float | None = None
         while True:
             found, image = self._capture.retrieve() if self._capture.grab() else (False, None)
+            if self._paced and found:
+                due_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 - time.monotonic()
+                ahead_s = due_s - (due_s if lead_s is None else lead_s)
+                if lead_s is None or not 0 < ahead_s < _MOST_AHEAD_S:
+                    lead_s = due_s  # the first one, or late: this is the pace from here on
+                else:
+                    self._closed.wait(ahead_s)
             if self._closed.is_set():
                 return
             if not found or image is None:

@@ -13,7 +13,7 @@ import numpy as np
 from cvmask.errors import SourceError
 from cvmask.streams.sources.capture import check_name
 from cvmask.streams.sources.headers import picture_kind
-from cvmask.streams.sources.http import HttpStream, without_password
+from cvmask.streams.sources.http import FILE, LIVE, MJPEG, PLAYLIST, HttpStream, live_playlist, without_password
 from cvmask.streams.sources.image_source import (
     MAX_PIXELS,
     RARE_SUFFIXES,
@@ -23,7 +23,7 @@ from cvmask.streams.sources.image_source import (
     decode_image,
     find_images,
 )
-from cvmask.streams.sources.live import Camera, FfmpegConnection, Newest, Stream
+from cvmask.streams.sources.live import Camera, Connection, FfmpegConnection, Newest, Stream
 from cvmask.streams.sources.mjpeg import DamagedCount, Stdin
 from cvmask.streams.sources.picture_metadata import read_metadata
 from cvmask.streams.sources.source import Notify, Source, ignore, local_path
@@ -31,6 +31,8 @@ from cvmask.streams.sources.video_source import Video
 
 CAMERA, STDIN, ADDRESS, STREAM = "camera", "standard input", "address", "stream"
 _LARGEST_PICTURE_BYTES = 256 << 20
+_SEGMENTS = 3
+_FILE_TIMEOUT_S = 10.0
 # OpenCV has 31 bits for them.
 _LONGEST_CAMERA_NUMBER = 9
 
@@ -65,7 +67,8 @@ def open_source(
     size_wh, frame_rate
         Of standard input: the size of raw frames (None: JPEGs), and how many are a second.
     retries, timeout_s
-        Of network streams: attempts in a row before one is given up; how long nothing may come.
+        Of network streams: attempts in a row before one is given up; how long nothing may come, which is at least
+        10 s for a file at an address, and three segments for live HLS.
         Whoever closes a source waits for no server, however long these are.
     max_pixels
         Pictures with more are refused.
@@ -142,28 +145,36 @@ def _open_address(
             name, lambda: FfmpegConnection(name, timeout_s), retries=retries, on_message=on_message
         )
         return _live(stream, every_frame)
-    # One connection to see what it is; a stream goes on with it.
+    # One connection to see what it is; a stream of JPEGs goes on with it.
     damaged = DamagedCount(without_password(name), on_message)
     first = _answer(name, timeout_s, damaged.add)
-    if first.content_type == "multipart/x-mixed-replace":
-        waiting = [first]
-        stream = Stream(
-            name,
-            lambda: waiting.pop() if waiting else HttpStream(name, timeout_s, damaged.add),
-            retries=retries,
-            on_message=on_message,
-        )
-        _tell_unused(first.name, "stream", part, on_message)
-        return _live(stream, every_frame)
+    connect: Callable[[], Connection] | None = None
     try:
-        if first.content_type.startswith("image/"):
+        form = first.form()
+        if form == FILE and first.content_type.startswith("image/"):
             _tell_unused(first.name, "picture", part, on_message)
             data = first.read(_LARGEST_PICTURE_BYTES)
+            first.close()
             image, warnings = decode_image(data, first.name, max_pixels)
             return Still(image, first.name, warnings, read_metadata(data))
-    finally:
+        if form == LIVE:
+            connect = lambda: FfmpegConnection(name, timeout_s)  # noqa: E731
+        elif form == PLAYLIST and (segment_s := live_playlist(first, name, timeout_s)) is not None:
+            # Nothing comes while a segment is made, and then all of it at once.
+            limit_s = max(timeout_s, _SEGMENTS * max(segment_s, 1))
+            connect = lambda: FfmpegConnection(name, limit_s, paced=True)  # noqa: E731
+    except BaseException:
         first.close()
-    return Video(name, **part, on_message=on_message)
+        raise
+    if form == MJPEG:
+        waiting = [first]
+        connect = lambda: waiting.pop() if waiting else HttpStream(name, timeout_s, damaged.add)  # noqa: E731
+    else:
+        first.close()
+    if connect is None:
+        return Video(name, **part, timeout_s=max(timeout_s, _FILE_TIMEOUT_S), on_message=on_message)
+    _tell_unused(first.name, "stream", part, on_message)
+    return _live(Stream(name, connect, retries=retries, on_message=on_message), every_frame)
 
 
 def _camera_number(name: str) -> int:

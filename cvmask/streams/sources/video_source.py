@@ -22,6 +22,7 @@ from cvmask.streams.sources.source import Frame, Notify, Source, ignore
 # At the end of a file each attempt is over at once; where it is damaged FFmpeg gave up at most 3 in a row.
 _MOST_FAILURES = 64
 _LONG_PAUSE_S = 60
+_WHOLE = 0.95  # of the frames that a file at an address says it has: some are counted from its length in seconds
 
 
 class Video(Source):
@@ -39,6 +40,8 @@ class Video(Source):
         since only so a frame's index is certain.
     stride
         Only every stride-th of these.
+    timeout_s
+        How long a server may send nothing; None: OpenCV's 30 s.
     on_message
         Called with one line for whatever is not as the file says.
 
@@ -55,6 +58,7 @@ class Video(Source):
         start_s: float = 0.0,
         end_s: float | None = None,
         stride: int = 1,
+        timeout_s: float | None = None,
         on_message: Notify = ignore,
     ) -> None:
         if stride < 1 or start_s < 0 or (end_s is not None and end_s <= start_s):
@@ -67,7 +71,7 @@ class Video(Source):
         self._gaps = 0
         if kind := picture_kind(self.path):  # FFmpeg would make a video of one frame of it
             raise SourceError(f"{self.name}: is a picture ({kind}), not a video")
-        self._capture = open_capture(self.path)
+        self._capture = open_capture(self.path, timeout_s)
         self.size_wh = size_of(self._capture)
         self._file_rate = rate_of(self._capture)
         if self._file_rate is None and "://" not in self.path:
@@ -136,6 +140,9 @@ class Video(Source):
             behind = self._gaps if self._file_length is None else max(self._gaps, self._file_length - index)
             self.lost += behind
             self._notify(f"{self.name}: damaged or cut short, about {behind} frames are lost")
+        elif "://" in self.path and index < _WHOLE * (self._file_length or 0):
+            self.lost += int(self._file_length or 0) - index
+            self._notify(f"{self.name}: the connection broke off: {index} of about {self._file_length} frames came")
         elif self._file_length is not None and index != self._file_length:
             self._notify(f"{self.name}: says it has {self._file_length} frames, {index} could be read")
 
