@@ -57,22 +57,31 @@ def _parse_color(line: str, place: str) -> list[int]:
     return [round(value) for value in values]
 
 
-# The first ones, as R, G, B: blue, orange, green, pink, yellow, cyan, violet, red.
+# The first ones, as R, G, B: blue, orange, green, magenta, yellow, cyan, violet, brown. They are as far from each other
+# as eight of these names can be, for eyes that tell red from green and for those that do not.
 _FIRST_RGB = (
-    (46, 139, 255),
-    (255, 134, 28),
-    (52, 205, 92),
-    (244, 82, 160),
-    (255, 208, 44),
-    (34, 208, 216),
-    (158, 110, 255),
-    (240, 66, 60),
+    (0, 85, 255),
+    (255, 136, 0),
+    (17, 187, 153),
+    (187, 34, 153),
+    (238, 238, 51),
+    (102, 255, 255),
+    (170, 136, 255),
+    (170, 85, 17),
 )
+# What deuteranopes see, in linear R, G, B (Machado, Oliveira and Fernandes 2009, severity 1).
+_DEUTERANOPE = np.array(
+    [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
+)
+_WEIGHT_OF_DEUTERANOPES = 2.0  # of squares: they have a dimension of colour less
 
 
 @functools.lru_cache(maxsize=1)
 def _all_distinct() -> NDArray[np.uint8]:
-    """Go on from the first ones: each colour as far as possible from all before it, in the OKLab space."""
+    """Go on from the first ones: each colour as far as possible from all before it, in the OKLab space.
+
+    What counts is the eye that tells two colours apart the least: the usual one, or that of deuteranopes.
+    """
     levels = np.linspace(0, 255, 16).round()
     bgr = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
     lab = _oklab(bgr)
@@ -80,6 +89,7 @@ def _all_distinct() -> NDArray[np.uint8]:
     # Clear colours, but none that glares, and neither near black nor near white: any picture shows them.
     usable = (chroma > 0.09) & (chroma < 0.24) & (lab[:, 0] > 0.55) & (lab[:, 0] < 0.9)
     bgr, lab = bgr[usable], lab[usable]
+    seen = _oklab(bgr, _DEUTERANOPE)
     colors = [color[::-1] for color in _FIRST_RGB]
     distance = np.full(len(lab), np.inf)
     for index in range(256):
@@ -87,15 +97,23 @@ def _all_distinct() -> NDArray[np.uint8]:
             colors.append(tuple(bgr[distance.argmax()].astype(int).tolist()))
         # Hue tells two objects apart better than lightness does. Rounded, so that the last bit of
         # another maths library cannot change a choice.
-        apart = (lab - _oklab(np.array(colors[index : index + 1], dtype=np.float64))) * (0.7, 1, 1)
-        distance = np.minimum(distance, (apart**2).sum(axis=1).round(9))
+        new = np.array(colors[index : index + 1], dtype=np.float64)
+        apart = (lab - _oklab(new)) * (0.7, 1, 1)
+        without_red = seen - _oklab(new, _DEUTERANOPE)
+        least = np.minimum((apart**2).sum(axis=1), _WEIGHT_OF_DEUTERANOPES * (without_red**2).sum(axis=1))
+        distance = np.minimum(distance, least.round(9))
     return np.array(colors, dtype=np.uint8)
 
 
-def _oklab(bgr: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Convert sRGB (B, G, R in 0 to 255) to OKLab, after https://bottosson.github.io/posts/oklab/."""
+def _oklab(bgr: NDArray[np.float64], eye: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+    """Convert sRGB (B, G, R in 0 to 255) to OKLab, after https://bottosson.github.io/posts/oklab/.
+
+    `eye` is a matrix of linear R, G, B: what an eye sees of them.
+    """
     rgb = bgr[:, ::-1] / 255
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    if eye is not None:
+        linear = np.clip(linear @ eye.T, 0, 1)
     cones = linear @ np.array(
         [
             [0.4122214708, 0.2119034982, 0.0883024619],

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from cvmask.drawing.palette import distinct_colors, read_colors
 from cvmask.errors import CvmaskError
@@ -85,7 +86,46 @@ def test_distinct_colors_start_the_same_whatever_the_count() -> None:
 def test_distinct_colors_keep_apart() -> None:
     colors = distinct_colors(20).astype(int)
     apart = np.abs(colors[:, None] - colors[None]).sum(axis=2) + 999 * np.eye(20, dtype=int)
-    assert apart.min() >= 60
+    assert apart.min() >= 50
+
+
+def seen_by_deuteranopes(bgr: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give OKLab of what they see, after Machado and others 2009, written apart from the palette's own."""
+    srgb = bgr[:, ::-1] / 255
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    red, green, blue = linear.T
+    seen = np.clip(
+        [
+            0.367322 * red + 0.860646 * green - 0.227968 * blue,
+            0.280085 * red + 0.672501 * green + 0.047413 * blue,
+            -0.011820 * red + 0.042940 * green + 0.968881 * blue,
+        ],
+        0,
+        1,
+    )
+    red, green, blue = seen
+    long, medium, short = np.cbrt(
+        [
+            0.4122214708 * red + 0.5363325363 * green + 0.0514459929 * blue,
+            0.2119034982 * red + 0.6806995451 * green + 0.1073969566 * blue,
+            0.0883024619 * red + 0.2817188376 * green + 0.6299787005 * blue,
+        ]
+    )
+    return np.stack(
+        [
+            0.2104542553 * long + 0.7936177850 * medium - 0.0040720468 * short,
+            1.9779984951 * long - 2.4285922050 * medium + 0.4505937099 * short,
+            0.0259040371 * long + 0.7827717662 * medium - 0.8086757660 * short,
+        ],
+        axis=1,
+    )
+
+
+@pytest.mark.parametrize(("count", "least"), [(8, 0.16), (16, 0.08), (20, 0.06), (90, 0.025)])
+def test_deuteranopes_tell_the_first_colors_apart(count: int, least: float) -> None:
+    lab = seen_by_deuteranopes(distinct_colors(count).astype(np.float64))
+    apart = np.linalg.norm(lab[:, None] - lab[None], axis=2) + 9 * np.eye(count)
+    assert apart.min() >= least
 
 
 def test_distinct_colors_repeat_after_256_and_are_the_callers_own() -> None:
