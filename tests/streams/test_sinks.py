@@ -1023,3 +1023,20 @@ def rewritten(clip: Path, out: Path) -> list[str]:
         for frame in source:
             sink.write(frame.image, frame)
     return messages
+
+
+def test_sound_begins_with_the_first_picture_that_can_be_decoded(tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    beep = "aevalsrc='if(between(t,1.5,1.55),sin(5000*t)/2,0)':duration=2"
+    whole = ffmpeg(tmp_path / "whole.ts", "-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25:duration=2",
+                   "-f", "lavfi", "-i", beep, "-g", "12", "-c:v", "libx264", "-pix_fmt", "yuv420p")  # fmt: skip
+    data, packet = whole.read_bytes(), 188
+    cut = tmp_path / "cut.ts"
+    cut.write_bytes(data[: 3 * packet] + data[25 * packet :])  # its tables, then from within the first group on
+    out = tmp_path / "out.mp4"
+    rewritten(cut, out)
+    frames = len(list(Video(out)))
+    assert frames < 50
+    with av.open(str(out)) as written:
+        loud_s = [float(some.time) for some in written.decode(audio=0) if np.abs(some.to_ndarray()).max() > 0.2]
+    assert min(loud_s) == pytest.approx(1.5 - (50 - frames) / 25, abs=0.045)

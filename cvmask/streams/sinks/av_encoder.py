@@ -140,11 +140,11 @@ class Sound:
         self._input: Any = None
         self.lost = ""
         try:
+            start_s += _first_picture_s(av, path)
             self._input = _opened(av, path)
         except av.FFmpegError as error:
             self.lost = f"FFmpeg cannot read {without_password(path)}: {error.strerror}"
             return
-        start_s += _first_picture_s(self._input)
         sources = self._input.streams.audio
         for source in sources:
             if _holds(av, target.format.name, source):
@@ -228,11 +228,15 @@ def _holds(av: Any, format_name: str, track: Any) -> bool:
     return True
 
 
-def _first_picture_s(container: Any) -> float:
-    """Give when the first picture is due, in the file's own time; 0 where it does not say."""
-    for track in container.streams.video[:1]:
-        if track.start_time is not None:
-            return float(track.start_time * track.time_base)
+def _first_picture_s(av: Any, path: str) -> float:
+    """Give when the first picture that can be decoded is due, in the file's own time; 0 where it does not say.
+
+    Recordings of a broadcast begin between key frames: up to the first one there are packets, and no picture.
+    """
+    with _opened(av, path) as container, suppress(av.FFmpegError):
+        for frame in container.decode(container.streams.video[0]) if container.streams.video else ():
+            if frame.time is not None:
+                return float(frame.time)
     return 0.0
 
 
