@@ -178,12 +178,14 @@ def _stage(flow: Flow, crop: Node | None, scope: set[str]) -> Stage:
     what = "first" if crop is None else "second"
     if not suppressions:
         raise ModelError(f"{flow.graph.origin}: {what} stage: no non-maximum suppression")
-    exps = tuple(node for node in nodes if node.op == "Exp" and _decodes(flow, node))
+    known: dict[Ref, Ref] = {}
+    codes = [(node, _code(flow, node, known)) for node in nodes if node.op == "Exp"]
+    exps = tuple(node for node, code in codes if flow.node(code).op in ("Unpack", "Split", "SplitV"))
     if len(exps) != 2:
         raise ModelError(
             f"{flow.graph.origin}: needed one box decoder in the {what} stage, found {len(exps)} Exp"
         )
-    decoder = flow.node(_decoded(flow, exps[0]))
+    decoder = flow.node(_code(flow, exps[0], known))  # its four outputs are y, x, height, width
     scores = flow.node(back(flow, flow.inputs(suppressions[0])[1]))
     if scores.op not in ("Softmax", "Sigmoid"):
         found = f"{scores.op} {scores.name}"
@@ -195,8 +197,8 @@ def _stage(flow: Flow, crop: Node | None, scope: set[str]) -> Stage:
     return Stage(crop, boxes, classes, scores, decoder, exps, suppressions)
 
 
-def back(flow: Flow, ref: Ref, through: tuple[str, ...] = ()) -> Ref:
-    """The output that `ref` shows in another layout."""
+def back(flow: Flow, ref: Ref, through: tuple[str, ...] = (), known: dict[Ref, Ref] | None = None) -> Ref:
+    """The output that `ref` shows in another layout; `known` as in `Flow.follow`."""
     passing = (*through, "ConcatV2", "Concat", "Pack", "Split", "SplitV")
 
     def step(ref: Ref) -> Ref | None:
@@ -206,12 +208,12 @@ def back(flow: Flow, ref: Ref, through: tuple[str, ...] = ()) -> Ref:
         inputs = [other for other in flow.inputs(node) if flow.varies(other)]
         return inputs[0] if node.op in passing and len(inputs) == 1 else None
 
-    return flow.follow(flow.origin(ref), step)
+    return flow.follow(flow.origin(ref), step, known)
 
 
-def _code(flow: Flow, exp: Node) -> Ref:
-    """What an exponential of the box decoder reads, its scale left out."""
-    return flow.follow(flow.inputs(exp)[0], lambda ref: _unscaled(flow, ref))
+def _code(flow: Flow, exp: Node, known: dict[Ref, Ref]) -> Ref:
+    """What an exponential of the box decoder reads, without its scale; `known` as in `Flow.follow`."""
+    return flow.follow(flow.inputs(exp)[0], lambda ref: _unscaled(flow, ref), known)
 
 
 def _unscaled(flow: Flow, ref: Ref) -> Ref | None:
@@ -220,15 +222,6 @@ def _unscaled(flow: Flow, ref: Ref) -> Ref | None:
     if node.op not in ("RealDiv", "Mul"):
         return None
     return next((other for other in flow.inputs(node) if flow.varies(other)), None)
-
-
-def _decodes(flow: Flow, exp: Node) -> bool:
-    return flow.node(_code(flow, exp)).op in ("Unpack", "Split", "SplitV")
-
-
-def _decoded(flow: Flow, exp: Node) -> Ref:
-    """The node that takes box codes apart: its four outputs are y, x, height, width."""
-    return _code(flow, exp)
 
 
 def _mask_logits(flow: Flow) -> Ref:

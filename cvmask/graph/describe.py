@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterable
 
 from cvmask.errors import ModelError
 from cvmask.graph.anatomy import OUTPUTS, Anatomy, Stage, back, dissect, output_name
@@ -70,15 +70,16 @@ def has_background(flow: Flow, stage: Stage) -> bool:
         return True
     between = flow.descendants([stage.scores.name])
     between &= flow.graph.ancestors([node.name for node in stage.suppressions])
-    return any(_cuts_off_first(flow, flow.graph[name]) for name in between)
+    numeric = Numeric(flow)
+    return any(_cuts_off_first(flow, numeric, flow.graph[name]) for name in between)
 
 
-def _cuts_off_first(flow: Flow, node: Node) -> bool:
+def _cuts_off_first(flow: Flow, numeric: Numeric, node: Node) -> bool:
     """Whether a slice takes all but the first along the last axis, and not just the second."""
     if node.op not in ("Slice", "StridedSlice"):
         return False
     try:
-        begin, end = Numeric(flow).flat(flow.inputs(node)[1:3])
+        begin, end = numeric.flat(flow.inputs(node)[1:3])
     except ModelError:
         return False
     if not begin.size or begin[-1] != 1:
@@ -135,9 +136,14 @@ def _suppression(parts: Anatomy, stage: Stage) -> Suppression:
 
 def _limit(flow: Flow, ref: Ref) -> float | None:
     """The constant in `minimum(constant, how many there are)`, or the constant itself."""
+    return min(_limits(flow, [ref]), default=None)
+
+
+def _limits(flow: Flow, refs: Iterable[Ref]) -> list[float]:
+    """The constants among `refs`, and those in the minimums among them."""
     known: list[float] = []
     seen: set[Ref] = set()
-    todo = [flow.origin(ref)]
+    todo = [flow.origin(ref) for ref in refs]
     while todo:
         ref = todo.pop()
         if ref in seen:
@@ -148,7 +154,7 @@ def _limit(flow: Flow, ref: Ref) -> float | None:
             known.append(value)
         elif flow.node(ref).op == "Minimum":
             todo.extend(flow.inputs(flow.node(ref)))
-    return min(known, default=None)
+    return known
 
 
 def _total(parts: Anatomy, stage: Stage) -> float | None:
@@ -158,24 +164,25 @@ def _total(parts: Anatomy, stage: Stage) -> float | None:
     assert crop is not None
     after = flow.descendants(node.name for node in stage.suppressions)
     between = after & flow.graph.ancestors([crop.name])
-    best = float(_NO_LIMIT)
+    cuts: list[Ref] = []
     for name in between:
         node = flow.graph[name]
         if node.op == "Minimum" and flow.readers.get(name):
-            best = min(best, _limit(flow, (name, 0)) or math.inf)
+            cuts.append((name, 0))
         elif node.op == "TopKV2":
-            best = min(best, _limit(flow, flow.inputs(node)[1]) or math.inf)
-    return best if best < _NO_LIMIT else None
+            cuts.append(flow.inputs(node)[1])
+    return min((limit for limit in _limits(flow, cuts) if 0 < limit < _NO_LIMIT), default=None)
 
 
 def _score_filter(flow: Flow, stage: Stage) -> float | None:
     """The constant that scores are compared with before suppression."""
     floors = []
+    known: dict[Ref, Ref] = {}
     for name in flow.graph.ancestors([stage.suppressions[0].name], stop=[stage.scores.name]):
         node = flow.graph[name]
         if node.op in ("Greater", "GreaterEqual"):
             left, right = flow.inputs(node)
-            if back(flow, left)[0] == stage.scores.name:
+            if back(flow, left, known=known)[0] == stage.scores.name:
                 floors.append(constant(flow, right))
     return max((floor for floor in floors if floor is not None), default=None)
 

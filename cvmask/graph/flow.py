@@ -70,30 +70,34 @@ class Flow:
         ModelError
             If the relays lead in a circle.
         """
-        if ref not in self._origins:
-            way: list[Ref] = []
+        return self.follow(ref, self.step, self._origins, _MAX_RELAYS)
 
-            def step(at: Ref) -> Ref | None:
-                way.append(at)
-                return None if at in self._origins else self.step(at)
-
-            end = self.follow(ref, step, _MAX_RELAYS)
-            # What lies on the way has the same origin: so relays cost the same however many nodes read them.
-            self._origins.update(dict.fromkeys(way, self._origins.get(end, end)))
-        return self._origins[ref]
-
-    def follow(self, ref: Ref, step: Callable[[Ref], Ref | None], at_most: int | None = None) -> Ref:
+    def follow(
+        self,
+        ref: Ref,
+        step: Callable[[Ref], Ref | None],
+        known: dict[Ref, Ref] | None = None,
+        at_most: int | None = None,
+    ) -> Ref:
         """Where `step` leads from `ref`, taken until it gives None.
+
+        `known` collects where each reference on the way leads. Give the same one to all calls with the same `step`:
+        then a way costs the same however many nodes read it.
 
         Raises
         ------
         ModelError
             If it takes more than `at_most` steps, or more than the graph has nodes: it leads in a circle.
         """
+        known = {} if known is None else known
+        way: list[Ref] = []
         for _ in range(len(self.graph) + 1 if at_most is None else at_most):
-            before = step(ref)
+            way.append(ref)
+            before = None if ref in known else step(ref)
             if before is None:
-                return ref
+                end = known.get(ref, ref)
+                known.update(dict.fromkeys(way, end))
+                return end
             ref = before
         raise ModelError(f"{self.graph.origin}: {ref[0]} leads in a circle")
 

@@ -81,6 +81,7 @@ class Constants:
         self._flow = flow
         self._taken: dict[str, Node] = {}
         self._used: set[str] = set()
+        self._numbers: dict[str, int] = {}
         self._stripped = bool(stripped(flow.graph))
 
     @property
@@ -90,11 +91,12 @@ class Constants:
 
     def unique(self, name: str) -> str:
         """A name that neither the `.pb` nor this text graph has: OpenCV takes each constant only once."""
-        number, candidate = 1, name
+        number, candidate = self._numbers.get(name, 1), name
         while candidate in self._flow.graph or candidate in self._used:
             number += 1
             candidate = f"{name}{number}"
         self._used.add(candidate)
+        self._numbers[name] = number  # the smaller ones are taken
         return candidate
 
     def name(self, ref: Ref, instead: Array | None = None) -> str:

@@ -168,6 +168,7 @@ def check_padding(parts: Anatomy) -> None:
     cure = (
         "export with pad_to_max_dimension: false in its keep_aspect_ratio_resizer, or without a pad_to_multiple_resizer"
     )
+    behind, numeric = _behind_layers(parts), Numeric(flow)
     for name in flow.graph.ancestors([parts.features[0]]):
         node = flow.graph[name]
         if node.op in ("Pad", "PadV2") and flow.varies(flow.inputs(node)[1]):
@@ -176,17 +177,18 @@ def check_padding(parts: Anatomy) -> None:
             )
         readers = {reader.op for reader in flow.graph.consumers.get(name, ())}
         is_of_layer = readers <= {"Conv2D", "DepthwiseConv2dNative"}  # its own padding, spelled out
-        if node.op in ("Pad", "PadV2") and not is_of_layer and not _layers_before(parts, node):
-            pads = Numeric(flow).value(flow.inputs(node)[1]).reshape(-1, 2)
+        if node.op in ("Pad", "PadV2") and not is_of_layer and node.name not in behind:
+            pads = numeric.value(flow.inputs(node)[1]).reshape(-1, 2)
             if (pads[:, 1] > pads[:, 0]).any():
                 raise ModelError(f"{parts.graph.origin}: {name} pads the picture; {cure}")
 
 
 def check_colours(parts: Anatomy) -> None:
     """Pictures that lose their colours on the way to the first layer are not supported: ModelError."""
+    behind = _behind_layers(parts)
     for name in parts.graph.ancestors([parts.features[0]]):
         node = parts.graph[name]
-        if node.op in ("Conv2D", "DepthwiseConv2dNative") and not _layers_before(parts, node):
+        if node.op in ("Conv2D", "DepthwiseConv2dNative") and node.name not in behind:
             count = Numeric(parts.flow).value(parts.flow.inputs(node)[1]).shape[2]
             if count != 3:
                 raise ModelError(
@@ -198,11 +200,11 @@ def check_colours(parts: Anatomy) -> None:
 def resizer_of(parts: Anatomy) -> Resizer:
     """How the picture is resized on its way to the first layer."""
     flow = parts.flow
-    before = flow.graph.ancestors([parts.features[0]])
+    before, behind = flow.graph.ancestors([parts.features[0]]), _behind_layers(parts)
     nodes = [flow.graph[name] for name in before if flow.graph[name].op in _METHODS]
-    nodes = [node for node in nodes if not _layers_before(parts, node)]
+    nodes = [node for node in nodes if node.name not in behind]
     others = [flow.graph[name] for name in before if flow.graph[name].op in _OTHER_RESIZES]
-    odd = next((node for node in others if not _layers_before(parts, node)), None)
+    odd = next((node for node in others if node.name not in behind), None)
     if odd is not None:
         raise ModelError(f"{parts.graph.origin}: {odd.name} resizes with {odd.op}; {_KNOWN}")
     if not nodes:
@@ -226,9 +228,11 @@ def resizer_of(parts: Anatomy) -> Resizer:
 _KNOWN = "export with a keep_aspect_ratio_resizer, fixed_shape_resizer, conditional_shape_resizer or identity_resizer"
 
 
-def _layers_before(parts: Anatomy, node: Node) -> bool:
-    before = parts.graph.ancestors([node.name]) - {node.name}
-    return any(parts.graph[name].op in ("Conv2D", "DepthwiseConv2dNative") for name in before)
+def _behind_layers(parts: Anatomy) -> set[str]:
+    """The names of all nodes that a convolution feeds, directly or through others."""
+    convolutions = [node for node in parts.graph if node.op in ("Conv2D", "DepthwiseConv2dNative")]
+    fed = {reader.name for node in convolutions for reader in parts.graph.consumers.get(node.name, ())}
+    return parts.graph.descendants(fed)
 
 
 def _resized(parts: Anatomy, nodes: list[Node], picture: tuple[int, int]) -> tuple[int, int] | None:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import random
 import time
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from graph_builder import message, number, shape, tensor
 
 from cvmask.errors import ModelError
+from cvmask.graph.anatomy import _stage
 from cvmask.graph.check import inspect
+from cvmask.graph.describe import _score_filter, _total
 from cvmask.graph.flow import Flow
 from cvmask.graph.graph_def import parse_graph
-from cvmask.graph.layers import _four
+from cvmask.graph.layers import Constants, _four
 from cvmask.graph.model_files import ModelFiles
 from cvmask.graph.nodes import Attr, Graph, Node
 from cvmask.graph.numeric import Numeric, constant
+from cvmask.graph.probe import check_colours, check_padding, resizer_of
 from cvmask.graph.split import split
 from cvmask.graph.text import parse_text, print_text
 from cvmask.system import folders
@@ -119,6 +124,70 @@ def test_limits_that_read_each_other_twice_are_looked_at_once():
     flow = Flow(parse_graph(twins(200)))
     started = time.perf_counter()
     assert _limit(flow, ("n0", 0)) is None
+    assert time.perf_counter() - started < LIMIT_S
+
+
+def chain(count, op, first, letter, *others):
+    """Nodes that each read the one before, and these others."""
+    return b"".join(node(f"{letter}{i}", op, f"{letter}{i - 1}" if i else first, *others) for i in range(count))
+
+
+def score_filters(count):
+    """A stage whose scores pass through many layouts, each of which is compared with a number."""
+    graph = node("x", "Placeholder") + node("s", "Softmax", "x") + constants(floor=0.25)
+    graph += chain(count, "Reshape", "s", "l")
+    graph += b"".join(node(f"g{i}", "Greater", f"l{i}", "floor") for i in range(count))
+    graph += node("nms", "NonMaxSuppressionV3", *[f"g{i}" for i in range(count)])
+    flow = Flow(parse_graph(graph))
+    stage = SimpleNamespace(scores=flow.graph["s"], suppressions=(flow.graph["nms"],))
+    assert _score_filter(flow, stage) == 0.25
+
+
+def decoders(count):
+    """Exponentials of everything that is scaled again and again."""
+    graph = node("x", "Placeholder") + constants(two=2.0) + node("nms", "NonMaxSuppressionV3", "x")
+    graph += chain(count, "Mul", "x", "m", "two")
+    graph += b"".join(node(f"e{i}", "Exp", f"m{i}") for i in range(count))
+    flow = Flow(parse_graph(graph))
+    with pytest.raises(ModelError, match="needed one box decoder in the first stage, found 0 Exp"):
+        _stage(flow, None, {node.name for node in flow.graph})
+
+
+def paddings(count):
+    """Pictures that are padded by nothing, resized and convolved very many times."""
+    graph = node("x", "Placeholder")
+    graph += constants(none=[[0, 0]] * 4, kernel=np.zeros((1, 1, 3, 3)), size=[9, 9])
+    graph += chain(count, "Pad", "x", "p", "none")
+    graph += chain(9, "ResizeBilinear", f"p{count - 1}", "r", "size") + chain(count, "Conv2D", "r8", "c", "kernel")
+    flow = Flow(parse_graph(graph))
+    parts = SimpleNamespace(flow=flow, graph=flow.graph, features=(f"c{count - 1}", 0), image=flow.graph["x"])
+    check_padding(parts)
+    check_colours(parts)
+    assert resizer_of(parts).fixed_wh == (9, 9)
+
+
+def totals(count):
+    """Limits of limits, each of which is a limit of all boxes."""
+    graph = node("nms", "NonMaxSuppressionV3") + node("x", "Placeholder") + constants(most=300)
+    graph += node("m", "Minimum", "nms", "most") + chain(count, "Minimum", "m", "m", "x")
+    graph += node("crop", "CropAndResize", f"m{count - 1}")
+    flow = Flow(parse_graph(graph))
+    stage = SimpleNamespace(crop=flow.graph["crop"], suppressions=(flow.graph["nms"],))
+    assert _total(SimpleNamespace(flow=flow, first=stage, second=stage), stage) == 300
+
+
+def names(count):
+    """A name whose every number is taken, asked for again and again."""
+    maker = Constants(Flow(parse_graph(b"".join(node(f"n{i or ''}", "Const") for i in range(count)))))
+    given = {maker.unique("n") for _ in range(count)}
+    assert len(given) == count
+    assert f"n{count}" in given
+
+
+@pytest.mark.parametrize("build", [score_filters, decoders, paddings, totals, names])
+def test_a_graph_of_a_megabyte_is_read_in_a_time_that_grows_as_its_size(build):
+    started = time.perf_counter()
+    build(12_000)
     assert time.perf_counter() - started < LIMIT_S
 
 
