@@ -72,6 +72,7 @@ def served(
     open_source: Callable[[], Source] | None = None,
     *,
     token: str | None = None,
+    port: int = 0,
     workers: int = 1,
     **limits: Any,
 ) -> Iterator[Served]:
@@ -82,7 +83,7 @@ def served(
         model, open_source, name="shapes", controls=Controls(), workers=workers, limits=Limits(**limits)
     )
     hosts = None if token else {"127.0.0.1", "localhost"}
-    socket = listen("127.0.0.1", 0)
+    socket = listen("127.0.0.1", port)
     server = make_server(make_app(service, token=token, hosts=hosts), service.limits)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]})
     thread.start()

@@ -7,10 +7,11 @@ import hmac
 from collections import Counter
 from collections.abc import Collection
 from http.cookies import CookieError, SimpleCookie
+from importlib import resources
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import RedirectResponse
+from starlette.responses import HTMLResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cvmask.serve.limits import Limits
@@ -23,12 +24,15 @@ DETECT, CLIPS, CAMERA = "/v1/detect", "/v1/clips", "/v1/camera"
 # One comes in, one waits for the loop, one waits for its turn.
 _MESSAGES = 3
 _OPEN_PATHS = ("/healthz", "/readyz")
+# What the page that asks for the token looks like.
+_DOOR = "token.html"
+_DOOR_PATHS = ("/page/page.css", "/page/icon.svg")
 _SMALL_BODY = 64 << 10
 _DIGITS = 18
 _SECURITY = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
-        "media-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "media-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -70,10 +74,15 @@ class Guard:
         given = _token_of(scope) if scope["path"] == "/" else ""
         if given and self._matches(given):
             response = RedirectResponse("/", 303)
-            response.set_cookie(_cookie(headers), given, httponly=True, samesite="strict")
+            # Lax: a link in a chat or a mail opens the page.
+            response.set_cookie(_cookie(headers), given, httponly=True, samesite="lax")
             await response(scope, receive, send)
             return
         problem = self._refusal(scope, headers)
+        if problem is not None and problem.status == 401 and _is_for_people(scope, headers):
+            page = resources.files("cvmask.serve").joinpath("page").joinpath(_DOOR).read_bytes()
+            await HTMLResponse(page, 401, {"WWW-Authenticate": "Bearer"})(scope, receive, send)
+            return
         if problem is not None:
             await _refuse(problem, scope, receive, send)
             return
@@ -132,7 +141,7 @@ class Guard:
             return "host", Problem(421, f"this server is not called {host[:100]!r}", cure)
         if scope["path"] in _OPEN_PATHS:
             return "", None
-        if self._token is not None and not self._admitted(headers):
+        if scope["path"] not in _DOOR_PATHS and self._token is not None and not self._admitted(headers):
             cure = "open the address that was printed at the start, or send Authorization: Bearer TOKEN"
             return "token", Problem(401, "no token, or a wrong one", cure, {"WWW-Authenticate": "Bearer"})
         safe = scope["type"] == "http" and scope["method"] in ("GET", "HEAD", "OPTIONS")
@@ -204,6 +213,11 @@ class _Body:
         if self._in_memory:
             self.hold(count)
         return message
+
+
+def _is_for_people(scope: Scope, headers: Headers) -> bool:
+    """Tell whether a browser asks for the page itself."""
+    return scope["type"] == "http" and scope["path"] == "/" and "text/html" in headers.get("accept", "")
 
 
 def _cookie(headers: Headers) -> str:

@@ -339,8 +339,18 @@ def test_a_token_is_asked_for_everywhere(quick_model: MaskRCNN) -> None:
         assert door.status_code == 303
         cookie = door.headers["set-cookie"].lower()
         assert "httponly" in cookie
-        assert "samesite=strict" in cookie
+        assert "samesite=lax" in cookie, "a link from another page opens it"
         assert server.client.get("/v1/model", headers=bare).status_code == 200, "the cookie opens"
+
+
+def test_a_browser_without_the_token_is_asked_for_it(quick_model: MaskRCNN) -> None:
+    with served(quick_model, token="right-token-right") as server:
+        for path in ("/", "/?token=wrong-token-wrong"):
+            door = server.client.get(path, headers={"Authorization": "", "Accept": "text/html,*/*"})
+            assert door.status_code == 401
+            assert "<form" in door.text
+        for name in ("page.css", "icon.svg"):
+            assert server.client.get(f"/page/{name}", headers={"Authorization": ""}).status_code == 200
 
 
 def test_two_servers_of_one_host_keep_their_tokens_apart(quick_model: MaskRCNN) -> None:

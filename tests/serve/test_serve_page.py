@@ -482,6 +482,27 @@ def test_a_token_in_the_address_opens_the_page(browser: Any, quick_model: MaskRC
         context.close()
 
 
+def test_a_link_from_another_page_opens_it_and_another_token_is_told(browser: Any, quick_model: MaskRCNN) -> None:
+    with served(quick_model, lambda: _given(picture()), token="right-token-right") as server:
+        context = browser.new_context()
+        page = context.new_page()
+        page.route("http://wiki.example/", lambda route: route.fulfill(
+            body=f"<a href='{server.url}/?token=right-token-right'>cvmask</a>", content_type="text/html"
+        ))  # fmt: skip
+        page.goto("http://wiki.example/")
+        page.click("a")
+        page.wait_for_selector("#picture:not([hidden])")
+        context.clear_cookies()
+        page.goto(server.url)
+        page.fill("#token", "right-token-right")
+        page.click("button")
+        page.wait_for_selector("#picture:not([hidden])")
+        port = server.port
+    with served(quick_model.clone(), lambda: _given(picture()), token="other-token-other", port=port):
+        page.wait_for_selector("text=started again with another token")
+        context.close()
+
+
 def _given(image: Any) -> Hand:
     hand = Hand()
     hand.give(np.asarray(image))

@@ -124,7 +124,7 @@ function connect(path) {
     retry: path === "/v1/live",
     onPicture,
     onError: complain,
-    onEnd: (reason, again) => {
+    onEnd: (reason, again, locked) => {
       if (again) {
         status = { ...status, state: "lost", message: reason };
         if (!shown) text("empty", "The server does not answer. Trying again …");
@@ -134,7 +134,7 @@ function connect(path) {
         complain(reason);
       } else {
         socket = null;
-        blank(NO_SOURCE);
+        blank(locked ? reason : NO_SOURCE);
       }
     },
   });

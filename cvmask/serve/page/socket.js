@@ -1,9 +1,15 @@
 // The conversation with the server: pictures come down, orders (and the camera's pictures) go up.
 
 const SLOWEST_MS = 8000;
+const LOCKED = "The server was started again with another token: open the address that it printed.";
+
+// Whether the server answers, and does not know this page's token any more.
+async function lockedOut() {
+  return fetch("/v1/model").then((answer) => answer.status === 401, () => false);
+}
 
 export class Socket {
-  // path: "/v1/live" or "/v1/camera". onPicture(status, blob), onError(text), onEnd(reason, clean).
+  // path: "/v1/live" or "/v1/camera". onPicture(status, blob), onError(text), onEnd(reason, again, locked).
   constructor(path, { onPicture, onError, onEnd, retry }) {
     Object.assign(this, { path, onPicture, onError, onEnd, retry });
     this.closed = false;
@@ -16,10 +22,12 @@ export class Socket {
     const socket = new WebSocket(`${scheme}://${location.host}${this.path}`);
     socket.binaryType = "arraybuffer";
     socket.onmessage = (event) => this.take(event.data);
-    socket.onclose = (event) => {
+    socket.onclose = async (event) => {
       if (this.closed) return;
-      const again = this.retry && event.code !== 1000;
-      this.onEnd(event.reason || "the server does not answer", again);
+      const locked = !event.reason && await lockedOut();
+      if (this.closed) return;
+      const again = this.retry && event.code !== 1000 && !locked;
+      this.onEnd(event.reason || (locked ? LOCKED : "the server does not answer"), again, locked);
       if (again) {
         setTimeout(() => this.closed || this.open(), this.wait);
         this.wait = Math.min(this.wait * 2, SLOWEST_MS);
