@@ -22,6 +22,7 @@ from cvmask.formats.saver import FORMATS, check_formats
 from cvmask.models.labels import read_names
 from cvmask.results.masks import MASK_PASTES
 from cvmask.runtime import targets
+from cvmask.streams.follow import Every, check_every
 from cvmask.streams.sinks import SUFFIXES as STREAM_SUFFIXES
 from cvmask.streams.sinks.encoders import wrong_codec
 from cvmask.streams.sources.opening import ADDRESS, CAMERA, STDIN, STREAM
@@ -186,6 +187,7 @@ class StreamOptions:
     end_s: float | None = field(default=None, metadata=_flag("--end", VIDEO))
     stride: int = field(default=1, metadata=_flag("--stride", VIDEO))
     track: bool = field(default=False, metadata=_flag("--track"))
+    detect_every: Every = field(default=1, metadata=_flag("--detect-every", VIDEO))
     workers: int | None = field(default=None, metadata=_flag("--workers"))
     every_frame: bool = field(default=False, metadata=_flag("--every-frame", CAMERA))
     retries: int = field(default=10, metadata=_flag("--retries", STREAM))
@@ -199,7 +201,7 @@ class StreamOptions:
 
     def source(self) -> dict[str, Any]:
         """Keyword arguments for `open_source`."""
-        run = ("track", "workers")
+        run = ("track", "detect_every", "workers")
         return {option.name: getattr(self, option.name) for option in fields(self) if option.name not in run}
 
 
@@ -215,6 +217,10 @@ def add_stream_options(parser: argparse.ArgumentParser, track: bool = True, work
                        help="every N-th frame only (videos)")  # fmt: skip
     if track:
         group.add_argument("--track", action="store_true", help="give each object a number that it keeps")
+    if workers is None:
+        group.add_argument("--detect-every", type=_every, default=usual.detect_every, metavar="N",
+                           help="run the network on every N-th frame and carry what it found to the frames between; "
+                           "auto chooses the frames (videos; default: 1, every frame)")  # fmt: skip
     many = workers or "for a long video as many as OpenCV has threads, up to 4, if memory lasts; else 1"
     group.add_argument("--workers", type=positive, default=workers, metavar="N",
                        help=f"so many models on consecutive frames at the same time (default: {many})")  # fmt: skip
@@ -478,6 +484,13 @@ def _positive_float(text: str) -> float:
 def _stride(text: str) -> int:
     # The rate of what is left has to be a fraction of numbers of 32 bits.
     return whole(text, 1, 1_000_000)
+
+
+def _every(text: str) -> Every:
+    try:
+        return check_every(int(text) if text.isdecimal() else text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"needed a whole number from 1 to 60, or auto, got {text[:40]!r}") from None
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -74,10 +74,14 @@ def run_stream(
         if output.codec and not files:
             progress.warn(f"--codec {output.codec}: no video is written")
         written = [_open(file, output.codec, source, model, progress) for file in files]
-        workers = stream.workers or usual_workers(source, model)
+        # "auto" needs what was found in one key frame to choose the next: a second model would wait.
+        every = 1 if source.live else stream.detect_every
+        workers = stream.workers or (1 if every == "auto" else usual_workers(source, model))
         stack.enter_context(threads_shared_by(workers))
         outputs = [*sinks, *written, *window]
-        run = annotate(source, model, outputs=outputs, paint=paint, track=stream.track, workers=workers)
+        run = annotate(
+            source, model, outputs=outputs, paint=paint, track=stream.track, workers=workers, detect_every=every
+        )
         progress.begin(source.name, source.length)
         try:
             with run:

@@ -94,7 +94,7 @@ class JsonlWriter:
 
 COLUMNS = (
     "name", "frame_index", "time_s", "width", "height", "object", "tracker_id", "class_id", "label",
-    "confidence", "left", "top", "right", "bottom", "area",
+    "confidence", "left", "top", "right", "bottom", "area", "carried",
 )  # fmt: skip
 
 
@@ -114,7 +114,8 @@ def to_rows(
     scores = found.confidence.astype(np.float64).round(6).tolist()
     columns = zip(ids, found.class_id.tolist(), scores, boxes, found.area(mask_threshold).tolist())
     for number, (tracker_id, class_id, score, box, area) in enumerate(columns, 1):
-        yield (*place, number, tracker_id, class_id, label_of(class_id, labels), score, *box, area)
+        name = label_of(class_id, labels)
+        yield (*place, number, tracker_id, class_id, name, score, *box, area, found.carried)
 
 
 class CsvWriter:

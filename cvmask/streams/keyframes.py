@@ -25,17 +25,23 @@ class Seen:
 
     Attributes
     ----------
-    step
-        The flow from the frame before; None for the first, or where the size changed.
+    gray, motion, step
+        Its small picture, what compared it, and the flow from the frame before; None where the network sees every
+        frame. The first frame, and one of another size than the one before, have no step.
     key
         Whether the network has to see it.
     """
 
     frame: Frame
-    gray: Gray
-    motion: Motion
-    step: Step | None
+    gray: Gray | None = None
+    motion: Motion | None = None
+    step: Step | None = None
     key: bool = False
+
+
+def longest(every: Every) -> int:
+    """Give after how many frames at the latest a key frame is followed by the next one."""
+    return _LONGEST_AUTO if every == "auto" else every
 
 
 def plan(
@@ -51,20 +57,22 @@ def plan(
     found
         Waits for what the network found in the key frame given last; "auto" calls it once for each.
     """
-    longest = _LONGEST_AUTO if every == "auto" else every
+    if every == 1:
+        yield from (Seen(frame, key=True) for frame in frames)
+        return
     coming = _seen(frames)
     ahead: deque[Seen] = deque()
     age, doubt = 0, _Doubt(mask_threshold)
     while True:
         # The frames up to the next key are read and compared while the network works.
-        wanted = longest + 1 if every == "auto" and age == 0 else 2
+        wanted = _LONGEST_AUTO + 1 if every == "auto" and age == 0 else 2
         while len(ahead) < wanted and (one := next(coming, None)) is not None:
             ahead.append(one)
         if not ahead:
             return
         one = ahead.popleft()
         following = ahead[0] if ahead else None
-        one.key = one.step is None or one.step.cut or age >= longest
+        one.key = one.step is None or one.step.cut or age >= longest(every)
         one.key |= following is None or following.step is None or following.step.cut
         if every == "auto" and not one.key:
             if doubt.key is None:
@@ -78,14 +86,15 @@ def plan(
 
 
 def _seen(frames: Iterable[Frame]) -> Iterator[Seen]:
-    before: Seen | None = None
+    motion: Motion | None = None
+    before: Gray | None = None
     for frame in frames:
         size = frame.image.shape[:2]
-        motion = before.motion if before is not None and before.motion.frame_size == size else Motion(size)
+        if motion is None or motion.frame_size != size:
+            motion, before = Motion(size), None
         gray = motion.small(frame.image)
-        same = before is not None and before.motion is motion
-        before = Seen(frame, gray, motion, motion.step(before.gray, gray) if same and before is not None else None)
-        yield before
+        yield Seen(frame, gray, motion, None if before is None else motion.step(before, gray))
+        before = gray
 
 
 class _Doubt:
@@ -97,6 +106,8 @@ class _Doubt:
 
     def begin(self, found: Detections) -> None:
         assert self._seen is not None
+        assert self._seen.motion is not None
+        assert self._seen.gray is not None
         self.key = Key(found, self._seen.motion, self._threshold)
         self._cover = self.key.cover()
         self._chain = Chain(self._seen.motion.size_wh)
@@ -104,6 +115,7 @@ class _Doubt:
 
     def about(self, one: Seen) -> bool:
         assert one.step is not None
+        assert one.gray is not None
         self._chain.follow(one.step.back, one.step.back_agrees)
         reached = self._chain.reached()
         where = sample(self._cover, reached) > 127
@@ -127,6 +139,9 @@ class Carrier:
         """Take the next frame; of a key frame what the network found, else None."""
         if found is None:
             self._waiting.append(seen)
+            return
+        if seen.motion is None:
+            yield seen.frame, found
             return
         key = Key(found, seen.motion, self._threshold)
         waiting, self._waiting = self._waiting, []

@@ -20,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.results.detections import Detections
+from cvmask.streams.follow import Every
+from cvmask.streams.keyframes import Carrier, longest, plan
 from cvmask.streams.sinks import Sink, Window
 from cvmask.streams.sinks.image_sink import encode_image, write_image
 from cvmask.streams.sources import Frame, Source
@@ -68,6 +70,11 @@ class Conveyor:
         with self._room:
             self._wait(self._room, lambda: limit is None or self._read - self._inferred < limit)
 
+    def wait_for(self, ready: Callable[[], bool]) -> None:
+        """Let the reader wait for something that an inference brings."""
+        with self._room:
+            self._wait(self._room, ready)
+
     def put_frame(self, frame: Any) -> None:
         """Add the next frame."""
         with self._lock:
@@ -93,8 +100,7 @@ class Conveyor:
             self._done[number] = item
             self._inferred += 1
             self._inferences.notify()
-            if self._busy_limit is not None:
-                self._room.notify()
+            self._room.notify()
 
     def take_inferred(self) -> Any:
         """Take what was made of the next frame in order; None after the last."""
@@ -212,13 +218,15 @@ class Summary:
         Pictures that could not be read.
     lost
         Frames that were there and could not be decoded.
+    carried
+        Frames written that the network did not see: their objects were carried to them.
     stages
         Durations of "read", "detect", "draw", "write"; "age" for live sources: how old a frame was when
         its inference began. Stages overlap: their sum is not the time of the run.
     """
 
     def __init__(self) -> None:
-        self.read = self.written = self.dropped = self.failed = self.lost = 0
+        self.read = self.written = self.dropped = self.failed = self.lost = self.carried = 0
         self.stages: dict[str, Stage] = {}
         self._began = time.perf_counter()
         self._ended: float | None = None
@@ -245,6 +253,7 @@ class Summary:
         """Say it for people, a line for the frames and one for each stage."""
         counts = f"{self.read} read, {self.written} written, {self.dropped} dropped, {self.failed} failed"
         counts += f", {self.lost} lost" if self.lost else ""
+        counts += f", {self.carried} of them carried" if self.carried else ""
         speed = f"{self.elapsed_s:.1f} s, {self.frames_per_second:.1f} frames a second"
         stages = [
             f"  {name:7} mean {1000 * stage.mean_s:8.1f} ms   95% below {1000 * stage.percentile_s():8.1f} ms"
@@ -314,14 +323,21 @@ class Run:
         paint: Paint,
         track: bool,
         summary: Summary,
+        detect_every: Every = 1,
+        mask_threshold: float | None = None,
     ) -> None:
         self.source, self.summary = source, summary
         self.finished: list[Sink] = []
         self._models, self._sinks, self._paint = models, sinks, paint
         self._tracker = Tracker() if track else None
+        self._every, self._threshold = detect_every, mask_threshold
+        self._carrier = Carrier(mask_threshold)
+        self._last_key = 0
+        self._found: dict[int, Detections] = {}
+        held = 0 if detect_every == 1 else (len(models) + 1) * longest(detect_every)
         # A live frame grows old in a queue: it is only read when a worker is free for it.
         newest = source.live and getattr(source, "newest", False)
-        self._conveyor = Conveyor(2 * len(models) + _AHEAD, len(models) if newest else None)
+        self._conveyor = Conveyor(2 * len(models) + _AHEAD + held, len(models) if newest else None)
         self._threads: list[threading.Thread] = []
         self._started = self._ended = self._entered = False
 
@@ -437,42 +453,62 @@ class Run:
 
     def _read(self) -> None:
         frames = iter(self.source)
-        stage = self.summary.stage("read")
+        planned = plan(self._counted(frames), self._every, self._found_in_last_key, self._threshold)
+        number = 0
         try:
             while True:
                 self._conveyor.wait_for_room()
-                began = time.perf_counter()
-                frame = next(frames, None)
-                if frame is None:
+                seen = next(planned, None)
+                if seen is None:
                     break
-                stage.add(time.perf_counter() - began)
-                self.summary.read += 1
-                self._conveyor.put_frame(frame)
+                if seen.key:
+                    self._last_key = number
+                number += 1
+                self._conveyor.put_frame(seen)
         finally:
             frames.close()  # type: ignore[attr-defined]
         self._conveyor.end_frames()
 
-    def _detect(self, model: Model) -> None:
+    def _counted(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        stage = self.summary.stage("read")
         while True:
-            taken = self._conveyor.take_frame()
-            if taken is None:
+            began = time.perf_counter()
+            frame = next(frames, None)
+            if frame is None:
                 return
-            number, frame = taken
-            if frame.taken_at_s is not None:
-                self.summary.stage("age").add(time.monotonic() - frame.taken_at_s)
-            with self.summary.stage("detect").timed():
-                detections = model.detect(frame.image)
-            self._conveyor.put_inferred(number, (frame, detections))
+            stage.add(time.perf_counter() - began)
+            self.summary.read += 1
+            yield frame
+
+    def _found_in_last_key(self) -> Detections:
+        """Wait for what the network finds in the key frame that was read last."""
+        self._conveyor.wait_for(lambda: self._last_key in self._found)
+        found = self._found[self._last_key]
+        self._found.clear()
+        return found
+
+    def _detect(self, model: Model) -> None:
+        while (taken := self._conveyor.take_frame()) is not None:
+            number, seen = taken
+            detections = None
+            if seen.key:
+                if seen.frame.taken_at_s is not None:
+                    self.summary.stage("age").add(time.monotonic() - seen.frame.taken_at_s)
+                with self.summary.stage("detect").timed():
+                    detections = model.detect(seen.frame.image)
+                if self._every == "auto":
+                    self._found[number] = detections
+            self._conveyor.put_inferred(number, (seen, detections))
 
     def _draw(self) -> None:
         while (item := self._conveyor.take_inferred()) is not None:
-            frame, detections = item
-            with self.summary.stage("draw").timed():
-                if self._tracker is not None:
-                    detections = self._tracker.update(detections)
-                with stopped_by(lambda: self._conveyor.stopped):  # a frame may hold thousands of objects
-                    image = self._paint(frame.image, detections)
-            self._conveyor.put_drawn(Result(frame, detections, image))
+            for frame, detections in self._carrier.push(*item):
+                with self.summary.stage("draw").timed():
+                    if self._tracker is not None:
+                        detections = self._tracker.update(detections)
+                    with stopped_by(lambda: self._conveyor.stopped):  # a frame may hold thousands of objects
+                        image = self._paint(frame.image, detections)
+                self._conveyor.put_drawn(Result(frame, detections, image))
         self._conveyor.put_drawn(None)
 
     def _write_all(self) -> None:
@@ -481,6 +517,7 @@ class Run:
             with self.summary.stage("write").timed(), stopped_by(lambda: self._conveyor.stopped):
                 self._write(result, main_thread=False)
             self.summary.written += 1
+            self.summary.carried += result.detections.carried > 0
             self._conveyor.put_result(result)
         self._conveyor.put_result(None)
 

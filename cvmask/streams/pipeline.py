@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from cvmask.drawing.draw import draw
 from cvmask.errors import SourceError
 from cvmask.results.detections import Detections
+from cvmask.streams.follow import Every, check_every
 from cvmask.streams.loop import Model, Paint, Run, Summary
 from cvmask.streams.sinks import Sink, open_all
 from cvmask.streams.sources import Source, open_source
@@ -29,6 +30,7 @@ def annotate(
     paint: Paint | None = None,
     track: bool = False,
     workers: int = 1,
+    detect_every: Every = 1,
     on_message: Notify = ignore,
     on_error: Callable[[SourceError], None] | None = None,
     **source_options: Any,
@@ -61,6 +63,10 @@ def annotate(
         Give each object an id that it keeps.
     workers
         How many clones of the model work at the same time on consecutive frames.
+    detect_every
+        The network sees every N-th frame of a file, N from 1 to 60, and both sides of a cut; what it found is carried
+        to the frames between along the motion in the picture, see `cvmask.streams.follow`. "auto" chooses the frames.
+        At most so many frames for each worker are kept in memory.
     on_message
         Called with one line for whatever the user should know; from any thread.
     on_error
@@ -79,10 +85,13 @@ def annotate(
         raise TypeError(f"model must be what cvmask.load gives, or have a detect of its own, got {model!r:.60}")
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
+    every = check_every(detect_every)
     summary = Summary()
     source = _opened(source, summary, on_message, on_error, source_options)
     sinks: list[Sink] = []
     try:
+        if every != 1 and source.live:
+            raise ValueError(f"{source.name}: detect_every needs a file, and this is a camera or a stream")
         labels = getattr(model, "labels", None)
         sinks = open_all(outputs, source, labels, on_message)
         models = [model, *(model.clone() for _ in range(workers - 1))]  # type: ignore[attr-defined]
@@ -92,9 +101,10 @@ def annotate(
             sink.discard()
         raise
     settings = getattr(model, "settings", None)
-    threshold = {} if settings is None else {"mask_threshold": settings.mask_threshold}
+    cut = None if settings is None else settings.mask_threshold
+    threshold = {} if settings is None else {"mask_threshold": cut}
     paint = paint or _drawing({"labels": labels, **threshold, **(style or {})})
-    return Run(source, models, sinks, paint, track, summary)
+    return Run(source, models, sinks, paint, track, summary, every, cut)
 
 
 def _drawing(style: Mapping[str, Any]) -> Paint:

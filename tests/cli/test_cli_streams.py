@@ -65,6 +65,16 @@ def write_clip(path: str, frames: int = 6) -> str:
     return path
 
 
+def write_still(path: str, frames: int) -> str:
+    """A clip without movement and without a cut."""
+    noise = np.random.default_rng(3).integers(0, 255, (12, 16, 3), dtype=np.uint8)
+    writer = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*"MJPG"), 25, (64, 48))
+    for _ in range(frames):
+        writer.write(cv2.resize(noise, (64, 48)))
+    writer.release()
+    return path
+
+
 def test_a_window_that_was_ended_ends_all(monkeypatch: pytest.MonkeyPatch) -> None:
     write_clip("in.avi")
     cv2.imwrite("a.png", np.zeros((48, 64, 3), np.uint8))
@@ -160,6 +170,29 @@ def test_render_draws_the_same_again(capsys: pytest.CaptureFixture[str]) -> None
     assert main(["render", "in.avi", "o.jsonl", "-o", "less.avi", "--conf", "0.99", "--no-masks"]) == 0
     assert Path("less.avi").read_bytes() != Path("again.avi").read_bytes()
     assert main(["render", "in.avi", "gone.jsonl", "-o", "x.mp4"]) == 1
+
+
+@pytest.mark.parametrize("verb", ["predict", "edit"])
+def test_detect_every_marks_and_counts_what_it_carried(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    clip = write_still("in.avi", 6)
+    flags = ["--save-json"] if verb == "predict" else ["--effect", "blur-objects"]
+    assert main([verb, clip, "-o", "out.mp4", "--detect-every", "4", *flags]) == 0
+    assert "6 written" in (said := capsys.readouterr().out)
+    assert "3 of them carried" in said
+    if verb == "predict":
+        lines = list(read_json_lines("out.jsonl"))
+        assert [found.carried for _, found in lines] == [0, 1, 2, 1, 0, 0]
+        assert main(["render", clip, "out.jsonl", "-o", "again.mp4"]) == 0
+        for first, second in zip(Video("out.mp4"), Video("again.mp4")):
+            assert np.array_equal(first.image, second.image)
+
+
+@pytest.mark.parametrize("every", ["0", "61", "often", "2.5", "-1"])
+def test_a_detect_every_that_cannot_be_is_wrong_usage(every: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["predict", "in.avi", "--detect-every", every])
+    assert ended.value.code == 2
+    assert "1 to 60, or auto" in capsys.readouterr().err
 
 
 def test_codec_is_that_of_the_video(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -11,11 +14,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from cvmask.errors import SourceError
+from cvmask.formats.lines import COLUMNS, to_rows
+from cvmask.formats.record import Record
 from cvmask.results.detections import Detections
 from cvmask.streams.follow import Key, carry, carry_between, check_every
 from cvmask.streams.keyframes import Carrier, plan
 from cvmask.streams.motion import Chain, Motion, is_cut
-from cvmask.streams.sources import Frame
+from cvmask.streams.pipeline import annotate
+from cvmask.streams.sinks import read_json_lines
+from cvmask.streams.sources import Frame, Source
 
 SIZE = (96, 128)
 
@@ -171,3 +179,100 @@ def test_real_sequences(shared: Path) -> None:
             carried = carry_between(ends[0], ends[1], steps[start : start + 4])
             scores += [iou(one.masks(0.5)[0], masks[start + i]) for i, one in enumerate(carried, 1)]
     assert np.mean(scores) > 0.86
+
+
+class Discs(Source):
+    """A disc that drifts, for the loop."""
+
+    def __init__(self, count: int, live: bool = False) -> None:
+        self.name, self.length, self.live = "discs", count, live
+        self.frame_rate = Fraction(25)
+        self.closed = threading.Event()
+
+    def _frames(self) -> Iterator[Frame]:
+        for i in range(self.length or 0):
+            if self.closed.is_set():
+                return
+            yield Frame(disc(30 + i)[0], i, i / 25, self.name)
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+class Exact:
+    """Finds the disc of `Discs` where it is, and counts."""
+
+    def __init__(self, fail_at: int = 1 << 30) -> None:
+        self.calls, self._fail_at = 0, fail_at
+
+    def clone(self) -> Exact:
+        return self
+
+    def detect(self, frame: NDArray[np.uint8]) -> Detections:
+        self.calls += 1
+        if self.calls >= self._fail_at:
+            raise SourceError("the model broke")
+        at = min(range(70), key=lambda i: int(cv2.absdiff(frame, disc(30 + i)[0]).sum()))
+        return replace(found(disc(30 + at)[1]), mask_paste="tensorflow")
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("every", [1, 3, "auto"])
+def test_a_run_gives_every_frame_in_order(every: int | str, workers: int) -> None:
+    model = Exact()
+    run = annotate(Discs(14), model, detect_every=every, workers=workers, track=True)
+    results = list(run)
+    assert [one.frame.index for one in results] == list(range(14))
+    assert all(one.detections.tracker_id.tolist() == [1] for one in results)
+    for one in results:
+        assert iou(one.detections.masks()[0], disc(30 + one.frame.index)[1]) > 0.85
+    carried = sum(one.detections.carried > 0 for one in results)
+    assert run.summary.carried == carried == 14 - model.calls
+    assert {1: 14, 3: 6}.get(every, model.calls) == model.calls
+    assert ("carried" in run.summary.lines()[0]) == (every != 1)
+
+
+@pytest.mark.parametrize("every", [3, "auto"])
+@pytest.mark.parametrize("fail_at", [1, 3])
+def test_an_error_of_the_model_ends_the_run(every: int | str, fail_at: int) -> None:
+    with pytest.raises(SourceError, match="the model broke"):
+        annotate(Discs(40), Exact(fail_at), detect_every=every).run()
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("cvmask-")]
+
+
+@pytest.mark.parametrize("every", [60, "auto"])
+def test_leaving_early_stops_the_threads(every: int | str) -> None:
+    for result in annotate(Discs(70), Exact(), detect_every=every):
+        assert result.frame.index == 0
+        break
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("cvmask-")]
+
+
+def test_frames_in_memory_are_bounded() -> None:
+    alive: weakref.WeakSet[Frame] = weakref.WeakSet()
+    most = 0
+
+    class Counted(Discs):
+        def _frames(self) -> Iterator[Frame]:
+            nonlocal most
+            for frame in super()._frames():
+                alive.add(frame)
+                most = max(most, len(alive))
+                yield frame
+
+    annotate(Counted(60), Exact(), detect_every=4).run()
+    assert most <= 2 * 4 + 2 + 3 + 5
+
+
+def test_a_camera_is_refused() -> None:
+    with pytest.raises(ValueError, match="detect_every needs a file"):
+        annotate(Discs(3, live=True), Exact(), detect_every=4)
+
+
+def test_carried_is_in_every_table(tmp_path: Path) -> None:
+    _, mask = disc(60)
+    carried = replace(found(mask), carried=2)
+    rows = list(to_rows(Record("x", carried), ("disc",)))
+    assert dict(zip(COLUMNS, rows[0]))["carried"] == 2
+    annotate(Discs(4), Exact(), detect_every=3, outputs=tmp_path / "x.jsonl").run()
+    assert [found.carried for _, found in read_json_lines(tmp_path / "x.jsonl")] == [0, 1, 1, 0]
