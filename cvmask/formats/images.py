@@ -19,6 +19,8 @@ from cvmask.results.arrays import check_frame_of
 from cvmask.results.detections import Detections
 from cvmask.system.files import write_whole
 
+PNG_KINDS = ("masks", "instances", "classes", "classes-grey")
+
 
 def to_instance_map(detections: Detections, mask_threshold: float | None = None) -> NDArray[np.uint16]:
     """Give the number of the object at each pixel, from 1 in the order of the detections; 0 is none.
@@ -73,6 +75,7 @@ class PngWriter(FileForEach):
         ``"masks"``: ``NAME_001_dog.png`` for each object, as large as the frame, 0 and 255.
         ``"instances"``: ``NAME.png`` of 16 bit, see `to_instance_map`.
         ``"classes"``: ``NAME.png`` of 8 bit with a palette, see `to_class_map`.
+        ``"classes-grey"``: the same values as grey, for readers that turn a palette into colours.
     colors
         Of the classes, shape (k, 3), BGR; background is black.
     """
@@ -85,8 +88,8 @@ class PngWriter(FileForEach):
         colors: NDArray[np.uint8] | None = None,
         mask_threshold: float | None = None,
     ) -> None:
-        if kind not in ("masks", "instances", "classes"):
-            raise ValueError(f'kind must be "masks", "instances" or "classes", got {kind!r}')
+        if kind not in PNG_KINDS:
+            raise ValueError(f"kind must be one of {', '.join(PNG_KINDS)}, got {kind!r}")
         super().__init__(folder)
         self._labels, self._kind, self._threshold = labels, kind, mask_threshold
         chosen = distinct_colors(255) if colors is None else np.asarray(colors, dtype=np.uint8)
@@ -98,6 +101,8 @@ class PngWriter(FileForEach):
         found = record.detections
         if self._kind == "instances":
             write_whole(self.path_for(record, ".png"), encode_png(to_instance_map(found, self._threshold)))
+        elif self._kind == "classes-grey":
+            write_whole(self.path_for(record, ".png"), encode_png(to_class_map(found, self._threshold)))
         elif self._kind == "classes":
             indices = to_class_map(found, self._threshold)
             write_whole(self.path_for(record, ".png"), encode_palette_png(indices, self._palette))

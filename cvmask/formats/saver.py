@@ -46,7 +46,7 @@ def _yolo_largest(to: Settings) -> Writer:
 
 
 def _png(to: Settings, kind: str) -> Writer:
-    return PngWriter(to.folder / kind, to.labels, kind, to.colors, to.mask_threshold)
+    return PngWriter(to.folder / kind.replace("-", "_"), to.labels, kind, to.colors, to.mask_threshold)
 
 
 FORMATS: Mapping[str, Callable[[Settings], Writer]] = MappingProxyType(
@@ -60,6 +60,7 @@ FORMATS: Mapping[str, Callable[[Settings], Writer]] = MappingProxyType(
         "png": partial(_png, kind="masks"),
         "png-instances": partial(_png, kind="instances"),
         "png-classes": partial(_png, kind="classes"),
+        "png-classes-grey": partial(_png, kind="classes-grey"),
         "csv": lambda to: CsvWriter(to.folder / "detections.csv", to.labels, to.mask_threshold),
         "jsonl": lambda to: JsonlWriter(to.folder / "detections.jsonl", to.labels, to.mask_threshold),
         "crops": lambda to: CropsWriter(to.folder / "crops", to.labels),

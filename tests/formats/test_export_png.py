@@ -6,6 +6,7 @@ import dataclasses
 import os
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from conftest import LABELS, random_detections
@@ -56,6 +57,15 @@ def test_png_classes_are_read_by_pillow_with_their_palette(tmp_path: Path, scene
     assert shown[49, 49].tolist() == [0, 0, 255]
     assert shown[175, 280].tolist() == [0, 255, 0]
     assert shown[0, 0].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("kind", ["classes", "classes-grey"])
+def test_which_class_map_opencv_reads_is_what_the_page_says(tmp_path: Path, scene: Detections, kind: str) -> None:
+    with PngWriter(tmp_path, LABELS, kind) as writer:
+        writer.write(Record("street.jpg", scene))
+    for flag in (cv2.IMREAD_GRAYSCALE, cv2.IMREAD_UNCHANGED):
+        read = cv2.imread(str(tmp_path / "street.png"), flag)
+        assert np.array_equal(read, to_class_map(scene)) == (kind == "classes-grey")
 
 
 def test_instance_map_has_small_objects_on_top() -> None:

@@ -84,7 +84,7 @@ def test_every_format_writes_pictures_empty_ones_and_frames(
     assert all(path.stat().st_size for path in files if path.name != "empty.txt")
     assert not [path for path in files if path.suffix == ".part"]
     # coco, polygons; frames; labelme and YOLO twice, with pictures; masks, maps, lines, crops and cutouts
-    assert len(files) == 3 + 4 + 8 + 2 * 9 + 11 + 4 + 4 + 1 + 1 + 11 + 11
+    assert len(files) == 3 + 4 + 8 + 2 * 9 + 11 + 4 + 4 + 4 + 1 + 1 + 11 + 11
 
 
 def test_a_failed_run_leaves_no_stream_behind(tmp_path: Path, scene: Detections) -> None:

@@ -304,3 +304,15 @@ def test_a_rare_ending_is_a_picture_whatever_is_inside(tmp_path: Path, suffix: s
     path.write_bytes(b"\0" * 100)
     with pytest.raises(SourceError, match=f"a{suffix}: "), open_source(path) as source:
         next(iter(source))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+@pytest.mark.parametrize(("largest", "told"), [(4095, True), (1023, True), (4096, False), (65535, False), (0, False)])
+def test_12_bits_in_16_are_told(tmp_path: Path, suffix: str, largest: int, told: bool) -> None:
+    values = np.linspace(0, largest, 300).astype(np.uint16).reshape(10, 30)
+    path = tmp_path / f"a{suffix}"
+    cv2.imwrite(str(path), values)
+    _, warnings = read_image(path)
+    assert any("no value above 4095" in warning for warning in warnings) == told
+    cv2.imwrite(str(path), (values >> 8).astype(np.uint8))
+    assert not read_image(path)[1]

@@ -59,6 +59,8 @@ class Header(NamedTuple):
         Whether colours are multiplied with their alpha already.
     apart
         Whether this is a TIFF whose alpha OpenCV does not find where it is.
+    deep
+        Whether this is a PNG or a TIFF of 16 bits a value.
     odd
         What OpenCV reads wrongly or not at all: ``with a palette``; otherwise empty.
     """
@@ -72,6 +74,7 @@ class Header(NamedTuple):
     largest: int = 0
     premultiplied: bool = False
     apart: bool = False
+    deep: bool = False
     odd: str = ""
 
 
@@ -103,11 +106,12 @@ def picture_kind(path: str) -> str:
 
 
 def _png(data: bytes) -> Header:
-    width, height, _, color_type = struct.unpack_from(">IIBB", data, 16)
+    width, height, bits, color_type = struct.unpack_from(">IIBB", data, 16)
     chunks = dict(png_chunks(data))
     orientation = _exif_orientation(chunks.get(b"eXIf", b""))
     alpha = color_type in (4, 6) or b"tRNS" in chunks
-    return Header("PNG", (width, height), alpha=alpha, more=b"acTL" in chunks, orientation=orientation)
+    more, deep = b"acTL" in chunks, bits == 16
+    return Header("PNG", (width, height), alpha=alpha, more=more, orientation=orientation, deep=deep)
 
 
 def without_exif_mark(exif: bytes) -> bytes:
@@ -255,6 +259,7 @@ def _tiff(data: bytes) -> Header:
         orientation=_orientation(tags) if apart and extra != 0 else 1,
         premultiplied=extra == 1 or done,
         apart=apart and extra != 0,
+        deep=tags.get(258) == 16,
     )
 
 

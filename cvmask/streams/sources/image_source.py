@@ -25,6 +25,7 @@ from cvmask.streams.sources.tiff import decode_tiff_alpha
 
 MAX_PIXELS = 200_000_000
 _BAND_PIXELS = 1 << 16
+_BRIGHTEST_OF_12_BITS = 4095 >> 8  # in the upper 8 of 16 bits
 SUFFIXES = (
     *(".apng", ".avif", ".bmp", ".dib", ".gif", ".hdr", ".heic", ".heif", ".hif", ".j2k", ".jfif", ".jp2", ".jpe"),
     *(".jpeg", ".jpg", ".pam", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".ras", ".tif", ".tiff", ".webp"),
@@ -86,7 +87,7 @@ def decode_image(
         raise SourceError(f"{name}: this {header.kind} needs more memory than there is") from None
     # A damaged header may tell no size, or another one.
     _check_pixels((image.shape[1], image.shape[0]), name, max_pixels)
-    return image, tuple(_warnings(header))
+    return image, tuple(_warnings(header, image))
 
 
 def _check_pixels(size_wh: tuple[int, int], name: str | os.PathLike[str], max_pixels: int) -> None:
@@ -295,8 +296,11 @@ def _flat(image: NDArray[Any], header: Header, premultiplied: bool) -> NDArray[n
     return mixed.reshape(*image.shape[:2], 3)
 
 
-def _warnings(header: Header) -> Iterator[str]:
+def _warnings(header: Header, image: NDArray[np.uint8]) -> Iterator[str]:
     if not header.whole:
         yield f"this {header.kind} is cut short: what is missing is grey or blurred"
     if header.more:
         yield f"this {header.kind} holds several pictures: only the first is used"
+    if header.deep and 0 < int(image.max()) <= _BRIGHTEST_OF_12_BITS:
+        cure = "if it is of 12 bits or fewer, it is too dark: scale its values to 65535"
+        yield f"this {header.kind} has 16 bits a value, but no value above 4095: {cure}"
