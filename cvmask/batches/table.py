@@ -12,8 +12,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cvmask.formats.record import label_of
+from cvmask.results.arrays import label_of
 from cvmask.results.detections import Detections
+from cvmask.streams.sources.source import Frame
 
 SCHEMA = pa.schema(
     [
@@ -88,19 +89,11 @@ class Rows:
         self._rows: list[dict[str, Any]] = []
         self.counts = Counts()
 
-    def found(
-        self,
-        source: str,
-        frame: int,
-        detections: Detections,
-        member: str | None = None,
-        time_s: float | None = None,
-        warnings: tuple[str, ...] = (),
-    ) -> None:
-        """Add a frame and what was found in it."""
+    def found(self, frame: Frame, detections: Detections, *, member: str | None = None) -> None:
+        """Add a frame and what was found in it; `member` is its name in a shard."""
         height, width = detections.frame_size
-        about: dict[str, Any] = {"source": source, "member": member, "frame": frame, "time_s": time_s}
-        about.update(width=width, height=height, warning="; ".join(warnings) or None)
+        about: dict[str, Any] = {"source": frame.name, "member": member, "frame": frame.index, "time_s": frame.time_s}
+        about.update(width=width, height=height, warning="; ".join(frame.warnings) or None)
         self.counts.frames += 1
         self.counts.objects += len(detections)
         if not len(detections):

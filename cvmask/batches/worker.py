@@ -252,7 +252,7 @@ class Worker:
         began = time.perf_counter()
         found = self._model.detect(frame.image)
         rows.counts.detect_s += time.perf_counter() - began
-        rows.found(frame.name, frame.index, found, member, frame.time_s, frame.warnings)
+        rows.found(frame, found, member=member)
         return found
 
     def _paint(self, image: NDArray[np.uint8], found: Detections) -> NDArray[np.uint8]:

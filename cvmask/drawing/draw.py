@@ -18,7 +18,7 @@ from cvmask.drawing.captions import (
     to_ascii,
 )
 from cvmask.drawing.palette import distinct_colors
-from cvmask.results.arrays import check_frame_of, check_range
+from cvmask.results.arrays import check_frame_of, check_range, label_of
 from cvmask.results.detections import Detections
 from cvmask.results.masks import BoxMask
 from cvmask.system.interrupts import raise_if_stopped
@@ -150,7 +150,7 @@ def write_captions(detections: Detections, labels: Sequence[str] | None, scores:
 
 def _name(label: str | None, class_id: int) -> str:
     name = "" if label is None else to_ascii(label)
-    return name if name.strip("? ") else f"class {class_id}"
+    return name if name.strip("? ") else label_of(class_id)
 
 
 def blend_(

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from cvmask.drawing.palette import distinct_colors
 from cvmask.errors import SinkError
 from cvmask.formats.metadata import embed, png_chunk
-from cvmask.formats.record import FileForEach, Record, label_of, object_ending
-from cvmask.results.arrays import check_frame_of
+from cvmask.formats.record import FileForEach, Record, object_ending
+from cvmask.results.arrays import check_frame_of, label_of
 from cvmask.results.detections import Detections
 from cvmask.system.files import write_whole
 

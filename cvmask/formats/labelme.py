@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.formats.frames import frame_file
-from cvmask.formats.record import FileForEach, Record, label_of
+from cvmask.formats.record import FileForEach, Record
+from cvmask.results.arrays import label_of
 from cvmask.results.detections import Detections
 from cvmask.results.polygons import one_ring, simplify
 from cvmask.system.files import write_whole

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.errors import SourceError
-from cvmask.formats.record import Record, label_of
+from cvmask.formats.record import Record
+from cvmask.results.arrays import label_of
 from cvmask.results.detections import Detections
 from cvmask.results.masks import threshold_of
 from cvmask.system.files import LineTooLong, bounded_lines, whole_file

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from types import TracebackType
@@ -143,11 +142,6 @@ class FileForEach:
         self._names.add(record.name, record.frame_index is not None)
         key = PurePath(record.key)
         return self.folder / key.parent / fit_name(key.name, ending)
-
-
-def label_of(class_id: int, labels: Sequence[str]) -> str:
-    """Name a class; "class 7" where there is no label."""
-    return labels[class_id] if 0 <= class_id < len(labels) else f"class {class_id}"
 
 
 def object_ending(number: int, label: str) -> str:

@@ -10,6 +10,7 @@ from cvmask.errors import CvmaskError, ModelError
 from cvmask.graph.model_files import ModelFiles, identify
 from cvmask.graph.text import Message, Word, parse_fields
 from cvmask.models.zoo import NAMES
+from cvmask.results.arrays import label_of
 from cvmask.system import folders
 from cvmask.system.files import MAX_TEXT_BYTES, open_regular, read_text, size_text
 
@@ -76,7 +77,7 @@ def read_names(path: str | os.PathLike[str], classes: int = 0) -> list[str]:
     if kind.name != "label_map" and path.suffix != ".pbtxt":
         return read_labels(path)
     names = read_label_map(path)
-    return names + [f"class {number}" for number in range(len(names), classes)]
+    return names + list(map(label_of, range(len(names), classes)))
 
 
 def read_label_map(path: Path) -> list[str]:
@@ -104,7 +105,7 @@ def read_label_map(path: Path) -> list[str]:
     names.pop(0, None)
     if not names:
         raise ModelError(f"{path}: a label map needs items such as item {{ id: 1 name: 'cat' }}, found none")
-    return [names.get(number, f"class {number - 1}") for number in range(1, max(names) + 1)]
+    return [names.get(number, label_of(number - 1)) for number in range(1, max(names) + 1)]
 
 
 def _text(path: Path) -> str:

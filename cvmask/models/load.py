@@ -18,7 +18,7 @@ from cvmask.graph.facts import GraphFacts, Resizer
 from cvmask.graph.model_files import ModelFiles, model_files
 from cvmask.graph.nodes import Graph
 from cvmask.models.labels import names_file, read_names, unnamed_note
-from cvmask.results.arrays import check_range, whole_number
+from cvmask.results.arrays import check_range, label_of, whole_number
 from cvmask.runtime.model import MaskRCNN, ModelSpec, Settings
 from cvmask.runtime.resize import Size, parse_size
 
@@ -163,7 +163,7 @@ def _labels(given: PathLike | list[str] | None, files: ModelFiles, classes: int)
     else:
         found = given if given is not None else names_file(files, classes)
         place = found if found is not None else files.graph
-        names = [f"class {number}" for number in range(classes)] if found is None else read_names(found, classes)
+        names = list(map(label_of, range(classes))) if found is None else read_names(found, classes)
     problems = label_problems(len(names), classes)
     if problems:
         raise ModelError(f"{place}: {problems[0]}")

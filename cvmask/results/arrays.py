@@ -139,3 +139,8 @@ def _cure(frame: NDArray[np.generic]) -> str:
     if frame.ndim == 3 and frame.shape[0] == 3:
         return "the colours come last: use frame.transpose(1, 2, 0)"
     return "pass one picture at a time" if frame.ndim == 4 else "it is no picture"
+
+
+def label_of(class_id: int, labels: Sequence[str] | None = None) -> str:
+    """Name a class; "class 7" where there is no label."""
+    return labels[class_id] if labels is not None and 0 <= class_id < len(labels) else f"class {class_id}"

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.results import interop
-from cvmask.results.arrays import Index, check_array, rows_of, whole_number
+from cvmask.results.arrays import Index, check_array, label_of, rows_of, whole_number
 from cvmask.results.masks import BoxMask, check_mask_paste, paste, to_frame, whole_boxes
 from cvmask.results.polygons import Polygon, trace
 from cvmask.results.rle import Rle, encode
@@ -113,7 +113,7 @@ class Detections:
     def _names(self) -> list[str]:
         if self.labels is not None:
             return [str(label) for label in self.labels]
-        return [f"class {number}" for number in self.class_id.tolist()]
+        return list(map(label_of, self.class_id.tolist()))
 
     def _repr_html_(self) -> str:
         """Give a table for notebooks."""

@@ -19,7 +19,7 @@ from cvmask.graph import split
 from cvmask.graph.facts import Resizer
 from cvmask.graph.model_files import GraphFile
 from cvmask.graph.nodes import Graph
-from cvmask.results.arrays import check_frame, check_range, whole_number
+from cvmask.results.arrays import check_frame, check_range, label_of, whole_number
 from cvmask.results.detections import Detections
 from cvmask.results.masks import check_mask_paste, threshold_of
 from cvmask.runtime import targets
@@ -294,7 +294,7 @@ def _ignore(stage: str) -> None:
 def _checked_labels(labels: Sequence[str] | None, count: int, origin: str) -> tuple[str, ...]:
     """The labels, if there are as many as masks for each object; one mask may serve all classes."""
     if labels is None:
-        return tuple(f"class {i}" for i in range(count))
+        return tuple(map(label_of, range(count)))
     if count not in (1, len(labels)):
         raise ModelError(
             f"{origin} has {count} classes, but there are {len(labels)} labels: give one line a class"

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cvmask.errors import ModelError, SourceError
 from cvmask.formats.metadata import embed
+from cvmask.results.arrays import label_of
 from cvmask.results.detections import Detections
 from cvmask.runtime.model import Settings
 from cvmask.serve.pool import Worker
@@ -115,7 +116,7 @@ def describe(found: Detections, labels: Sequence[str], masks: str, threshold: fl
     objects: list[dict[str, Any]] = [
         {
             "class_id": class_id,
-            "label": labels[class_id] if class_id < len(labels) else f"class {class_id}",
+            "label": label_of(class_id, labels),
             "score": round(score, 4),
             "box": [round(side, 2) for side in box],
         }

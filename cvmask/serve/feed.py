@@ -203,7 +203,7 @@ class Feed(Source):
             return f"{self.name}: holds no picture that can be read"
         if isinstance(source, Video) or (isinstance(source, Images) and len(source.paths) > 1):
             return ""
-        if source.live and getattr(source, "returns", True):
+        if source.live and source.returns:
             return "ended"
         self._be(STILL if source.length == 1 and not isinstance(source, Video) else ENDED)
         return None

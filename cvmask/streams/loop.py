@@ -336,7 +336,7 @@ class Run:
         self._found: dict[int, Detections] = {}
         held = 0 if detect_every == 1 else (len(models) + 1) * longest(detect_every)
         # A live frame grows old in a queue: it is only read when a worker is free for it.
-        newest = source.live and getattr(source, "newest", False)
+        newest = source.live and source.newest
         self._conveyor = Conveyor(2 * len(models) + _AHEAD + held, len(models) if newest else None)
         self._threads: list[threading.Thread] = []
         self._started = self._ended = self._entered = False
@@ -407,7 +407,7 @@ class Run:
             return
         self._ended = True
         self.source.close()
-        self.summary.dropped = getattr(self.source, "dropped", 0)
+        self.summary.dropped = self.source.dropped
         self.summary.lost = self.source.lost
         self.summary.end()
         # Outputs raise SinkError: a broken pipe is that of the program's own words, as with `| head`.

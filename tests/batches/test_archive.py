@@ -18,7 +18,7 @@ from cvmask import scenes
 from cvmask.errors import SinkError, SourceError
 from cvmask.results.detections import Detections
 from cvmask.results.rle import decode
-from cvmask.streams.sources import Video
+from cvmask.streams.sources import Frame, Video
 
 pa = pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'ray[data]'")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -234,8 +234,8 @@ def test_parquet_columns_of_bytes(work: Path) -> None:
 
 def test_rows_have_every_frame_and_every_mask(scene: Detections) -> None:
     made = table_module.Rows(("disc", "ring"), None, soft_masks=True)
-    made.found("a.png", 0, scene, warnings=("cut short",))
-    made.found("b.png", 0, scene[:0])
+    made.found(Frame(np.zeros((*scene.frame_size, 3), np.uint8), 0, None, "a.png", ("cut short",)), scene)
+    made.found(Frame(np.zeros((*scene.frame_size, 3), np.uint8), 0, None, "b.png"), scene[:0])
     made.failed("c.png", 0, "c.png: is empty (0 bytes)")
     table = pq.read_table(pa.BufferReader(made.to_parquet(first_s=1.5)))
     assert table.schema.equals(table_module.SCHEMA)

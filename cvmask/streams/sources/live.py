@@ -208,7 +208,7 @@ class Newest(Source):
         self._thread: threading.Thread | None = None
 
     @property
-    def dropped(self) -> int:
+    def dropped(self) -> int:  # type: ignore[override]
         """How many frames were passed over for newer ones."""
         return self._came - self._taken - len(self._latest)
 

@@ -69,6 +69,12 @@ class Source(ABC):
         How many frames it says it has; None where unknown. Files can be wrong about it.
     live
         Whether frames come at a pace of their own and are lost if nobody takes them.
+    newest
+        Whether a live source gives its newest frame and passes over older ones.
+    returns
+        Whether a live source that has ended may be opened again.
+    dropped
+        How many frames, so far, were passed over for newer ones.
     lost
         How many frames, so far, were there and could not be decoded.
     """
@@ -78,6 +84,9 @@ class Source(ABC):
     frame_rate: Fraction | None = None
     length: int | None = None
     live: bool = False
+    newest: bool = False
+    returns: bool = True
+    dropped: int = 0
     lost: int = 0
     _begun = False
 
