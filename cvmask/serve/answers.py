@@ -16,7 +16,6 @@ from cvmask.errors import ModelError, SourceError
 from cvmask.formats.metadata import embed
 from cvmask.results.arrays import label_of
 from cvmask.results.detections import Detections
-from cvmask.runtime.model import Settings
 from cvmask.serve.pool import Worker
 from cvmask.serve.problems import Problem
 from cvmask.serve.view import JPEG_SIDE, Controls, paint
@@ -76,9 +75,8 @@ def answer(worker: Worker, data: bytes, wish: Wish, labels: Sequence[str], max_p
         detail = f"{width}x{height} pixels, a JPEG has at most {JPEG_SIDE} a side"
         raise Problem(422, detail, f"ask for {PNG}, or scale it down")
     controls = wish.controls
-    settings = Settings(controls.score_threshold, controls.mask_threshold, controls.classes)
     try:
-        found, spent_s = worker.find(image, settings, "api")
+        found, spent_s = worker.find(image, controls.settings(), "api")
     except ModelError as error:
         raise Problem(422, str(error), "the model cannot take this picture: send one of another size") from None
     picture = b""

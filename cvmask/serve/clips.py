@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from cvmask.errors import CvmaskError, SourceError
 from cvmask.results.detections import Detections
-from cvmask.runtime.model import Settings
 from cvmask.serve.limits import Limits
 from cvmask.serve.pool import Pool, QueueFullError, share
 from cvmask.serve.view import Controls, paint
@@ -220,13 +219,12 @@ class _Asking:
 
     def __init__(self, pool: Pool, clip: Clip, labels: tuple[str, ...]) -> None:
         self._pool, self._client, self.labels = pool, f"clip:{clip.key}", labels
-        controls = clip.controls
-        self._settings = Settings(controls.score_threshold, controls.mask_threshold, controls.classes)
+        self._asked = clip.controls.settings()
 
     def detect(self, frame: NDArray[np.uint8]) -> Detections:
         try:
             answer = self._pool.submit(
-                self._client, lambda worker: worker.find(frame, self._settings, "clip"), limited=False
+                self._client, lambda worker: worker.find(frame, self._asked, "clip"), limited=False
             )
         except QueueFullError:
             raise CvmaskError("the server is ending") from None

@@ -7,7 +7,7 @@ import dataclasses
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.results.detections import Detections
-from cvmask.runtime.model import MaskRCNN, Settings
+from cvmask.runtime.model import MaskRCNN
 from cvmask.serve.metrics import Metrics
 
 
@@ -42,12 +42,9 @@ class Worker:
         self._model, self._metrics = model, metrics
         self._own = model.settings
 
-    def find(self, image: NDArray[np.uint8], settings: Settings, asked_by: str) -> tuple[Detections, float]:
-        """Find objects, at most as many as the model was loaded for; and the seconds it took."""
-        own = self._own
-        self._model.settings = dataclasses.replace(
-            settings, max_detections=own.max_detections, mask_paste=own.mask_paste
-        )
+    def find(self, image: NDArray[np.uint8], asked: Mapping[str, Any], asked_by: str) -> tuple[Detections, float]:
+        """Find objects with the model's own settings, but for those that were asked for; and the seconds it took."""
+        self._model.settings = dataclasses.replace(self._own, **asked)
         began = time.perf_counter()
         found = self._model.detect(image)
         spent_s = time.perf_counter() - began

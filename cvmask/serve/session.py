@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from cvmask.errors import CvmaskError, SinkError
 from cvmask.results.detections import Detections
-from cvmask.runtime.model import Settings
 from cvmask.serve.feed import Feed
 from cvmask.serve.limits import Limits
 from cvmask.serve.metrics import Metrics
@@ -310,10 +309,10 @@ class _Remembering:
     def detect(self, frame: NDArray[np.uint8]) -> Detections:
         wanted = self._session.controls.score_threshold
         if self._found is None or frame is not self._image or wanted < self._threshold:
-            settings = Settings(score_threshold=wanted)
+            asked = {"score_threshold": wanted, "classes": None}
             kind = self._key.split(":")[0]
             try:
-                answer = self._pool.submit(self._key, lambda worker: worker.find(frame, settings, kind), limited=False)
+                answer = self._pool.submit(self._key, lambda worker: worker.find(frame, asked, kind), limited=False)
             except QueueFullError:
                 raise CvmaskError("the server is ending") from None
             self._found, self.spent_s = answer.result()

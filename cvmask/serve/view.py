@@ -207,6 +207,10 @@ class Controls:
             fields["classes"] = class_ids(wanted, labels)
         return dataclasses.replace(self, **fields)
 
+    def settings(self) -> dict[str, Any]:
+        """Give what the model is to do otherwise than it was loaded for: fields of `runtime.model.Settings`."""
+        return {name: getattr(self, name) for name in ("score_threshold", "mask_threshold", "classes")}
+
     def keep(self, detections: Detections) -> Detections:
         """Give the detections that are to be shown."""
         wanted = detections.confidence > self.score_threshold

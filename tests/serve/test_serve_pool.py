@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
@@ -9,7 +10,7 @@ from serve_helpers import PATIENCE_S, picture, until
 
 from cvmask.runtime.model import MaskRCNN, Settings
 from cvmask.serve.metrics import Metrics
-from cvmask.serve.pool import Pool, QueueFullError
+from cvmask.serve.pool import Pool, QueueFullError, Worker
 
 
 @pytest.fixture
@@ -78,7 +79,18 @@ def test_a_worker_keeps_to_the_count_that_the_model_was_loaded_for(quick_model: 
     model = quick_model.clone()
     model.settings = Settings(max_detections=2)
     pool = Pool(model, 1, 8, Metrics())
-    wanted = Settings(score_threshold=0.01)
+    wanted = {"score_threshold": 0.01}
     found, _ = pool.submit("a", lambda worker: worker.find(picture(), wanted, "test")).result(PATIENCE_S)
     pool.close()
     assert len(found) == 2
+
+
+def test_a_worker_changes_no_setting_that_nobody_asked_for(quick_model: MaskRCNN) -> None:
+    loaded = Settings(score_threshold=0.9, mask_threshold=0.4, classes=(1,), max_detections=3, mask_paste="tutorial")
+    model = quick_model.clone()
+    model.settings = loaded
+    worker = Worker(model, Metrics())
+    worker.find(picture(), {"score_threshold": 0.2, "classes": None}, "test")
+    assert model.settings == dataclasses.replace(loaded, score_threshold=0.2, classes=None)
+    worker.find(picture(), {}, "test")
+    assert model.settings == loaded
