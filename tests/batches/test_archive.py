@@ -16,6 +16,7 @@ import pytest
 
 from cvmask import scenes
 from cvmask.errors import SinkError, SourceError
+from cvmask.formats.metadata import NO_METADATA
 from cvmask.results.detections import Detections
 from cvmask.results.rle import decode
 from cvmask.streams.sources import Frame, Video
@@ -271,7 +272,7 @@ def test_parts_of_a_very_long_video_are_in_order(work: Path) -> None:
 
 def test_annotated_picture_too_large_for_its_format_is_a_png(work: Path) -> None:
     for name, width in (("a.jpg", 65_500), ("b.jpg", 66_000), ("c.webp", 17_000)):
-        write_picture(place_of("out") / name, np.zeros((2, width, 3), np.uint8))
+        write_picture(place_of("out") / name, np.zeros((2, width, 3), np.uint8), NO_METADATA)
     assert sorted(os.listdir("out")) == ["a.jpg", "b.jpg.png", "c.webp.png"]
     assert cv2.imread("out/b.jpg.png").shape == (2, 66_000, 3)
 
