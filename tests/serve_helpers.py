@@ -8,7 +8,7 @@ import struct
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,7 @@ def served(
     *,
     token: str | None = None,
     port: int = 0,
+    proxies: Sequence[str] = (),
     workers: int = 1,
     **limits: Any,
 ) -> Iterator[Served]:
@@ -84,7 +85,7 @@ def served(
     )
     hosts = None if token else {"127.0.0.1", "localhost"}
     socket = listen("127.0.0.1", port)
-    server = make_server(make_app(service, token=token, hosts=hosts), service.limits)
+    server = make_server(make_app(service, token=token, hosts=hosts), service.limits, proxies)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]})
     thread.start()
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import ipaddress
 import os
 import re
 import secrets
@@ -47,6 +48,8 @@ class ServeOptions:
         None: that of the environment, or none on this machine and a new one elsewhere.
     name
         Further names of this server.
+    proxy
+        Addresses, or networks, of proxies that say who the client is.
 
     Raises
     ------
@@ -59,6 +62,7 @@ class ServeOptions:
     port: int = 8000
     token: str | None = None
     name: Sequence[str] = ()
+    proxy: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         # A token needs no quoting, neither in an address nor in a cookie.
@@ -93,6 +97,10 @@ def add_parser(subparsers: options.Subparsers) -> None:
     group.add_argument(
         "--name", type=_name, action="append", default=[], metavar="NAME",
         help="a further name of this server, as behind a proxy",
+    )
+    group.add_argument(
+        "--proxy", type=_network, action="append", default=[], metavar="ADDRESS",
+        help="a proxy, or a network of them (10.0.0.0/8), whose X-Forwarded-For and X-Forwarded-Proto are believed",
     )
     options.add_model_options(parser)
     # Requests and pages share the workers; nothing here is a long video, for which the loop chooses.
@@ -130,7 +138,7 @@ def serve(wanted: ServeOptions, model_options: ModelOptions, stream: StreamOptio
         try:
             names = {"localhost", "127.0.0.1", "::1", wanted.host.lower(), *map(name_of, wanted.name)}
             app = make_app(service, token=token, hosts=None if token else names)
-            running = server.make_server(app, service.limits)
+            running = server.make_server(app, service.limits, wanted.proxy)
             say(f"cvmask: {address(wanted.host, socket.getsockname()[1], token)}")
             running.run(sockets=[socket])
         finally:
@@ -171,6 +179,13 @@ def _name(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9._:\[\]-]+", text):
         raise argparse.ArgumentTypeError(f"needed a name like cam.example.org, got {text!r}")
     return text
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text)) if "/" in text else str(ipaddress.ip_address(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"needed an address like 127.0.0.1 or 10.0.0.0/8: {error}") from None
 
 
 def _port(text: str) -> int:

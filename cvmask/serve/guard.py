@@ -75,7 +75,8 @@ class Guard:
         if given and self._matches(given):
             response = RedirectResponse("/", 303)
             # Lax: a link in a chat or a mail opens the page.
-            response.set_cookie(_cookie(headers), given, httponly=True, samesite="lax")
+            safe = scope["scheme"] == "https"
+            response.set_cookie(_cookie(headers), given, httponly=True, samesite="lax", secure=safe)
             await response(scope, receive, send)
             return
         problem = self._refusal(scope, headers)

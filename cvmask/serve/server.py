@@ -11,7 +11,7 @@ import logging
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import h11
@@ -57,8 +57,12 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def make_server(app: ASGIApp, limits: Limits) -> Server:
-    """Make a server for `app`; ``run(sockets=[...])`` serves until it is stopped."""
+def make_server(app: ASGIApp, limits: Limits, proxies: Sequence[str] = ()) -> Server:
+    """Make a server for `app`; ``run(sockets=[...])`` serves until it is stopped.
+
+    Of requests that come from an address of `proxies`, the client and the scheme are what ``X-Forwarded-For`` and
+    ``X-Forwarded-Proto`` say.
+    """
     logging.getLogger("uvicorn.error").addFilter(_is_news)
     config = uvicorn.Config(
         app,
@@ -69,7 +73,8 @@ def make_server(app: ASGIApp, limits: Limits) -> Server:
         log_level="warning",
         access_log=False,
         server_header=False,
-        proxy_headers=False,
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=list(proxies),
         ws_max_size=limits.order_bytes,
         # Pictures do not get smaller by it, and it would be done again for each viewer.
         ws_per_message_deflate=False,
