@@ -97,7 +97,7 @@ def mask_head_network(parts: Parts) -> bytes:
 
 
 def _is_fixed(parts: Parts) -> bool:
-    return parts.facts.resizer.kind == "fixed_shape"
+    return parts.facts.resizer.kind == "fixed"
 
 
 def _crop_inputs(model: Model) -> tuple[str, str]:

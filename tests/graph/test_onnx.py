@@ -61,7 +61,7 @@ def test_numbers_of_other_types_and_equal_names():
 def test_onnx_checker_finds_nothing(graph):
     onnx = pytest.importorskip("onnx")
     parts = parts_of(read_graph(own_model(graph) if isinstance(graph, str) else graph))
-    size = (parts.facts.resizer.height, parts.facts.resizer.width) if graph == PEOPLE else None
+    size = parts.facts.resizer.fixed_wh[::-1] if graph == PEOPLE else None
     for data in (features_network(parts, size), box_head_network(parts), mask_head_network(parts)):
         onnx.checker.check_model(onnx.load_from_string(data), full_check=True)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from graph_builder import DATA, filled, own_model, partners, picture
 
-from cvmask.graph.facts import Anchors, GraphFacts, ResizerFacts, Suppression
+from cvmask.graph.facts import Anchors, GraphFacts, Resizer, Suppression
 from cvmask.graph.graph_def import read_graph
 from cvmask.graph.onnx_networks import box_head_network, features_network, mask_head_network, parts_of
 from cvmask.runtime import boxes as rules
@@ -135,7 +135,7 @@ def test_overlaps_are_worked_out_by_hand():
 
 def test_proposals_are_in_parts_of_the_picture_and_rows_in_the_order_of_opencv():
     facts = GraphFacts(
-        "", "image", 2, (15, 15), False, (14, 14), ResizerFacts("none"), Anchors((50.0,), (100.0,), (50.0, 100.0)),
+        "", "image", 2, (15, 15), False, (14, 14), Resizer("none"), Anchors((50.0,), (100.0,), (50.0, 100.0)),
         RULE, RULE, (10, 10, 5, 5), (10, 10, 5, 5), "features",
     )  # fmt: skip
     scores = np.array([0.1, 0.2, 0.3, 0.4], np.float32)
