@@ -19,6 +19,7 @@ from typing import Any, Callable, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from cvmask.errors import SinkError, SourceError
 from cvmask.results.detections import Detections
 from cvmask.streams.follow import Every
 from cvmask.streams.keyframes import Carrier, longest, plan
@@ -206,6 +207,9 @@ class Stage:
 class Summary:
     """Frames and times of a run; it grows while the run goes on.
 
+    Every frame has a fate: once the run has ended, `read` is `written` and `refused` and `in_flight`; `dropped` and
+    `lost` were never read.
+
     Attributes
     ----------
     read
@@ -220,6 +224,10 @@ class Summary:
         Frames that were there and could not be decoded.
     carried
         Frames written that the network did not see: their objects were carried to them.
+    refused
+        Frames that an output could not write; the others have them.
+    in_flight, ended_by
+        Frames that were read and not finished when the run ended, and what ended it: "interrupted".
     stages
         Durations of "read", "detect", "draw", "write"; "age" for live sources: how old a frame was when
         its inference began. Stages overlap: their sum is not the time of the run.
@@ -227,6 +235,8 @@ class Summary:
 
     def __init__(self) -> None:
         self.read = self.written = self.dropped = self.failed = self.lost = self.carried = 0
+        self.refused = self.in_flight = 0
+        self.ended_by = ""
         self.stages: dict[str, Stage] = {}
         self._began = time.perf_counter()
         self._ended: float | None = None
@@ -254,6 +264,8 @@ class Summary:
         counts = f"{self.read} read, {self.written} written, {self.dropped} dropped, {self.failed} failed"
         counts += f", {self.lost} lost" if self.lost else ""
         counts += f", {self.carried} of them carried" if self.carried else ""
+        counts += f", {self.refused} refused by an output" if self.refused else ""
+        counts += f", {self.in_flight} in flight when {self.ended_by}" if self.in_flight else ""
         speed = f"{self.elapsed_s:.1f} s, {self.frames_per_second:.1f} frames a second"
         stages = [
             f"  {name:7} mean {1000 * stage.mean_s:8.1f} ms   95% below {1000 * stage.percentile_s():8.1f} ms"
@@ -340,6 +352,7 @@ class Run:
         self._conveyor = Conveyor(2 * len(models) + _AHEAD + held, len(models) if newest else None)
         self._threads: list[threading.Thread] = []
         self._started = self._ended = self._entered = False
+        self._source_error: SourceError | None = None
 
     def __enter__(self) -> Run:
         self._entered = True
@@ -383,6 +396,10 @@ class Run:
                     break
                 self._write(result, main_thread=True)
                 yield result
+            else:
+                return
+            if self._source_error is not None and not self._conveyor.stopped:
+                raise self._source_error
         except BaseException as caught:
             error = caught
             raise
@@ -409,6 +426,8 @@ class Run:
         self.source.close()
         self.summary.dropped = self.source.dropped
         self.summary.lost = self.source.lost
+        self.summary.in_flight = self.summary.read - self.summary.written - self.summary.refused
+        self.summary.ended_by = _ended_by(error)
         self.summary.end()
         # Outputs raise SinkError: a broken pipe is that of the program's own words, as with `| head`.
         left = isinstance(error, (KeyboardInterrupt, GeneratorExit, BrokenPipeError))
@@ -416,7 +435,7 @@ class Run:
         failure: BaseException | None = None
         for sink in self._sinks:
             try:
-                if keep and not failure:
+                if keep:
                     sink.close()
                     self.finished.append(sink)
                 else:
@@ -473,7 +492,11 @@ class Run:
         stage = self.summary.stage("read")
         while True:
             began = time.perf_counter()
-            frame = next(frames, None)
+            try:
+                frame = next(frames, None)
+            except SourceError as error:  # what has been read when a camera is unplugged is still finished
+                self._source_error = error
+                return
             if frame is None:
                 return
             stage.add(time.perf_counter() - began)
@@ -522,6 +545,25 @@ class Run:
         self._conveyor.put_result(None)
 
     def _write(self, result: Result, main_thread: bool) -> None:
+        """Give a frame to every output; one that fails keeps it from no other, and its error is raised then."""
+        refusal: Exception | None = None
         for sink in self._sinks:
             if sink.main_thread == main_thread:
-                sink.write(result.image, result.frame, result.detections)
+                try:
+                    sink.write(result.image, result.frame, result.detections)
+                except Stopped:
+                    raise
+                except Exception as error:
+                    refusal = refusal or error
+        if refusal is not None:
+            self.summary.refused += not main_thread
+            raise refusal
+
+
+def _ended_by(error: BaseException | None) -> str:
+    """Say what ended a run while frames were in flight."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    if isinstance(error, SinkError):
+        return "an output failed"
+    return "it was left" if error is None or isinstance(error, GeneratorExit) else "an error came"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import subprocess
@@ -24,6 +25,7 @@ from cvmask.streams.loop import Stage
 from cvmask.streams.pipeline import annotate
 from cvmask.streams.sinks import JsonLines, Sink, open_sink, read_json_lines
 from cvmask.streams.sources import Frame, Images, Newest, Source, Video
+from cvmask.streams.sources.mjpeg import Stdin
 
 # CVMASK_TEST_FRAMES=10000 makes the test of memory a long one.
 MANY_FRAMES = int(os.environ.get("CVMASK_TEST_FRAMES", "1300"))
@@ -254,8 +256,8 @@ def test_an_output_that_cannot_be_finished_is_told_when_the_loop_is_left() -> No
     next(results)
     with pytest.raises(SinkError, match="the disk is full"):
         results.close()  # type: ignore[attr-defined]
-    assert (first.end, last.end) == ("closed", "discarded")
-    assert run.finished == [first]
+    assert (first.end, last.end) == ("closed", "closed"), "one that fails keeps no other from its end"
+    assert run.finished == [first, last]
 
     def leave_early() -> None:
         with annotate(Fake(10_000), Model(), outputs=[Unfinished()]) as run:
@@ -467,3 +469,61 @@ def test_a_run_that_nobody_goes_through_is_told(work: Path) -> None:
     cv2.imwrite("a.png", np.zeros((30, 40, 3), np.uint8))
     with pytest.warns(ResourceWarning, match="annotate did nothing"):
         annotate("a.png", Model())
+
+
+class Unplugged(Fake):
+    """Gives its frames, and is unplugged."""
+
+    def _frames(self) -> Iterator[Frame]:
+        yield from super()._frames()
+        fail(SourceError("camera 0: unplugged"))
+
+
+def test_frames_in_flight_of_an_unplugged_camera_are_finished() -> None:
+    sink = Collect()
+    run = annotate(Unplugged(5, live=True), Model(pause_s=0.02), outputs=[sink])
+    with pytest.raises(SourceError, match="unplugged"):
+        run.run()
+    assert sink.indices == [0, 1, 2, 3, 4]
+    assert sink.end == "closed"
+    assert (run.summary.read, run.summary.written, run.summary.in_flight) == (5, 5, 0)
+
+
+def test_an_output_that_fails_keeps_its_frame_from_no_other() -> None:
+    first, broken, last = Collect(), Collect(fail_at=3), Collect()
+    source = Fake(50, live=True)
+    run = annotate(source, Model(), outputs=[first, broken, last])
+    with pytest.raises(SinkError, match="collect: full"):
+        run.run()
+    assert first.indices == last.indices == [0, 1, 2, 3]
+    assert (first.end, last.end) == ("closed", "closed")
+    summary = run.summary
+    assert (summary.written, summary.refused) == (3, 1)
+    assert summary.read == summary.written + summary.refused + summary.in_flight
+    assert "1 refused by an output" in summary.lines()[0]
+
+
+def test_frames_in_flight_are_counted_with_what_ended_them() -> None:
+    run = annotate(Fake(1000), Model(pause_s=0.01), workers=2)
+
+    def interrupted() -> None:
+        with run:
+            for index, _ in enumerate(run):
+                if index == 5:
+                    raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    summary = run.summary
+    assert summary.read == summary.written + summary.in_flight
+    assert summary.in_flight > 0
+    assert f"{summary.in_flight} in flight when interrupted" in summary.lines()[0]
+
+
+def test_damaged_jpegs_of_a_pipe_are_lost_frames() -> None:
+    whole = cv2.imencode(".jpg", np.zeros((48, 64, 3), np.uint8))[1].tobytes()
+    source = Stdin(file=io.BytesIO(whole + whole[:-30] + whole))
+    run = annotate(source, Model())
+    run.run()
+    assert (run.summary.written, run.summary.lost) == (2, 1)
+    assert "1 lost" in run.summary.lines()[0]

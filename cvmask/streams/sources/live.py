@@ -53,6 +53,8 @@ class Stream(Source):
         How many attempts in a row may fail before the stream is given up; a frame sets it back.
     on_message
         Told of every loss and every return.
+    damaged
+        Gives how many frames came that could not be decoded.
 
     Raises
     ------
@@ -70,8 +72,10 @@ class Stream(Source):
         retries: int = 10,
         first_delay_s: float = _FIRST_DELAY_S,
         on_message: Notify = ignore,
+        damaged: Callable[[], int] = int,
     ) -> None:
         self.name = without_password(address)
+        self._damaged = damaged
         self._connect, self._retries, self._first_delay_s = connect, retries, first_delay_s
         self._notify = on_message
         self._closed = threading.Event()
@@ -118,6 +122,7 @@ class Stream(Source):
                 if self._failures:
                     self._notify(f"{self.name}: back after {self._failures} attempts")
                 self._failures = 0
+                self.lost = self._damaged()
                 self._first_s = now_s if self._first_s is None else self._first_s
                 yield Frame(image, self._index, now_s - self._first_s, self.name, taken_at_s=now_s)
                 self._index += 1
@@ -210,7 +215,8 @@ class Newest(Source):
     @property
     def dropped(self) -> int:  # type: ignore[override]
         """How many frames were passed over for newer ones."""
-        return self._came - self._taken - len(self._latest)
+        waiting = 0 if self._closed else len(self._latest)
+        return self._came - self._taken - waiting
 
     def close(self) -> None:
         """Release the source; its thread is gone when this returns."""
@@ -248,11 +254,13 @@ class Newest(Source):
                 if self._closed:
                     return
                 self._came += 1
+                self.lost = self._source.lost
                 self._latest.append(frame)
                 self._news.put(None)
         except BaseException as error:
             self._error = error
         finally:
+            self.lost = self._source.lost
             self._ended = True
             self._news.put(None)
 

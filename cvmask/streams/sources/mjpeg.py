@@ -35,18 +35,24 @@ def decode_jpegs(
 
 
 class DamagedCount:
-    """Counts the damaged JPEGs of a live stream; tells of the 1st, the 10th, the 100th and so on."""
+    """Counts the damaged JPEGs of a live stream; tells of the 1st, the 10th, the 100th and so on.
+
+    Attributes
+    ----------
+    count
+        How many there were.
+    """
 
     def __init__(self, name: str, notify: Notify) -> None:
         self._name, self._notify = name, notify
-        self._count, self._tell_at = 0, 1
+        self.count, self._tell_at = 0, 1
 
     def add(self) -> None:
         """Count one more."""
-        self._count += 1
-        if self._count == self._tell_at:
+        self.count += 1
+        if self.count == self._tell_at:
             self._tell_at *= 10
-            self._notify(f"{self._name}: damaged JPEGs left out so far: {self._count}")
+            self._notify(f"{self._name}: damaged JPEGs left out so far: {self.count}")
 
 
 def split_raw(
@@ -106,7 +112,7 @@ class Stdin(Source):
         self.size_wh, self.frame_rate = size_wh, frame_rate
         self._notify = on_message
         self._closed = threading.Event()
-        self._damaged = self._rest_bytes = 0
+        self._rest_bytes = 0
 
     def close(self) -> None:
         """Stop reading; standard input itself stays open."""
@@ -121,8 +127,8 @@ class Stdin(Source):
         for index, image in enumerate(images):
             time_s = None if self.frame_rate is None else float(index / self.frame_rate)
             yield Frame(image, index, time_s, self.name)
-        if self._damaged:
-            self._notify(f"{self.name}: damaged JPEGs left out: {self._damaged}")
+        if self.lost:
+            self._notify(f"{self.name}: damaged JPEGs left out: {self.lost}")
         if self._closed.is_set():
             return
         if index < 0:
@@ -150,7 +156,7 @@ class Stdin(Source):
 
     def _count_damaged(self) -> None:
         if not self._closed.is_set():  # or nobody waited for its end
-            self._damaged += 1
+            self.lost += 1
 
     def _keep_rest(self, count: int) -> None:
         self._rest_bytes = count

@@ -174,7 +174,8 @@ def _open_address(
     if connect is None:
         return Video(name, **part, timeout_s=max(timeout_s, _FILE_TIMEOUT_S), on_message=on_message)
     _tell_unused(first.name, "stream", part, on_message)
-    return _live(Stream(name, connect, retries=retries, on_message=on_message), every_frame)
+    stream = Stream(name, connect, retries=retries, on_message=on_message, damaged=lambda: damaged.count)
+    return _live(stream, every_frame)
 
 
 def _camera_number(name: str) -> int:
