@@ -119,7 +119,8 @@ class _Batch:
             self._output.filesystem.delete_dir((self._output / DEATHS).path)
         summary = self._summary(units, finished.counts(), len(finished))
         write_bytes(self._output / commands.SUMMARY, (json.dumps(summary, indent=1) + "\n").encode())
-        write_bytes(self._output / commands.SUCCESS, b"")
+        if summary["frames"] or not summary["failed"]:
+            write_bytes(self._output / commands.SUCCESS, b"")
         return summary
 
     def _summary(self, units: list[Unit], counts: Counts, parts: int) -> dict[str, Any]:

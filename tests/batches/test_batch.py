@@ -201,6 +201,16 @@ def test_too_many_failures_end_it(ray_here: str, work: Path, model: MaskRCNN) ->
         cvmask.batch("in", "out", model, part_frames=2, workers=1, max_failures=1)
     assert not Path("out/_SUCCESS").exists()
     assert cvmask.batch("in", "out", model, part_frames=2, workers=1)["failed"] == 6
+    assert Path("out/_SUCCESS").exists()
+
+
+def test_a_batch_in_which_everything_failed_is_no_success(ray_here: str, work: Path, model: MaskRCNN) -> None:
+    (work / "in").mkdir()
+    (work / "in" / "bad.jpg").write_bytes(b"text")
+    for _ in range(2):
+        summary = cvmask.batch("in", "out", model, workers=1)
+        assert (summary["frames"], summary["failed"]) == (0, 1)
+        assert not Path("out/_SUCCESS").exists()
 
 
 def test_output_that_cannot_be_written_is_one_line(ray_here: str, work: Path, model: MaskRCNN) -> None:
