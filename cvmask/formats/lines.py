@@ -1,4 +1,4 @@
-"""JSON lines: everything that is known, one line for each picture or frame; it can be read back."""
+"""JSON lines and CSV: one file, written line by line; JSON lines can be read back."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,8 +69,11 @@ def read_jsonl(path: str | os.PathLike[str]) -> Iterator[Record]:
         raise SourceError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-class JsonlWriter:
-    """Writes ``path``, one record at a time."""
+_Self = TypeVar("_Self", bound="_LinesWriter")
+
+
+class _LinesWriter:
+    """Base of the formats that write ``path`` line by line; it appears whole, when the block has ended well."""
 
     def __init__(
         self, path: str | os.PathLike[str], labels: Sequence[str] = (), mask_threshold: float | None = None
@@ -78,7 +81,7 @@ class JsonlWriter:
         self._path, self._labels, self._threshold = path, labels, mask_threshold
         self._stack = ExitStack()
 
-    def __enter__(self) -> JsonlWriter:
+    def __enter__(self: _Self) -> _Self:
         self._file = self._stack.enter_context(whole_file(self._path))
         return self
 
@@ -86,6 +89,10 @@ class JsonlWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
         return self._stack.__exit__(kind, error, trace)
+
+
+class JsonlWriter(_LinesWriter):
+    """Writes ``path``, one record at a time."""
 
     def write(self, record: Record, frame: NDArray[np.uint8] | None = None) -> None:
         """Write one line."""
@@ -119,25 +126,14 @@ def to_rows(
         yield (*place, number, tracker_id, class_id, name, score, *box, area, found.carried)
 
 
-class CsvWriter:
+class CsvWriter(_LinesWriter):
     """Writes ``path``: a line with the names of the columns, then the rows, with texts as in `guarded`; UTF-8."""
 
-    def __init__(
-        self, path: str | os.PathLike[str], labels: Sequence[str] = (), mask_threshold: float | None = None
-    ) -> None:
-        self._path, self._labels, self._threshold = path, labels, mask_threshold
-        self._stack = ExitStack()
-
     def __enter__(self) -> CsvWriter:
-        file = self._stack.enter_context(whole_file(self._path))
-        self._rows = csv.writer(file, lineterminator="\n")
+        super().__enter__()
+        self._rows = csv.writer(self._file, lineterminator="\n")
         self._rows.writerow(COLUMNS)
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
-        return self._stack.__exit__(kind, error, trace)
 
     def write(self, record: Record, frame: NDArray[np.uint8] | None = None) -> None:
         """Write one row for each object."""

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.drawing.draw import draw
-from cvmask.drawing.effects import EFFECTS, remove_background, replace_background
+from cvmask.drawing.effects import EFFECTS, make_effect
 from cvmask.models.load import class_ids
 from cvmask.results.detections import Detections
 from cvmask.serve.metrics import Metrics
@@ -134,10 +134,9 @@ def _fit(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return cast("NDArray[np.uint8]", cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA))
 
 
-NO_EFFECT, REMOVE = "none", "remove-background"
+NO_EFFECT = "none"
 EFFECT_NAMES = (NO_EFFECT, *EFFECTS)
 COLOR_MODES = ("class", "instance")
-_GREEN = (0, 255, 0)
 _SHARES = ("score_threshold", "mask_threshold", "opacity")
 
 
@@ -229,12 +228,8 @@ def paint(
     Shape (height, width, 3), BGR. Without a background it is green there; BGRA where `transparent`.
     """
     threshold = controls.mask_threshold
-    if controls.effect == REMOVE:
-        if transparent:
-            return remove_background(image, shown, mask_threshold=threshold)
-        return replace_background(image, shown, _GREEN, mask_threshold=threshold)
     if controls.effect != NO_EFFECT:
-        return EFFECTS[controls.effect](image, shown, mask_threshold=threshold)
+        return make_effect(controls.effect, mask_threshold=threshold, alpha=transparent)(image, shown)
     if not len(shown):
         return image
     if controls.color_by == "class":

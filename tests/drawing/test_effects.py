@@ -14,6 +14,7 @@ from cvmask.drawing.effects import (
     blur_background,
     blur_objects,
     grey_background,
+    make_effect,
     pixelate_objects,
     remove_background,
     replace_background,
@@ -204,3 +205,29 @@ def test_a_block_larger_than_the_frame_is_the_frame() -> None:
     assert np.array_equal(
         pixelate_objects(frame, found, block_px=10**6), pixelate_objects(frame, found, block_px=60)
     )
+
+
+def test_make_effect_binds_the_options_that_an_effect_has(scene: Detections, picture: NDArray[np.uint8]) -> None:
+    for name, effect in EFFECTS.items():
+        assert np.array_equal(make_effect(name)(picture, scene), effect(picture, scene))
+    assert np.array_equal(
+        make_effect("spotlight", feather_px=0, mask_threshold=0.7)(picture, scene),
+        spotlight(picture, scene, feather_px=0, mask_threshold=0.7),
+    )
+    green = replace_background(picture, scene, (0, 255, 0))
+    assert np.array_equal(make_effect("replace-background", background=(0, 255, 0))(picture, scene), green)
+    assert np.array_equal(make_effect("remove-background", alpha=False)(picture, scene), green)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "error"),
+    [
+        ("sepia", {}, "there is no effect 'sepia': choose from blur-background"),
+        ("replace-background", {}, "a background is for replace-background"),
+        ("spotlight", {"background": (0, 0, 0)}, "a background is for replace-background"),
+        ("pixelate-objects", {"feather_px": 3}, "pixelate-objects has no soft edge"),
+    ],
+)
+def test_an_option_that_an_effect_lacks_is_refused(name: str, options: dict[str, Any], error: str) -> None:
+    with pytest.raises(ValueError, match=error):
+        make_effect(name, **options)
