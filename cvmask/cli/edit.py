@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cvmask.cli import options, run_sources
 from cvmask.cli.options import ModelOptions, OutputOptions, RunOptions, StreamOptions, UsageError, take
-from cvmask.drawing.effects import EFFECT_NAMES, REPLACE, make_effect, needs_alpha
+from cvmask.drawing.effects import EFFECT_NAMES, REFINED, REPLACE, make_effect, needs_alpha
 from cvmask.runtime.model import MaskRCNN
 from cvmask.streams.loop import Paint
 from cvmask.streams.sources import read_image
@@ -46,6 +46,9 @@ def add_parser(subparsers: options.Subparsers) -> None:
     parser.add_argument("--background", metavar="FILE", help=f"for {REPLACE}: a picture, or a colour (#rrggbb)")
     parser.add_argument("--feather", type=_width, dest="feather_px", metavar="PX",
                         help="width of the soft edge in pixels, 0 for a hard one (default: by size)")  # fmt: skip
+    parser.add_argument("--no-refine", dest="refine", action="store_false",
+                        help=f"leave the edges of masks as they are (with {', '.join(REFINED)} they are drawn to "
+                             "those of the picture)")  # fmt: skip
     options.add_model_options(parser)
     options.add_stream_options(parser, track=False)
 
@@ -63,6 +66,7 @@ class EditOptions:
     effect: str
     background: str | None = None
     feather_px: float | None = None
+    refine: bool = True
 
     def __post_init__(self) -> None:
         if self.effect == REPLACE and self.background is None:
@@ -80,6 +84,7 @@ class EditOptions:
                 feather_px=self.feather_px,
                 mask_threshold=mask_threshold,
                 alpha=alpha,
+                refine=self.refine,
             )
         except ValueError as error:
             raise UsageError(str(error)) from None

@@ -123,6 +123,7 @@ class DrawingOptions:
     opacity: float = 0.45
     line_px: int | None = None
     text_px: int | None = None
+    refine: bool = False
 
     def style(self, mask_threshold: float | None) -> dict[str, Any]:
         """Keyword arguments for `cvmask.draw`, but for the labels."""
@@ -144,6 +145,8 @@ def add_drawing_options(parser: argparse.ArgumentParser) -> None:
         "--text-size", type=partial(whole, least=SMALLEST_TEXT_PX, most=MOST_PX), dest="text_px", metavar="PX",
         help="height of capitals, in pixels (default: by picture and object)",
     )  # fmt: skip
+    group.add_argument("--refine", action="store_true",
+                       help="draw the edges of masks to those of the picture, in what is saved too")  # fmt: skip
     group.add_argument("--no-boxes", dest="boxes", action="store_false", help="leave out the boxes")
     group.add_argument(
         "--no-masks", dest="masks", action="store_false", help="leave out the masks and their outlines"

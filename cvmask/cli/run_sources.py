@@ -97,7 +97,8 @@ def _saver(wanted: RunOptions, model: MaskRCNN) -> Saver | None:
     if not wanted.output.save:
         return None
     folder, threshold = wanted.output.destination.folder, model.settings.mask_threshold
-    return Saver(wanted.output.save, Settings(folder, model.labels, wanted.drawing.colors, threshold))
+    how = wanted.drawing
+    return Saver(wanted.output.save, Settings(folder, model.labels, how.colors, threshold, how.refine))
 
 
 class _SaverSink(Sink):

@@ -42,6 +42,7 @@ def draw(
     mask_threshold: float | None = None,
     line_px: int | None = None,
     text_px: int | None = None,
+    refine: bool = False,
 ) -> NDArray[np.uint8]:
     """Draw detections on a copy of a frame, large objects first.
 
@@ -70,6 +71,8 @@ def draw(
         A pixel belongs to the mask where the enlarged soft mask is greater; None: as the detections' paste says.
     line_px, text_px
         Width of lines and height of capitals in pixels, from 1 and from 6 up; None: by picture and object.
+    refine
+        Draw the edges of masks to those of the frame, see `Detections.refined`.
 
     Raises
     ------
@@ -84,7 +87,7 @@ def draw(
         raise TypeError(f"labels must be a list of names, as model.labels is, got the text {labels!r}")
     canvas: NDArray[np.uint8] = source.copy()
     order = detections.largest_first()
-    found = detections[order]
+    found = detections[order].refined(source) if refine else detections[order]
     paints = _choose_colors(detections, colors, color_by)[order].tolist()
     lines = _line_widths_px(found, line_px)
     if masks or contours:

@@ -2,7 +2,8 @@
 
 Filter the detections first: ``blur_objects(frame, found[found.class_id == 0])``. The functions take
 `feather_px`, the width of the soft edge (default: by the size of the frame; 0 for a hard edge), and
-`mask_threshold` (default: that of the detections' paste); blocks have no soft edge. They raise TypeError or
+`mask_threshold` (default: that of the detections' paste); blocks have no soft edge. Those that keep the objects and
+not the background draw the edges of masks to those of the frame, unless `refine` is False. They raise TypeError or
 ValueError if the frame is none, or of another size than that of the detections, or an option is out of range.
 Frames are BGR, shape (height, width, 3).
 """
@@ -165,13 +166,14 @@ def blur_background(
     strength: float = 1.0,
     feather_px: float | None = None,
     mask_threshold: float | None = None,
+    refine: bool = True,
 ) -> NDArray[np.uint8]:
     """Blur all but the objects, like a lens wide open; the objects' colours do not bleed into the blur.
 
     `strength`, more than 0: 1 is a standard deviation of a fiftieth of the short side.
     """
     check_range("strength", strength, _LEAST_STRENGTH)
-    frame, alpha = _prepare(frame, detections, feather_px, mask_threshold)
+    frame, alpha = _prepare(frame, detections, feather_px, mask_threshold, refine)
     radius = max(0.5, strength * min(detections.frame_size) / 50)
     result = blur_outside(frame, alpha, radius)
     lay_over_(result, frame, alpha)
@@ -184,12 +186,13 @@ def remove_background(
     *,
     feather_px: float | None = None,
     mask_threshold: float | None = None,
+    refine: bool = True,
 ) -> NDArray[np.uint8]:
     """Make all but the objects transparent; returns BGRA, shape (height, width, 4).
 
     What is fully transparent is black: no editor can bring it back.
     """
-    frame, alpha = _prepare(frame, detections, feather_px, mask_threshold)
+    frame, alpha = _prepare(frame, detections, feather_px, mask_threshold, refine)
     bgra = np.zeros((*alpha.shape, 4), dtype=np.uint8)
     cv2.copyTo(cv2.cvtColor(frame, cv2.COLOR_BGR2BGRA), alpha, bgra)
     cv2.insertChannel(alpha, bgra, 3)
@@ -203,9 +206,10 @@ def replace_background(
     *,
     feather_px: float | None = None,
     mask_threshold: float | None = None,
+    refine: bool = True,
 ) -> NDArray[np.uint8]:
     """Put the objects on another picture, scaled to cover the frame, or on one colour: b, g, r."""
-    frame, alpha = _prepare(frame, detections, feather_px, mask_threshold)
+    frame, alpha = _prepare(frame, detections, feather_px, mask_threshold, refine)
     picture = _one_color(background) if isinstance(background, (tuple, list)) else check_frame(background)
     result = fit_over(picture, detections.frame_size)
     lay_over_(result, frame, alpha)
@@ -342,6 +346,7 @@ EFFECTS: Mapping[str, Effect] = MappingProxyType(
 
 REPLACE, REMOVE = "replace-background", "remove-background"
 EFFECT_NAMES = (*EFFECTS, REPLACE)
+REFINED = ("blur-background", REMOVE, REPLACE)  # those that draw the edges of masks to those of the frame
 """The names that `make_effect` takes; `EFFECTS` lacks the one that needs a background."""
 GREEN = (0, 255, 0)
 
@@ -353,6 +358,7 @@ def make_effect(
     feather_px: float | None = None,
     mask_threshold: float | None = None,
     alpha: bool = True,
+    refine: bool = True,
 ) -> Callable[[NDArray[np.uint8], Detections], NDArray[np.uint8]]:
     """Give a function of a frame and its detections that applies the effect of this name.
 
@@ -364,6 +370,8 @@ def make_effect(
         Width of the soft edge in pixels; None: that of the effect.
     alpha
         Whether `remove_background` may give BGRA; otherwise its background is green.
+    refine
+        False leaves the edges of masks as they are, for the effects that draw them to those of the frame.
 
     Raises
     ------
@@ -379,6 +387,10 @@ def make_effect(
         if name == "pixelate-objects":
             raise ValueError(f"{name} has no soft edge: leave out the feather")
         given["feather_px"] = feather_px
+    if not refine:
+        if name not in REFINED:
+            raise ValueError(f"{name} refines no edges, {', '.join(REFINED)} do: leave it out")
+        given["refine"] = False
     if name == REMOVE and not alpha:
         background = GREEN
     if background is not None:
@@ -399,9 +411,14 @@ def _check(frame: object, detections: object) -> NDArray[np.uint8]:
 
 
 def _prepare(
-    frame: NDArray[np.uint8], detections: Detections, feather_px: float | None, mask_threshold: float | None
+    frame: NDArray[np.uint8],
+    detections: Detections,
+    feather_px: float | None,
+    mask_threshold: float | None,
+    refine: bool = False,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     checked: NDArray[np.uint8] = np.ascontiguousarray(_check(frame, detections))
+    detections = detections.refined(checked) if refine else detections
     return checked, feather(union_mask(detections, mask_threshold), _width(detections, feather_px))
 
 

@@ -144,14 +144,15 @@ class CropsWriter(FileForEach):
 
 
 def cut_out(
-    frame: NDArray[np.uint8], detections: Detections, mask_threshold: float | None = None
+    frame: NDArray[np.uint8], detections: Detections, mask_threshold: float | None = None, refine: bool = True
 ) -> Iterator[NDArray[np.uint8]]:
     """Cut each object out along its mask, BGRA, shape (h, w, 4), as large as its box.
 
-    What is not the object is transparent black. ValueError if the frame is another one.
+    What is not the object is transparent black. The edges are drawn to those of the frame, unless `refine` is False.
+    ValueError if the frame is another one.
     """
     check_frame_of(frame, detections.frame_size)
-    for box_mask in detections.each_box_mask(mask_threshold):
+    for box_mask in (detections.refined(frame) if refine else detections).each_box_mask(mask_threshold):
         picture = np.zeros((*box_mask.mask.shape, 4), dtype=np.uint8)
         picture[..., :3] = frame[box_mask.window] * box_mask.mask[..., None]
         picture[..., 3] = box_mask.mask * np.uint8(255)

@@ -25,12 +25,13 @@ from cvmask.system.interrupts import uninterrupted
 
 
 class Settings(NamedTuple):
-    """What a format may need: where to write, names and colours (BGR, shape (k, 3)) of the classes."""
+    """What a format may need: where to write; names and colours (BGR, shape (k, 3)) of classes; how masks are cut."""
 
     folder: Path
     labels: Sequence[str] = ()
     colors: NDArray[np.uint8] | None = None
     mask_threshold: float | None = None
+    refine: bool = False
 
 
 def _coco(to: Settings) -> Writer:
@@ -99,7 +100,7 @@ class Saver:
         # Frames come first: others name their files.
         names = sorted(check_formats(formats), key=lambda name: name != "frames")
         self._writers = [FORMATS[name](settings) for name in names]
-        self._threshold = settings.mask_threshold
+        self._threshold, self._refine = settings.mask_threshold, settings.refine
         self._stack = ExitStack()
         self._failure: BaseException | None = None
 
@@ -134,7 +135,7 @@ class Saver:
         """
         if self._failure is not None:
             raise self._failure
-        found = record.detections
+        found = record.detections.refined(frame) if self._refine else record.detections
         record = replace(record, detections=found[found.area(self._threshold) > 0])
         refused = None
         for writer in self._writers:

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.results.arrays import check_range
+from cvmask.results.refine import refine
 
 # Ways to paste, and where each cuts if nobody says otherwise.
 MASK_PASTES: Mapping[str, float] = MappingProxyType({"tensorflow": 0.5, "tutorial": 0.3})
@@ -95,6 +96,7 @@ def paste(
     frame_size: tuple[int, int],
     mask_paste: str = "tensorflow",
     threshold: float | None = None,
+    guide: NDArray[np.uint8] | None = None,
 ) -> Iterator[BoxMask]:
     """Turn soft masks into the pixels of their boxes, each when it is asked for: all may not fit into memory.
 
@@ -110,6 +112,8 @@ def paste(
         One of `MASK_PASTES`.
     threshold
         A pixel is on where the enlarged soft mask is greater than this, 0 to 1; None: that of the paste.
+    guide
+        The frame, shape (height, width, 3), to whose edges those of the masks are drawn; None: as they are.
 
     Raises
     ------
@@ -119,7 +123,16 @@ def paste(
     cut = threshold_of(check_mask_paste(mask_paste), threshold)
     boxes = whole_boxes(xyxy, frame_size)
     for soft, (left, top, _, _) in zip(enlarge(soft_masks, xyxy, frame_size, mask_paste), boxes.tolist()):
+        if guide is not None:
+            soft = _refined(soft, guide[top : top + soft.shape[0], left : left + soft.shape[1]], soft_masks.shape)
         yield BoxMask(soft > cut, left, top)
+
+
+def _refined(
+    soft: NDArray[np.float32], picture: NDArray[np.uint8], shape: tuple[int, ...]
+) -> NDArray[np.float32]:
+    (height, width), (_, rows, columns) = soft.shape, shape
+    return refine(soft, picture, (width / max(columns - 1, 1), height / max(rows - 1, 1)))
 
 
 def enlarge(

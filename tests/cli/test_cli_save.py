@@ -74,6 +74,17 @@ def test_the_paste_goes_into_pictures_and_files(folder: Path) -> None:
     assert (drawn[1] != drawn[3]).any()
 
 
+def test_what_is_saved_is_refined_if_that_is_asked_for(folder: Path) -> None:
+    lines = []
+    for flags in ([], ["--refine"]):
+        assert predict("in/s7.png", "-o", "x.png", "--save", "jsonl", *flags) == 0
+        lines.append(json.loads(Path("detections.jsonl").read_text()))
+    assert lines[0]["soft_masks"] == lines[1]["soft_masks"]
+    assert lines[0]["area"] != lines[1]["area"]
+    found = next(read_jsonl("detections.jsonl")).detections
+    assert lines[1]["area"] == found.refined(cv2.imread("in/s7.png")).area().tolist()
+
+
 def test_a_name_that_is_not_utf8_is_saved_in_every_format_and_read_back(folder: Path) -> None:
     odd = folder / "\udcffodd.png"
     try:

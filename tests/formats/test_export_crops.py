@@ -33,7 +33,7 @@ def test_cutouts_are_transparent_where_the_object_is_not(
     with image.open(tmp_path / "street_002_rîng_big.png") as opened:
         assert opened.mode == "RGBA"
         read = np.asarray(opened)
-    mask = scene.masks()[1][20:140, 110:250]
+    mask = scene.refined(picture).masks()[1][20:140, 110:250]
     assert np.array_equal(read[..., 3], mask * 255)
     assert np.array_equal(read[mask][:, :3], picture[20:140, 110:250, ::-1][mask])
     assert not read[~mask].any()

@@ -15,7 +15,7 @@ from cvmask import scenes
 from . import config as c
 from .evaluate import result_rows, score, to_coco, truth_rows
 
-THRESHOLDS = (0.18, 0.22, 0.26, 0.3, 0.34, 0.38, 0.42, 0.47)
+THRESHOLDS = (0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65)
 
 
 def logit(p: float) -> float:
