@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,12 @@ LABELS = ["disc", "rîng, big", "two parts"]
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # `scripts/test &`: what a shell starts in the background ignores Ctrl-C, and so would the programs under test.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+if os.environ.get("CVMASK_TEST_WITHOUT_IMPORTER"):
+    # As OpenCV will be once its TensorFlow importer and the engine that runs it are gone.
+    for name in ("readNetFromTensorflow", "ENGINE_CLASSIC"):
+        if hasattr(cv2.dnn, name):
+            delattr(cv2.dnn, name)
 
 
 @pytest.fixture

@@ -87,6 +87,7 @@ def describe(model: MaskRCNN, frame: NDArray[np.uint8], name: str) -> dict[str, 
         "threads": cv2.getNumThreads(),
         "target": model.target.effective,
         "device": model.target.device,
+        "engine": model.target.engine,
         "frame_wh": [width, height],
         "network_wh": list(model.resizer.target_wh((width, height))),
     }
@@ -143,7 +144,7 @@ def table(report: dict[str, Any]) -> list[str]:
     total = sum(report["stages_ms"].values())
     lines = [
         f"{report['model']} on {report['target']} ({report['device']}), OpenCV {report['opencv']}, "
-        f"{report['threads']} threads",
+        f"{report['engine']}, {report['threads']} threads",
         f"{width}x{height} frame, {net_width}x{net_height} for the network, {report['objects']} objects",
         "",
         f"{'stage':12}{'ms':>10}{'share':>8}",

@@ -30,7 +30,7 @@ from cvmask.errors import CvmaskError, install
 from cvmask.graph.check import inspect
 from cvmask.graph.model_files import model_files
 from cvmask.runtime import targets
-from cvmask.runtime.net import missing_importer
+from cvmask.runtime.net import engine_text, missing_importer
 from cvmask.streams.sinks import VideoFile
 from cvmask.streams.sinks.av_encoder import SUFFIXES as AV_SUFFIXES
 from cvmask.streams.sinks.av_encoder import has_av
@@ -242,7 +242,7 @@ def check_versions() -> Iterator[Finding]:
         text, cure = lack.split(": ")
         yield Finding("OpenCV", PROBLEM, text, cure)
     else:
-        yield Finding("OpenCV", OK, f"{cv2.__version__} ({named})")
+        yield Finding("OpenCV", OK, f"{cv2.__version__} ({named}); runs graphs with {engine_text()}")
 
 
 def check_cpu() -> Iterator[Finding]:

@@ -24,6 +24,7 @@ from cvmask.graph.text import print_text
 from cvmask.models import zoo
 from cvmask.models.labels import names_file, read_names, unnamed_note
 from cvmask.models.zoo import GRAPH_FILE, KnownModel, places
+from cvmask.runtime.net import engine_text
 from cvmask.runtime.targets import SELF_BUILT, is_built
 from cvmask.system.files import size_text, write_whole
 
@@ -139,6 +140,7 @@ def _support_facts(text: Graph) -> Iterator[tuple[str, str]]:
     missing = ", ".join(name for name in SELF_BUILT if name not in own)
     built = f"; {missing} with an OpenCV that was built for it" if missing else ""
     yield "targets", f"{', '.join(['cpu', 'opencl', 'opencl-fp16', *own])}{clipped}{built}"
+    yield "runs with", engine_text()
 
 
 def _graph_facts(facts: GraphFacts) -> Iterator[tuple[str, str]]:

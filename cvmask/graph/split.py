@@ -183,6 +183,11 @@ def set_proposals(graph: Graph, count: int) -> Graph:
     return _with_count(graph, first_detections(graph), count, "proposals")
 
 
+def proposals(graph: Graph) -> int:
+    """How many proposals its first stage hands on at most."""
+    return int(first_detections(graph).get("keep_top_k", "i", -1))
+
+
 def max_detections(graph: Graph) -> int:
     """How many rows of final detections it gives at most."""
     return int(final_detections(graph).get("keep_top_k", "i", -1))

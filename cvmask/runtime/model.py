@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cvmask.errors import ModelError
+from cvmask.errors import ModelError, TargetError
 from cvmask.graph import split
 from cvmask.graph.facts import Resizer
 from cvmask.graph.model_files import GraphFile
@@ -24,9 +24,11 @@ from cvmask.results.detections import Detections
 from cvmask.results.masks import check_mask_paste, threshold_of
 from cvmask.runtime import targets
 from cvmask.runtime.decode import keep_rows, limit_rows, to_detections
-from cvmask.runtime.net import reason
+from cvmask.runtime.net import engine, reason
+from cvmask.runtime.onnx_pair import OnnxPair
 from cvmask.runtime.pair import WARM_UP_WH, Pair, fastest_pair, open_pair
 from cvmask.runtime.resize import to_blob
+from cvmask.runtime.targets import Target
 from cvmask.system.process import give_back
 
 USUAL_WH = (640, 480)  # the frame that target="auto" measures with, resized as the model wants it
@@ -168,7 +170,13 @@ class MaskRCNN:
         def make(name: str) -> Pair:
             return Pair(data, text, name, spec.origin, warm_up_wh)
 
-        if spec.target == "auto":
+        self._pair: Pair | OnnxPair
+        if engine() == "onnx":
+            self._limits = None  # the limit of a class is kept there
+            self._pair = OnnxPair(data, spec.text, spec.origin, warm_up_wh)
+            self._pair.warm_up()
+            self.target = _on_cpu(spec)
+        elif spec.target == "auto":
             self._pair, self.target = fastest_pair(make, data, spec.resizer.target_wh(USUAL_WH))
         else:
             self._pair, self.target = open_pair(make, spec.target, spec.strict_target)
@@ -285,6 +293,15 @@ class MaskRCNN:
         detections = to_detections(kept, masks, (frame.shape[0], frame.shape[1]), settings.mask_paste, self.labels)
         note("decode")
         return detections
+
+
+def _on_cpu(spec: ModelSpec) -> Target:
+    """What runs where networks are ONNX: the CPU. TargetError if something else must run."""
+    why = "" if spec.target == "cpu" else "OpenCV runs ONNX networks on the CPU only"
+    target = Target(spec.target, "cpu", "CPU", why, "onnx")
+    if spec.strict_target and target.fell_back:
+        raise TargetError(f"target {spec.target} does not run here: {why}")
+    return target
 
 
 def _ignore(stage: str) -> None:

@@ -77,16 +77,101 @@ class Net:
         return ModelError(f"{self._origin}: OpenCV {cv2.__version__} cannot run this model: {reason(error)}")
 
 
+class OnnxNet:
+    """An ONNX network in OpenCV 5's engine with named inputs and outputs, on the CPU. Not safe from several threads.
+
+    Parameters
+    ----------
+    model
+        The bytes of the ONNX model.
+    outputs
+        Names of what `forward` gives, in this order.
+    origin
+        What messages call the model.
+
+    Raises
+    ------
+    ModelError
+        If OpenCV cannot load it.
+    """
+
+    def __init__(self, model: bytes, outputs: Sequence[str], origin: str) -> None:
+        self._outputs, self._origin = list(outputs), origin
+        try:
+            self.cv = cv2.dnn.readNetFromONNX(np.frombuffer(model, np.uint8))
+        except cv2.error as error:
+            raise self._model_error(error) from None
+
+    def forward(self, inputs: Mapping[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        """Run once: one fresh array for each output. ModelError if OpenCV cannot run the network."""
+        try:
+            for name, blob in inputs.items():
+                self.cv.setInput(blob, name)
+            return cast("list[NDArray[np.float32]]", list(self.cv.forward(self._outputs)))
+        except cv2.error as error:
+            raise self._model_error(error) from None
+
+    def _model_error(self, error: cv2.error) -> ModelError:
+        return ModelError(f"{self._origin}: OpenCV {cv2.__version__} cannot run this model as ONNX: {reason(error)}")
+
+
+ENGINES = ("auto", "importer", "onnx")
+ENGINE_SETTING = "CVMASK_ENGINE"
+
+
+def engine() -> str:
+    """What runs frozen graphs: OpenCV's TensorFlow "importer", or networks written as "onnx".
+
+    The importer where this OpenCV has it: it is as fast, and runs on OpenCL. The environment variable ``CVMASK_ENGINE``
+    (auto, importer, onnx) asks for one of them.
+
+    Raises
+    ------
+    ModelError
+        If the variable says something else, or this OpenCV cannot do what it asks for, or neither.
+    """
+    wanted = os.environ.get(ENGINE_SETTING, "auto")
+    if wanted not in ENGINES:
+        raise ModelError(f"{ENGINE_SETTING} is {wanted!r}: needed one of {', '.join(ENGINES)}")
+    if wanted == "onnx" and not _has_onnx():
+        raise ModelError(
+            f"{ENGINE_SETTING}=onnx: OpenCV {cv2.__version__} cannot run these networks, 5.0 and newer can: unset it"
+        )
+    if wanted == "importer" and not _has_importer():
+        raise ModelError(f"{ENGINE_SETTING}=importer: OpenCV {cv2.__version__} has no TensorFlow importer: unset it")
+    if lack := missing_importer():
+        raise ModelError(lack)
+    return wanted if wanted != "auto" else "importer" if _has_importer() else "onnx"
+
+
+def engine_text() -> str:
+    """What runs frozen graphs here, in words; why nothing does."""
+    try:
+        return {"importer": "OpenCV's TensorFlow importer", "onnx": "ONNX networks made from them"}[engine()]
+    except ModelError as error:
+        return f"nothing: {error}"
+
+
 def missing_importer() -> str:
-    """Say why this OpenCV cannot load a TensorFlow graph, and the cure; "" if it can.
+    """Say why this OpenCV can run a TensorFlow graph neither itself nor as ONNX, and the cure; "" if it can.
 
     OpenCV announced that releases after 5.0 drop the TensorFlow importer and the engine that runs it.
     """
-    dnn = getattr(cv2, "dnn", None)
-    only_new_engine = hasattr(dnn, "ENGINE_NEW") and not hasattr(dnn, "ENGINE_CLASSIC")
-    if hasattr(dnn, "readNetFromTensorflow") and not only_new_engine:
+    if _has_importer() or _has_onnx():
         return ""
     return f"OpenCV {cv2.__version__} cannot load TensorFlow graphs: pip install 'opencv-python>=4.8,<5.1'"
+
+
+def _has_importer() -> bool:
+    dnn = getattr(cv2, "dnn", None)
+    only_new_engine = hasattr(dnn, "ENGINE_NEW") and not hasattr(dnn, "ENGINE_CLASSIC")
+    return hasattr(dnn, "readNetFromTensorflow") and not only_new_engine
+
+
+def _has_onnx() -> bool:
+    """Whether it has the engine of OpenCV 5: that of 4 has no networks of any size, nor RoiAlign in these modes."""
+    dnn = getattr(cv2, "dnn", None)
+    return hasattr(dnn, "ENGINE_NEW") and hasattr(dnn, "readNetFromONNX")
 
 
 def reason(error: cv2.error) -> str:

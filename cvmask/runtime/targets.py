@@ -41,12 +41,15 @@ class Target:
         What the effective target calls itself.
     reason
         Why it is not what was requested; empty if it is. For "auto" what the choice rests on.
+    engine
+        "importer" if OpenCV loaded the TensorFlow graph itself, "onnx" if it was written as ONNX networks.
     """
 
     requested: str
     effective: str
     device: str
     reason: str = ""
+    engine: str = "importer"
 
     @property
     def fell_back(self) -> bool:

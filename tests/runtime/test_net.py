@@ -14,13 +14,15 @@ from cvmask.errors import ModelError
 from cvmask.runtime.net import missing_importer
 
 
-def test_this_opencv_has_the_importer() -> None:
+def test_this_opencv_can_run_graphs() -> None:
     assert missing_importer() == ""
 
 
 @pytest.fixture
 def without_importer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(cv2.dnn, "readNetFromTensorflow")
+    """Neither the importer nor ONNX."""
+    monkeypatch.delattr(cv2.dnn, "readNetFromTensorflow", raising=False)
+    monkeypatch.delattr(cv2.dnn, "readNetFromONNX")
 
 
 @pytest.mark.usefixtures("without_importer")
@@ -37,8 +39,9 @@ def test_an_opencv_without_the_importer_is_one_line_with_the_cure(
     assert "opencv-python>=4.8,<5.1" in said
 
 
-def test_an_opencv_5_without_the_classic_engine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_opencv_5_without_the_classic_engine_and_onnx_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cv2.dnn, "ENGINE_NEW", 2, raising=False)
+    monkeypatch.delattr(cv2.dnn, "readNetFromONNX")
     monkeypatch.delattr(cv2.dnn, "ENGINE_CLASSIC", raising=False)
     assert missing_importer().startswith(f"OpenCV {cv2.__version__} cannot load TensorFlow graphs")
 
