@@ -145,7 +145,9 @@ def _support_facts(text: Graph) -> Iterator[tuple[str, str]]:
 
 def _graph_facts(facts: GraphFacts) -> Iterator[tuple[str, str]]:
     yield "backbone", facts.backbone
-    yield "masks", f"{facts.mask_size[1]}x{facts.mask_size[0]}"
+    shared = ", one for all classes" if facts.class_agnostic_masks else ""
+    yield "masks", f"{facts.mask_size[1]}x{facts.mask_size[0]}{shared}"
+    yield "crops", f"{facts.crop_size[1]}x{facts.crop_size[0]} of {facts.features}"
     yield "resizer", _resizer_text(facts.resizer)
     sides = ", ".join(f"{w:.0f}x{h:.0f}" for w, h in zip(facts.anchors.widths, facts.anchors.heights))
     (down, across), (top, left) = facts.anchors.stride, facts.anchors.offset

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cvmask import __version__
 from cvmask.errors import CvmaskError, ModelError, SinkError
 from cvmask.graph.facts import Anchors, GraphFacts, Resizer, Suppression
 from cvmask.graph.model_files import CACHED
@@ -22,7 +23,9 @@ from cvmask.graph.text import parse_text, print_text
 from cvmask.system.files import open_regular, write_private, write_whole
 from cvmask.system.folders import cache_home
 
-_VERSION = 6  # of what is made of a graph, and of what is refused: a higher number leaves older files unused
+# What is made of a graph and what is refused may change with each release, and between two with this number:
+# files of another version are not used.
+_VERSION = f"{__version__}-6"
 _MAX_LINE = 200
 _MAX_BYTES = 64 << 20  # a text graph has no weights
 

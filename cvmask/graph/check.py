@@ -20,7 +20,7 @@ from cvmask.graph.facts import GraphFacts
 from cvmask.graph.graph_def import parse_graph
 from cvmask.graph.layers import stripped
 from cvmask.graph.model_files import GraphFile, ModelFiles, identify
-from cvmask.graph.nodes import NUMPY_DTYPES, Graph, Node, understood
+from cvmask.graph.nodes import NUMPY_DTYPES, Graph, Node, RefusedError, understood
 from cvmask.graph.split import final_detections, split
 from cvmask.graph.text import Message, Word, parse_fields, read_text
 from cvmask.system import folders
@@ -255,7 +255,7 @@ class _Look:
         ]
         if self.frozen is None or self.problems:
             return text, facts
-        differ = self._try(contradictions, text, made, self.frozen) if made is not None else None
+        differ = self._try(contradictions, text, made, self.frozen, facts) if made is not None else None
         if differ:
             self.notes.append(contradiction_note(text, differ, keep))
             if not keep:
@@ -266,10 +266,19 @@ class _Look:
         return text, self._try(facts_as_run, facts, text, self.frozen)
 
     def _made(self, problems: list[str]) -> tuple[Graph | None, GraphFacts | None]:
-        """The text graph made from the frozen one, and the facts; those alone where it cannot be made."""
+        """The text graph made from the frozen one, and the facts; only the facts if it cannot be made.
+
+        Why it cannot is added to `problems`, or to those of the model if no other text graph would help.
+        """
         if self.frozen is None:
             return None, None
-        return self._try(convert_with_facts, self.frozen, into=problems) or (None, self._facts([]))
+        try:
+            return convert_with_facts(self.frozen)
+        except RefusedError as error:
+            self.problems.append(str(error))
+        except ModelError as error:
+            problems.append(str(error))
+        return None, self._facts([])
 
     def _compare_config(self, config: Path, facts: GraphFacts) -> None:
         """Note where the config and the graph disagree; a config that cannot be read is no more than a note."""

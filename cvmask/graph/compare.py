@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -23,11 +24,12 @@ _FLOOR, _IOU = "score floor of the {} stage", "IoU threshold of the {} stage"
 _COUNT, _CLIP = "number of rows of the {} stage", "clipping in the {} stage"
 
 
-def contradictions(given: Graph, made: Graph, frozen: Graph) -> list[str]:
+def contradictions(given: Graph, made: Graph, frozen: Graph, facts: GraphFacts | None = None) -> list[str]:
     """What a given text graph says otherwise than the one that was made from the frozen graph, a phrase each.
 
     Compared are anchors, offsets, steps, both suppressions, counts, variances, score floors, crop sizes, and the
-    strides, kernels and paddings of the layers that both have.
+    strides, kernels and paddings of the layers that both have. With the `facts` of the frozen graph, as many rows as it
+    gives of all classes are right too where its limit of one class allows fewer: that limit holds for the rows.
 
     Raises
     ------
@@ -35,6 +37,9 @@ def contradictions(given: Graph, made: Graph, frozen: Graph) -> list[str]:
         If one of the two does not have two stages.
     """
     theirs, ours = _stated(given, frozen), _stated(made, frozen)
+    rows = _COUNT.format("second")
+    if facts is not None and theirs[rows] == (facts.second_stage.max_total,):
+        theirs[rows] = ours[rows]
     found = [
         f"{name} is {_text(theirs[name])}, not {_text(value)}"
         for name, value in ours.items()
@@ -57,12 +62,12 @@ def facts_as_run(facts: GraphFacts, text: Graph, frozen: Graph) -> GraphFacts:
     if _STEP not in said:
         anchors = facts.anchors
     else:
-        step = said[_STEP][0]
+        stride = said[_STEP][0], said[_STEP][-1]
         anchors = Anchors(
             said[_ANCHOR_HEIGHTS],
             said[_ANCHOR_WIDTHS],
-            (step, step),
-            (said[_OFFSET][0] * step, said[_OFFSET][0] * step),
+            stride,
+            (said[_OFFSET][0] * stride[0], said[_OFFSET][-1] * stride[1]),
             bool(said[_ANCHOR_CLIP][0]),
         )
     return replace(
@@ -86,12 +91,15 @@ def _stated(graph: Graph, frozen: Graph) -> dict[str, Numbers]:
     """The numbers in the layers that OpenCV has for what the frozen graph spells out, by what they are called."""
     first, final = first_detections(graph), final_detections(graph)
     said: dict[str, Numbers] = {}
-    priors = next((node for node in _before(graph, first) if node.op == "PriorBox"), None)
-    if priors is not None:
-        said[_ANCHOR_WIDTHS], said[_ANCHOR_HEIGHTS] = _array(priors, "width"), _array(priors, "height")
-        said[_STEP], said[_OFFSET] = (priors.get("step", "f", 0.0),), (priors.get("offset", "f", 0.0),)
-        said[_ANCHOR_CLIP] = (float(priors.get("clip", "b", False)),)
-        said[_VARIANCE.format("first")] = _array(priors, "variance")
+    before = graph.ancestors([first.name])
+    priors = [node for node in graph if node.op == "PriorBox" and node.name in before]
+    if priors:  # two where the axes differ: the first one for y, the other one for x
+        said[_ANCHOR_WIDTHS] = _of_all(_array(node, "width") for node in priors)
+        said[_ANCHOR_HEIGHTS] = _of_all(_array(node, "height") for node in priors)
+        said[_STEP] = _of_all((node.get("step", "f", 0.0),) for node in priors)
+        said[_OFFSET] = _of_all((node.get("offset", "f", 0.0),) for node in priors)
+        said[_ANCHOR_CLIP] = _of_all((float(node.get("clip", "b", False)),) for node in priors)
+        said[_VARIANCE.format("first")] = _of_all(_array(node, "variance") for node in priors)
     said[_VARIANCE.format("second")] = _second_variance(graph, frozen, final)
     for stage, node in (("first", first), ("second", final)):
         candidates = node.get("top_k", "i", -1)
@@ -106,6 +114,12 @@ def _stated(graph: Graph, frozen: Graph) -> dict[str, Numbers]:
         if crop.op == "CropAndResize" and len(crop.sources()) > 2:
             said[f"crop size of {crop.name}"] = _constant(graph, frozen, crop.sources()[-1])
     return said
+
+
+def _of_all(numbers: Iterable[Numbers]) -> Numbers:
+    """What all of these say, or one after the other where they differ."""
+    found = list(numbers)
+    return found[0] if all(_same(found[0], other) for other in found) else tuple(itertools.chain(*found))
 
 
 def _before(graph: Graph, node: Node) -> Iterator[Node]:

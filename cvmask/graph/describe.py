@@ -8,7 +8,7 @@ from cvmask.errors import ModelError
 from cvmask.graph.anatomy import OUTPUTS, Anatomy, Stage, back, dissect, output_name
 from cvmask.graph.facts import GraphFacts, Suppression
 from cvmask.graph.flow import Flow, Ref
-from cvmask.graph.nodes import Graph, Node, understood
+from cvmask.graph.nodes import Graph, Node, RefusedError, understood
 from cvmask.graph.numeric import Numeric, Spatial, channels, constant, factor
 from cvmask.graph.probe import anchors_of, check_colours, check_padding, resizer_of
 
@@ -123,7 +123,7 @@ def _suppression(parts: Anatomy, stage: Stage) -> Suppression:
     if iou is None or per_class is None:
         raise ModelError(f"{node.name}: its IoU threshold or its box count is no constant")
     if node.op == "NonMaxSuppressionV5" and constant(flow, inputs[5]):
-        raise ModelError(f"{node.name}: soft suppression, OpenCV has only the plain one")
+        raise RefusedError(f"{node.name}: soft suppression, OpenCV has only the plain one")
     floors = [value for value in (floor, _score_filter(flow, stage)) if value is not None and value > 0]
     return Suppression(
         score_threshold=max(floors, default=0.0),

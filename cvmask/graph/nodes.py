@@ -251,6 +251,10 @@ class Graph:
         return readers
 
 
+class RefusedError(ModelError):
+    """The frozen graph is understood, and would give wrong results here, whichever text graph it runs with."""
+
+
 EXPORT_AGAIN = "export it again with export_inference_graph.py"
 # What code that expects a well-formed graph runs into where an input, an attribute or a number is missing.
 _UNFORESEEN = (

@@ -13,7 +13,7 @@ from cvmask.errors import ModelError
 from cvmask.graph.anatomy import Anatomy
 from cvmask.graph.facts import Anchors, Resizer
 from cvmask.graph.flow import ARRAYS, Flow, Ref
-from cvmask.graph.nodes import Node
+from cvmask.graph.nodes import Node, RefusedError
 from cvmask.graph.numeric import Numeric, Op, Spatial, channels
 
 Array = npt.NDArray[Any]
@@ -54,7 +54,7 @@ def anchors_of(parts: Anatomy) -> Anchors:
         [y - np.arange(cells[0])[:, None, None] * stride[0], x - np.arange(cells[1])[:, None] * stride[1]]
     )
     if min(stride) <= 0 or any(np.ptp(part) > 1e-2 for part in (grid[0], grid[1])):
-        raise ModelError(f"{parts.graph.origin}: the anchors are no regular grid")
+        raise RefusedError(f"{parts.graph.origin}: the anchors are no regular grid")
     clipped = _grid(parts, refs, cells, {})
     return Anchors(
         heights=_means(h),
@@ -172,7 +172,7 @@ def check_padding(parts: Anatomy) -> None:
     for name in flow.graph.ancestors([parts.features[0]]):
         node = flow.graph[name]
         if node.op in ("Pad", "PadV2") and flow.varies(flow.inputs(node)[1]):
-            raise ModelError(
+            raise RefusedError(
                 f"{parts.graph.origin}: {name} pads each picture by what it lacks; {cure}"
             )
         readers = {reader.op for reader in flow.graph.consumers.get(name, ())}
@@ -180,7 +180,7 @@ def check_padding(parts: Anatomy) -> None:
         if node.op in ("Pad", "PadV2") and not is_of_layer and node.name not in behind:
             pads = numeric.value(flow.inputs(node)[1]).reshape(-1, 2)
             if (pads[:, 1] > pads[:, 0]).any():
-                raise ModelError(f"{parts.graph.origin}: {name} pads the picture; {cure}")
+                raise RefusedError(f"{parts.graph.origin}: {name} pads the picture; {cure}")
 
 
 def check_colours(parts: Anatomy) -> None:
@@ -191,7 +191,7 @@ def check_colours(parts: Anatomy) -> None:
         if node.op in ("Conv2D", "DepthwiseConv2dNative") and node.name not in behind:
             count = Numeric(parts.flow).value(parts.flow.inputs(node)[1]).shape[2]
             if count != 3:
-                raise ModelError(
+                raise RefusedError(
                     f"{parts.graph.origin}: its first layer {name} reads {count} channels, needed 3; "
                     "export without convert_to_grayscale in its resizer"
                 )
@@ -206,12 +206,12 @@ def resizer_of(parts: Anatomy) -> Resizer:
     others = [flow.graph[name] for name in before if flow.graph[name].op in _OTHER_RESIZES]
     odd = next((node for node in others if node.name not in behind), None)
     if odd is not None:
-        raise ModelError(f"{parts.graph.origin}: {odd.name} resizes with {odd.op}; {_KNOWN}")
+        raise RefusedError(f"{parts.graph.origin}: {odd.name} resizes with {odd.op}; {_KNOWN}")
     if not nodes:
         return Resizer("none")
     node = nodes[0]
     if len({other.op for other in nodes}) > 1:
-        raise ModelError(f"{parts.graph.origin}: {node.name} and others resize in different ways; {_KNOWN}")
+        raise RefusedError(f"{parts.graph.origin}: {node.name} and others resize in different ways; {_KNOWN}")
     corners, half = node.get("align_corners", "b", False), node.get("half_pixel_centers", "b", False)
     sampling = "align_corners" if corners else "half_pixel" if half else "legacy"
     plain = Resizer("none", sampling=sampling, method=_METHODS[node.op])
@@ -221,7 +221,7 @@ def resizer_of(parts: Anatomy) -> Resizer:
     if found is None:
         picture, size = _PICTURES[3], sizes[3]
         became = f"a picture of 640x480 becomes {size[1]}x{size[0]}" if size else f"no size is known for {picture}"
-        raise ModelError(f"{parts.graph.origin}: {node.name} resizes by no known rule: {became}; {_KNOWN}")
+        raise RefusedError(f"{parts.graph.origin}: {node.name} resizes by no known rule: {became}; {_KNOWN}")
     return found
 
 

@@ -221,6 +221,9 @@ def test_cache_gives_what_was_converted_without_reading_the_graph_again(tmp_path
     assert report.facts == facts
     assert print_text(report.text) == print_text(text)
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+    assert cache.find(model, data)[1] is not None
+    monkeypatch.setattr(cache, "_VERSION", cache._VERSION.replace(cache.__version__, "0.0.9"))
+    assert cache.find(model, data) == (key, None)  # another release may refuse it
 
 
 def test_cache_is_not_made_of_a_graph_with_a_problem(tmp_path, monkeypatch):

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from graph_builder import filled, shared
+from graph_builder import filled, own_model, shared
 
+from cvmask.errors import ModelError
+from cvmask.graph import describe
+from cvmask.graph.anatomy import Anatomy, dissect
 from cvmask.graph.check import inspect
-from cvmask.graph.compare import contradictions
-from cvmask.graph.convert import convert
+from cvmask.graph.compare import contradictions, facts_as_run
+from cvmask.graph.convert import _Builder, convert
+from cvmask.graph.describe import facts_of
+from cvmask.graph.facts import GraphFacts
 from cvmask.graph.graph_def import read_graph
 from cvmask.graph.model_files import model_files
+from cvmask.graph.nodes import Graph, RefusedError
 from cvmask.graph.text import print_text, read_text
 from cvmask.system import folders
 
@@ -106,3 +113,61 @@ def test_opencv_s_own_text_graph_is_held_against_an_export_of_another_day() -> N
         "score floor of the second stage is 0.3, not 0",
         "clipping in the second stage is 1, not 0",
     ]
+
+
+def made_with(parts: Anatomy, facts: GraphFacts) -> Graph:
+    return Graph(_Builder(parts, facts).build(), "made")
+
+
+@pytest.fixture(scope="module")
+def tiny() -> tuple[Anatomy, GraphFacts]:
+    parts = dissect(read_graph(own_model("tiny_plain")))
+    return parts, facts_of(parts)
+
+
+@pytest.mark.parametrize(
+    ("stride", "offset", "words"),
+    [
+        ((8.0, 16.0), (0.0, 4.0), []),
+        ((8.0, 8.0), (0.0, 0.0), ["step is 8, not 8, 16", "offset is 0, not 0, 0.25"]),
+        ((16.0, 8.0), (0.0, 4.0), ["step is 16, 8, not 8, 16", "offset is 0, 0.5, not 0, 0.25"]),
+        ((8.0, 16.0), (2.0, 4.0), ["offset is 0.25, not 0, 0.25"]),
+    ],
+)
+def test_anchors_that_differ_along_the_axes_are_compared(
+    tiny: tuple[Anatomy, GraphFacts], stride: tuple[float, float], offset: tuple[float, float], words: list[str]
+) -> None:
+    parts, facts = tiny
+    anchors = replace(facts.anchors, stride=(8.0, 16.0), offset=(0.0, 4.0))
+    made = made_with(parts, replace(facts, anchors=anchors))
+    given = made_with(parts, replace(facts, anchors=replace(anchors, stride=stride, offset=offset)))
+    assert contradictions(given, made, parts.graph) == words
+    run = facts_as_run(facts, given, parts.graph).anchors
+    assert (run.stride, run.offset) == (stride, offset)
+
+
+def test_all_rows_beside_a_limit_of_a_class_are_no_contradiction(tiny: tuple[Anatomy, GraphFacts]) -> None:
+    parts, facts = tiny
+    rule = replace(facts.second_stage, max_per_class=2, max_total=100)
+    limited = replace(facts, second_stage=rule)
+    made = made_with(parts, limited)
+    for total, words in ((100, []), (50, ["number of rows of the second stage is 50, not 6"])):
+        given = made_with(parts, replace(facts, second_stage=replace(rule, max_per_class=100, max_total=total)))
+        assert contradictions(given, made, parts.graph, limited) == words
+
+
+def test_a_graph_that_is_refused_is_refused_with_a_text_graph_too(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not inspect(model_files(model)).problems
+
+    def refuse(parts: Anatomy) -> None:
+        raise RefusedError("its resizer is not supported")
+
+    def puzzle(parts: Anatomy) -> None:
+        raise ModelError("its anchors are a puzzle")
+
+    monkeypatch.setattr(describe, "resizer_of", refuse)
+    assert inspect(model_files(model)).problems == ("its resizer is not supported",)
+    monkeypatch.setattr(describe, "resizer_of", puzzle)
+    report = inspect(model_files(model))
+    assert (report.problems, report.files.text) == ((), model / "graph.pbtxt")
+    assert "the frozen graph was not understood: its anchors are a puzzle" in report.notes[0]

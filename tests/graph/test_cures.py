@@ -17,7 +17,7 @@ from cvmask.graph.check import inspect, label_problems
 from cvmask.graph.convert import convert
 from cvmask.graph.graph_def import parse_graph, read_graph
 from cvmask.graph.model_files import ModelFiles, model_files
-from cvmask.graph.nodes import FLOAT, Attr, Tensor
+from cvmask.graph.nodes import FLOAT, Attr, RefusedError, Tensor
 from cvmask.graph.protobuf import fields
 from cvmask.models.labels import read_names
 from cvmask.system import folders
@@ -271,5 +271,5 @@ def test_pictures_without_colours_are_named():
 def test_resizers_of_no_known_rule_are_named():
     graph = parse_graph(own_model("tiny_plain").read_bytes())
     node = next(node for node in graph if node.op == "ResizeBilinear")
-    with pytest.raises(ModelError, match="resizes with ScaleAndTranslate; export with a keep_aspect_ratio_resizer"):
+    with pytest.raises(RefusedError, match="resizes with ScaleAndTranslate; export with a keep_aspect_ratio_resizer"):
         convert(with_node(node.name, "ScaleAndTranslate"))
