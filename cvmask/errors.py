@@ -27,6 +27,7 @@ class SinkError(CvmaskError):
 # opencv-python-headless for `pip install 'cvmask[av]'`, and nobody can install an extra of a copied folder.
 _PACKAGES = {
     "av": "av",
+    "eval": "pycocotools",
     "heif": "pillow pillow-heif",
     "pillow": "pillow",
     "progress": "tqdm",

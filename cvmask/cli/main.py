@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import cv2
 
 from cvmask import __version__
-from cvmask.cli import batch, benchmark, demo, doctor, edit, models, predict, render, serve
+from cvmask.cli import batch, benchmark, demo, doctor, edit, evaluate, models, predict, render, serve
 from cvmask.cli.options import UsageError
 from cvmask.cli.progress import say
 from cvmask.errors import CvmaskError
@@ -23,7 +23,7 @@ from cvmask.system.interrupts import INTERRUPTED, raise_as_usual, terminated_as_
 from cvmask.system.process import prepare_streams, printable, reuse_large_blocks
 
 DONE, FAILED, WRONG_USAGE, SOME_FAILED = 0, 1, 2, 3
-VERBS: tuple[ModuleType, ...] = (predict, edit, render, serve, batch, demo, models, doctor, benchmark)
+VERBS: tuple[ModuleType, ...] = (predict, edit, render, serve, batch, demo, models, doctor, benchmark, evaluate)
 
 EXAMPLES = """\
 examples:
