@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from cvmask.batches.listing import annotated_name
 from cvmask.batches.storage import LOCAL, Place, file_size, read_bytes, write_bytes
 from cvmask.batches.video_segments import local_file
-from cvmask.batches.work_items import VIDEO, Finished, Unit, note_of
+from cvmask.batches.work_items import VIDEO, Finished, WorkItem, note_of
 from cvmask.errors import CvmaskError, SinkError, SourceError, install
 from cvmask.formats.metadata import Metadata
 from cvmask.streams.sinks.av_encoder import Sound, has_av
@@ -79,7 +79,7 @@ def need_av() -> None:
         raise CvmaskError(f"annotated videos of a batch need PyAV: {install('av')}")
 
 
-def join_videos(output: Place, units: Sequence[Unit], finished: Finished, run: str, sound: bool) -> None:
+def join_videos(output: Place, units: Sequence[WorkItem], finished: Finished, run: str, sound: bool) -> None:
     """Join the clips of every video; those that are joined already are left as they are."""
     rows = []
     videos = [unit for unit in units if unit.kind == VIDEO]

@@ -16,7 +16,7 @@ from ray.data import Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
 from cvmask.batches.storage import Place, one_line, read_bytes
-from cvmask.batches.work_items import PARQUET, PICTURES, TAR, VIDEO, Unit
+from cvmask.batches.work_items import PARQUET, PICTURES, TAR, VIDEO, WorkItem
 from cvmask.errors import SourceError
 from cvmask.streams.sources.image_source import SUFFIXES
 
@@ -48,7 +48,7 @@ class Chunk:
         Of a video: which parts of it are there already.
     """
 
-    unit: Unit
+    unit: WorkItem
     number: int = 0
     last: bool = True
     first: int = 0
@@ -83,7 +83,7 @@ class Chunk:
         return cls(pickle.loads(unit), **json.loads(head), pictures=pictures)
 
 
-def read_chunks(unit: Unit, frames: int, column: str | None, done: frozenset[int]) -> Iterator[Chunk]:
+def read_chunks(unit: WorkItem, frames: int, column: str | None, done: frozenset[int]) -> Iterator[Chunk]:
     """Read a unit, chunk after chunk of at most so many frames, without those that are done.
 
     Whatever is wrong is said in the chunks. Videos are left to the workers: decoded they are too large
@@ -97,7 +97,7 @@ def read_chunks(unit: Unit, frames: int, column: str | None, done: frozenset[int
         yield from (chunk for chunk in _grouped(unit, frames, column) if chunk.number not in done)
 
 
-def _read_pictures(unit: Unit) -> Chunk:
+def _read_pictures(unit: WorkItem) -> Chunk:
     chunk, room = Chunk(unit), MOST_BYTES
     for item in unit.items:
         if room < (item.size or 0):
@@ -123,7 +123,7 @@ def read_picture(place: Place) -> bytes:
     return data
 
 
-def _grouped(unit: Unit, frames: int, column: str | None) -> Iterator[Chunk]:
+def _grouped(unit: WorkItem, frames: int, column: str | None) -> Iterator[Chunk]:
     """Gather the pictures of a shard; a chunk is given away only once it is known whether another follows."""
     chunk = Chunk(unit)
     size = 0
@@ -147,7 +147,7 @@ def _grouped(unit: Unit, frames: int, column: str | None) -> Iterator[Chunk]:
     yield chunk
 
 
-def _shard(unit: Unit, frames: int, column: str | None) -> Iterator[tuple[str | None, bytes | None]]:
+def _shard(unit: WorkItem, frames: int, column: str | None) -> Iterator[tuple[str | None, bytes | None]]:
     item = unit.items[0]
     read = {TAR: _tar, PARQUET: _parquet}[unit.kind]
     with item.place.filesystem.open_input_file(item.place.path) as file:
@@ -216,7 +216,7 @@ class Archive(Datasource):  # type: ignore[misc]
     """
 
     def __init__(
-        self, units: Sequence[tuple[Unit, frozenset[int]]], part_frames: int, column: str | None
+        self, units: Sequence[tuple[WorkItem, frozenset[int]]], part_frames: int, column: str | None
     ) -> None:
         super().__init__()
         self._units, self._part_frames, self._column = units, part_frames, column
@@ -240,7 +240,7 @@ class Archive(Datasource):  # type: ignore[misc]
 class _Read:
     """Reads one unit; holds nothing but what that takes, since it travels to another process."""
 
-    def __init__(self, unit: Unit, done: frozenset[int], part_frames: int, column: str | None) -> None:
+    def __init__(self, unit: WorkItem, done: frozenset[int], part_frames: int, column: str | None) -> None:
         self._arguments = unit, part_frames, column, done
 
     def __call__(self) -> Iterator[Any]:

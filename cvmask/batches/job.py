@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cvmask.batches.storage import Place, file_size, list_files, read_bytes, write_bytes
-from cvmask.batches.work_items import Finished, Unit
+from cvmask.batches.work_items import Finished, WorkItem
 from cvmask.errors import SinkError
 
 RUN, UNITS, SUMMARY, SUCCESS = "_run.json", "_units.parquet", "_summary.json", "_SUCCESS"
@@ -80,7 +80,7 @@ class Progress:
     _before: int = 0
     _began: float = field(default_factory=time.monotonic)
 
-    def begin(self, units: Sequence[Unit], finished: Finished, todo: Sequence[Unit]) -> None:
+    def begin(self, units: Sequence[WorkItem], finished: Finished, todo: Sequence[WorkItem]) -> None:
         """Set out from what an earlier run has left."""
         self.total, self._before = len(units), len(units) - len(todo)
         self.done = self._before

@@ -14,7 +14,7 @@ import ray.data
 
 from cvmask.batches.storage import LOCAL, Place, file_size, is_folder, list_files, one_line, place_of, read_bytes
 from cvmask.batches.video_segments import cut, local_file
-from cvmask.batches.work_items import PARQUET, PICTURES, TAR, VIDEO, Item, Stretch, Unit
+from cvmask.batches.work_items import PARQUET, PICTURES, TAR, VIDEO, Item, VideoSegment, WorkItem
 from cvmask.errors import SourceError
 from cvmask.streams.sinks.av_encoder import SUFFIXES as VIDEO_SUFFIXES
 from cvmask.streams.sinks.image_sink import SUFFIXES as PICTURE_SUFFIXES
@@ -191,27 +191,27 @@ def _pattern(text: str) -> str:
 _MOST_BLOCKS = 200
 
 
-def plan(items: Sequence[Item], part_frames: int, run: str) -> list[Unit]:
+def plan(items: Sequence[Item], part_frames: int, run: str) -> list[WorkItem]:
     """Make the work list: pictures in groups, shards and files one by one, videos in stretches, in order."""
     stretches = _cut_videos([item for item in items if item.kind == VIDEO], part_frames, run)
-    units: list[Unit] = []
+    units: list[WorkItem] = []
     group: list[Item] = []
     for item in items:
         full = len(group) == part_frames
         if group and (full or item.kind != PICTURES or item.place.root != group[0].place.root):
-            units.append(Unit(len(units), PICTURES, tuple(group)))
+            units.append(WorkItem(len(units), PICTURES, tuple(group)))
             group = []
         if item.kind == PICTURES:
             group.append(item)
             continue
         for stretch in stretches.get(item) or [None]:
-            units.append(Unit(len(units), item.kind, (item,), stretch))
+            units.append(WorkItem(len(units), item.kind, (item,), stretch))
     if group:
-        units.append(Unit(len(units), PICTURES, tuple(group)))
+        units.append(WorkItem(len(units), PICTURES, tuple(group)))
     return units
 
 
-def _cut_videos(videos: Sequence[Item], part_frames: int, run: str) -> dict[Item, list[Stretch | None]]:
+def _cut_videos(videos: Sequence[Item], part_frames: int, run: str) -> dict[Item, list[VideoSegment | None]]:
     if not videos:
         return {}
     rows = [
@@ -220,7 +220,7 @@ def _cut_videos(videos: Sequence[Item], part_frames: int, run: str) -> dict[Item
     ]
     cuts = ray.data.from_items(rows, override_num_blocks=min(len(rows), _MOST_BLOCKS)).map(_cut_one)
     found = {row["index"]: json.loads(row["stretches"]) for row in cuts.iter_rows()}
-    return {item: [Stretch(*stretch) for stretch in found[index]] for index, item in enumerate(videos)}
+    return {item: [VideoSegment(*stretch) for stretch in found[index]] for index, item in enumerate(videos)}
 
 
 def _cut_one(row: dict[str, Any]) -> dict[str, Any]:

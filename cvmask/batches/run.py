@@ -25,7 +25,16 @@ from cvmask.batches.listing import find_items, plan
 from cvmask.batches.options import Options
 from cvmask.batches.storage import Place, place_of, read_bytes, write_bytes
 from cvmask.batches.table import Counts
-from cvmask.batches.work_items import VIDEO, Finished, Item, Unit, missing, read_units, remove_leftovers, write_units
+from cvmask.batches.work_items import (
+    VIDEO,
+    Finished,
+    Item,
+    WorkItem,
+    missing,
+    read_units,
+    remove_leftovers,
+    write_units,
+)
 from cvmask.batches.worker import DEATHS, Job, Worker
 from cvmask.errors import CvmaskError
 from cvmask.runtime.model import MaskRCNN
@@ -66,7 +75,7 @@ class _Batch:
                 f"{self._workers} workers of {options.threads} threads need more than the {cpus} CPUs of this Ray"
             )
 
-    def units(self, items: list[Item], begun: bool, command: dict[str, Any]) -> list[Unit]:
+    def units(self, items: list[Item], begun: bool, command: dict[str, Any]) -> list[WorkItem]:
         """Read the work list of an earlier run, or make it and write it down."""
         place = self._output / commands.UNITS
         if begun:
@@ -76,7 +85,7 @@ class _Batch:
         commands.begin(self._output, command)
         return units
 
-    def work(self, units: list[Unit]) -> None:
+    def work(self, units: list[WorkItem]) -> None:
         """Run everything that is not finished."""
         options = self._options
         finished = Finished(self._output)
@@ -105,7 +114,7 @@ class _Batch:
             self._tell()
             self._check_failures()
 
-    def finish(self, units: list[Unit]) -> dict[str, Any]:
+    def finish(self, units: list[WorkItem]) -> dict[str, Any]:
         """See that nothing is missing, join videos, and write what the batch came to."""
         finished = Finished(self._output)
         lost = missing((unit.number for unit in units), finished)
@@ -123,7 +132,7 @@ class _Batch:
             write_bytes(self._output / commands.SUCCESS, b"")
         return summary
 
-    def _summary(self, units: list[Unit], counts: Counts, parts: int) -> dict[str, Any]:
+    def _summary(self, units: list[WorkItem], counts: Counts, parts: int) -> dict[str, Any]:
         elapsed_s = time.monotonic() - self._began
         return {
             **asdict(counts),

@@ -21,7 +21,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from cvmask.batches.storage import LOCAL, Place, one_line
-from cvmask.batches.work_items import Stretch
+from cvmask.batches.work_items import VideoSegment
 from cvmask.errors import SourceError
 from cvmask.streams.sources.capture import FileCapture, length_of, open_file
 from cvmask.streams.sources.source import Frame
@@ -33,7 +33,7 @@ _SAME_MS = 0.005
 _STEPS_BACK_MS = (0.0, 2000.0, 20000.0)
 
 
-def cut(path: str, least_frames: int) -> list[Stretch]:
+def cut(path: str, least_frames: int) -> list[VideoSegment]:
     """Cut a video before pictures that need no other one, into stretches of at least so many frames.
 
     Only reads the file, decodes nothing. Empty where stretches would not be certain: without times
@@ -57,11 +57,11 @@ def cut(path: str, least_frames: int) -> list[Stretch]:
             starts.append(index)
     ends = [*starts[1:], len(order)]
     return [
-        Stretch(a, b - a, order[a], order[b] if b < len(order) else None, order[0]) for a, b in zip(starts, ends)
+        VideoSegment(a, b - a, order[a], order[b] if b < len(order) else None, order[0]) for a, b in zip(starts, ends)
     ]
 
 
-def read_stretch(path: str, stretch: Stretch, stride: int = 1) -> Iterator[Frame]:
+def read_segment(path: str, stretch: VideoSegment, stride: int = 1) -> Iterator[Frame]:
     """Decode one stretch: the frames whose index is a multiple of `stride`, as `Video` gives them.
 
     Raises
@@ -126,7 +126,7 @@ def _opened_at(path: str, begin_ms: float) -> FileCapture:
     raise SourceError(f"{path}: no frame at {begin_ms / 1000:.3f} s could be decoded")
 
 
-def _missing(path: str, index: int, stretch: Stretch) -> SourceError:
+def _missing(path: str, index: int, stretch: VideoSegment) -> SourceError:
     left = stretch.first + stretch.frames - index
     return SourceError(f"{path}: {left} frames from frame {index} on could not be decoded")
 

@@ -41,7 +41,7 @@ class Item(NamedTuple):
     size: int | None
 
 
-class Stretch(NamedTuple):
+class VideoSegment(NamedTuple):
     """A part of a video that begins with a picture that needs no other one, so that it is decoded alone.
 
     Attributes
@@ -63,13 +63,13 @@ class Stretch(NamedTuple):
     zero_ms: float
 
 
-class Unit(NamedTuple):
+class WorkItem(NamedTuple):
     """What one worker reads in one go: some pictures, a tar shard, a Parquet file, a stretch of a video."""
 
     number: int
     kind: str
     items: tuple[Item, ...]
-    stretch: Stretch | None = None
+    stretch: VideoSegment | None = None
 
     @property
     def frames(self) -> int | None:
@@ -96,7 +96,7 @@ SCHEMA = pa.schema(
 )
 
 
-def write_units(place: Place, units: list[Unit]) -> None:
+def write_units(place: Place, units: list[WorkItem]) -> None:
     """Write the work list as Parquet; of the roots, which may hold passwords, what may be shown."""
     rows = [
         {
@@ -115,7 +115,7 @@ def write_units(place: Place, units: list[Unit]) -> None:
     write_bytes(place, file.getvalue())
 
 
-def read_units(place: Place, roots: Iterable[str]) -> list[Unit]:
+def read_units(place: Place, roots: Iterable[str]) -> list[WorkItem]:
     """Read what `write_units` wrote; `roots` are those of the sources, with their passwords."""
     units = []
     known = {_shown(root): root for root in roots}
@@ -127,8 +127,8 @@ def read_units(place: Place, roots: Iterable[str]) -> list[Unit]:
         )
         stretch = None
         if row["first"] is not None:
-            stretch = Stretch(*(row[field] for field in Stretch._fields))
-        units.append(Unit(row["unit"], row["kind"], items, stretch))
+            stretch = VideoSegment(*(row[field] for field in VideoSegment._fields))
+        units.append(WorkItem(row["unit"], row["kind"], items, stretch))
     return units
 
 

@@ -23,8 +23,8 @@ from cvmask.batches.cluster import same_version
 from cvmask.batches.listing import annotated_name, member_name
 from cvmask.batches.storage import Place, file_size, one_line, read_bytes, write_bytes
 from cvmask.batches.table import Rows
-from cvmask.batches.video_segments import local_file, read_stretch, read_whole
-from cvmask.batches.work_items import FOLDER, PICTURES, VIDEO, Unit, part_name
+from cvmask.batches.video_segments import local_file, read_segment, read_whole
+from cvmask.batches.work_items import FOLDER, PICTURES, VIDEO, WorkItem, part_name
 from cvmask.drawing.draw import draw
 from cvmask.errors import ModelError, SourceError
 from cvmask.results.detections import Detections
@@ -40,7 +40,7 @@ MOST_DEATHS = 2
 _WATCHED_CHUNKS = 8
 
 
-class Deaths:
+class Quarantine:
     """Notes before each picture, in a worker that took over from a dead one, that it is being tried.
 
     A worker that never died writes nothing. What was being tried when a watched worker died twice is
@@ -162,7 +162,7 @@ class Worker:
         self._job = job
         self._model: MaskRCNN = ray.get(model)
         reuse_large_blocks()
-        self._deaths = Deaths(job.output)
+        self._deaths = Quarantine(job.output)
 
     def __call__(self, table: Any) -> Any:
         """Make the parts of one chunk; a table with a row for each part says what it holds."""
@@ -171,7 +171,7 @@ class Worker:
         parts = self._video(unit, chunk.done) if unit.kind == VIDEO else [self._pictures(unit, chunk)]
         return pa.Table.from_pylist(list(parts), PART)
 
-    def _pictures(self, unit: Unit, chunk: Chunk) -> dict[str, Any]:
+    def _pictures(self, unit: WorkItem, chunk: Chunk) -> dict[str, Any]:
         rows = self._new_rows()
         self._deaths.begin(unit.number, chunk.number)
         for number, member in enumerate(chunk.members):
@@ -197,7 +197,7 @@ class Worker:
         self._deaths.end()
         return part
 
-    def _video(self, unit: Unit, done: list[int]) -> Iterator[dict[str, Any]]:
+    def _video(self, unit: WorkItem, done: list[int]) -> Iterator[dict[str, Any]]:
         """Decode and write part after part; those that are done are passed over."""
         number, seen, notes = 0, 0, list[str]()
         rows, clip = self._new_rows(), self._new_clip()
@@ -223,7 +223,7 @@ class Worker:
             yield self._write(rows, unit.number, number, True, clip)
         self._deaths.end()
 
-    def _decoded(self, unit: Unit, notes: list[str]) -> Iterator[Frame | str]:
+    def _decoded(self, unit: WorkItem, notes: list[str]) -> Iterator[Frame | str]:
         """Decode a video or a stretch of one; at the end what went wrong, if something did."""
         item = unit.items[0]
         shown = item.place.shown
@@ -236,7 +236,7 @@ class Worker:
             if item.size is not None and os.path.getsize(path) != item.size:
                 raise SourceError(f"has changed since the run began, when it had {item.size} bytes")
             if unit.stretch is not None:
-                frames = read_stretch(path, unit.stretch, self._job.stride)
+                frames = read_segment(path, unit.stretch, self._job.stride)
             else:
                 frames = read_whole(path, self._job.stride, notes)
             for frame in frames:

@@ -30,7 +30,7 @@ from cvmask.streams.sinks import Sink, Window
 from cvmask.streams.sinks.image_sink import write_image
 from cvmask.streams.sources import Frame, Images
 from cvmask.system.files import write_whole
-from cvmask.system.process import Heard
+from cvmask.system.process import DecoderWarnings
 
 Painter = Callable[[MaskRCNN, bool], Paint]
 """Makes the function that paints what a model finds: BGR, or BGRA where the second argument allows it."""
@@ -217,19 +217,19 @@ def read_and_tell(paths: Sequence[str], failures: list[str], progress: FrameProg
     def fail(error: SourceError) -> None:
         failures.append(str(error))
         # One line is enough for a file that is not used.
-        heard.take()
+        decoder.take()
 
     frames = iter(Images(paths, on_error=fail))
     while True:
         known = len(failures)
-        with Heard() as heard:
+        with DecoderWarnings() as decoder:
             frame = next(frames, None)
         for failure in failures[known:]:
             progress.say(f"cvmask: {failure}", error=True)
         if frame is None:
             return
         # What is known here already is said better than by a decoder.
-        lines = (_LOG_HEAD.sub("", line) for line in heard.take() if not line.startswith(_NOISE))
+        lines = (_LOG_HEAD.sub("", line) for line in decoder.take() if not line.startswith(_NOISE))
         for warning in frame.warnings or lines:
             progress.say(f"cvmask: warning: {frame.name}: {warning}", error=True)
         yield frame

@@ -21,7 +21,7 @@ from cvmask.formats.labelme import LabelmeWriter
 from cvmask.formats.lines import CsvWriter, JsonlWriter
 from cvmask.formats.record import FileForEach, Names, Record, Writer
 from cvmask.formats.yolo import YoloWriter
-from cvmask.system.interrupts import uninterrupted
+from cvmask.system.interrupts import deferred_signals
 
 
 class Settings(NamedTuple):
@@ -111,7 +111,7 @@ class Saver:
             self._stack = self._stack.pop_all()
         return self
 
-    @uninterrupted()
+    @deferred_signals()
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -122,7 +122,7 @@ class Saver:
         else:
             self._stack.__exit__(kind, error, trace)
 
-    @uninterrupted()
+    @deferred_signals()
     def write(self, record: Record, frame: NDArray[np.uint8]) -> None:
         """Write one record and its frame, as it was before anything was drawn on it.
 

@@ -244,7 +244,7 @@ class Feed(Source):
         self._be(LIVE)
 
 
-class Pushed(Source):
+class BrowserSource(Source):
     """The newest of the pictures that are pushed; those that come in between are dropped, undecoded.
 
     Parameters

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cvmask.runtime.model import MaskRCNN
 from cvmask.serve.clips import Clips
-from cvmask.serve.feed import Feed, Pushed
+from cvmask.serve.feed import BrowserSource, Feed
 from cvmask.serve.limits import Limits
 from cvmask.serve.metrics import Metrics, resident_bytes
 from cvmask.serve.pool import Pool, share
@@ -72,7 +72,7 @@ class Service:
             "resident_memory_bytes": resident_bytes,
         }
 
-    def open_camera(self, client: str) -> tuple[Session, Pushed] | None:
+    def open_camera(self, client: str) -> tuple[Session, BrowserSource] | None:
         """Begin a session for a browser's camera; None if there are too many, of all or of this client."""
         most = self.limits.cameras
         with self._lock:
@@ -80,7 +80,7 @@ class Service:
             if self.ending or len(clients) >= most or clients.count(client) >= share(most):
                 return None
             self._made += 1
-            pushed = Pushed(self.limits.pixels, lambda message: feed.say(message))
+            pushed = BrowserSource(self.limits.pixels, lambda message: feed.say(message))
             feed = Feed(lambda: pushed, self.limits.lost_s)
             session = self._session(feed, f"camera:{self._made}")
             self._cameras[session] = client

@@ -27,10 +27,10 @@ from cvmask.streams.sinks import Sink, Window
 from cvmask.streams.sinks.image_sink import encode_image, write_image
 from cvmask.streams.sources import Frame, Source
 from cvmask.streams.tracking import Tracker
-from cvmask.system.interrupts import Stopped, stopped_by, uninterrupted
+from cvmask.system.interrupts import Stopped, deferred_signals, stopped_by
 
 
-class Conveyor:
+class FrameQueue:
     """One lock for all threads of a run.
 
     The reader puts frames on it, workers take them and put back what they made of them, that is drawn
@@ -349,7 +349,7 @@ class Run:
         held = 0 if detect_every == 1 else (len(models) + 1) * longest(detect_every)
         # A live frame grows old in a queue: it is only read when a worker is free for it.
         newest = source.live and source.newest
-        self._conveyor = Conveyor(2 * len(models) + _AHEAD + held, len(models) if newest else None)
+        self._queue = FrameQueue(2 * len(models) + _AHEAD + held, len(models) if newest else None)
         self._threads: list[threading.Thread] = []
         self._started = self._ended = self._entered = False
         self._source_error: SourceError | None = None
@@ -388,17 +388,17 @@ class Run:
         # Else an iterator that a program keeps to its end would have Python wait for the threads for ever.
         atexit.register(self._leave)
         try:
-            with uninterrupted():
+            with deferred_signals():
                 self._start()  # An interrupt at the end of the block must find the threads.
             while not any(sink.ended for sink in self._sinks):
-                result = self._conveyor.take_result()
+                result = self._queue.take_result()
                 if result is None:
                     break
                 self._write(result, main_thread=True)
                 yield result
             else:
                 return
-            if self._source_error is not None and not self._conveyor.stopped:
+            if self._source_error is not None and not self._queue.stopped:
                 raise self._source_error
         except BaseException as caught:
             error = caught
@@ -409,8 +409,8 @@ class Run:
 
     def _leave(self, error: BaseException | None = None) -> None:
         """Stop the threads, and finish or discard the outputs."""
-        with uninterrupted():
-            self._conveyor.stop()
+        with deferred_signals():
+            self._queue.stop()
             self.source.close()
             for thread in self._threads:
                 thread.join()
@@ -465,7 +465,7 @@ class Run:
         except Stopped:
             pass
         except BaseException as error:
-            self._conveyor.stop(error)
+            self._queue.stop(error)
             # A reader may wait for a camera or a stream: wake it up.
             with suppress(Exception):
                 self.source.close()
@@ -476,17 +476,17 @@ class Run:
         number = 0
         try:
             while True:
-                self._conveyor.wait_for_room()
+                self._queue.wait_for_room()
                 seen = next(planned, None)
                 if seen is None:
                     break
                 if seen.key:
                     self._last_key = number
                 number += 1
-                self._conveyor.put_frame(seen)
+                self._queue.put_frame(seen)
         finally:
             frames.close()  # type: ignore[attr-defined]
-        self._conveyor.end_frames()
+        self._queue.end_frames()
 
     def _counted(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         stage = self.summary.stage("read")
@@ -505,13 +505,13 @@ class Run:
 
     def _found_in_last_key(self) -> Detections:
         """Wait for what the network finds in the key frame that was read last."""
-        self._conveyor.wait_for(lambda: self._last_key in self._found)
+        self._queue.wait_for(lambda: self._last_key in self._found)
         found = self._found[self._last_key]
         self._found.clear()
         return found
 
     def _detect(self, model: Model) -> None:
-        while (taken := self._conveyor.take_frame()) is not None:
+        while (taken := self._queue.take_frame()) is not None:
             number, seen = taken
             detections = None
             if seen.key:
@@ -521,28 +521,28 @@ class Run:
                     detections = model.detect(seen.frame.image)
                 if self._every == "auto":
                     self._found[number] = detections
-            self._conveyor.put_inferred(number, (seen, detections))
+            self._queue.put_inferred(number, (seen, detections))
 
     def _draw(self) -> None:
-        while (item := self._conveyor.take_inferred()) is not None:
+        while (item := self._queue.take_inferred()) is not None:
             for frame, detections in self._carrier.push(*item):
                 with self.summary.stage("draw").timed():
                     if self._tracker is not None:
                         detections = self._tracker.update(detections)
-                    with stopped_by(lambda: self._conveyor.stopped):  # a frame may hold thousands of objects
+                    with stopped_by(lambda: self._queue.stopped):  # a frame may hold thousands of objects
                         image = self._paint(frame.image, detections)
-                self._conveyor.put_drawn(Result(frame, detections, image))
-        self._conveyor.put_drawn(None)
+                self._queue.put_drawn(Result(frame, detections, image))
+        self._queue.put_drawn(None)
 
     def _write_all(self) -> None:
-        while (result := self._conveyor.take_drawn()) is not None:
+        while (result := self._queue.take_drawn()) is not None:
             # A video of constant rate may have to repeat a frame for a minute.
-            with self.summary.stage("write").timed(), stopped_by(lambda: self._conveyor.stopped):
+            with self.summary.stage("write").timed(), stopped_by(lambda: self._queue.stopped):
                 self._write(result, main_thread=False)
             self.summary.written += 1
             self.summary.carried += result.detections.carried > 0
-            self._conveyor.put_result(result)
-        self._conveyor.put_result(None)
+            self._queue.put_result(result)
+        self._queue.put_result(None)
 
     def _write(self, result: Result, main_thread: bool) -> None:
         """Give a frame to every output; one that fails keeps it from no other, and its error is raised then."""

@@ -85,7 +85,7 @@ _SIGNALS = [getattr(signal, name) for name in ("SIGHUP", "SIGTERM", "SIGINT") if
 
 
 @contextmanager
-def uninterrupted() -> Iterator[None]:
+def deferred_signals() -> Iterator[None]:
     """Let a Ctrl-C that comes in the block, or in the function that this decorates, have its effect at the end.
 
     Python raises KeyboardInterrupt between any two lines of the main thread, such as between a frame's

@@ -123,14 +123,14 @@ def _flush_c() -> None:
         ctypes.CDLL(None).fflush(None)
 
 
-class Heard:
+class DecoderWarnings:
     """Catches what this process writes to stderr while the block runs.
 
     libjpeg tells nobody but stderr that the data of a picture is corrupt. It is caught for the whole
     process, so only the command line, where nothing else writes meanwhile, can do it.
     """
 
-    def __enter__(self) -> Heard:
+    def __enter__(self) -> DecoderWarnings:
         self._kept: int | None = None
         sys.stderr.flush()
         self._file: IO[bytes] = io.BytesIO()

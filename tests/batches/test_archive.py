@@ -29,8 +29,18 @@ from cvmask.batches import table as table_module  # noqa: E402
 from cvmask.batches.annotated import write_picture  # noqa: E402
 from cvmask.batches.chunks import Chunk, read_chunks  # noqa: E402
 from cvmask.batches.storage import place_of, read_bytes, write_bytes  # noqa: E402
-from cvmask.batches.video_segments import cut, read_stretch  # noqa: E402
-from cvmask.batches.work_items import PARQUET, PICTURES, TAR, VIDEO, Item, Stretch, Unit, read_units, write_units  # noqa: E402
+from cvmask.batches.video_segments import cut, read_segment  # noqa: E402
+from cvmask.batches.work_items import (  # noqa: E402
+    PARQUET,
+    PICTURES,
+    TAR,
+    VIDEO,
+    Item,
+    VideoSegment,
+    WorkItem,
+    read_units,
+    write_units,
+)
 
 
 def png(seed: int = 0) -> bytes:
@@ -168,16 +178,17 @@ def test_a_process_that_was_killed_leaves_no_fetched_file(work: Path, monkeypatc
 
 def test_units_survive_writing(tree: Path) -> None:
     items = listing.find_items(["in"])
-    units = [Unit(0, PICTURES, tuple(items[:3])), Unit(1, VIDEO, (items[3],), Stretch(12, 24, 480.5, None, 0.0))]
+    segment = VideoSegment(12, 24, 480.5, None, 0.0)
+    units = [WorkItem(0, PICTURES, tuple(items[:3])), WorkItem(1, VIDEO, (items[3],), segment)]
     place = place_of("units.parquet")
     far = place_of("s3://key:secret@bucket/a.tar?region=here")
-    units.append(Unit(2, TAR, (Item(far, "a.tar", TAR, 5),)))
+    units.append(WorkItem(2, TAR, (Item(far, "a.tar", TAR, 5),)))
     write_units(place, units)
     assert read_units(place, [far.root, ""]) == units
     assert b"secret" not in Path("units.parquet").read_bytes()
 
 
-def shard(path: str, pictures: int, cut_off: int = 0) -> Unit:
+def shard(path: str, pictures: int, cut_off: int = 0) -> WorkItem:
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w:gz" if path.endswith("gz") else "w") as tar:
         for number in range(pictures):
@@ -187,7 +198,7 @@ def shard(path: str, pictures: int, cut_off: int = 0) -> Unit:
                 tar.addfile(member, io.BytesIO(data))
     data = file.getvalue()[: -cut_off or None]
     Path(path).write_bytes(data)
-    return Unit(0, TAR, (Item(place_of(path), path, TAR, len(data)),))
+    return WorkItem(0, TAR, (Item(place_of(path), path, TAR, len(data)),))
 
 
 @pytest.mark.parametrize("path", ["a.tar", "a.tar.gz"])
@@ -215,9 +226,9 @@ def test_damaged_shards_say_so_in_their_last_chunk(work: Path) -> None:
     assert "has changed" in list(read_chunks(unit, 4, None, frozenset()))[-1].failure
 
 
-def parquet(table: dict[str, list[object]]) -> Unit:
+def parquet(table: dict[str, list[object]]) -> WorkItem:
     pq.write_table(pa.table(table), "a.parquet")
-    return Unit(0, PARQUET, (Item(place_of("a.parquet"), "a.parquet", PARQUET, None),))
+    return WorkItem(0, PARQUET, (Item(place_of("a.parquet"), "a.parquet", PARQUET, None),))
 
 
 def test_parquet_columns_of_bytes(work: Path) -> None:
@@ -292,11 +303,11 @@ def test_one_folder_is_of_one_command(work: Path) -> None:
 
 def test_picture_that_kills_is_left_out_in_the_end(work: Path) -> None:
     pytest.importorskip("ray", reason="needs Ray Data: pip install 'ray[data]'")
-    from cvmask.batches.worker import Deaths
+    from cvmask.batches.worker import Quarantine
 
     def tried_until(killer: int) -> list[int]:
         """Go through a chunk of four as a new process that dies of one of them."""
-        deaths, tried = Deaths(place_of("out"), watching=True), []
+        deaths, tried = Quarantine(place_of("out"), watching=True), []
         deaths.begin(3, 0)
         for number in range(4):
             if deaths.may_try(number):
@@ -313,7 +324,7 @@ def test_picture_that_kills_is_left_out_in_the_end(work: Path) -> None:
 
 def assert_stretches_are_the_video(path: Path, least: int) -> int:
     stretches = cut(str(path), least)
-    apart = (frame for stretch in reversed(stretches) for frame in reversed(list(read_stretch(str(path), stretch))))
+    apart = (frame for stretch in reversed(stretches) for frame in reversed(list(read_segment(str(path), stretch))))
     frames = list(Video(path))
     count = 0
     for one, other in zip(reversed(frames), apart):
@@ -343,14 +354,14 @@ def test_stretches_begin_with_whole_pictures(moving: Path) -> None:
     stretches = cut(str(moving), 20)
     assert assert_stretches_are_the_video(moving, 20) == len(stretches) > 2
     assert all(stretch.frames >= 20 for stretch in stretches[:-1])
-    strided = [frame.index for stretch in stretches for frame in read_stretch(str(moving), stretch, 7)]
+    strided = [frame.index for stretch in stretches for frame in read_segment(str(moving), stretch, 7)]
     assert strided == list(range(0, 90, 7))
 
 
 def test_a_video_that_is_not_as_it_was_says_so(moving: Path) -> None:
     last = cut(str(moving), 20)[-1]
     with pytest.raises(SourceError, match="could not be decoded"):
-        list(read_stretch(str(moving), last._replace(frames=last.frames + 3)))
+        list(read_segment(str(moving), last._replace(frames=last.frames + 3)))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cvmask.cli.main import main
-from cvmask.system.process import Heard
+from cvmask.system.process import DecoderWarnings
 
 
 def test_damage_that_only_a_decoder_sees_is_told_with_the_name_of_the_picture(
@@ -41,7 +41,7 @@ def test_a_colour_profile_that_does_not_fit_is_no_warning(
     data = b"ICC Profile\0\0" + zlib.compress(profile)
     chunk = struct.pack(">I", len(data)) + b"iCCP" + data + struct.pack(">I", zlib.crc32(b"iCCP" + data))
     (work / "grey.png").write_bytes(picture[:33] + chunk + picture[33:])
-    with Heard() as heard:
+    with DecoderWarnings() as heard:
         cv2.imread("grey.png")
         said = heard.take()
     if not said:
@@ -51,7 +51,7 @@ def test_a_colour_profile_that_does_not_fit_is_no_warning(
 
 
 def test_heard_gives_lines_and_lets_stderr_go_on(capfd: pytest.CaptureFixture[str]) -> None:
-    with Heard() as heard:
+    with DecoderWarnings() as heard:
         os.write(2, b"one\n")
         assert heard.take() == ["one"]
         os.write(2, b"two\nthree\n")
@@ -62,7 +62,7 @@ def test_heard_gives_lines_and_lets_stderr_go_on(capfd: pytest.CaptureFixture[st
 
 def test_heard_gives_stderr_back_after_an_interruption(capfd: pytest.CaptureFixture[str]) -> None:
     def interrupted() -> None:
-        with Heard():
+        with DecoderWarnings():
             os.write(2, b"lost\n")
             raise KeyboardInterrupt
 
@@ -77,7 +77,7 @@ def test_heard_does_without_a_place_for_temporary_files(
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr("tempfile.tempdir", "/nowhere")
-        with Heard() as heard:
+        with DecoderWarnings() as heard:
             os.write(2, b"one\n")
     assert heard.take() == []
     assert capfd.readouterr().err == "one\n"

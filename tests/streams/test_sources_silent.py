@@ -26,7 +26,7 @@ from cvmask import annotate
 from cvmask.errors import SourceError
 from cvmask.results.detections import Detections
 from cvmask.streams.sources import Source, open_source
-from cvmask.streams.sources.capture import Errands, Left
+from cvmask.streams.sources.capture import BlockingCalls, Left
 from cvmask.streams.sources.http import HttpStream
 
 TIMEOUT_S = 60
@@ -186,7 +186,7 @@ def test_ctrl_c_while_an_answer_is_begun_leaves_nothing_half_made(
 
 
 def test_errands_give_results_and_errors() -> None:
-    errands = Errands()
+    errands = BlockingCalls()
     assert [errands.do(lambda n=n: n * n) for n in range(3)] == [0, 1, 4]
     with pytest.raises(ZeroDivisionError):
         errands.do(lambda: 1 // 0)
@@ -196,7 +196,7 @@ def test_errands_give_results_and_errors() -> None:
 
 
 def test_errands_undo_what_comes_too_late() -> None:
-    errands, begun, go = Errands(), threading.Event(), threading.Event()
+    errands, begun, go = BlockingCalls(), threading.Event(), threading.Event()
     undone: list[object] = []
 
     def work() -> str:
@@ -223,7 +223,7 @@ def test_errands_undo_what_comes_too_late() -> None:
 
 @pytest.mark.parametrize("late", [False, True], ids=["while the call goes on", "when its thread has ended"])
 def test_errands_do_the_last_one_after_an_interrupt(late: bool) -> None:
-    errands, begun, go, done = Errands(), threading.Event(), threading.Event(), threading.Event()
+    errands, begun, go, done = BlockingCalls(), threading.Event(), threading.Event(), threading.Event()
     (thread,) = (thread for thread in threading.enumerate() if thread.name == "cvmask-errands")
 
     def interrupt() -> None:

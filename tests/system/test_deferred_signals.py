@@ -23,7 +23,7 @@ from cvmask.streams.pipeline import annotate
 from cvmask.streams.sinks import VideoFile
 from cvmask.streams.sinks.av_encoder import has_av
 from cvmask.streams.sources import Frame, Newest, Source, Video
-from cvmask.system.interrupts import uninterrupted
+from cvmask.system.interrupts import deferred_signals
 
 IMAGE = np.zeros((48, 64, 3), np.uint8)
 
@@ -57,7 +57,7 @@ class Interrupting:
 def test_an_interrupt_has_its_effect_at_the_end_of_the_block() -> None:
     done = []
 
-    @uninterrupted()
+    @deferred_signals()
     def work() -> None:
         interrupt()
         done.append("work")
@@ -72,12 +72,12 @@ def test_an_interrupt_has_its_effect_at_the_end_of_the_block() -> None:
 def test_blocks_in_blocks_end_together() -> None:
     done = []
 
-    @uninterrupted()
+    @deferred_signals()
     def inner() -> None:
         interrupt()
         done.append("inner")
 
-    @uninterrupted()
+    @deferred_signals()
     def outer() -> None:
         inner()
         done.append("outer")
@@ -99,7 +99,7 @@ def test_a_handler_of_the_program_is_called_and_stays(name: str) -> None:
 
     before = signal.signal(sent, handler)
     try:
-        with uninterrupted():
+        with deferred_signals():
             signal.raise_signal(sent)
             assert heard == []
         assert heard == [sent]
@@ -111,7 +111,7 @@ def test_a_handler_of_the_program_is_called_and_stays(name: str) -> None:
 def test_an_ignored_interrupt_stays_ignored() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with uninterrupted():
+        with deferred_signals():
             interrupt()
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
@@ -122,7 +122,7 @@ def test_in_another_thread_nothing_is_changed() -> None:
     handlers: list[Any] = []
 
     def work() -> None:
-        with uninterrupted():
+        with deferred_signals():
             handlers.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=work)

@@ -22,7 +22,7 @@ from cvmask.errors import SinkError
 from cvmask.streams.sinks.mp4 import ticks_a_second
 from cvmask.streams.sinks.sink import Background
 from cvmask.streams.sources.http import without_password
-from cvmask.system.interrupts import uninterrupted
+from cvmask.system.interrupts import deferred_signals
 
 
 class AvFile(io.BufferedWriter):
@@ -386,7 +386,7 @@ def _as_array(plane: Any) -> NDArray[np.uint8]:
     return rows[: plane.height, : plane.width]
 
 
-@uninterrupted()  # An import of PyAV that was broken off cannot be made good in the same process.
+@deferred_signals()  # An import of PyAV that was broken off cannot be made good in the same process.
 def has_av() -> bool:
     """Tell whether PyAV 15 or newer is installed, and can encode H.264."""
     try:

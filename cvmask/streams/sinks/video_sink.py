@@ -24,7 +24,7 @@ from cvmask.streams.sinks.sink import Sink
 from cvmask.streams.sources.av_capture import AV_CURE
 from cvmask.streams.sources.source import Frame, Notify, ignore
 from cvmask.system.files import whole_path, wrong_name
-from cvmask.system.interrupts import uninterrupted
+from cvmask.system.interrupts import deferred_signals
 
 
 def even(width: int, height: int) -> tuple[int, int]:
@@ -125,7 +125,7 @@ class VideoFile(Sink):
         self._first_s: float | None = None
         self._last_s = -1.0
 
-    @uninterrupted()
+    @deferred_signals()
     def write(
         self, image: NDArray[np.uint8], frame: Frame | None = None, detections: Detections | None = None
     ) -> None:
@@ -144,7 +144,7 @@ class VideoFile(Sink):
             raise SinkError(f"{self.name} cannot be written: {error.strerror or error}") from None
         self._count += 1
 
-    @uninterrupted()
+    @deferred_signals()
     def close(self) -> None:
         """Finish the file, look whether it can be read, and give it its name; nothing if no frame came."""
         encoder = self._take_encoder()
@@ -161,7 +161,7 @@ class VideoFile(Sink):
             except ValueError as error:
                 raise SinkError(f"{self.name} cannot be written: {error}{self._full()}") from None
 
-    @uninterrupted()
+    @deferred_signals()
     def discard(self) -> None:
         """End without a file."""
         encoder = self._take_encoder()

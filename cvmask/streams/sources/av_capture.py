@@ -33,7 +33,7 @@ from cvmask.streams.sources.shape import (
     square_size,
     squared,
 )
-from cvmask.system.interrupts import uninterrupted
+from cvmask.system.interrupts import deferred_signals
 from cvmask.system.process import python_program
 
 AV_CURE = install("av")
@@ -54,7 +54,7 @@ class UnreadableError(SourceError):
     """A video whose frames nothing at hand can convert; no further attempt helps."""
 
 
-@uninterrupted()
+@deferred_signals()
 def find_av() -> Any:
     """Give PyAV, 15 or newer; None where it is not installed."""
     try:

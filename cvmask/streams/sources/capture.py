@@ -42,7 +42,7 @@ def _keep(result: Any) -> None:
     pass
 
 
-class Errands:
+class BlockingCalls:
     """Makes calls, one at a time, in a daemon thread, so that whoever waits for one can leave.
 
     OpenCV waits for a server as long as its timeouts say, deaf to Ctrl-C and to other threads. After
@@ -357,7 +357,7 @@ class RemoteCapture:
         if timeout_s is not None:
             open_ms, read_ms = (int(limit_s * 1000) for limit_s in (max(timeout_s, _OPEN_TIMEOUT_S), timeout_s))
             limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, open_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, read_ms]
-        self._errands = Errands()
+        self._errands = BlockingCalls()
         try:
             self._capture = self._errands.do(
                 lambda: _Written(_opened(address, without_password(address), limits), address, timeout_s),

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from cvmask.errors import SourceError
 from cvmask.streams.sources.mjpeg import decode_jpegs
-from cvmask.system.interrupts import uninterrupted
+from cvmask.system.interrupts import deferred_signals
 
 _MOST_REDIRECTS = 5
 _CHUNK_BYTES = 1 << 16
@@ -214,7 +214,7 @@ def live_playlist(answer: HttpStream, address: str, timeout_s: float) -> int | N
     return int(target[1]) if target else _USUAL_SEGMENT_S
 
 
-@uninterrupted()
+@deferred_signals()
 def _new_answer(*arguments: Any, **options: Any) -> http.client.HTTPResponse:
     """Make an answer in one go: of one that a Ctrl-C leaves half made, Python complains on stderr."""
     return http.client.HTTPResponse(*arguments, **options)

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from cvmask.errors import SourceError
 from cvmask.streams.sources.av_capture import UnreadableError
-from cvmask.streams.sources.capture import Errands, Left, check_name, open_capture, rate_of, size_of
+from cvmask.streams.sources.capture import BlockingCalls, Left, check_name, open_capture, rate_of, size_of
 from cvmask.streams.sources.http import without_password
 from cvmask.streams.sources.source import Frame, Notify, Source, ignore
-from cvmask.system.interrupts import uninterrupted
+from cvmask.system.interrupts import deferred_signals
 
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.5, 15.0
 
@@ -81,7 +81,7 @@ class Stream(Source):
         self._closed = threading.Event()
         self._failures = self._index = 0
         self._first_s: float | None = None
-        self._connecting: Errands | None = None
+        self._connecting: BlockingCalls | None = None
         self._connection: Connection | None = self._new_connection()
         self.size_wh = getattr(self._connection, "size_wh", None)
         self.frame_rate = getattr(self._connection, "frame_rate", None)
@@ -139,7 +139,7 @@ class Stream(Source):
         self._closed.wait(delay_s)
 
     def _new_connection(self) -> Connection:
-        self._connecting = errands = Errands()
+        self._connecting = errands = BlockingCalls()
         try:
             if self._closed.is_set():
                 raise Left
@@ -229,7 +229,7 @@ class Newest(Source):
     def _frames(self) -> Iterator[Frame]:
         if not (self._closed or self._ended):
             thread = threading.Thread(target=self._follow, name="cvmask-newest")
-            with uninterrupted():
+            with deferred_signals():
                 thread.start()
                 self._thread = thread  # only now could `close` wait for it
         while (frame := self._wait()) is not None:
