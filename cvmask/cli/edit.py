@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cvmask.cli import options, run_sources
 from cvmask.cli.options import ModelOptions, OutputOptions, RunOptions, StreamOptions, UsageError, take
-from cvmask.drawing.effects import EFFECT_NAMES, REFINED, REPLACE, make_effect, needs_alpha
+from cvmask.drawing.effects import EFFECT_NAMES, HIDING, HIDING_MARGIN, REFINED, REPLACE, make_effect, needs_alpha
 from cvmask.runtime.model import MaskRCNN
 from cvmask.streams.loop import Paint
 from cvmask.streams.sources import read_image
@@ -50,7 +50,7 @@ def add_parser(subparsers: options.Subparsers) -> None:
                         help=f"leave the edges of masks as they are (with {', '.join(REFINED)} they are drawn to "
                              "those of the picture)")  # fmt: skip
     options.add_model_options(parser)
-    options.add_stream_options(parser, track=False)
+    options.add_stream_options(parser)
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,7 @@ class EditOptions:
                 mask_threshold=mask_threshold,
                 alpha=alpha,
                 refine=self.refine,
+                margin=HIDING_MARGIN,
             )
         except ValueError as error:
             raise UsageError(str(error)) from None
@@ -93,8 +94,11 @@ class EditOptions:
 def run(args: argparse.Namespace) -> int:
     """Run the verb and give its exit code."""
     output = take(OutputOptions, args)
-    wanted = RunOptions(args.sources, take(ModelOptions, args), take(StreamOptions, args), output)
-    return edit(wanted, take(EditOptions, args))
+    how = take(EditOptions, args)
+    # What is missed for a moment would be in the clear.
+    bridge = how.effect in HIDING
+    wanted = RunOptions(args.sources, take(ModelOptions, args), take(StreamOptions, args), output, bridge=bridge)
+    return edit(wanted, how)
 
 
 def edit(wanted: RunOptions, how: EditOptions) -> int:

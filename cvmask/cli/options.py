@@ -391,13 +391,14 @@ def add_save_options(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Everything that a run of `predict` or `edit` needs to know."""
+    """Everything that a run of `predict` or `edit` needs to know; `bridge` is that of `cvmask.annotate`."""
 
     sources: Sequence[str]
     model: ModelOptions = ModelOptions()
     stream: StreamOptions = StreamOptions()
     output: OutputOptions = OutputOptions()
     drawing: DrawingOptions = DrawingOptions()
+    bridge: bool = False
 
 
 def unused_flags(options: Sequence[StreamOptions | OutputOptions], kinds: Collection[str]) -> list[str]:

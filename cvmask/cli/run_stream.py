@@ -80,8 +80,9 @@ def run_stream(
         stack.enter_context(threads_shared_by(workers))
         outputs = [*sinks, *written, *window]
         run = annotate(
-            source, model, outputs=outputs, paint=paint, track=stream.track, workers=workers, detect_every=every
-        )
+            source, model, outputs=outputs, paint=paint, track=stream.track, workers=workers, detect_every=every,
+            bridge=wanted.bridge,
+        )  # fmt: skip
         progress.begin(source.name, source.length)
         try:
             with run:

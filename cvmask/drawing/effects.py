@@ -255,15 +255,17 @@ def blur_objects(
     strength: float = 1.0,
     feather_px: float | None = None,
     mask_threshold: float | None = None,
+    margin: float = 0.0,
 ) -> NDArray[np.uint8]:
     """Blur the objects beyond recognition; the soft edge lies outside the mask.
 
-    `strength`, more than 0: 1 is a standard deviation of a thirtieth of the short side.
+    `strength`, more than 0: 1 is a standard deviation of a thirtieth of the short side. `margin`, 0 to 1: by how much
+    of the short side the masks are widened.
     """
     check_range("strength", strength, _LEAST_STRENGTH)
     frame = _check(frame, detections)
     width = _width(detections, feather_px)
-    union = union_mask(detections, mask_threshold)
+    union = _widened(union_mask(detections, mask_threshold), margin)
     # Twice as wide and twice as strong: opaque up to the edge of the mask, fading outside it.
     soft = union if width <= 0 else cv2.convertScaleAbs(feather(union, 2 * width), alpha=2)
     alpha = cast("NDArray[np.uint8]", soft)
@@ -284,6 +286,7 @@ def pixelate_objects(
     *,
     block_px: int | None = None,
     mask_threshold: float | None = None,
+    margin: float = 0.0,
 ) -> NDArray[np.uint8]:
     """Turn the objects into square blocks; each block that holds a pixel of a mask is one colour.
 
@@ -291,18 +294,28 @@ def pixelate_objects(
     ----------
     block_px
         Side of a block, 1 or more; default a fortieth of the frame's short side.
+    margin
+        By how much of the short side the masks are widened, 0 to 1.
     """
     frame = _check(frame, detections)
     height, width = detections.frame_size
     block = max(2, round(min(height, width) / 40)) if block_px is None else whole_number("block_px", block_px)
     block = min(block, max(height, width))
     result: NDArray[np.uint8] = frame.copy()
-    union = union_mask(detections, mask_threshold)
+    union = _widened(union_mask(detections, mask_threshold), margin)
     # The grid is that of the whole frame, so that blocks stand still while objects move.
     window = window_of(union, step_px=block)
     if union[window].size:
         _pixelate_(result[window], union[window], block)
     return result
+
+
+def _widened(mask: NDArray[np.uint8], margin: float) -> NDArray[np.uint8]:
+    check_range("margin", margin, 0, 1)
+    side = 2 * round(margin * min(mask.shape)) + 1
+    if side == 1:
+        return mask
+    return np.asarray(cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))), dtype=np.uint8)
 
 
 def _pixelate_(canvas: NDArray[np.uint8], mask: NDArray[np.uint8], block: int) -> None:
@@ -349,6 +362,10 @@ EFFECT_NAMES = (*EFFECTS, REPLACE)
 REFINED = ("blur-background", REMOVE, REPLACE)  # those that draw the edges of masks to those of the frame
 """The names that `make_effect` takes; `EFFECTS` lacks the one that needs a background."""
 GREEN = (0, 255, 0)
+HIDING = ("blur-objects", "pixelate-objects")
+"""The effects that hide objects: what is missed of one is in the clear."""
+HIDING_MARGIN = 0.01
+"""The margin of `edit` and of clips on the page: 5 pixels of 480."""
 
 
 def make_effect(
@@ -359,6 +376,7 @@ def make_effect(
     mask_threshold: float | None = None,
     alpha: bool = True,
     refine: bool = True,
+    margin: float = 0.0,
 ) -> Callable[[NDArray[np.uint8], Detections], NDArray[np.uint8]]:
     """Give a function of a frame and its detections that applies the effect of this name.
 
@@ -372,6 +390,8 @@ def make_effect(
         Whether `remove_background` may give BGRA; otherwise its background is green.
     refine
         False leaves the edges of masks as they are, for the effects that draw them to those of the frame.
+    margin
+        By how much of the short side the masks of `HIDING` effects are widened, 0 to 1; others have no use for it.
 
     Raises
     ------
@@ -383,6 +403,8 @@ def make_effect(
     if (background is not None) != (name == REPLACE):
         raise ValueError(f"a background is for {REPLACE} and for no other effect, got {name} with {background!r:.60}")
     given: dict[str, Any] = {"mask_threshold": mask_threshold}
+    if name in HIDING:
+        given["margin"] = margin
     if feather_px is not None:
         if name == "pixelate-objects":
             raise ValueError(f"{name} has no soft edge: leave out the feather")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cvmask.drawing.effects import HIDING
 from cvmask.errors import CvmaskError, SourceError
 from cvmask.results.detections import Detections
 from cvmask.serve.limits import Limits
@@ -202,7 +203,8 @@ class Clips:
                 return paint(image, found, clip.controls, self._labels)
 
             track = clip.controls.color_by == "instance"
-            with annotate(source, model, outputs=[clip.video, clip.lines], paint=painted, track=track) as run:
+            outputs, bridge = [clip.video, clip.lines], clip.controls.effect in HIDING
+            with annotate(source, model, outputs=outputs, paint=painted, track=track, bridge=bridge) as run:
                 for result in run:
                     clip.frames += 1
                     if self._closed or clip.state != WORKING:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.drawing.draw import draw
-from cvmask.drawing.effects import EFFECTS, make_effect
+from cvmask.drawing.effects import EFFECTS, HIDING_MARGIN, make_effect
 from cvmask.models.load import class_ids
 from cvmask.results.detections import Detections
 from cvmask.serve.metrics import Metrics
@@ -229,7 +229,10 @@ def paint(
     """
     threshold = controls.mask_threshold
     if controls.effect != NO_EFFECT:
-        return make_effect(controls.effect, mask_threshold=threshold, alpha=transparent)(image, shown)
+        effect = make_effect(
+            controls.effect, mask_threshold=threshold, alpha=transparent, margin=HIDING_MARGIN
+        )
+        return effect(image, shown)
     if not len(shown):
         return image
     if controls.color_by == "class":

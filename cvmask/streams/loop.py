@@ -9,7 +9,7 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from cvmask.errors import SinkError, SourceError
 from cvmask.results.detections import Detections
+from cvmask.streams.bridge import Bridge
 from cvmask.streams.follow import Every
 from cvmask.streams.keyframes import Carrier, longest, plan
 from cvmask.streams.sinks import Sink, Window
@@ -228,13 +229,15 @@ class Summary:
         Frames that an output could not write; the others have them.
     in_flight, ended_by
         Frames that were read and not finished when the run ended, and what ended it: "interrupted".
+    bridged
+        How often an object was filled in where it was missed between two sightings.
     stages
         Durations of "read", "detect", "draw", "write"; "age" for live sources: how old a frame was when
         its inference began. Stages overlap: their sum is not the time of the run.
     """
 
     def __init__(self) -> None:
-        self.read = self.written = self.dropped = self.failed = self.lost = self.carried = 0
+        self.read = self.written = self.dropped = self.failed = self.lost = self.carried = self.bridged = 0
         self.refused = self.in_flight = 0
         self.ended_by = ""
         self.stages: dict[str, Stage] = {}
@@ -266,6 +269,7 @@ class Summary:
         counts += f", {self.carried} of them carried" if self.carried else ""
         counts += f", {self.refused} refused by an output" if self.refused else ""
         counts += f", {self.in_flight} in flight when {self.ended_by}" if self.in_flight else ""
+        counts += f", {self.bridged} missed objects filled in" if self.bridged else ""
         speed = f"{self.elapsed_s:.1f} s, {self.frames_per_second:.1f} frames a second"
         stages = [
             f"  {name:7} mean {1000 * stage.mean_s:8.1f} ms   95% below {1000 * stage.percentile_s():8.1f} ms"
@@ -277,6 +281,8 @@ class Summary:
 
 Paint = Callable[[NDArray[np.uint8], Detections], NDArray[np.uint8]]
 _AHEAD = 3
+# Objects that are missed are filled in for up to a second.
+_MOST_BRIDGED, _USUAL_RATE = 60, 25
 
 
 class Model(Protocol):
@@ -337,16 +343,20 @@ class Run:
         summary: Summary,
         detect_every: Every = 1,
         mask_threshold: float | None = None,
+        bridge: bool = False,
     ) -> None:
         self.source, self.summary = source, summary
         self.finished: list[Sink] = []
         self._models, self._sinks, self._paint = models, sinks, paint
-        self._tracker = Tracker() if track else None
+        gap = min(_MOST_BRIDGED, max(1, round(source.frame_rate or _USUAL_RATE))) if bridge else 0
+        self._bridge = Bridge(gap, source.live, mask_threshold) if bridge else None
+        self._tracker = (Tracker(max_gap=gap) if bridge else Tracker()) if track or bridge else None
         self._every, self._threshold = detect_every, mask_threshold
         self._carrier = Carrier(mask_threshold)
         self._last_key = 0
         self._found: dict[int, Detections] = {}
         held = 0 if detect_every == 1 else (len(models) + 1) * longest(detect_every)
+        held += gap
         # A live frame grows old in a queue: it is only read when a worker is free for it.
         newest = source.live and source.newest
         self._queue = FrameQueue(2 * len(models) + _AHEAD + held, len(models) if newest else None)
@@ -526,13 +536,24 @@ class Run:
     def _draw(self) -> None:
         while (item := self._queue.take_inferred()) is not None:
             for frame, detections in self._carrier.push(*item):
-                with self.summary.stage("draw").timed():
-                    if self._tracker is not None:
-                        detections = self._tracker.update(detections)
-                    with stopped_by(lambda: self._queue.stopped):  # a frame may hold thousands of objects
-                        image = self._paint(frame.image, detections)
-                self._queue.put_drawn(Result(frame, detections, image))
+                if self._tracker is not None:
+                    detections = self._tracker.update(detections)
+                if self._bridge is None:
+                    self._draw_each(((frame, detections),))
+                else:
+                    self._draw_each(self._bridge.push(frame, detections))
+        if self._bridge is not None:
+            self._draw_each(self._bridge.end())
         self._queue.put_drawn(None)
+
+    def _draw_each(self, found: Iterable[tuple[Frame, Detections]]) -> None:
+        for frame, detections in found:
+            # A frame may hold thousands of objects.
+            with self.summary.stage("draw").timed(), stopped_by(lambda: self._queue.stopped):
+                image = self._paint(frame.image, detections)
+            if self._bridge is not None:
+                self.summary.bridged = self._bridge.count
+            self._queue.put_drawn(Result(frame, detections, image))
 
     def _write_all(self) -> None:
         while (result := self._queue.take_drawn()) is not None:

@@ -31,6 +31,7 @@ def annotate(
     track: bool = False,
     workers: int = 1,
     detect_every: Every = 1,
+    bridge: bool = False,
     on_message: Notify = ignore,
     on_error: Callable[[SourceError], None] | None = None,
     **source_options: Any,
@@ -67,6 +68,9 @@ def annotate(
         The network sees every N-th frame of a file, N from 1 to 60, and both sides of a cut; what it found is carried
         to the frames between along the motion in the picture, see `cvmask.streams.follow`. "auto" chooses the frames.
         At most so many frames for each worker are kept in memory.
+    bridge
+        Fill objects in where they are missed for up to a second, 60 frames at most: between two sightings in a file,
+        after the last one in a live source. For what must stay hidden; each object gets an id.
     on_message
         Called with one line for whatever the user should know; from any thread.
     on_error
@@ -104,7 +108,7 @@ def annotate(
     cut = None if settings is None else settings.mask_threshold
     threshold = {} if settings is None else {"mask_threshold": cut}
     paint = paint or _drawing({"labels": labels, **threshold, **(style or {})})
-    return Run(source, models, sinks, paint, track, summary, every, cut)
+    return Run(source, models, sinks, paint, track, summary, every, cut, bridge)
 
 
 def _drawing(style: Mapping[str, Any]) -> Paint:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cvmask import load, scenes
 from cvmask.cli.main import main
-from cvmask.drawing.effects import EFFECTS, replace_background, spotlight
+from cvmask.drawing.effects import EFFECTS, HIDING, HIDING_MARGIN, replace_background, spotlight
 from cvmask.streams.sources import Video
 
 MODEL = ["-m", "shapes", "--size", "128", "--conf", "0.3"]
@@ -33,7 +33,8 @@ def test_edit_applies_the_effect(name: str, scene_png: Path, capsys: pytest.Capt
     frame = cv2.imread("scene.png")
     found = load("shapes", size=128, score_threshold=0.3).detect(frame)
     assert len(found)
-    assert np.array_equal(cv2.imread("out/scene.png", cv2.IMREAD_UNCHANGED), EFFECTS[name](frame, found))
+    margin = {"margin": HIDING_MARGIN} if name in HIDING else {}
+    assert np.array_equal(cv2.imread("out/scene.png", cv2.IMREAD_UNCHANGED), EFFECTS[name](frame, found, **margin))
 
 
 def test_edit_takes_classes_and_feather(scene_png: Path) -> None:

@@ -187,6 +187,29 @@ def test_detect_every_marks_and_counts_what_it_carried(verb: str, capsys: pytest
             assert np.array_equal(first.image, second.image)
 
 
+class Flickering(Model):
+    """Misses everything in every third frame."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def detect(self, frame: np.ndarray) -> Detections:
+        self.calls += 1
+        found = super().detect(frame)
+        return found[:0] if self.calls % 3 == 2 else found
+
+
+@pytest.mark.parametrize("effect", ["blur-objects", "pixelate-objects", "spotlight"])
+def test_what_hides_objects_hides_them_in_every_frame(
+    effect: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(loading, "load_model", lambda args: Flickering())
+    clip = write_still("in.avi", 6)
+    assert main(["edit", clip, "-o", "out.avi", "--effect", effect, "--track"]) == 0
+    said = capsys.readouterr().out
+    assert ("4 missed objects filled in" in said) == (effect != "spotlight")
+
+
 @pytest.mark.parametrize("every", ["0", "61", "often", "2.5", "-1"])
 def test_a_detect_every_that_cannot_be_is_wrong_usage(every: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
