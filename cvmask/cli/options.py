@@ -46,7 +46,9 @@ def add_verb(subparsers: Subparsers, name: str, epilog: str | None = None, **tex
 def take(kind: type[_Options], args: argparse.Namespace) -> _Options:
     """Make a dataclass of options from the flags of the same names; a flag that the verb lacks is its default."""
     names = {option.name for option in fields(kind)}  # type: ignore[arg-type]
-    return kind(**{name: value for name, value in vars(args).items() if name in names})
+    given = {name: value for name, value in vars(args).items() if name in names}
+    # A flag that may be repeated is a list for argparse; frozen options hold none.
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
 
 
 @dataclass(frozen=True)

@@ -79,9 +79,7 @@ def test_flags_that_are_not_given_are_those_defaults(argv: list[str], kinds: lis
     args = build_parser().parse_args(argv)
     for kind in kinds:
         found = take(kind, args)
-        assert dataclasses.astuple(found) == tuple(option.default for option in dataclasses.fields(kind)) or (
-            kind is ServeOptions and found == ServeOptions(name=[])
-        )
+        assert dataclasses.astuple(found) == tuple(option.default for option in dataclasses.fields(kind))
 
 
 def test_the_drawing_flags_that_are_not_given_draw_as_the_python_api_does() -> None:

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from cvmask.errors import SourceError
-from cvmask.streams.sources.headers import split_jpegs
-from cvmask.streams.sources.mjpeg import decode_jpegs
+from cvmask.streams.sources.mjpeg import decode_jpegs, split_jpegs
 
 BOUNDARY = b"\r\n--frame\r\nContent-Type: image/jpeg\r\n\r\n"
 
