@@ -137,11 +137,12 @@ def portable_name(name: str, longest: int = _LONGEST_NAME) -> str:
 
 
 @contextlib.contextmanager
-def whole_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+def whole_path(path: str | os.PathLike[str], mark: str = "") -> Iterator[Path]:
     """Give a name beside `path` to write to, of the same ending; it becomes `path` once the block has ended well.
 
     If the block raises, nothing is left and a file that was there before stays. Missing folders are made. Of a
     link, it is the file that it leads to; a file that is replaced leaves its permissions to the new one.
+    The name begins with a dot and `mark`.
 
     Raises
     ------
@@ -149,7 +150,7 @@ def whole_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         If the place cannot be written to, or what is there is no file: a pipe or a device stays.
     """
     path = Path(path)
-    with _replaced(path) as part:
+    with _replaced(path, mark) as part:
         with _named(path):
             # Libraries that write name the part, or say nothing, where a file cannot be made.
             part.touch(exist_ok=False)
@@ -158,10 +159,10 @@ def whole_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _replaced(path: Path) -> Iterator[Path]:
+def _replaced(path: Path, mark: str = "") -> Iterator[Path]:
     check_is_file(path)
     target = Path(os.path.realpath(path))
-    part = target.parent / f".{uuid.uuid4().hex}.part{path.suffix}"
+    part = target.parent / f".{mark}{uuid.uuid4().hex}.part{path.suffix}"
     try:
         with _named(path):
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -77,7 +77,8 @@ def open_sink(
     if suffix in CODECS:
         audio = source.path if isinstance(source, Video) else None
         rate = None if source is None else source.frame_rate
-        return VideoFile(name, frame_rate=rate, audio_from=audio, codec=codec, on_message=on_message)
+        live = source is not None and source.live
+        return VideoFile(name, frame_rate=rate, audio_from=audio, codec=codec, live=live, on_message=on_message)
     if suffix == ".jsonl":
         return JsonLines(name, labels)
     if suffix in image_sink.SUFFIXES:

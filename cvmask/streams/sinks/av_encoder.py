@@ -264,8 +264,10 @@ _LONGEST_TICKS = 1 << 25
 class AvEncoder:
     """H.264 or MPEG-4 part 2 (`codec` "h264", "mp4v"), with the sound of `audio_from` from `audio_start_s` on.
 
-    A frame is encoded in a thread of its own while the next one is made; what goes wrong there is raised
-    by the next call. Errors of FFmpeg are OSError, or SinkError where it does not know the format.
+    What is `live` is written so that a file that is cut off anywhere plays up to its last seconds; once it is
+    finished, it is as any other. A frame is encoded in a thread of its own while the next one is made; what goes
+    wrong there is raised by the next call. Errors of FFmpeg are OSError, or SinkError where it does not know the
+    format.
     """
 
     def __init__(
@@ -276,7 +278,9 @@ class AvEncoder:
         codec: str = "h264",
         audio_from: str | None = None,
         audio_start_s: float = 0.0,
+        live: bool = False,
     ) -> None:
+        self._live, self._flushed_s = live, 0.0
         self._av = importlib.import_module("av")
         self.codec = codec
         self._scale = ticks_a_second(rate)
@@ -296,11 +300,14 @@ class AvEncoder:
             raise
 
     def _open(self, size_wh: tuple[int, int], rate: Fraction, audio_from: str | None, audio_start_s: float) -> None:
-        self._container = self._av.open(self._file, "w")
+        options = _playable(self._av, Path(self._file.name).suffix) if self._live else {}
+        self._container = self._av.open(self._file, "w", container_options=options)
         self._stream = self._container.add_stream(_encoder_of(self._av, self.codec), rate=rate)
         self._stream.width, self._stream.height = size_wh
         self._stream.pix_fmt = "yuv420p"
-        self._stream.options = _H264 if self.codec == "h264" else _MPEG4
+        self._stream.options = dict(_H264 if self.codec == "h264" else _MPEG4)
+        if self._live:
+            self._stream.options |= {"g": str(max(1, round(_LOST_S * rate))), "bf": "0"}
         self._stream.time_base = Fraction(1, self._scale)
         self._stream.codec_context.time_base = Fraction(1, self._scale if self._knows_times else 25)
         self._duration = round(self._scale / rate)
@@ -358,6 +365,9 @@ class AvEncoder:
             self._put(frame, ticks)
             if self._sound:
                 self._sound.copy_until(time_s)
+            if self._live and time_s - self._flushed_s > 1:
+                self._file.flush()
+                self._flushed_s = time_s
         self._last = frame
         self._end_s = time_s + self._duration / self._scale
 
@@ -378,6 +388,19 @@ class AvEncoder:
             yield
         except self._av.FFmpegError as error:
             raise self._file.error or OSError(error.errno, error.strerror) from None
+
+
+_LOST_S = 2  # of a recording that is cut off, at most about so much
+
+
+def _playable(av: Any, suffix: str) -> dict[str, str]:
+    """Give what has FFmpeg write a file that plays wherever it is cut off: fragments, or clusters."""
+    if suffix == ".mkv":
+        return {"cluster_time_limit": str(1000 * _LOST_S), "flush_packets": "1"}
+    if av.library_versions["libavformat"] < (61, 7):
+        return {}
+    flags = "+hybrid_fragmented+frag_keyframe+empty_moov+default_base_moof"
+    return {"movflags": flags, "frag_duration": str(1_000_000 * _LOST_S)}
 
 
 def _as_array(plane: Any) -> NDArray[np.uint8]:

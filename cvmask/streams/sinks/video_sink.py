@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import glob
+import importlib
+import itertools
 import os
 import shutil
-from contextlib import ExitStack
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -23,8 +28,10 @@ from cvmask.streams.sinks.mp4 import is_finished
 from cvmask.streams.sinks.sink import Sink
 from cvmask.streams.sources.av_capture import AV_CURE
 from cvmask.streams.sources.source import Frame, Notify, ignore
-from cvmask.system.files import whole_path, wrong_name
+from cvmask.system.files import fit_name, whole_path, wrong_name
 from cvmask.system.interrupts import deferred_signals
+
+fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None
 
 
 def even(width: int, height: int) -> tuple[int, int]:
@@ -58,6 +65,40 @@ DEFAULT_RATE = Fraction(25)
 _LOWEST_RATE = Fraction(1, 300)
 _SPARE_BYTES = 1 << 16
 _LOOK_EVERY = 25
+_LONGEST_STEM = 100  # bytes: an identifier and two endings fit behind it
+_IDLE_S = 600
+
+
+def _stem_of(name: str) -> str:
+    return fit_name(Path(os.path.realpath(name)).stem, longest=_LONGEST_STEM)
+
+
+@contextmanager
+def _claimed(part: Path) -> Iterator[None]:
+    """Hold a lock beside a part, which the system takes away when the process is gone."""
+    lock = part.with_suffix(".lock")
+    with open(lock, "wb") as file:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                lock.unlink()
+
+
+def _is_claimed(part: Path) -> bool:
+    """Tell whether a part is being written; where there are no such locks, whether it was of late."""
+    lock = part.with_suffix(".lock")
+    with suppress(OSError), open(lock, "rb") as file:
+        if fcntl is None:
+            return time.time() - part.stat().st_mtime < _IDLE_S
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        lock.unlink()
+    return False
 
 
 class _Discarded(Exception):
@@ -85,6 +126,9 @@ class VideoFile(Sink):
         can be, and VP8 in .webm.
     use_av
         Whether to encode with PyAV; None: if it is installed.
+    live
+        Whether the frames come only once: then what was written plays even if the process is killed. The next
+        recording of this name finds it, and gives it a name of its own.
 
     Raises
     ------
@@ -102,6 +146,7 @@ class VideoFile(Sink):
         on_message: Notify = ignore,
         codec: str | None = None,
         use_av: bool | None = None,
+        live: bool = False,
     ) -> None:
         self.name = os.fspath(path)
         suffix = Path(self.name).suffix.lower()
@@ -114,7 +159,7 @@ class VideoFile(Sink):
         if wrong := wrong_codec(suffix, codec, self._use_av):
             raise SinkError(f"{self.name}: {wrong}")
         self._rate = frame_rate or DEFAULT_RATE
-        self._audio_from = audio_from
+        self._audio_from, self._live = audio_from, live
         self._notify = on_message
         self._encoder: Encoder | None = None
         self._closed = False
@@ -184,21 +229,51 @@ class VideoFile(Sink):
             self._notify(f"{self.name}: sides made even, {width}x{height} became {self._size_text()}")
         with self._stack:
             # A colon in a relative name would name a protocol of FFmpeg.
-            self._part = Path(os.path.abspath(self._stack.enter_context(whole_path(self.name))))
+            mark = f"{_stem_of(self.name)}." if self._live else ""
+            self._part = Path(os.path.abspath(self._stack.enter_context(whole_path(self.name, mark))))
+            if self._live:
+                self._rescue()
+                self._stack.enter_context(_claimed(self._part))
             self._encoder = self._new_encoder((frame.time_s if frame else None) or 0.0)
             # Only now that nothing failed does the file outlive this block.
             self._stack = self._stack.pop_all()
 
+    def _rescue(self) -> None:
+        """Give what killed runs left a name, or remove it where nothing in it can be read."""
+        suffix = Path(self.name).suffix
+        for part in sorted(self._part.parent.glob(f".{glob.escape(_stem_of(self.name))}.*.part{suffix}")):
+            if part == self._part or _is_claimed(part):
+                continue
+            capture = cv2.VideoCapture(str(part), cv2.CAP_FFMPEG)
+            plays = capture.grab()
+            capture.release()
+            with suppress(OSError):
+                if not plays:
+                    part.unlink()
+                    self._notify(f"{self.name}: what a killed run left cannot be read, and is removed")
+                    continue
+                rescued = next(
+                    place for number in itertools.count(1)
+                    if not (place := part.with_name(f"{_stem_of(self.name)}_rescued_{number}{suffix}")).exists()
+                )  # fmt: skip
+                part.rename(rescued)
+                self._notify(f"{self.name}: what a killed run left is {rescued} now")
+
     def _new_encoder(self, start_s: float) -> Encoder:
         rate = max(self._rate, _LOWEST_RATE)
         if self._use_av:
-            encoder = AvEncoder(self._part, self._size_wh, rate, self._av_codec, self._audio_from, start_s)
+            encoder = AvEncoder(
+                self._part, self._size_wh, rate, self._av_codec, self._audio_from, start_s, self._live
+            )
             self._tell_lost_sound(encoder)
             return encoder
         if self._audio_from is not None:
             able = Path(self.name).suffix.lower() in AV_SUFFIXES
             cure = f"{AV_CURE} copies it" if able else f"{' '.join(AV_SUFFIXES)} can hold it, with PyAV"
             self._notify(f"{self.name}: sound, if there is any, is not kept: {cure}")
+        if self._live:
+            cure = f"PyAV keeps {' '.join(AV_SUFFIXES)}: {AV_CURE}"
+            self._notify(f"{self.name}: may be lost if the process is killed; {cure}")
         return OpenCVEncoder(self._part, self._size_wh, rate)
 
     def _tell_lost_sound(self, encoder: Encoder) -> None:
