@@ -42,7 +42,7 @@ from cvmask.runtime.model import MaskRCNN
 
 def run(sources: Sequence[str], output: Place, model: MaskRCNN, options: Options) -> dict[str, Any]:
     """See `cvmask.batch`."""
-    command = describe(sources, model, options)
+    command = command_of(sources, model, options)
     begun = commands.is_begun(output, command)
     if begun:
         with suppress(FileNotFoundError):
@@ -160,7 +160,7 @@ class _Batch:
             raise CvmaskError(f"{failed} inputs failed, more than the {most} allowed; most often: {often}")
 
 
-def describe(sources: Sequence[str], model: MaskRCNN, options: Options) -> dict[str, Any]:
+def command_of(sources: Sequence[str], model: MaskRCNN, options: Options) -> dict[str, Any]:
     """Write down everything that the results depend on."""
     settings = asdict(model.settings)
     return {

@@ -66,7 +66,7 @@ def benchmark(wanted: ModelOptions, picture: str | None, runs: int, workers: Seq
     model = loading.load_model(wanted)
     load_s = time.perf_counter() - began
     frame = scenes.make_scene(7, SCENE_WH, objects=8).image if picture is None else read_image(picture)[0]
-    report = describe(model, frame, wanted.model)
+    report = setup_of(model, frame, wanted.model)
     report["load_s"] = round(load_s, 3)
     report["stages_ms"], report["objects"] = time_stages(model, frame, runs)
     report["frames_per_s"] = {
@@ -77,7 +77,7 @@ def benchmark(wanted: ModelOptions, picture: str | None, runs: int, workers: Seq
     return report
 
 
-def describe(model: MaskRCNN, frame: NDArray[np.uint8], name: str) -> dict[str, Any]:
+def setup_of(model: MaskRCNN, frame: NDArray[np.uint8], name: str) -> dict[str, Any]:
     """What is timed, and on what."""
     height, width = frame.shape[:2]
     return {

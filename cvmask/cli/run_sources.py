@@ -22,7 +22,7 @@ from cvmask.cli.progress import FrameProgress, say
 from cvmask.cli.run_stream import run_stream
 from cvmask.errors import CvmaskError, SinkError, SourceError
 from cvmask.formats.record import Record
-from cvmask.formats.saver import Saver, Settings
+from cvmask.formats.saver import Saver, SaveSettings
 from cvmask.results.detections import Detections
 from cvmask.runtime.model import MaskRCNN
 from cvmask.streams.loop import Paint
@@ -98,7 +98,7 @@ def _saver(wanted: RunOptions, model: MaskRCNN) -> Saver | None:
         return None
     folder, threshold = wanted.output.destination.folder, model.settings.mask_threshold
     how = wanted.drawing
-    return Saver(wanted.output.save, Settings(folder, model.labels, how.colors, threshold, how.refine))
+    return Saver(wanted.output.save, SaveSettings(folder, model.labels, how.colors, threshold, how.refine))
 
 
 class _SaverSink(Sink):
@@ -168,7 +168,7 @@ class _PictureLoop:
 
     def _write_json(self, frame: Frame, record: Record) -> None:
         for path in self._plan.of(frame.name)[1:]:
-            text = json.dumps(describe(frame, record.detections, self._model)) + "\n"
+            text = json.dumps(frame_fields(frame, record.detections, self._model)) + "\n"
             write_whole(path, text.encode(errors="backslashreplace"))
 
     def _save(self, frame: Frame, record: Record) -> None:
@@ -184,7 +184,7 @@ def _open_window() -> Window | None:
         return None
 
 
-def describe(frame: Frame, detections: Detections, model: MaskRCNN) -> dict[str, object]:
+def frame_fields(frame: Frame, detections: Detections, model: MaskRCNN) -> dict[str, object]:
     """Make the JSON record of one picture; boxes are left, top, right, bottom in pixels, masks COCO RLE."""
     height, width = frame.image.shape[:2]
     objects = [

@@ -24,7 +24,7 @@ from cvmask.formats.yolo import YoloWriter
 from cvmask.system.interrupts import deferred_signals
 
 
-class Settings(NamedTuple):
+class SaveSettings(NamedTuple):
     """What a format may need: where to write; names and colours (BGR, shape (k, 3)) of classes; how masks are cut."""
 
     folder: Path
@@ -34,23 +34,23 @@ class Settings(NamedTuple):
     refine: bool = False
 
 
-def _coco(to: Settings) -> Writer:
+def _coco(to: SaveSettings) -> Writer:
     return CocoWriter(to.folder / "coco.json", to.folder / "coco_results.json", to.labels, to.mask_threshold)
 
 
-def _coco_polygons(to: Settings) -> Writer:
+def _coco_polygons(to: SaveSettings) -> Writer:
     return CocoWriter(to.folder / "coco_polygons.json", None, to.labels, to.mask_threshold, polygons=True)
 
 
-def _yolo_largest(to: Settings) -> Writer:
+def _yolo_largest(to: SaveSettings) -> Writer:
     return YoloWriter(to.folder / "yolo_largest", to.labels, to.mask_threshold, largest_part=True)
 
 
-def _png(to: Settings, kind: str) -> Writer:
+def _png(to: SaveSettings, kind: str) -> Writer:
     return PngWriter(to.folder / kind.replace("-", "_"), to.labels, kind, to.colors, to.mask_threshold)
 
 
-FORMATS: Mapping[str, Callable[[Settings], Writer]] = MappingProxyType(
+FORMATS: Mapping[str, Callable[[SaveSettings], Writer]] = MappingProxyType(
     {
         "coco": _coco,
         "coco-polygons": _coco_polygons,
@@ -96,7 +96,7 @@ class Saver:
         Where to, and what the formats need.
     """
 
-    def __init__(self, formats: Sequence[str], settings: Settings) -> None:
+    def __init__(self, formats: Sequence[str], settings: SaveSettings) -> None:
         # Frames come first: others name their files.
         names = sorted(check_formats(formats), key=lambda name: name != "frames")
         self._writers = [FORMATS[name](settings) for name in names]

@@ -217,7 +217,7 @@ def _code(flow: Flow, exp: Node, known: dict[Ref, Ref]) -> Ref:
 
 
 def _unscaled(flow: Flow, ref: Ref) -> Ref | None:
-    """What is scaled here, None where nothing is."""
+    """The input that this node scales, None if it scales none."""
     node = flow.node(ref)
     if node.op not in ("RealDiv", "Mul"):
         return None

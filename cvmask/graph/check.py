@@ -1,4 +1,4 @@
-"""What is wrong with these files, said before cv2 sees them."""
+"""Checks the files of a model before OpenCV sees them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cvmask.errors import ModelError
 from cvmask.graph import cache
 from cvmask.graph.compare import contradiction_note, contradictions, facts_as_run
 from cvmask.graph.convert import convert_with_facts
-from cvmask.graph.describe import describe
+from cvmask.graph.describe import read_facts
 from cvmask.graph.facts import GraphFacts
 from cvmask.graph.graph_def import parse_graph
 from cvmask.graph.layers import stripped
@@ -286,12 +286,12 @@ class _Look:
         self.notes += self._try(lambda: disagreements(facts, read_config(config)), into=found) or found
 
     def _facts(self, problems: list[str]) -> GraphFacts | None:
-        return self._try(describe, self.frozen, into=problems) if self.frozen is not None else None
+        return self._try(read_facts, self.frozen, into=problems) if self.frozen is not None else None
 
     def _try(self, function: Callable[..., T], *args: object, into: list[str] | None = None) -> T | None:
-        """What a function gives; None where it raises, and then the reason is among the problems."""
+        """Call a function; if it raises, add the reason to the problems and give None."""
         problems = self.problems if into is None else into
-        # Of a frozen graph `describe` and `convert` say so themselves: here it is the text graph or the config.
+        # Of a frozen graph `read_facts` and `convert` say so themselves: here it is the text graph or the config.
         where = str(self.files.text or self.files.config or self.files.graph)
         try:
             with understood(where, "leave it out, or take the one that was made for this model"):
@@ -448,7 +448,7 @@ def memory_problems(path: Path) -> list[str]:
 
 
 def available_memory() -> int | None:
-    """Bytes of memory that are free for use, None where the system does not say."""
+    """Bytes of free memory, None if the system does not report them."""
     try:
         lines: Iterable[str] = Path("/proc/meminfo").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))

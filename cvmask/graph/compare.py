@@ -1,4 +1,4 @@
-"""Where a text graph that came with a model contradicts its frozen graph."""
+"""Compares a text graph that came with a model with the frozen graph."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _COUNT, _CLIP = "number of rows of the {} stage", "clipping in the {} stage"
 
 
 def contradictions(given: Graph, made: Graph, frozen: Graph, facts: GraphFacts | None = None) -> list[str]:
-    """What a given text graph says otherwise than the one that was made from the frozen graph, a phrase each.
+    """The differences between a given text graph and the one made from the frozen graph, a phrase each.
 
     Compared are anchors, offsets, steps, both suppressions, counts, variances, score floors, crop sizes, and the
     strides, kernels and paddings of the layers that both have. With the `facts` of the frozen graph, as many rows as it
@@ -49,7 +49,7 @@ def contradictions(given: Graph, made: Graph, frozen: Graph, facts: GraphFacts |
 
 
 def contradiction_note(given: Graph, found: list[str], kept: bool) -> str:
-    """One line for the user: what the text graph says otherwise, and which of the two runs."""
+    """One line for the user: the differences, and which of the two runs."""
     rest = len(found) - _SAID_AT_MOST
     said = "; ".join(found[:_SAID_AT_MOST]) + (f"; and {rest} more" if rest > 0 else "")
     used = "it runs as it is, as asked", "the frozen graph's values are used (--keep-graph keeps this file's)"
@@ -133,7 +133,7 @@ def _array(node: Node, key: str) -> Numbers:
 
 
 def _second_variance(graph: Graph, frozen: Graph, final: Node) -> Numbers:
-    """By what the box codes are multiplied before the final detections; nothing where nobody can say."""
+    """The factors of the box codes before the final detections; empty if they cannot be told."""
     if not final.get("variance_encoded_in_target", "b", False):
         return ()
     node: Node | None = final

@@ -24,8 +24,8 @@ _BACKBONES = {
 _NO_LIMIT = 1 << 30
 
 
-def describe(graph: Graph) -> GraphFacts:
-    """What a frozen Mask R-CNN graph says about itself.
+def read_facts(graph: Graph) -> GraphFacts:
+    """The facts of a frozen Mask R-CNN graph.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def facts_of(parts: Anatomy) -> GraphFacts:
 
 
 def has_background(flow: Flow, stage: Stage) -> bool:
-    """Whether the first of the class predictions stands for none of the classes.
+    """Whether the first class prediction is the background.
 
     With softmax it does; with sigmoid it is there too, in most releases, and then it is cut off.
     """
@@ -75,7 +75,7 @@ def has_background(flow: Flow, stage: Stage) -> bool:
 
 
 def _cuts_off_first(flow: Flow, numeric: Numeric, node: Node) -> bool:
-    """Whether a slice takes all but the first along the last axis, and not just the second."""
+    """Whether a slice drops the first element of the last axis, and keeps more than the second."""
     if node.op not in ("Slice", "StridedSlice"):
         return False
     try:
@@ -101,7 +101,7 @@ def _backbone(graph: Graph, parts: Anatomy) -> str:
 
 
 def _scales(flow: Flow, stage: Stage) -> tuple[float, float, float, float]:
-    """By what the decoder divides y, x, height and width."""
+    """The divisors that the box decoder applies to y, x, height and width."""
     scales = [1.0, 1.0, 1.0, 1.0]
     for reader in flow.readers.get(stage.decoder.name, ()):
         for name, index in flow.refs(reader):

@@ -1,4 +1,4 @@
-"""What a Mask R-CNN graph says about itself, in numbers."""
+"""The numbers that are read off a Mask R-CNN graph."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Resizer:
         shorter side becomes `min_dimension` where it is shorter. "fixed": every picture becomes `fixed_wh`.
         "none": left as it is.
     min_dimension, max_dimension
-        Pixels; 0 where `kind` has no use for them.
+        Pixels; 0 if `kind` does not use them.
     fixed_wh
         Width and height in pixels.
     sampling
@@ -132,6 +132,6 @@ class GraphFacts:
 
     @property
     def max_of_a_class(self) -> int | None:
-        """How many boxes of each class the second stage gives at most, None where the limit of all goes before it."""
+        """The limit of boxes of one class in the second stage, None if the limit of all classes is not higher."""
         rule = self.second_stage
         return rule.max_per_class if rule.max_per_class < rule.max_total else None

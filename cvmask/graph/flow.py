@@ -79,7 +79,7 @@ class Flow:
         known: dict[Ref, Ref] | None = None,
         at_most: int | None = None,
     ) -> Ref:
-        """Where `step` leads from `ref`, taken until it gives None.
+        """Call `step` from `ref` on until it gives None, and give the last reference.
 
         `known` collects where each reference on the way leads. Give the same one to all calls with the same `step`:
         then a way costs the same however many nodes read it.
@@ -133,7 +133,7 @@ class Flow:
         return list(done.values())
 
     def step(self, ref: Ref) -> Ref | None:
-        """One step back through a relay, None where there is no relay."""
+        """The reference that a relay passes on, None if this is not a relay."""
         node = self.node(ref)
         refs = self.refs(node)
         if not refs:

@@ -1,4 +1,4 @@
-"""What kind of file this is, told from its first bytes, and what to do where it is no frozen graph."""
+"""Tells the kind of a file from its first bytes, and the cure if it is not a frozen graph."""
 
 from __future__ import annotations
 

@@ -198,7 +198,7 @@ class Numeric:
     given
         Arrays that stand for the outputs of nodes, by name.
     shape_of
-        The shape of a node's output where nobody needs its values, None where that is not known.
+        Gives the shape of a node's output if its values are not needed, None if it is unknown.
     instead
         Functions to use instead of those of `OPS`.
     """
@@ -342,7 +342,7 @@ def channels(flow: Flow, ref: Ref) -> int:
 
 
 def constant(flow: Flow, ref: Ref) -> float | None:
-    """The number that a reference holds, None where it holds something else."""
+    """The number that a reference holds, None if it holds anything else."""
     if flow.varies(ref):
         return None
     try:
@@ -353,7 +353,7 @@ def constant(flow: Flow, ref: Ref) -> float | None:
 
 
 def factor(flow: Flow, node: Node) -> float:
-    """By what a node multiplies the one input of it that is no constant."""
+    """The constant that a Mul or RealDiv scales its other input by, as a factor; 1.0 if it has no such constant."""
     values = [constant(flow, ref) for ref in flow.inputs(node)]
     known = [value for value in values if value is not None]
     if len(known) != 1 or len(values) != 2:

@@ -119,7 +119,7 @@ def _decode_list(data: memoryview) -> Attr:
 
 
 def decode_shape(data: memoryview) -> tuple[int, ...] | None:
-    """The dimensions, -1 for unknown ones; None where even their number is unknown."""
+    """The dimensions, -1 for an unknown one; None if their number is unknown."""
     dims: list[int] = []
     for number, wire, value, _ in fields(data):
         if number == 3 and wire == VARINT and value:

@@ -29,7 +29,7 @@ _MAX_DEPTH = 32
 
 
 class Word(NamedTuple):
-    """A value that is no message: `kind` is string, number or word; a string's text has its quotes off."""
+    """A value that is not a message: `kind` is string, number or word; a string's text has its quotes off."""
 
     kind: str
     text: str

@@ -25,7 +25,7 @@ _OF_COCO = re.compile(r"mask_rcnn_\w+_coco(_\d{4}_\d\d_\d\d)?")
 
 
 def names_file(files: ModelFiles, classes: int) -> Path | None:
-    """The file of class names to use where none was given; None where the classes have no names.
+    """The file of class names to use if none was given; None if the classes have no names.
 
     It is the one beside the model. COCO's own, which come with cvmask, go to models of the zoo only: to those that
     are called as there, that have a text graph called so, or whose pipeline.config names COCO's label map.

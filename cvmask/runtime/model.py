@@ -204,7 +204,7 @@ class MaskRCNN:
         self._settings = settings
 
     def __setattr__(self, name: str, value: object) -> None:
-        """Refuse attributes that there are not: setting them would do nothing."""
+        """Refuse unknown attributes: setting them would do nothing."""
         if not name.startswith("_") and name not in self._PUBLIC:
             cure = f"model.settings = dataclasses.replace(model.settings, {name}=...)"
             known = name in Settings.__dataclass_fields__
@@ -226,7 +226,7 @@ class MaskRCNN:
         Raises
         ------
         TypeError, ValueError
-            If it is no frame; the message says what to do.
+            If it is not a frame; the message says what to do.
         """
         return self._detect(frame, _ignore)
 

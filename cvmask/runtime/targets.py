@@ -63,7 +63,7 @@ class Target:
 
 
 def check_name(name: str) -> None:
-    """TargetError if there is no such target, or this OpenCV was built without it."""
+    """Raise TargetError if the target is unknown, or this OpenCV was built without it."""
     if name not in NAMES:
         raise TargetError(f"target {name!r} is unknown: use one of {', '.join(NAMES)}")
     if name in SELF_BUILT and not is_built(name):
@@ -115,7 +115,7 @@ def opencl_device() -> str:
 
 
 def switched_off() -> str:
-    """Say which variable of the user's keeps OpenCV from OpenCL, where there is no device; empty if none does."""
+    """Name the environment variable that keeps OpenCV from an OpenCL device; empty if none does."""
     name = "OPENCV_OPENCL_DEVICE" if cv2.ocl.haveOpenCL() else "OPENCV_OPENCL_RUNTIME"
     value = os.environ.get(name)
     return f"{name}={value} is set: OpenCV finds no OpenCL device with it; change or unset it" if value else ""

@@ -93,7 +93,7 @@ def answer(worker: Worker, data: bytes, wish: Wish, labels: Sequence[str], max_p
         "mask_threshold": controls.mask_threshold,
         "inference_ms": round(1000 * spent_s, 1),
         "warnings": list(warnings),
-        "detections": describe(found, labels, wish.masks, controls.mask_threshold),
+        "detections": objects_of(found, labels, wish.masks, controls.mask_threshold),
     }
     text = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
     return (text, JSON) if wish.media_type == JSON else _form(text, picture)
@@ -109,7 +109,7 @@ def _form(text: bytes, picture: bytes) -> tuple[bytes, str]:
     return content + f"--{boundary}--\r\n".encode(), f"{BOTH}; boundary={boundary}"
 
 
-def describe(found: Detections, labels: Sequence[str], masks: str, threshold: float) -> list[dict[str, Any]]:
+def objects_of(found: Detections, labels: Sequence[str], masks: str, threshold: float) -> list[dict[str, Any]]:
     """Give each object as JSON takes it."""
     objects: list[dict[str, Any]] = [
         {

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cvmask.formats.record import Record
-from cvmask.formats.saver import FORMATS, ONE_FILE, Saver, Settings, check_formats
+from cvmask.formats.saver import FORMATS, ONE_FILE, Saver, SaveSettings, check_formats
 from cvmask.results.detections import Detections
 
 FRAME_SIZE = (1080, 1920)
@@ -58,7 +58,7 @@ def measure(name: str, frames: int, objects: int) -> Figures:
     looks = [max(1, place * frames // 100) for place in PLACES]
     with tempfile.TemporaryDirectory(dir=".") as folder:
         began = time.perf_counter()
-        with Saver([name], Settings(Path(folder), [f"class {n}" for n in range(90)])) as saver:
+        with Saver([name], SaveSettings(Path(folder), [f"class {n}" for n in range(90)])) as saver:
             for index in range(frames):
                 saver.write(Record("long.mp4", made[index % len(made)], index, index / 25), picture)
                 peaks += [peak_mb()] * looks.count(index + 1)

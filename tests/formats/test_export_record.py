@@ -14,13 +14,13 @@ from cvmask.errors import SinkError
 from cvmask.formats.coco import CocoWriter
 from cvmask.formats.lines import CsvWriter, JsonlWriter
 from cvmask.formats.record import FileForEach, Record, Writer
-from cvmask.formats.saver import FORMATS, Settings
+from cvmask.formats.saver import FORMATS, SaveSettings
 from cvmask.formats.yolo import YoloWriter
 from cvmask.results.detections import Detections
 
 
 def every_writer(folder: Path) -> list[Writer]:
-    return [make(Settings(folder, LABELS)) for make in FORMATS.values()]
+    return [make(SaveSettings(folder, LABELS)) for make in FORMATS.values()]
 
 
 @pytest.mark.parametrize(

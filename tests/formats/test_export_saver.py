@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from cvmask.errors import SinkError
 from cvmask.formats.record import Record
-from cvmask.formats.saver import FORMATS, Saver, Settings, check_formats, check_names
+from cvmask.formats.saver import FORMATS, Saver, SaveSettings, check_formats, check_names
 from cvmask.results.detections import Detections
 
 
 def save(folder: Path, error: type[BaseException], scene: Detections, picture: NDArray[np.uint8]) -> None:
-    with pytest.raises(error), Saver(["coco", "csv"], Settings(folder, LABELS)) as saver:  # noqa: PT012
+    with pytest.raises(error), Saver(["coco", "csv"], SaveSettings(folder, LABELS)) as saver:  # noqa: PT012
         saver.write(Record("a.png", scene), picture)
         raise error
 
@@ -39,7 +39,7 @@ def test_saver_leaves_nothing_unfinished_after_an_error(
 
 def test_saver_that_cannot_open_one_format_leaves_none_behind(tmp_path: Path) -> None:
     (tmp_path / "in_the_way").write_bytes(b"")
-    saver = Saver(["jsonl", "csv"], Settings(tmp_path / "in_the_way", LABELS))
+    saver = Saver(["jsonl", "csv"], SaveSettings(tmp_path / "in_the_way", LABELS))
     with pytest.raises(SinkError, match="cannot be written"), saver:
         pass
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in_the_way"]
@@ -63,7 +63,7 @@ def test_a_record_whose_own_files_cannot_be_written_costs_the_others_nothing(
 ) -> None:
     (tmp_path / "crops").mkdir()
     (tmp_path / "crops" / "a").write_bytes(b"in the way of a folder")
-    with Saver(["crops", "csv", "coco", "yolo"], Settings(tmp_path, LABELS)) as saver:
+    with Saver(["crops", "csv", "coco", "yolo"], SaveSettings(tmp_path, LABELS)) as saver:
         with pytest.raises(SinkError, match="cannot be written"):
             saver.write(Record("a/b.png", scene), picture)
         saver.write(Record("c.png", scene), picture)
@@ -76,7 +76,7 @@ def test_a_record_whose_own_files_cannot_be_written_costs_the_others_nothing(
 def test_saver_that_could_not_write_a_file_of_many_records_finishes_nothing(
     tmp_path: Path, scene: Detections, picture: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Saver(["csv", "coco"], Settings(tmp_path, LABELS)) as saver:
+    with Saver(["csv", "coco"], SaveSettings(tmp_path, LABELS)) as saver:
         monkeypatch.setattr("cvmask.formats.coco.to_image", lambda *_: 1 / 0)
         for _ in range(2):
             with pytest.raises(ZeroDivisionError):
@@ -88,7 +88,7 @@ def test_an_object_without_a_pixel_is_in_no_format_and_numbers_agree(
     tmp_path: Path, scene: Detections, picture: NDArray[np.uint8]
 ) -> None:
     soft = scene.soft_masks * np.float32([1, 0, 1, 1])[:, None, None]
-    with Saver(list(FORMATS), Settings(tmp_path, LABELS)) as saver:
+    with Saver(list(FORMATS), SaveSettings(tmp_path, LABELS)) as saver:
         saver.write(Record("a.png", replace(scene, soft_masks=soft)), picture)
     for folder in ("masks", "crops", "cutouts"):
         names = sorted(path.name for path in (tmp_path / folder).iterdir())

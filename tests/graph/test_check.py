@@ -18,7 +18,7 @@ from cvmask.graph import cache, check
 from cvmask.graph import text as text_module
 from cvmask.graph.check import disagreements, read_config
 from cvmask.graph.convert import clip_apart, scale_by_proposal
-from cvmask.graph.describe import describe
+from cvmask.graph.describe import read_facts
 from cvmask.graph.graph_def import read_graph
 from cvmask.graph.model_files import ModelFiles, identify, model_files
 from cvmask.graph.split import set_score_floor, split
@@ -186,7 +186,7 @@ def test_stripped_weights_and_memory_are_said(tmp_path, monkeypatch):
 
 
 def test_config_disagreements_are_sentences(tmp_path):
-    facts = describe(read_graph(skeleton("mask_rcnn_resnet50_atrous")))
+    facts = read_facts(read_graph(skeleton("mask_rcnn_resnet50_atrous")))
     config = shared("graphs", "mask_rcnn_resnet50_atrous.config")
     assert disagreements(facts, read_config(config)) == []
     other = tmp_path / "pipeline.config"

@@ -7,7 +7,7 @@ from graph_builder import EXPORTS, OFFICIAL, Builder, own_model, shared, skeleto
 
 from cvmask.errors import ModelError
 from cvmask.graph.convert import convert, convert_with_facts
-from cvmask.graph.describe import describe
+from cvmask.graph.describe import read_facts
 from cvmask.graph.graph_def import parse_graph, read_graph
 from cvmask.graph.nodes import FLOAT, Attr, Graph, Node, Tensor
 from cvmask.graph.split import split
@@ -16,7 +16,7 @@ from cvmask.graph.text import parse_text, print_text, read_text
 
 @pytest.mark.parametrize("name", EXPORTS)
 def test_facts_are_those_of_the_pipeline_config(name):
-    facts = describe(read_graph(skeleton(name)))
+    facts = read_facts(read_graph(skeleton(name)))
     resnet = "resnet" in name
     assert facts.backbone == ("ResNet-50" if resnet else "Inception v2")
     assert (facts.classes, facts.mask_size) == (90, (33, 33) if resnet else (15, 15))
@@ -35,7 +35,7 @@ def test_facts_are_those_of_the_pipeline_config(name):
 
 def test_anchors_are_those_of_the_official_graph():
     official = read_text(shared(*OFFICIAL))["proposals"]
-    anchors = describe(read_graph(skeleton("mask_rcnn_inception_v2_2018_07"))).anchors
+    anchors = read_facts(read_graph(skeleton("mask_rcnn_inception_v2_2018_07"))).anchors
     assert anchors.heights == pytest.approx(official.get("height", "tensor").array(), abs=1e-3)
     assert anchors.widths == pytest.approx(official.get("width", "tensor").array(), abs=1e-3)
     assert (anchors.offset, anchors.clip) == ((0.0, 0.0), True)

@@ -18,7 +18,7 @@ import pytest
 from conftest import random_detections
 
 from cvmask.formats.record import Record
-from cvmask.formats.saver import Saver, Settings
+from cvmask.formats.saver import Saver, SaveSettings
 from cvmask.streams.pipeline import annotate
 from cvmask.streams.sinks import VideoFile
 from cvmask.streams.sinks.av_encoder import has_av
@@ -164,7 +164,7 @@ def test_all_formats_are_whole_when_one_is_interrupted(tmp_path: Path, method: s
     record = Record("a.png", random_detections(np.random.default_rng(0), 2, (48, 64)))
 
     def write() -> None:
-        with Saver(formats, Settings(tmp_path, ["star"] * 90)) as saver:
+        with Saver(formats, SaveSettings(tmp_path, ["star"] * 90)) as saver:
             if method == "write":
                 saver._writers[0] = Interrupting(saver._writers[0], "write")
             else:
