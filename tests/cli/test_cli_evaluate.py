@@ -12,7 +12,7 @@ import pytest
 from cvmask import scenes
 from cvmask.cli.main import main
 from cvmask.formats.evaluation import SUMMARY, Truth
-from cvmask.formats.saver import Saver, Settings
+from cvmask.formats.saver import Saver, SaveSettings
 
 pytest.importorskip("pycocotools", reason="needs pycocotools")
 SIZE = (160, 128)
@@ -76,7 +76,7 @@ def test_evaluate_gives_what_pycocotools_gives(truth: Path, capsys: pytest.Captu
     from cvmask.formats.record import Record
 
     model = load("shapes", size=128, score_threshold=0.2)
-    with Saver(["coco"], Settings(Path("saved"), model.labels)) as saver:
+    with Saver(["coco"], SaveSettings(Path("saved"), model.labels)) as saver:
         for number in range(5):
             frame = cv2.imread(f"images/s{number}.png")
             saver.write(Record(f"s{number}.png", model.detect(frame)), frame)
