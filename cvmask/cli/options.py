@@ -25,6 +25,7 @@ from cvmask.runtime import targets
 from cvmask.streams.follow import Every, check_every
 from cvmask.streams.sinks import SUFFIXES as STREAM_SUFFIXES
 from cvmask.streams.sinks.encoders import wrong_codec
+from cvmask.streams.sinks.image_sink import no_folder
 from cvmask.streams.sources.opening import ADDRESS, CAMERA, STDIN, STREAM
 
 _Options = TypeVar("_Options")
@@ -288,6 +289,8 @@ class Destination(NamedTuple):
         """
         path, suffix = self.path, self.path.suffix.lower()
         if not self.is_file:
+            if wrong := no_folder(str(path)):
+                raise UsageError(f"{path}: {wrong}")
             if path.exists() and not path.is_dir():
                 raise UsageError(f"{path} is not a folder: end the name in .png or .jpg for a single picture")
             return

@@ -23,6 +23,7 @@ from clips import ffmpeg
 from conftest import ROOT, random_detections
 from unprivileged import run_unprivileged
 
+from cvmask.cli.options import UsageError, destination
 from cvmask.errors import SinkError, SourceError
 from cvmask.results.detections import Detections
 from cvmask.streams.sinks import ImageFolder, JsonLines, Sink, VideoFile, open_sink, read_json_lines
@@ -1040,3 +1041,17 @@ def test_sound_begins_with_the_first_picture_that_can_be_decoded(tmp_path: Path)
     with av.open(str(out)) as written:
         loud_s = [float(some.time) for some in written.decode(audio=0) if np.abs(some.to_ndarray()).max() > 0.2]
     assert min(loud_s) == pytest.approx(1.5 - (50 - frames) / 25, abs=0.045)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has no /dev")
+@pytest.mark.parametrize(("place", "why"), [("-", "standard output"), ("/dev/video9", "device"), ("-/", "standard")])
+def test_what_is_no_folder_becomes_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, why: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SinkError, match=why):
+        open_sink(place)
+    with pytest.raises(UsageError, match=why):
+        destination(place).check(1, stream=True)
+    assert list(tmp_path.iterdir()) == []
+    assert not Path("/dev/video9").exists()

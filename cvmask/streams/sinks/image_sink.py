@@ -42,6 +42,15 @@ class ImageFile(Sink):
         """Do nothing: the picture was whole when `write` returned."""
 
 
+def no_folder(name: str) -> str:
+    """Say why a folder is not made of this name; nothing if it is."""
+    if name.rstrip("/" + os.sep) == "-":
+        return "results do not go to standard output: name a file or a folder"
+    if os.path.dirname(os.path.abspath(name)) == "/dev" and not os.path.isdir(name):
+        return "a device is no output: name a file or a folder"
+    return ""
+
+
 class ImageFolder(Sink):
     """One picture a frame: pictures keep their names, frames of videos get ``name_000123``.
 
@@ -59,6 +68,8 @@ class ImageFolder(Sink):
         self, folder: str | os.PathLike[str], suffix: str = ".png", sources: Sequence[str] = ()
     ) -> None:
         self.name = os.fspath(folder)
+        if wrong := no_folder(self.name):
+            raise SinkError(f"{self.name}: {wrong}")
         self._suffix = suffix
         self._sources = file_ids(sources)
         self._taken: set[str] = set()
