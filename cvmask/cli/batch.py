@@ -70,7 +70,7 @@ def go_through(sources: Sequence[str], output: str, wanted: ModelOptions, how: O
 
         def on_progress(progress: Progress) -> None:
             raise_if_interrupted()
-            bar.show(progress)
+            bar.advance(progress)
 
         how = replace(how, on_progress=on_progress)
         settings = {option.name: getattr(how, option.name) for option in fields(how)}
