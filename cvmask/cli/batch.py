@@ -55,6 +55,7 @@ def add_parser(subparsers: options.Subparsers) -> None:
     group.add_argument("--soft-masks", action="store_true", help="keep the soft masks in the table too")
     group.add_argument("--annotated", action="store_true", help="write annotated pictures and videos too")
     options.add_model_options(parser)
+    options.add_tile_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -50,6 +50,7 @@ def add_parser(subparsers: options.Subparsers) -> None:
                         help=f"leave the edges of masks as they are (with {', '.join(REFINED)} they are drawn to "
                              "those of the picture)")  # fmt: skip
     options.add_model_options(parser)
+    options.add_tile_options(parser)
     options.add_stream_options(parser)
 
 

@@ -22,6 +22,7 @@ from cvmask.formats.saver import FORMATS, check_formats
 from cvmask.models.labels import read_names
 from cvmask.results.masks import MASK_PASTES
 from cvmask.runtime import targets
+from cvmask.runtime.tiles import OVERLAP, check_tile
 from cvmask.streams.follow import Every, check_every
 from cvmask.streams.sinks import SUFFIXES as STREAM_SUFFIXES
 from cvmask.streams.sinks.encoders import wrong_codec
@@ -69,6 +70,8 @@ class ModelOptions:
     max_detections: int | None = None
     proposals: int | None = None
     size: str = "auto"
+    tile: int | str | None = None
+    overlap: float = OVERLAP
 
     def check(self) -> None:
         """Read the small file that --labels names; ModelError says what is wrong with it."""
@@ -105,6 +108,34 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
                        help="auto (as trained), native, 640 (short side) or 800x600 (default: auto)")  # fmt: skip
     group.add_argument("--target", default=usual.target, choices=targets.NAMES, help="where it runs (default: cpu)")
     group.add_argument("--strict-target", action="store_true", help="end rather than run somewhere else")
+
+
+def add_tile_options(parser: argparse.ArgumentParser) -> None:
+    """Add the flags for large pictures."""
+    group = parser.add_argument_group("large pictures")
+    group.add_argument("--tile", type=_tile, metavar="SIZE",
+                       help="look at overlapping tiles of this side in pixels too, and join what they show; "
+                       "auto: the model's own size (default: no tiles)")  # fmt: skip
+    group.add_argument("--overlap", type=_overlap, default=OVERLAP, metavar="X",
+                       help="share of its side that a tile has in common with the next, 0 to 0.8 "
+                       f"(default: {OVERLAP})")  # fmt: skip
+
+
+def _tile(text: str) -> int | str:
+    try:
+        tile = int(text) if text.isdecimal() and len(text) < 10 else text
+        check_tile(tile, OVERLAP)
+    except (TypeError, ValueError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return tile
+
+
+def _overlap(text: str) -> float:
+    try:
+        check_tile("auto", float(text))
+    except (TypeError, ValueError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return float(text)
 
 
 def add_mask_threshold(group: argparse._ActionsContainer) -> None:

@@ -39,6 +39,7 @@ def add_parser(subparsers: options.Subparsers) -> None:
     options.add_output_options(parser)
     options.add_save_options(parser)
     options.add_model_options(parser)
+    options.add_tile_options(parser)
     options.add_stream_options(parser)
     options.add_drawing_options(parser)
 

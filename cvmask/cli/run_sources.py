@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Callable
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from cvmask.cli import loading
 from cvmask.cli.inputs import Input, expand, videos_left_out
-from cvmask.cli.options import RunOptions, unused_flags
+from cvmask.cli.options import ModelOptions, RunOptions, unused_flags
 from cvmask.cli.outputs import Plan, plan_outputs
 from cvmask.cli.progress import FrameProgress, say
 from cvmask.cli.run_stream import run_stream
@@ -34,6 +35,9 @@ from cvmask.system.process import DecoderWarnings
 
 Painter = Callable[[MaskRCNN, bool], Paint]
 """Makes the function that paints what a model finds: BGR, or BGRA where the second argument allows it."""
+
+_MUCH_SHRUNK = 4
+_EVERY_S = 5.0
 
 # Of colour profiles, which no part of the work looks at.
 _NOISE = "libpng warning: iCCP:"
@@ -58,7 +62,10 @@ def run(wanted: RunOptions, painter: Painter, alpha: bool = False) -> int:
     if any(one.stream for one in inputs):
         output.check_codec()
     wanted.model.check()
-    if unused := unused_flags([wanted.stream, output], {one.kind for one in inputs}):
+    unused = unused_flags([wanted.stream, output], {one.kind for one in inputs})
+    if wanted.model.tile is not None:  # pictures share their tiles out
+        unused = [flag for flag in unused if not flag.startswith("--workers")]
+    if unused:
         _tell(f"ignored for these sources: {', '.join(unused)}")
     plan = plan_outputs(inputs, output, alpha)
     model = loading.load_model(wanted.model)
@@ -67,7 +74,7 @@ def run(wanted: RunOptions, painter: Painter, alpha: bool = False) -> int:
     done = 0
     with _saver(wanted, model) or nullcontext() as saver:
         if pictures:
-            loop = _PictureLoop(model, painter, plan, saver, window, alpha)
+            loop = _PictureLoop(model, painter, plan, saver, window, alpha, wanted)
             done, unread = loop.run(pictures)
             failures += unread
         paint = painter(model, False)
@@ -122,8 +129,18 @@ class _PictureLoop:
     """Goes from picture to picture, and writes all that belongs to each."""
 
     def __init__(
-        self, model: MaskRCNN, painter: Painter, plan: Plan, saver: Saver | None, window: Window | None, alpha: bool
+        self,
+        model: MaskRCNN,
+        painter: Painter,
+        plan: Plan,
+        saver: Saver | None,
+        window: Window | None,
+        alpha: bool,
+        wanted: RunOptions,
     ) -> None:
+        self._wanted = wanted.model
+        workers = wanted.stream.workers or 1
+        self._clones = [model.clone() for _ in range(1, workers)] if wanted.model.tile is not None else []
         self._model, self._plan, self._saver, self._window = model, plan, saver, window
         self._paint, self._paint_shown = painter(model, alpha), painter(model, False)
 
@@ -134,7 +151,11 @@ class _PictureLoop:
         with FrameProgress(len(inputs)) as progress:
             for frame in read_and_tell(list(names), failures, progress):
                 began = time.perf_counter()
-                detections = self._model.detect(frame.image)
+                if self._wanted.tile is None:
+                    detections = self._model.detect(frame.image)
+                else:
+                    on_tile = partial(_tell_tiles, progress, frame.name, [began])
+                    detections = self._model.detect(frame.image, clones=self._clones, on_tile=on_tile)
                 spent_ms = 1000 * (time.perf_counter() - began)
                 record = Record(names[frame.name], detections, image_path=Path(frame.name), metadata=frame.metadata)
                 refused = self._write(frame, record)
@@ -143,6 +164,8 @@ class _PictureLoop:
                 failures += refused[:1]
                 done += not refused
                 height, width = frame.image.shape[:2]
+                if hint := _tile_hint(detections, self._model, self._wanted):
+                    progress.say(f"cvmask: {frame.name}: {hint}", error=True)
                 found = summarise(detections, self._model.labels)
                 where = "not written" if refused else f"-> {self._plan.pictures[frame.name]}"
                 progress.advance(f"{frame.name}: {width}x{height}, {found}, {spent_ms:.0f} ms {where}")
@@ -174,6 +197,26 @@ class _PictureLoop:
     def _save(self, frame: Frame, record: Record) -> None:
         if self._saver is not None:
             self._saver.write(record, frame.image)
+
+
+def _tell_tiles(progress: FrameProgress, name: str, told_s: list[float], done: int, total: int) -> None:
+    """Say now and then how far it is with one large picture; `told_s` holds when it last did."""
+    if total > 1 and time.perf_counter() - told_s[0] >= _EVERY_S:
+        told_s[0] = time.perf_counter()
+        progress.say(f"cvmask: {name}: {done} of {total} tiles", error=True)
+
+
+def _tile_hint(detections: Detections, model: MaskRCNN, wanted: ModelOptions) -> str:
+    """Say that tiles would show more: the picture was shrunk more than fourfold, or a limit was reached."""
+    if wanted.tile is not None or wanted.size != "auto":
+        return ""
+    height, width = detections.frame_size
+    shrunk = max(width, height) / max(model.resizer.target_wh((width, height)))
+    if shrunk > _MUCH_SHRUNK:
+        return f"shrunk {shrunk:.1f}-fold, small objects are lost: try --tile auto"
+    if wanted.max_detections is None and len(detections) >= model.settings.max_detections:
+        return f"{len(detections)} found, the most this model gives: try --tile auto"
+    return ""
 
 
 def _open_window() -> Window | None:

@@ -21,6 +21,7 @@ from cvmask.models.labels import names_file, read_names, unnamed_note
 from cvmask.results.arrays import check_range, label_of, whole_number
 from cvmask.runtime.model import MaskRCNN, ModelSpec, Settings
 from cvmask.runtime.resize import Size, parse_size
+from cvmask.runtime.tiles import OVERLAP, Tile, tile_wh
 
 PathLike = Union[str, "os.PathLike[str]"]
 
@@ -40,6 +41,8 @@ def load(
     max_detections: int | None = None,
     proposals: int | None = None,
     size: Size = "auto",
+    tile: Tile = None,
+    overlap: float = OVERLAP,
 ) -> MaskRCNN:
     """Load a model; when this returns, it has run once.
 
@@ -79,6 +82,8 @@ def load(
         Boxes that the first stage hands on. Fewer are faster and approximate: results change.
     size
         "auto" (as trained), "native" (as the frame is), a number (the short side) or "WxH".
+    tile, overlap
+        As in `Settings`: how a large picture is looked at in tiles, unless `detect` is told otherwise.
 
     Raises
     ------
@@ -91,7 +96,7 @@ def load(
     """
     # What is wrong with the options is said before a large file is read.
     most = 100 if max_detections is None else max_detections
-    settings = Settings(score_threshold, mask_threshold, None, most, mask_paste)
+    settings = Settings(score_threshold, mask_threshold, None, most, mask_paste, tile, overlap)
     parse_size(size, Resizer())
     if proposals is not None:
         proposals = whole_number("proposals", proposals)
@@ -115,12 +120,15 @@ def load(
         settings = replace(settings, max_detections=own)
     elif 0 < own < settings.max_detections:
         text = split.set_max_detections(text, settings.max_detections)
+    resizer = _resizer(size, report.facts, text, str(model))
+    if tile is not None:
+        tile_wh(tile, resizer)
     return MaskRCNN(
         ModelSpec(
             graph=report.frozen,
             text=text,
             labels=tuple(names),
-            resizer=_resizer(size, report.facts, text, str(model)),
+            resizer=resizer,
             settings=settings if classes is None else replace(settings, classes=class_ids(classes, names)),
             target=target,
             strict_target=strict_target,

@@ -29,6 +29,7 @@ from cvmask.runtime.onnx_pair import OnnxPair
 from cvmask.runtime.pair import WARM_UP_WH, Pair, fastest_pair, open_pair
 from cvmask.runtime.resize import to_blob
 from cvmask.runtime.targets import Target
+from cvmask.runtime.tiles import OVERLAP, Progress, Tile, check_tile, detect_tiled, tile_wh
 from cvmask.system.process import give_back
 
 USUAL_WH = (640, 480)  # the frame that target="auto" measures with, resized as the model wants it
@@ -50,6 +51,11 @@ class Settings:
         At most so many, the best.
     mask_paste
         How soft masks become pixels, one of `cvmask.results.masks.MASK_PASTES`; kept with the Detections.
+    tile
+        Side in pixels of the overlapping tiles in which a frame is looked at besides as a whole, or "auto" for the
+        model's own size; None for no tiles. ``max_detections`` then holds for each tile.
+    overlap
+        0 to 0.8: the share of its side that a tile has in common with the next one.
     """
 
     score_threshold: float = 0.5
@@ -57,8 +63,11 @@ class Settings:
     classes: tuple[int, ...] | None = None
     max_detections: int = 100
     mask_paste: str = "tensorflow"
+    tile: Tile = None
+    overlap: float = OVERLAP
 
     def __post_init__(self) -> None:
+        check_tile(self.tile, self.overlap)
         check_range("score_threshold", self.score_threshold, 0, 1)
         threshold_of(check_mask_paste(self.mask_paste), self.mask_threshold)
         whole_number("max_detections", self.max_detections)
@@ -211,13 +220,27 @@ class MaskRCNN:
             raise AttributeError(f"a model has no attribute {name!r}" + (f": use {cure}" if known else ""))
         super().__setattr__(name, value)
 
-    def detect(self, frame: NDArray[np.uint8]) -> Detections:
+    def detect(
+        self,
+        frame: NDArray[np.uint8],
+        *,
+        tile: Tile = None,
+        overlap: float | None = None,
+        clones: Sequence[MaskRCNN] = (),
+        on_tile: Progress = None,
+    ) -> Detections:
         """Find objects in one frame. Safe from several threads, which take turns; see `clone`.
 
         Parameters
         ----------
         frame
             uint8, shape (H, W, 3), BGR; not changed.
+        tile, overlap
+            As in the settings, instead of what is there.
+        clones
+            Models that share the tiles with this one.
+        on_tile
+            Called with the tiles that are done, and how many there are.
 
         Returns
         -------
@@ -228,7 +251,15 @@ class MaskRCNN:
         TypeError, ValueError
             If it is not a frame; the message says what to do.
         """
-        return self._detect(frame, _ignore)
+        tile = self.settings.tile if tile is None else tile
+        overlap = self.settings.overlap if overlap is None else overlap
+        if tile is None:
+            return self._detect(frame, _ignore)
+        check_tile(tile, overlap)
+        frame = check_frame(frame)
+        size_wh = tile_wh(tile, self.resizer)
+        detect = [lambda view, one=one: one._detect(view, _ignore) for one in (self, *clones)]
+        return detect_tiled(detect, frame, size_wh, overlap, self.settings.mask_threshold, on_tile)
 
     def detect_timed(self, frame: NDArray[np.uint8]) -> tuple[Detections, dict[str, float]]:
         """As `detect`, and the milliseconds of its stages: resize, detector, mask head, decode."""
