@@ -40,8 +40,21 @@ class Plate(NamedTuple):
         return self.ink.shape[1], self.ink.shape[0]
 
 
+HAS_LETTERS = hasattr(cv2, "FontFace")  # OpenCV 5: letters of most languages; OpenCV 4 has ASCII alone
+_FONT_FACE = "sans"
+_WEIGHT = 600
+
+
+def drawable(text: str) -> str:
+    """Give a text in the letters that this OpenCV can draw; what cannot be printed becomes ``?``."""
+    if not HAS_LETTERS:
+        return to_ascii(text)
+    composed = unicodedata.normalize("NFC", text)
+    return "".join(letter if letter.isprintable() else "?" for letter in composed)
+
+
 def to_ascii(text: str) -> str:
-    """Give a text in the letters that OpenCV's fonts have: accents go, any other letter becomes ``?``."""
+    """Give a text in ASCII, all that OpenCV 4's fonts have: accents go, any other letter becomes ``?``."""
     plain = unicodedata.normalize("NFKD", text.replace("ß", "ss"))
     without_accents = "".join(letter for letter in plain if not unicodedata.combining(letter))
     return "".join(letter if " " <= letter <= "~" else "?" for letter in without_accents)
@@ -94,14 +107,17 @@ def _write(text: str, height_px: int) -> Plate:
     ink = np.zeros((pad + round(height_px * 1.2) + pad, width + 2 * pad), dtype=np.uint8)
     left = pad
     for word in words:
-        ink[pad : pad + len(word), left : left + word.shape[1]] = word[: len(ink) - pad]
+        top = pad + round(height_px * 1.5) - len(word)
+        ink[top : top + len(word), left : left + word.shape[1]] = word[: len(ink) - top]
         left += word.shape[1] + gap
     return Plate(ink)
 
 
 @functools.lru_cache(maxsize=1024)
 def _write_word(word: str, height_px: int) -> NDArray[np.uint8]:
-    """Write white on black; as high as a capital and a descender."""
+    """Write white on black; as high as a capital and a descender, with room for accents above if there are any."""
+    if not word.isascii():
+        return _write_letters(word, height_px)
     thickness = max(1, round(height_px / 9))
     # The double strokes of one font make small letters strong, and large ones blunt.
     font = cv2.FONT_HERSHEY_DUPLEX if thickness == 1 else cv2.FONT_HERSHEY_SIMPLEX
@@ -110,6 +126,24 @@ def _write_word(word: str, height_px: int) -> NDArray[np.uint8]:
     ink = np.zeros((round(height_px * 1.5), width + thickness), dtype=np.uint8)
     cv2.putText(ink, word, (thickness // 2, height_px), font, scale, (255,), thickness, cv2.LINE_AA)
     return ink
+
+
+def _write_letters(word: str, height_px: int) -> NDArray[np.uint8]:
+    """Write letters beyond ASCII, with OpenCV 5's own font."""
+    font, above = cv2.FontFace(_FONT_FACE), max(2, round(height_px * 0.4))  # the plate's margin
+    size = max(1, round(height_px / _capital_share()))
+    _, _, width, _ = cv2.getTextSize((0, 0), word, (0, 0), font, size, _WEIGHT)
+    ink = np.zeros((above + round(height_px * 1.5), width + 2), dtype=np.uint8)
+    cv2.putText(ink, word, (1, above + height_px), (255,), font, size, _WEIGHT)
+    return ink
+
+
+@functools.lru_cache(maxsize=1)
+def _capital_share() -> float:
+    """Measure a capital of that font, in parts of its size."""
+    canvas = np.zeros((300, 300), dtype=np.uint8)
+    cv2.putText(canvas, "H", (20, 280), (255,), cv2.FontFace(_FONT_FACE), 200, _WEIGHT)
+    return int(canvas.any(axis=1).sum()) / 200
 
 
 @functools.lru_cache(maxsize=2)

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from cvmask.drawing.captions import (
     SMALLEST_TEXT_PX,
     Color,
+    drawable,
     make_plate,
     paint_plate_,
     place_plates,
     text_height_px,
-    to_ascii,
 )
 from cvmask.drawing.palette import distinct_colors
 from cvmask.results.arrays import check_frame_of, check_range, label_of
@@ -56,8 +56,8 @@ def draw(
         BGR, shape (height, width, 3); it is not changed.
     labels
         Names for ``class_id``; the detections' own where they are left out, "class 3" where there is none.
-        OpenCV's fonts have ASCII letters only: accents are dropped and other letters become ``?``, a name of nothing
-        else becomes "class 3".
+        OpenCV 5 draws accents, Greek, Cyrillic, Hebrew, Chinese, Japanese and Korean. OpenCV 4 has ASCII letters only:
+        accents are dropped, other letters become ``?``, and a name of nothing else becomes "class 3".
     colors
         Shape (k, 3), BGR, used in turn; default `palette.distinct_colors`.
     color_by
@@ -152,7 +152,7 @@ def write_captions(detections: Detections, labels: Sequence[str] | None, scores:
 
 
 def _name(label: str | None, class_id: int) -> str:
-    name = "" if label is None else to_ascii(label)
+    name = "" if label is None else drawable(label)
     return name if name.strip("? ") else label_of(class_id)
 
 
