@@ -223,7 +223,7 @@ class Arrival:
 
     def _affine(self, place: _Place, field: Floats, inside: Floats) -> Floats | None:
         y, x = np.nonzero(inside)
-        step = max(1, len(x) // 200)
+        step = max(1, len(x) // 120)
         x, y = x[::step], y[::step]
         points = np.stack([x + place.window[0], y + place.window[1]], axis=1).astype(np.float32)
         affine = fit_affine(points, field[y, x, :2])

@@ -174,11 +174,12 @@ def fit_affine(points: Floats, moves: Floats) -> NDArray[np.float64] | None:
     center = points.mean(axis=0)
     rows = np.column_stack([points - center, np.ones(len(points))]).astype(np.float64)
     weights = np.ones(len(points))
-    for _ in range(4):
+    for _ in range(3):
         weighted = rows * weights[:, None]
         # A little toward no turning keeps points on one line from deciding about the rest.
         solution = np.linalg.solve(weighted.T @ rows + np.diag([1e-2, 1e-2, 1e-9]) * weights.sum(), weighted.T @ moves)
-        apart = np.linalg.norm(moves - rows @ solution, axis=1)
+        residuals = moves - rows @ solution
+        apart = np.sqrt((residuals * residuals).sum(axis=1))
         weights = 1 / (1 + (apart / (1.5 * np.median(apart) + 0.1)) ** 2)
     solution[2] -= center @ solution[:2]
     return cast("NDArray[np.float64]", solution.T)
