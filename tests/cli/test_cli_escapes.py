@@ -117,3 +117,12 @@ def test_the_phrase_of_a_server(shown, tmp_path, monkeypatch):
         code, lines = shown("models", "download", RESNET50.name)
     assert code == 1
     assert r"404 gone \x1b[2J\x9b1A" in lines[-1]
+
+
+def test_an_overlong_label_stops_no_run(shown, tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), scenes.make_scene(5, (160, 160), objects=2).image)
+    (tmp_path / "labels").write_text("\n".join("x" * 100_000 + str(number) for number in range(SHAPES)))
+    args = ["predict", "-m", "shapes", "--labels", tmp_path / "labels", tmp_path / "a.png", "-o", tmp_path / "out"]
+    code, _ = shown(*args, "--save-json", "--save", "coco,labelme,yolo,csv,crops")
+    assert code == 0
+    assert (tmp_path / "out" / "a.png").exists()
