@@ -74,18 +74,26 @@ def expand(sources: Sequence[str]) -> tuple[list[Input], list[str]]:
     return _named(bases), failures
 
 
-def videos_left_out(sources: Sequence[str]) -> list[str]:
-    """One line for each folder of pictures that holds videos too."""
+def files_left_out(sources: Sequence[str]) -> list[str]:
+    """For each folder of pictures, one line if it holds videos too, and one for other files that are not hidden."""
     lines = []
     for folder in map(local_path, sources):
         with suppress(OSError):
-            endings = Counter(path.suffix for path in Path(folder).iterdir())
+            files = [path for path in Path(folder).iterdir() if path.name[0] != "." and not path.is_dir()]
+            endings = Counter(path.suffix for path in files)
+            if not any(ending.lower() in SUFFIXES for ending in endings):
+                continue
             videos = {ending: count for ending, count in endings.items() if ending.lower() in CODECS}
-            if videos and any(ending.lower() in SUFFIXES for ending in endings):
+            if videos:
                 count = sum(videos.values())
                 named = " ".join(f"'{os.path.join(folder, '*' + ending)}'" for ending in sorted(videos))
                 cure = f"to have its {'video, name it' if count == 1 else f'{count} videos, name them'}: {named}"
                 lines.append(f"{folder}: of a folder the pictures are taken; {cure}")
+            others = {end: count for end, count in endings.items() if end.lower() not in (*SUFFIXES, *CODECS)}
+            if others:
+                counted = ", ".join(f"{others[ending]} {ending or 'without an ending'}" for ending in sorted(others))
+                cure = "name them to have them read"
+                lines.append(f"{folder}: not taken for pictures, by their endings: {counted}; {cure}")
     return lines
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.cli import loading
-from cvmask.cli.inputs import Input, expand, videos_left_out
+from cvmask.cli.inputs import Input, expand, files_left_out
 from cvmask.cli.options import ModelOptions, RunOptions, unused_flags
 from cvmask.cli.outputs import Plan, plan_outputs
 from cvmask.cli.progress import FrameProgress, say
@@ -52,7 +52,7 @@ def run(wanted: RunOptions, painter: Painter, alpha: bool = False) -> int:
     """
     output = wanted.output
     inputs, failures = expand(wanted.sources)
-    for failure in (*failures, *videos_left_out(wanted.sources)):
+    for failure in (*failures, *files_left_out(wanted.sources)):
         _tell(failure)
     if not inputs:
         return 1

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from cvmask.cli.inputs import expand, videos_left_out
+from cvmask.cli.inputs import expand, files_left_out
 
 
 @pytest.fixture
@@ -67,11 +67,21 @@ def test_a_folder_says_that_its_videos_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "only" / "d.mp4").touch()
     line = f"{tmp_path}: of a folder the pictures are taken; to have its 2 videos, name them: "
     line += f"'{tmp_path}/*.MKV' '{tmp_path}/*.mp4'"
-    assert videos_left_out([str(tmp_path), str(tmp_path / "only"), "gone", "0"]) == [line]
+    assert files_left_out([str(tmp_path), str(tmp_path / "only"), "gone", "0"]) == [line]
     (tmp_path / "b.mp4").unlink()
-    assert videos_left_out([str(tmp_path)])[0].endswith(f"; to have its video, name it: '{tmp_path}/*.MKV'")
+    assert files_left_out([str(tmp_path)])[0].endswith(f"; to have its video, name it: '{tmp_path}/*.MKV'")
     failure = expand([str(tmp_path / "only")])[1][0]
     assert failure.endswith(f"videos are named, as in {tmp_path}/only/*.mp4), found none")
+
+
+def test_a_folder_names_what_it_leaves_out_by_ending(tmp_path: Path) -> None:
+    for name in ("a.png", "b.psd", "c.psd", "d.txt", "Makefile", ".hidden"):
+        (tmp_path / name).touch()
+    line = f"{tmp_path}: not taken for pictures, by their endings: 1 without an ending, 2 .psd, 1 .txt; "
+    assert files_left_out([str(tmp_path)]) == [line + "name them to have them read"]
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "e.jpg").touch()
+    assert files_left_out([str(tmp_path / "more")]) == []
 
 
 def test_an_address_of_a_file_is_the_file(tmp_path: Path) -> None:
