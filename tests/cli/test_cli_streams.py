@@ -41,6 +41,7 @@ class Model:
     notes: tuple[str, ...] = ()
     target = SimpleNamespace(effective="cpu", reason="", warning="")
     graph_bytes = 1
+    resizer = SimpleNamespace(target_wh=lambda size_wh: size_wh)
 
     def detect(self, frame: np.ndarray) -> Detections:
         return random_detections(np.random.default_rng(1), 2, (frame.shape[0], frame.shape[1]))
