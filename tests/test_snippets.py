@@ -34,7 +34,10 @@ ELSEWHERE = {
     "docs/models.md:0": "needs a model of one's own: tests/models/test_loading.py loads such folders",
 }
 # What some need that the core does not; PySide6 has no extra, and takes 80 MB.
-NEEDED = ("duckdb", "fastapi", "flask", "httpx", "pandas", "PySide6", "supervision", "tkinter")
+NEEDED = (
+    *("cvat_sdk", "duckdb", "fastapi", "fiftyone", "flask", "httpx", "label_studio_ml", "label_studio_sdk", "pandas"),
+    *("PySide6", "supervision", "tkinter"),
+)
 _TRIES = {
     "Flask(__name__)": """
 data = open("cvmask_demo/people/portrait.png", "rb").read()
