@@ -31,6 +31,7 @@ ELSEWHERE = {
     "docs/serve.md:0": "needs a server: tests/serve/test_serve_http.py runs it",
     "docs/batch.md:0": "starts Ray: tests/batches/test_batch.py runs batches",
     "docs/batch.md:1": "needs a batch: tests/batches/test_batch.py reads one so",
+    "docs/streams.md:2": "needs a clip: tests/streams/test_counting_example.py runs it",
     "docs/models.md:0": "needs a model of one's own: tests/models/test_loading.py loads such folders",
 }
 # What some need that the core does not; PySide6 has no extra, and takes 80 MB.
