@@ -195,6 +195,12 @@ def _seeded(name, shape):
 
 
 @functools.cache
+def arrays_of(path):
+    """Every array of an .npz, by name; the file is closed again."""
+    with np.load(path) as file:
+        return dict(file)
+
+
 def own_model(name):
     """A model of tests/data: as it lies there, or unpacked and filled, once for all runs on this machine."""
     path = DATA / f"{name}.pb"

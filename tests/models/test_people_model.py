@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from graph_builder import DATA
+from graph_builder import DATA, arrays_of
 
 import cvmask
 from cvmask import scenes
@@ -53,7 +53,7 @@ def test_weights_are_stored_in_half_precision_and_not_spelled_out() -> None:
 
 def test_answers_are_those_of_tensorflow() -> None:
     """scripts/dev/people/compare.py wrote them, for the portrait in the model's own size."""
-    golden = np.load(DATA / "people.npz")
+    golden = arrays_of(DATA / "people.npz")
     frame = cv2.resize(portrait(), (SIZE, SIZE), interpolation=cv2.INTER_AREA)
     found = cvmask.load("people", score_threshold=0.1).detect(frame)
     assert found.xyxy == pytest.approx(golden["xyxy"], abs=1e-4 * SIZE)

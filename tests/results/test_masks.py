@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import ROOT, random_detections
+from graph_builder import arrays_of
 from numpy.typing import NDArray
 
 from cvmask.results.detections import Detections
@@ -58,7 +59,7 @@ SIZES = ("48x64", "61x1", "1x47", "7x5", "120x160")
 @pytest.mark.parametrize("size", SIZES)
 def test_masks_are_tensorflows_before_the_cut_and_to_the_pixel_after_it(size: str) -> None:
     height, width = map(int, size.split("x"))
-    kept = np.load(PASTED)
+    kept = arrays_of(PASTED)
     xyxy, soft, wanted = (kept[f"{size} {name}"] for name in ("xyxy", "soft", "pasted"))
     found = np.zeros_like(wanted)
     boxes = whole_boxes(xyxy, (height, width)).tolist()
@@ -73,7 +74,7 @@ def test_masks_are_tensorflows_before_the_cut_and_to_the_pixel_after_it(size: st
 def test_the_kept_masks_are_what_tensorflow_pastes_now() -> None:
     pytest.importorskip("tensorflow")
     script = runpy.run_path(str(ROOT / "scripts" / "dev" / "make_tf_goldens.py"))
-    kept = np.load(PASTED)
+    kept = arrays_of(PASTED)
     for size in SIZES:
         xyxy, soft = kept[f"{size} xyxy"], kept[f"{size} soft"]
         now = script["reframe"](soft, xyxy, tuple(map(int, size.split("x"))))

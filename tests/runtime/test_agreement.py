@@ -8,7 +8,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from graph_builder import DATA, EXPORTS, filled, own_model, partners, picture
+from graph_builder import DATA, EXPORTS, arrays_of, filled, own_model, partners, picture
 
 from cvmask.graph import split as split_module
 from cvmask.graph.convert import convert_with_facts
@@ -24,7 +24,7 @@ DEEP = ["deep_resnet50", "deep_resnet101", "deep_inception_resnet"]
 
 def picture_of(name):
     """The picture that the golden was made with."""
-    return picture(*np.load(DATA / f"{name}.npz")["size"])
+    return picture(*arrays_of(DATA / f"{name}.npz")["size"])
 
 
 def load(path, text):
@@ -41,7 +41,7 @@ def run(path, text, image, outputs):
 
 @pytest.mark.parametrize("name", [*NAMES, *VARIANTS, *DEEP])
 def test_converted_graph_agrees_with_tensorflow(name):
-    golden, image = np.load(DATA / f"{name}.npz"), picture_of(name)
+    golden, image = arrays_of(DATA / f"{name}.npz"), picture_of(name)
     graph, facts = convert_with_facts(read_graph(own_model(name)))
     parts = split(graph)
     rows, masks = run(own_model(name), print_text(graph), image, (parts.detections, parts.masks))
@@ -83,7 +83,7 @@ def test_converted_export_agrees_with_tensorflow(name):
     there are fewer proposals than rows for them, OpenCV classifies empty boxes too: hence the floor.
     """
     image, path = picture_of(name), filled(name)
-    arrays = dict(np.load(DATA / f"{name}.npz"))
+    arrays = arrays_of(DATA / f"{name}.npz")
     count = int((arrays["detection_scores"][:100] > 0.05).sum())
     golden = {key: array[:count] for key, array in arrays.items()}
     assert count > 40

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from graph_builder import DATA, filled, own_model, partners, picture
+from graph_builder import DATA, arrays_of, filled, own_model, partners, picture
 
 from cvmask.graph.facts import Anchors, GraphFacts, Resizer, Suppression
 from cvmask.graph.graph_def import read_graph
@@ -175,7 +175,7 @@ DEEP = ["resnet50", "resnet101", "inception_resnet"]
 
 @pytest.mark.parametrize("name", [*(f"tiny_{name}" for name in TINY), *(f"deep_{name}" for name in DEEP)])
 def test_rows_are_those_of_tensorflow(name):
-    golden = np.load(DATA / f"{name}.npz")
+    golden = arrays_of(DATA / f"{name}.npz")
     size = tuple(golden["size"].tolist())
     rows, own = run_parts(own_model(name), size, picture(*size))
     assert rows[:, 1].tolist() == (golden["detection_classes"] - 1).tolist()
@@ -187,7 +187,7 @@ def test_rows_are_those_of_tensorflow(name):
 def test_all_rows_of_an_export_are_those_of_tensorflow():
     """300 rows, more than OpenCV's layer gives of those; the first masks."""
     name = "mask_rcnn_resnet50_atrous"
-    golden = np.load(DATA / f"{name}.npz")
+    golden = arrays_of(DATA / f"{name}.npz")
     size = tuple(golden["size"].tolist())
     rows, own = run_parts(filled(name), size, picture(*size), len(golden["detection_masks"]))
     assert (partners(rows, golden) == np.arange(300)).all()

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import ROOT
-from graph_builder import DATA, own_model, partners, picture
+from graph_builder import DATA, arrays_of, own_model, partners, picture
 
 import cvmask
 from cvmask import scenes
@@ -41,7 +41,7 @@ def blob_of(size) -> np.ndarray:
 @needs_onnx
 @pytest.mark.parametrize("name", NAMES)
 def test_rows_and_masks_are_those_of_tensorflow(name: str) -> None:
-    golden = np.load(DATA / f"{name}.npz")
+    golden = arrays_of(DATA / f"{name}.npz")
     pair = pair_of(name)
     rows, features = pair.detect(blob_of(golden["size"]))
     masks = pair.masks(features, rows)

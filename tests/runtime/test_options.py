@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from graph_builder import option
+from graph_builder import arrays_of, option
 
 from cvmask.cli.main import main
 from cvmask.models.load import load
@@ -24,7 +24,7 @@ PIXELS, SCORES = (0.02, 1e-3) if EXACT else (1.0, 2e-2)
 def rows_of(name, **options):
     """TensorFlow's rows and those found: class, score, left, top, right, bottom in pixels; and the model."""
     folder, path = option(name)
-    image, golden = cv2.imread(str(folder / "picture.png")), np.load(folder / "tensorflow.npz")
+    image, golden = cv2.imread(str(folder / "picture.png")), arrays_of(folder / "tensorflow.npz")
     model = load(path, score_threshold=FLOOR, **options)
     found = model.detect(image)
     height, width = image.shape[:2]
