@@ -36,7 +36,7 @@ from cvmask.models.zoo import (
     is_offline,
     missing_text,
     places,
-    source_url,
+    source_urls,
 )
 from cvmask.system.files import DiskError, create_file, locked, make_private, regular_handle, size_text, writing_to
 
@@ -209,7 +209,7 @@ def download(
         return found
     if model.bundled:
         raise ModelError(missing_text(model))
-    url, at = source_url(model), places(model)
+    urls, at = source_urls(model), places(model)
     if is_offline():
         raise ModelError(
             f"model {name!r} is not here and CVMASK_OFFLINE forbids the network: "
@@ -217,10 +217,12 @@ def download(
         )
     waiting = f"another process is downloading model {name!r}: waiting for it"
     with locked(at.lock, on_wait=lambda: say(waiting)):
-        return find(name) or _install(model, url, at, progress or _no_progress, say, force)
+        return find(name) or _install(model, urls, at, progress or _no_progress, say, force)
 
 
-def _install(model: KnownModel, url: str, at: Places, progress: Progress, say: Say, force: bool) -> Path:
+def _install(
+    model: KnownModel, urls: list[str], at: Places, progress: Progress, say: Say, force: bool
+) -> Path:
     with writing_to(at.folder.parent):
         make_private(at.folder.parent)
         _clear_way(at.folder)
@@ -229,7 +231,7 @@ def _install(model: KnownModel, url: str, at: Places, progress: Progress, say: S
         fresh.chmod(0o755)
     try:
         part, recorded = Part(at.part), _recorded(model, at.record, say, force)
-        archive = _fetch_checked(model, url, part, recorded, progress, say, force)
+        url, archive = _fetch_from(model, urls, part, recorded, progress, say, force)
         limit_bytes = _UNPACKED_FACTOR * archive.n_bytes + _UNPACKED_ROOM_BYTES
         _unpack_checked(model, part, fresh, limit_bytes)
         if recorded is None or recorded.archive != archive:
@@ -267,6 +269,27 @@ def _recorded(model: KnownModel, path: Path, say: Say, force: bool) -> Record | 
             raise
         say(str(error))
         return None
+
+
+def _fetch_from(
+    model: KnownModel,
+    urls: list[str],
+    part: Part,
+    recorded: Record | None,
+    progress: Progress,
+    say: Say,
+    force: bool,
+) -> tuple[str, Digest]:
+    """Fetch from the first place that answers; also give which one that was."""
+    for url, other in zip(urls, urls[1:]):
+        kept = part.size
+        try:
+            return url, _fetch_checked(model, url, part, recorded, progress, say, force)
+        except ModelError as error:
+            if force or part.size > kept:  # without a hash that decides, or where it answered, no other one is asked
+                raise
+            say(f"{error}; trying {other}")
+    return urls[-1], _fetch_checked(model, urls[-1], part, recorded, progress, say, force)
 
 
 def _fetch_checked(

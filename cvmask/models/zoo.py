@@ -18,7 +18,9 @@ from cvmask.system import folders
 from cvmask.system.files import locked, size_text, writing_to
 from cvmask.system.folders import cache_home
 
-ORIGIN = "http://download.tensorflow.org/models/object_detection"
+ORIGIN = "https://storage.googleapis.com/download.tensorflow.org/models/object_detection"
+PLAIN_ORIGIN = "http://download.tensorflow.org/models/object_detection"
+"""The same files, for networks that let no https through; what comes from there is held against a known hash."""
 GRAPH_FILE = "frozen_inference_graph.pb"
 CONFIG_FILE = "pipeline.config"
 
@@ -114,8 +116,8 @@ def suggestion(name: str) -> str:
     return f", did you mean {spellings[near[0]]!r}" if near else ""
 
 
-def source_url(model: KnownModel) -> str:
-    """Say where a model's archive is: under ``CVMASK_MIRROR`` if that is set, else at its origin.
+def source_urls(model: KnownModel) -> list[str]:
+    """Say where a model's archive is: under ``CVMASK_MIRROR`` if that is set, else at its origin, the best place first.
 
     Raises
     ------
@@ -124,13 +126,14 @@ def source_url(model: KnownModel) -> str:
     """
     mirror = os.environ.get("CVMASK_MIRROR", "").strip()
     if not mirror:
-        return f"{ORIGIN}/{model.archive}"
+        is_known = model.archive_sha1 is not None or model.listed_sha256 is not None
+        return [f"{origin}/{model.archive}" for origin in ([ORIGIN, PLAIN_ORIGIN] if is_known else [ORIGIN])]
     parts = urlsplit(mirror)
     if "@" in parts.netloc:
         raise ModelError("CVMASK_MIRROR holds a login, which is not supported: give an address without one")
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise ModelError(f"CVMASK_MIRROR is {mirror!r}, an address like https://host/folder was needed")
-    return f"{mirror.rstrip('/')}/{model.archive}"
+    return [f"{mirror.rstrip('/')}/{model.archive}"]
 
 
 def is_offline() -> bool:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from cvmask import models
 from cvmask.errors import ModelError
-from cvmask.models.zoo import ORIGIN, get, is_offline, source_url, suggestion
+from cvmask.models.zoo import ORIGIN, PLAIN_ORIGIN, get, is_offline, source_urls, suggestion
 
 
 def test_names_are_the_documented_five():
@@ -50,12 +52,19 @@ def test_get_unknown_lists_the_known():
 
 def test_source_is_the_origin_without_a_mirror(monkeypatch):
     monkeypatch.setenv("CVMASK_MIRROR", " ")
-    assert source_url(get("coco")) == f"{ORIGIN}/mask_rcnn_inception_v2_coco_2018_01_28.tar.gz"
+    archive = "mask_rcnn_inception_v2_coco_2018_01_28.tar.gz"
+    assert ORIGIN.startswith("https://")
+    assert source_urls(get("coco")) == [f"{ORIGIN}/{archive}", f"{PLAIN_ORIGIN}/{archive}"]
+
+
+def test_without_a_known_hash_nothing_comes_over_plain_http():
+    unknown = dataclasses.replace(get("coco"), archive_sha1=None, listed_sha256=None)
+    assert [url.partition(":")[0] for url in source_urls(unknown)] == ["https"]
 
 
 def test_source_is_under_the_mirror(monkeypatch):
     monkeypatch.setenv("CVMASK_MIRROR", "https://host/models/")
-    assert source_url(get("coco")) == "https://host/models/mask_rcnn_inception_v2_coco_2018_01_28.tar.gz"
+    assert source_urls(get("coco")) == ["https://host/models/mask_rcnn_inception_v2_coco_2018_01_28.tar.gz"]
 
 
 @pytest.mark.parametrize(
@@ -64,13 +73,13 @@ def test_source_is_under_the_mirror(monkeypatch):
 def test_source_refuses_a_mirror_that_is_no_address(monkeypatch, value):
     monkeypatch.setenv("CVMASK_MIRROR", value)
     with pytest.raises(ModelError, match=r"CVMASK_MIRROR is .* was needed"):
-        source_url(get("coco"))
+        source_urls(get("coco"))
 
 
 def test_source_does_not_print_a_login(monkeypatch):
     monkeypatch.setenv("CVMASK_MIRROR", "https://me:secret@host/models")
     with pytest.raises(ModelError) as caught:
-        source_url(get("coco"))
+        source_urls(get("coco"))
     assert "secret" not in str(caught.value)
 
 
