@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.cli import options, run_sources
-from cvmask.cli.options import ModelOptions, OutputOptions, RunOptions, StreamOptions, UsageError, take
+from cvmask.cli.options import DrawingOptions, ModelOptions, OutputOptions, RunOptions, StreamOptions, UsageError, take
 from cvmask.drawing.effects import EFFECT_NAMES, HIDING, HIDING_MARGIN, REFINED, REPLACE, make_effect, needs_alpha
 from cvmask.runtime.model import MaskRCNN
 from cvmask.streams.loop import Paint
@@ -104,6 +104,7 @@ def run(args: argparse.Namespace) -> int:
 
 def edit(wanted: RunOptions, how: EditOptions) -> int:
     """Apply one effect to all sources; UsageError for what looks like an effect and would be none."""
+    wanted = replace(wanted, drawing=DrawingOptions(captions=False))
     for source in wanted.sources:
         if _COLOR.fullmatch(source) and not os.path.exists(source):
             raise UsageError(f"{source}: no such file; a colour goes with --background '{source}'")

@@ -9,6 +9,7 @@ from pathlib import Path
 from cvmask import models
 from cvmask.cli.options import ModelOptions, UsageError
 from cvmask.cli.progress import DownloadProgress, say
+from cvmask.drawing.letters import undrawn_note
 from cvmask.errors import ModelError
 from cvmask.models import load
 from cvmask.models.zoo import NAMES, KnownModel, get, is_offline, missing_text
@@ -16,15 +17,18 @@ from cvmask.runtime.model import MaskRCNN
 from cvmask.system.files import size_text
 
 
-def load_model(wanted: ModelOptions) -> MaskRCNN:
-    """Load the model that the flags describe; offers to download a known one that is not at hand."""
+def load_model(wanted: ModelOptions, captions: bool = False) -> MaskRCNN:
+    """Load the model that the flags describe; offers to download a known one that is not at hand.
+
+    With `captions`, its labels are going to be drawn: one that cannot be is named.
+    """
     if wanted.model in NAMES:
         offer_download(wanted.model)
     try:
         model = load.load(**{option.name: getattr(wanted, option.name) for option in fields(wanted)})
     except ValueError as error:
         raise UsageError(str(error)) from None
-    for line in (*model.notes, model.target.warning):
+    for line in (*model.notes, model.target.warning, undrawn_note(model.labels) if captions else None):
         if line:
             say(f"cvmask: {line}", error=True)
     return model

@@ -68,7 +68,7 @@ def run(wanted: RunOptions, painter: Painter, alpha: bool = False) -> int:
     if unused:
         _tell(f"ignored for these sources: {', '.join(unused)}")
     plan = plan_outputs(inputs, output, alpha)
-    model = loading.load_model(wanted.model)
+    model = loading.load_model(wanted.model, wanted.drawing.captions)
     pictures = [one for one in inputs if not one.stream]
     window = _open_window() if output.show and pictures else None
     done = 0

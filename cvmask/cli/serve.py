@@ -127,7 +127,7 @@ def serve(wanted: ServeOptions, model_options: ModelOptions, stream: StreamOptio
     # What is wrong with the address is said before a large model is loaded.
     with server.listen(wanted.host, wanted.port) as socket, opencv_silent():
         # Viewers may ask for any threshold.
-        model = loading.load_model(replace(model_options, score_threshold=0.0))
+        model = loading.load_model(replace(model_options, score_threshold=0.0), captions=True)
         # One network for each worker is faster on cores of its own than all of them on all cores.
         cv2.setNumThreads(max(1, cv2.getNumberOfCPUs() // workers))
         mask_threshold = threshold_of(model_options.mask_paste, model_options.mask_threshold)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import re
-import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from cvmask.drawing.letters import write_words
 from cvmask.system.interrupts import raise_if_stopped
 
 SMALLEST_TEXT_PX = 6
@@ -38,26 +38,6 @@ class Plate(NamedTuple):
     def size_wh(self) -> tuple[int, int]:
         """Width and height in pixels."""
         return self.ink.shape[1], self.ink.shape[0]
-
-
-HAS_LETTERS = hasattr(cv2, "FontFace")  # OpenCV 5: letters of most languages; OpenCV 4 has ASCII alone
-_FONT_FACE = "sans"
-_WEIGHT = 600
-
-
-def drawable(text: str) -> str:
-    """Give a text in the letters that this OpenCV can draw; what cannot be printed becomes ``?``."""
-    if not HAS_LETTERS:
-        return to_ascii(text)
-    composed = unicodedata.normalize("NFC", text)
-    return "".join(letter if letter.isprintable() else "?" for letter in composed)
-
-
-def to_ascii(text: str) -> str:
-    """Give a text in ASCII, all that OpenCV 4's fonts have: accents go, any other letter becomes ``?``."""
-    plain = unicodedata.normalize("NFKD", text.replace("ß", "ss"))
-    without_accents = "".join(letter for letter in plain if not unicodedata.combining(letter))
-    return "".join(letter if " " <= letter <= "~" else "?" for letter in without_accents)
 
 
 def text_height_px(frame_size: tuple[int, int]) -> int:
@@ -99,8 +79,7 @@ def _cut_short(text: str) -> str:
 
 
 def _write(text: str, height_px: int) -> Plate:
-    # Writing a word takes longer than all the rest of a plate, and a video repeats its words.
-    words = [_write_word(word, height_px) for word in text.split()]
+    words = write_words(text, height_px)
     pad, gap = max(2, round(height_px * 0.4)), round(height_px * 0.6)
     width = sum(word.shape[1] for word in words) + gap * (len(words) - 1)
     # The descender's room counts half: then capitals look as if they were in the middle.
@@ -111,47 +90,6 @@ def _write(text: str, height_px: int) -> Plate:
         ink[top : top + len(word), left : left + word.shape[1]] = word[: len(ink) - top]
         left += word.shape[1] + gap
     return Plate(ink)
-
-
-@functools.lru_cache(maxsize=1024)
-def _write_word(word: str, height_px: int) -> NDArray[np.uint8]:
-    """Write white on black; as high as a capital and a descender, with room for accents above if there are any."""
-    if not word.isascii():
-        return _write_letters(word, height_px)
-    thickness = max(1, round(height_px / 9))
-    # The double strokes of one font make small letters strong, and large ones blunt.
-    font = cv2.FONT_HERSHEY_DUPLEX if thickness == 1 else cv2.FONT_HERSHEY_SIMPLEX
-    scale = height_px / _capital_height(font)
-    (width, _), _ = cv2.getTextSize(word, font, scale, thickness)
-    ink = np.zeros((round(height_px * 1.5), width + thickness), dtype=np.uint8)
-    cv2.putText(ink, word, (thickness // 2, height_px), font, scale, (255,), thickness, cv2.LINE_AA)
-    return ink
-
-
-def _write_letters(word: str, height_px: int) -> NDArray[np.uint8]:
-    """Write letters beyond ASCII, with OpenCV 5's own font."""
-    font, above = cv2.FontFace(_FONT_FACE), max(2, round(height_px * 0.4))  # the plate's margin
-    size = max(1, round(height_px / _capital_share()))
-    _, _, width, _ = cv2.getTextSize((0, 0), word, (0, 0), font, size, _WEIGHT)
-    ink = np.zeros((above + round(height_px * 1.5), width + 2), dtype=np.uint8)
-    cv2.putText(ink, word, (1, above + height_px), (255,), font, size, _WEIGHT)
-    return ink
-
-
-@functools.lru_cache(maxsize=1)
-def _capital_share() -> float:
-    """Measure a capital of that font, in parts of its size."""
-    canvas = np.zeros((300, 300), dtype=np.uint8)
-    cv2.putText(canvas, "H", (20, 280), (255,), cv2.FontFace(_FONT_FACE), 200, _WEIGHT)
-    return int(canvas.any(axis=1).sum()) / 200
-
-
-@functools.lru_cache(maxsize=2)
-def _capital_height(font: int) -> float:
-    """Measure a capital at scale 1: OpenCV 4 has stroke fonts, OpenCV 5 outline fonts of another size."""
-    canvas = np.zeros((300, 300), dtype=np.uint8)
-    cv2.putText(canvas, "H", (20, 280), font, 8, (255,), 1, cv2.LINE_AA)
-    return int(canvas.any(axis=1).sum()) / 8
 
 
 def place_plates(

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from cvmask.drawing.captions import (
     SMALLEST_TEXT_PX,
     Color,
-    drawable,
     make_plate,
     paint_plate_,
     place_plates,
     text_height_px,
 )
+from cvmask.drawing.letters import drawable
 from cvmask.drawing.palette import distinct_colors
 from cvmask.results.arrays import check_frame_of, check_range, label_of
 from cvmask.results.detections import Detections

@@ -16,6 +16,7 @@ import pytest
 from cvmask import __version__, scenes
 from cvmask.cli.main import main
 from cvmask.cli.options import OutputOptions, StreamOptions, add_codec_option, add_stream_options, take, unused_flags
+from cvmask.drawing import letters
 from cvmask.results.rle import decode
 
 README = Path(__file__).resolve().parents[2] / "README.md"
@@ -333,6 +334,20 @@ def test_predict_drawing_flags_leave_parts_out(scene_png: Path) -> None:
     everything_off = ["--no-boxes", "--no-masks", "--no-labels"]
     assert main(["predict", "-m", "shapes", str(scene_png), "-o", "off.png", *everything_off]) == 0
     assert np.array_equal(cv2.imread("off.png"), cv2.imread(str(scene_png)))
+
+
+def test_letters_that_cannot_be_drawn_are_told_where_labels_are_drawn(
+    scene_png: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    letters._font_with.cache_clear()
+    Path("names.txt").write_text("\n".join(["кот", *"abcdefg"]), encoding="utf-8")
+    told = []
+    for verb in (["predict"], ["predict", "--no-labels"], ["edit", "--effect", "spotlight"]):
+        assert main([*verb, "-m", "shapes", "--labels", "names.txt", str(scene_png), "-o", "out.png"]) == 0
+        told.append("cannot draw the label 'кот': 'class 0' is drawn" in capsys.readouterr().err)
+    letters._font_with.cache_clear()
+    assert told == [not letters.HAS_LETTERS, False, False]
 
 
 def test_predict_show_without_a_display_says_so_and_goes_on(

@@ -6,50 +6,12 @@ import numpy as np
 import pytest
 
 from cvmask.drawing.captions import (
-    HAS_LETTERS,
-    drawable,
     make_plate,
     paint_plate_,
     place_plates,
     text_color,
     text_height_px,
-    to_ascii,
 )
-
-
-@pytest.mark.parametrize(
-    ("text", "ascii_text"),
-    [
-        ("dog", "dog"),
-        ("café Ångström", "cafe Angstrom"),
-        ("Straße", "Strasse"),
-        ("кот", "???"),
-        ("a\tb", "a?b"),
-    ],
-)
-def test_to_ascii(text: str, ascii_text: str) -> None:
-    assert to_ascii(text) == ascii_text
-
-
-def test_opencv_5_draws_the_letters_of_labels_and_opencv_4_what_it_has() -> None:
-    assert drawable("dog") == "dog"
-    assert drawable("cafe\u0301 кот 人") == ("caf\u00e9 кот 人" if HAS_LETTERS else "cafe ??? ?")
-    assert drawable("a\tb") == "a?b"
-
-
-@pytest.mark.skipif(not HAS_LETTERS, reason="needs OpenCV 5, whose fonts have more than ASCII")
-@pytest.mark.parametrize("word", ["Ångström", "кот", "Ωμέγα", "人猫", "日本語", "한국어", "שלום"])
-@pytest.mark.parametrize("height_px", [8, 46])
-def test_words_beyond_ascii_are_drawn_in_full(word: str, height_px: int) -> None:
-    plate, unknown = make_plate(word, (3000, 4000), height_px), make_plate("?" * len(word), (3000, 4000), height_px)
-    assert plate is not None
-    assert unknown is not None
-    assert plate.size_wh[1] == unknown.size_wh[1], "as high as any other plate"
-    assert plate.ink.shape != unknown.ink.shape or (plate.ink != unknown.ink).any()
-    assert plate.ink.max() > 200
-    assert not plate.ink[:, -1].any()
-    letters = plate.ink[: len(plate.ink) - 1].any(axis=1)
-    assert letters.sum() > 0.6 * height_px
 
 
 @pytest.mark.parametrize(
