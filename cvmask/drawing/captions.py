@@ -17,6 +17,7 @@ from cvmask.system.interrupts import raise_if_stopped
 SMALLEST_TEXT_PX = 6
 MOST_HIDDEN = 0.2
 _SMALL_PLATES = 2  # an object is small if it is not larger than so many plates
+_CELLS = 16  # so many cells of the grid, on which places are compared, are as high as a plate
 _SHORTEST = 12  # letters of a text that is not cut short
 _SCORE = re.compile(r" [01]\.\d+$")
 
@@ -100,60 +101,69 @@ def place_plates(
     The first choice is on top of the box at its left; then in its top left corner if that hides little
     of the object, below it, and the same at its right. Where all are taken, the least covered one.
 
-    No plate hides a small object, one that is not much larger than a plate.
+    No plate hides a small object, one that is not much larger than a plate, nor more than a fifth of itself below
+    earlier plates: where there are many, some are left out.
 
     Returns
     -------
-    Left and top of each plate; None where it would hide a small object in every place.
+    Left and top of each plate; None where no place is left for it.
     """
-    sizes_wh = np.array([plate.size_wh for plate in plates], dtype=np.int64).reshape(-1, 2)
+    if not plates:
+        return []
+    sizes_wh = np.array([plate.size_wh for plate in plates], dtype=np.int64)
     boxes = boxes_ltrb.astype(np.int64)
     choices, possible = _choices(sizes_wh, boxes, frame_size)
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     hidden = _overlap(choices, boxes[:, None]) / area[:, None]
-    possible &= _hidden_of_small(choices, boxes, sizes_wh.prod(axis=1)) <= MOST_HIDDEN
     costs = np.where(possible, np.maximum(hidden - MOST_HIDDEN, 0), np.inf)
-    # How many plates lie on each pixel: so a plate costs the same, however many there are.
-    layers = np.zeros(frame_size, dtype=np.int32)
+    # Of each cell of a grid, whether a plate lies on it, and which share of small objects it is: so a plate costs the
+    # same however many there are, and large plates in large pictures cost no more than small ones.
+    cell = max(1, int(np.median(sizes_wh[:, 1])) // _CELLS)
+    grid_size = frame_size[0] // cell + 2, frame_size[1] // cell + 2
+    is_small = area <= _SMALL_PLATES * np.median(sizes_wh.prod(axis=1))
+    taken, small = np.zeros(grid_size, dtype=np.uint8), _shares(_to_cells(boxes[is_small], cell), grid_size)
     corners: list[tuple[int, int] | None] = []
-    for plate, places, cost in zip(plates, choices.tolist(), costs.tolist()):
+    for places, cells, cost in zip(choices.tolist(), _to_cells(choices, cell).tolist(), costs.tolist()):
         raise_if_stopped()
-        if min(cost) == np.inf:
-            corners.append(None)
-            continue
-        left, top, right, bottom = _cheapest(layers, places, cost, plate.ink.size)
-        layers[top:bottom, left:right] += 1
-        corners.append((left, top))
+        chosen = _cheapest(taken, small, cells, cost)
+        if chosen is not None:
+            left, top, right, bottom = cells[chosen]
+            taken[top:bottom, left:right] = 1
+        corners.append(None if chosen is None else (places[chosen][0], places[chosen][1]))
     return corners
 
 
-def _hidden_of_small(
-    choices: NDArray[np.int64], boxes: NDArray[np.int64], plate_areas: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """How much of small objects lies below each place: the sum of their shares, shape (n, 8)."""
-    if not len(boxes):
-        return np.zeros((0, 8))
-    areas = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).astype(np.float64)
-    small = areas <= _SMALL_PLATES * np.median(plate_areas)
-    height, width = max(boxes[:, 3].max(), choices[..., 3].max()), max(boxes[:, 2].max(), choices[..., 2].max())
-    # Of each pixel, which share of objects it is; then every place is a sum of four corners.
-    shares = np.zeros((height, width))
-    for (left, top, right, bottom), area in zip(boxes[small].tolist(), areas[small].tolist()):
-        shares[top:bottom, left:right] += 1 / area
-    sums = cv2.integral(shares)
-    left, top, right, bottom = (choices[..., side] for side in range(4))
-    return np.asarray(sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left])
+def _to_cells(boxes: NDArray[np.int64], cell: int) -> NDArray[np.int64]:
+    """From pixels to cells of that side, at least one of them; shape (..., 4) as left, top, right, bottom."""
+    cells = (boxes + cell // 2) // cell
+    cells[..., 2:] = np.maximum(cells[..., 2:], cells[..., :2] + 1)
+    return cells
 
 
-def _cheapest(layers: NDArray[np.int32], places: list[list[int]], costs: list[float], area: int) -> list[int]:
-    """The first of the places whose cost, with the share that other plates cover, is the lowest."""
-    best, lowest = places[-1], np.inf
-    for place, cost in zip(places, costs):
-        if cost < lowest:
-            left, top, right, bottom = place
-            cost += float(layers[top:bottom, left:right].sum()) / area
-        if cost < lowest:
-            best, lowest = place, cost
+def _shares(boxes: NDArray[np.int64], grid_size: tuple[int, int]) -> NDArray[np.float32]:
+    """Of each cell, which share of the boxes it is."""
+    shares = np.zeros(grid_size, dtype=np.float32)
+    for left, top, right, bottom in boxes.tolist():
+        shares[top:bottom, left:right] += 1 / ((right - left) * (bottom - top))
+    return shares
+
+
+def _cheapest(
+    taken: NDArray[np.uint8], small: NDArray[np.float32], places: list[list[int]], costs: list[float]
+) -> int | None:
+    """The first of the places whose cost, with the share that other plates cover, is the lowest; None if none is free.
+
+    A place is not free where a plate would hide a small object, or where other plates would hide it.
+    """
+    best, lowest = None, np.inf
+    for number, ((left, top, right, bottom), cost) in enumerate(zip(places, costs)):
+        if cost >= lowest:
+            continue
+        here = slice(top, bottom), slice(left, right)
+        covered = cv2.countNonZero(taken[here]) / ((right - left) * (bottom - top))
+        if covered > MOST_HIDDEN or cost + covered >= lowest or cv2.sumElems(small[here])[0] > MOST_HIDDEN:
+            continue
+        best, lowest = number, cost + covered
         if not lowest:
             break
     return best

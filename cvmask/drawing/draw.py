@@ -47,8 +47,8 @@ def draw(
     """Draw detections on a copy of a frame, large objects first.
 
     Lines and letters grow with the picture, but those of a small object are smaller, so that it can be seen; the
-    smallest have no outline. A plate that would hide a small object wherever it is put is left out. Where masks
-    overlap, the smaller object's colour shows.
+    smallest have no outline. A plate is left out if it would hide a small object, or be hidden by other plates,
+    wherever it is put. Where masks overlap, the smaller object's colour shows.
 
     Parameters
     ----------

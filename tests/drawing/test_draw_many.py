@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import cvmask
-from cvmask.drawing.captions import Plate, place_plates
+from cvmask.drawing.captions import MOST_HIDDEN, Plate, place_plates
 from cvmask.drawing.draw import draw
 from cvmask.results.detections import Detections
 from cvmask.streams.sinks.json_sink import JsonLines
@@ -49,6 +49,31 @@ def test_plates_keep_off_each_other_as_far_as_they_can() -> None:
     box = np.array([[60, 60, 90, 100]] * 3, np.int32)
     found = [(x, y, x + 30, y + 10) for x, y in filter(None, place_plates(plates, box, SIZE))]
     assert [overlap(a, b) for i, a in enumerate(found) for b in found[:i]] == [0, 0, 0]
+
+
+def test_where_there_are_many_plates_some_are_left_out() -> None:
+    rng = np.random.default_rng(3)
+    plates = [Plate(np.zeros((16, 90), np.uint8)) for _ in range(300)]
+    corners = rng.integers(0, [500, 340], (300, 2))
+    placed = place_plates(plates, np.hstack([corners, corners + 140]).astype(np.int32), (480, 640))
+    covered = np.zeros((480, 640), bool)
+    for left, top in filter(None, placed):
+        here = covered[top : top + 16, left : left + 90]
+        assert here.mean() <= MOST_HIDDEN  # an earlier plate lies on top: what it covers cannot be read
+        here[:] = True
+    shown = len(list(filter(None, placed)))
+    assert 40 < shown < 240
+
+
+def test_the_places_of_plates_need_no_memory_of_the_size_of_the_picture() -> None:
+    plates = [Plate(np.zeros((160, 900), np.uint8)) for _ in range(50)]
+    boxes = crowd(50, 300, (8000, 8000)).boxes()
+    tracemalloc.start()
+    placed = place_plates(plates, boxes, (8000, 8000))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert any(placed)
+    assert peak < 16e6  # a byte for each pixel is 64 MB, and filling such arrays took most of the time of drawing
 
 
 def small_people() -> Detections:
