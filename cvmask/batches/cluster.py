@@ -110,7 +110,9 @@ def one_line_errors() -> Iterator[None]:
         own = re.search(r"^cvmask\.errors\.(\w+): (.+)$", str(error), re.MULTILINE)
         if own:
             raise getattr(errors, own[1], CvmaskError)(own[2]) from None
-        raise CvmaskError(f"Ray gave up: {' '.join(str(error).split())[-300:]}") from error
+        first = re.search(r"^\s*(?!ray\.)[\w.]*(?:Error|Exception): .+$", str(error), re.MULTILINE)
+        text = first[0] if first else str(error)
+        raise CvmaskError(f"Ray gave up: {' '.join(text.split())[-300:]}") from error
 
 
 def same_version(version: str) -> None:

@@ -23,6 +23,7 @@ from cvmask.batches.cluster import connected, one_line_errors, same_version
 from cvmask.batches.job import Progress
 from cvmask.batches.listing import find_items, plan
 from cvmask.batches.options import Options
+from cvmask.batches.quarantine import DEATHS
 from cvmask.batches.storage import Place, place_of, read_bytes, write_bytes
 from cvmask.batches.table import Counts
 from cvmask.batches.work_items import (
@@ -35,7 +36,7 @@ from cvmask.batches.work_items import (
     remove_leftovers,
     write_units,
 )
-from cvmask.batches.worker import DEATHS, Job, Worker
+from cvmask.batches.worker import Job, Worker
 from cvmask.errors import CvmaskError
 from cvmask.runtime.model import MaskRCNN
 

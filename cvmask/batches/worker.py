@@ -6,8 +6,8 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import cv2
@@ -21,10 +21,11 @@ from cvmask.batches.annotated import Clip, clip_place, write_picture
 from cvmask.batches.chunks import Chunk, read_picture
 from cvmask.batches.cluster import same_version
 from cvmask.batches.listing import annotated_name, member_name
-from cvmask.batches.storage import Place, file_size, one_line, read_bytes, write_bytes
+from cvmask.batches.quarantine import Quarantine
+from cvmask.batches.storage import Place, one_line, write_bytes
 from cvmask.batches.table import Rows
 from cvmask.batches.video_segments import local_file, read_segment, read_whole
-from cvmask.batches.work_items import FOLDER, PICTURES, VIDEO, WorkItem, part_name
+from cvmask.batches.work_items import FOLDER, PICTURES, VIDEO, Finished, Item, WorkItem, part_name
 from cvmask.drawing.draw import draw
 from cvmask.errors import ModelError, SourceError
 from cvmask.results.detections import Detections
@@ -35,65 +36,6 @@ from cvmask.streams.sources.picture_metadata import read_metadata
 from cvmask.streams.sources.source import Frame
 from cvmask.system.process import reuse_large_blocks
 
-DEATHS = "_deaths"
-MOST_DEATHS = 2
-_WATCHED_CHUNKS = 8
-
-
-class Quarantine:
-    """Notes before each picture, in a worker that took over from a dead one, that it is being tried.
-
-    A worker that never died writes nothing. What was being tried when a watched worker died twice is
-    not tried again.
-
-    Parameters
-    ----------
-    output
-        The folder of the batch; the notes are in a folder of it until their part is written.
-    watching
-        Whether to watch; None: if this worker took over from a dead one, for its first chunks, since
-        what killed that one is among them.
-    """
-
-    def __init__(self, output: Place, watching: bool | None = None) -> None:
-        self._output = output
-        if watching is None:
-            watching = bool(ray.get_runtime_context().was_current_actor_reconstructed)
-        self._chunks_left = _WATCHED_CHUNKS if watching else 0
-        self._place: Place | None = None
-        self._tried: dict[str, int] = {}
-
-    def begin(self, unit: int, chunk: int) -> None:
-        """Begin a chunk."""
-        self._place = None
-        if self._chunks_left:
-            self._chunks_left -= 1
-            self._place = self._output / DEATHS / f"{unit:06d}-{chunk:04d}.json"
-            known = file_size(self._place) is not None
-            self._tried = json.loads(read_bytes(self._place)) if known else {}
-
-    def may_try(self, number: int) -> bool:
-        """Tell whether a picture of the chunk may be tried, and note that it is."""
-        if self._place is None:
-            return True
-        deaths = self._tried.get(str(number), 0)
-        if deaths >= MOST_DEATHS:
-            return False
-        # What came before it has survived.
-        before = {key for key, count in self._tried.items() if int(key) < number and count < MOST_DEATHS}
-        self._tried = {key: count for key, count in self._tried.items() if key not in before}
-        self._tried[str(number)] = deaths + 1
-        write_bytes(self._place, json.dumps(self._tried).encode())
-        return True
-
-    def end(self) -> None:
-        """Forget the chunk: its part is written."""
-        if self._place is not None:
-            with suppress(OSError):
-                self._place.filesystem.delete_file(self._place.path)
-
-
-KILLS = "kills the process that reads it"
 # What a worker tells of a part.
 PART = pa.schema(
     [
@@ -146,7 +88,7 @@ class Job:
 
 
 class Worker:
-    """Runs the model on chunks and writes a part for each; Ray makes one in each worker process.
+    """Ray makes one in each worker process, as it wraps it: what does the work travels on its own.
 
     Parameters
     ----------
@@ -158,18 +100,36 @@ class Worker:
 
     def __init__(self, job: Job, model: Any) -> None:
         same_version(job.version)
-        cv2.setNumThreads(job.threads)
-        self._job = job
-        self._model: MaskRCNN = ray.get(model)
-        reuse_large_blocks()
-        self._deaths = Quarantine(job.output)
+        watching = bool(ray.get_runtime_context().was_current_actor_reconstructed)
+        self._work = Work(job, ray.get(model), Quarantine(job.output, watching))
 
     def __call__(self, table: Any) -> Any:
         """Make the parts of one chunk; a table with a row for each part says what it holds."""
-        chunk = Chunk.from_table(table)
-        unit = chunk.unit
-        parts = self._video(unit, chunk.done) if unit.kind == VIDEO else [self._pictures(unit, chunk)]
-        return pa.Table.from_pylist(list(parts), PART)
+        return pa.Table.from_pylist(list(self._work.parts_of(Chunk.from_table(table))), PART)
+
+
+class Work:
+    """Runs the model on chunks and writes a part for each."""
+
+    def __init__(self, job: Job, model: MaskRCNN, deaths: Quarantine) -> None:
+        self._job, self._model, self._deaths = job, model, deaths
+        self._set_up()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # A copy in a process of its own, for a suspect.
+        vars(self).update(state)
+        self._set_up()
+
+    def _set_up(self) -> None:
+        cv2.setNumThreads(self._job.threads)
+        reuse_large_blocks()
+
+    def parts_of(self, chunk: Chunk) -> Iterator[dict[str, Any]]:
+        """Make the parts of a chunk and tell of each."""
+        if chunk.unit.kind == VIDEO:
+            yield from self._video(chunk.unit, chunk.done)
+        else:
+            yield self._pictures(chunk.unit, chunk)
 
     def _pictures(self, unit: WorkItem, chunk: Chunk) -> dict[str, Any]:
         rows = self._new_rows()
@@ -183,21 +143,56 @@ class Worker:
             with _failing(rows, shown, index, member):
                 if chunk.errors[number]:
                     raise SourceError(chunk.errors[number])
-                if not self._deaths.may_try(number):
-                    raise SourceError(KILLS)
-                data = read_picture(item.place) if data is None else data
-                image, warnings = decode_image(data, shown)
-                found = self._detect(rows, Frame(image, index, None, shown, warnings), member)
-                if self._job.annotated:
-                    name = annotated_name(item) if unit.kind == PICTURES else member_name(item, index, member)
-                    write_picture(self._job.output / ANNOTATED / name, self._paint(image, found), read_metadata(data))
+                name = annotated_name(item) if unit.kind == PICTURES else member_name(item, index, member)
+                if self._deaths.is_suspect(number):
+                    frame, found, took_s = self._deaths.alone(number, self._picture, item, index, data, name)
+                else:
+                    frame, found, took_s = self._picture(item, index, data, name)
+                rows.found(frame, found, member=member)
+                rows.counts.detect_s += took_s
         if chunk.failure:
             rows.failed(unit.items[0].place.shown, None, chunk.failure)
         part = self._write(rows, unit.number, chunk.number, chunk.last)
         self._deaths.end()
         return part
 
+    def _picture(self, item: Item, index: int, data: bytes | None, name: str) -> tuple[Frame, Detections, float]:
+        """Do all that may kill a process: decode, detect, draw; the frame is given back without its pixels."""
+        shown = item.place.shown
+        data = read_picture(item.place) if data is None else data
+        image, warnings = decode_image(data, shown)
+        frame = Frame(image, index, None, shown, warnings)
+        began = time.perf_counter()
+        found = self._model.detect(image)
+        took_s = time.perf_counter() - began
+        if self._job.annotated:
+            write_picture(self._job.output / ANNOTATED / name, self._paint(image, found), read_metadata(data))
+        return replace(frame, image=image[:0, :0].copy()), found, took_s
+
     def _video(self, unit: WorkItem, done: list[int]) -> Iterator[dict[str, Any]]:
+        """Make the parts of a video or a stretch of one."""
+        self._deaths.begin(unit.number, 0)
+        if not self._deaths.is_suspect(0):
+            yield from self._parts_of_video(unit, done)
+        else:
+            try:
+                yield from self._deaths.alone(0, self._all_parts_of_video, unit, done)
+            except SourceError as error:
+                yield from self._broken_off(unit, str(error))
+        self._deaths.end()
+
+    def _all_parts_of_video(self, unit: WorkItem, done: list[int]) -> list[dict[str, Any]]:
+        return list(self._parts_of_video(unit, done))
+
+    def _broken_off(self, unit: WorkItem, error: str) -> Iterator[dict[str, Any]]:
+        """End a video behind the parts that were written before it killed its process."""
+        finished = Finished(self._job.output)
+        if not finished.has_all(unit.number):
+            rows = self._new_rows()
+            rows.failed(unit.items[0].place.shown, None, error)
+            yield self._write(rows, unit.number, len(finished.chunks(unit.number)), True)
+
+    def _parts_of_video(self, unit: WorkItem, done: list[int]) -> Iterator[dict[str, Any]]:
         """Decode and write part after part; those that are done are passed over."""
         number, seen, notes = 0, 0, list[str]()
         rows, clip = self._new_rows(), self._new_clip()
@@ -214,24 +209,22 @@ class Worker:
                 rows.failed(unit.items[0].place.shown, None, frame)
                 continue
             with _failing(rows, unit.items[0].place.shown, frame.index, None):
-                found = self._detect(rows, frame, None)
+                began = time.perf_counter()
+                found = self._model.detect(frame.image)
+                rows.counts.detect_s += time.perf_counter() - began
+                rows.found(frame, found)
                 if clip is not None:
                     clip.add(self._paint(frame.image, found), frame)
         for note in notes:
             rows.warn(note)
         if number not in done:
             yield self._write(rows, unit.number, number, True, clip)
-        self._deaths.end()
 
     def _decoded(self, unit: WorkItem, notes: list[str]) -> Iterator[Frame | str]:
         """Decode a video or a stretch of one; at the end what went wrong, if something did."""
         item = unit.items[0]
-        shown = item.place.shown
-        self._deaths.begin(unit.number, 0)
-        path = shown
+        path = shown = item.place.shown
         try:
-            if not self._deaths.may_try(0):
-                raise SourceError(KILLS)
             path = local_file(item.place, self._job.run)
             if item.size is not None and os.path.getsize(path) != item.size:
                 raise SourceError(f"has changed since the run began, when it had {item.size} bytes")
@@ -247,13 +240,6 @@ class Worker:
             yield f"cannot be read: {one_line(error)}"
         except cv2.error as error:
             yield reason(error)
-
-    def _detect(self, rows: Rows, frame: Frame, member: str | None) -> Detections:
-        began = time.perf_counter()
-        found = self._model.detect(frame.image)
-        rows.counts.detect_s += time.perf_counter() - began
-        rows.found(frame, found, member=member)
-        return found
 
     def _paint(self, image: NDArray[np.uint8], found: Detections) -> NDArray[np.uint8]:
         return draw(image, found, labels=self._model.labels, mask_threshold=self._model.settings.mask_threshold)

@@ -301,27 +301,6 @@ def test_one_folder_is_of_one_command(work: Path) -> None:
         job.is_begun(place_of("other"), {})
 
 
-def test_picture_that_kills_is_left_out_in_the_end(work: Path) -> None:
-    pytest.importorskip("ray", reason="needs Ray Data: pip install 'ray[data]'")
-    from cvmask.batches.worker import Quarantine
-
-    def tried_until(killer: int) -> list[int]:
-        """Go through a chunk of four as a new process that dies of one of them."""
-        deaths, tried = Quarantine(place_of("out"), watching=True), []
-        deaths.begin(3, 0)
-        for number in range(4):
-            if deaths.may_try(number):
-                tried.append(number)
-                if number == killer:
-                    return tried
-        deaths.end()
-        return tried
-
-    assert [tried_until(2) for _ in range(3)] == [[0, 1, 2], [0, 1, 2], [0, 1, 3]]
-    assert tried_until(9) == [0, 1, 2, 3]
-    assert not list(Path("out").rglob("*.json"))
-
-
 def assert_stretches_are_the_video(path: Path, least: int) -> int:
     stretches = cut(str(path), least)
     apart = (frame for stretch in reversed(stretches) for frame in reversed(list(read_segment(str(path), stretch))))

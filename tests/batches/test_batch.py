@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -253,6 +254,38 @@ def test_killed_worker_costs_nothing(ray_here: str, work: Path, model: MaskRCNN)
     assert summary["frames"] == 16
     expected = {(str(path), "", 0): expected_of(model, cv2.imread(str(path))) for path in (work / "in").iterdir()}
     assert_same(by_frame(rows_of("out")), expected)
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds workers through /proc")
+def test_no_picture_is_blamed_for_kills_from_outside(ray_here: str, work: Path, model: MaskRCNN) -> None:
+    (work / "in").mkdir()
+    cv2.imwrite("in/slow.png", np.zeros((6000, 8000, 3), np.uint8))
+    before = set(processes("MapWorker(MapBatches(Worker"))
+    killed: list[int] = []
+    over = threading.Event()
+
+    def kill_whoever_tries() -> None:
+        tried = 0
+        while len(killed) < 4 and not over.wait(0.002):
+            # The first one at once; it watches nothing. The others as soon as they have noted what they try.
+            notes = [path.stat().st_mtime_ns for path in Path("out/_deaths").glob("0*.json")]
+            if killed and max(notes, default=0) == tried:
+                continue
+            tried = max(notes, default=0)
+            for worker in set(processes("MapWorker(MapBatches(Worker")) - before - set(killed):
+                os.kill(worker, signal.SIGKILL)
+                killed.append(worker)
+
+    killer = threading.Thread(target=kill_whoever_tries)
+    killer.start()
+    try:
+        summary = cvmask.batch("in", "out", model, workers=1)
+    finally:
+        over.set()
+        killer.join()
+    assert len(killed) == 4
+    assert (summary["frames"], summary["failed"]) == (1, 0)
+    assert not Path("out/_deaths").exists()
 
 
 def test_stopped_driver_goes_on(

@@ -1,0 +1,171 @@
+"""Pictures that kill the process that reads them are found, and none is blamed for a death that came from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Callable, TypeVar
+
+from cvmask.batches.storage import Place, file_size, read_bytes, write_bytes
+from cvmask.errors import SourceError
+
+DEATHS = "_deaths"
+CRASHES, KILLED = "kills the process that reads it", "the process that read it was killed each time: out of memory?"
+# Whoever dies so has done something wrong; other signals come from outside: the OOM killer, preemption, a person.
+_OWN = ("SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS", "SIGTRAP")
+_OWN_CODES = {-getattr(signal, name) for name in _OWN if hasattr(signal, name)}
+_WINDOWS_EXCEPTION = 0xC0000000
+_MOST_CRASHES = 2
+_MOST_TRIES = 12
+_LONGEST_WAIT_S = 5.0
+_WATCHED_CHUNKS = 8
+T = TypeVar("T")
+
+
+class Quarantine:
+    """Notes before each picture, in a worker that took over from a dead one, that it is being tried.
+
+    A worker that never died writes nothing. A picture that was being tried when a watched worker died is a
+    suspect, no more: it is tried in a process of its own. Only if that one crashes twice by itself, or is
+    killed again and again, the picture fails.
+
+    Parameters
+    ----------
+    output
+        The folder of the batch; the notes are in a folder of it until their part is written.
+    watching
+        Whether this worker took over from a dead one. It watches its first chunks only, since what killed
+        that one is among them.
+    """
+
+    def __init__(self, output: Place, watching: bool) -> None:
+        self._output = output
+        self._chunks_left = _WATCHED_CHUNKS if watching else 0
+        self._place: Place | None = None
+        # How often each picture was tried, or why it is not tried again.
+        self._tried: dict[str, int | str] = {}
+
+    def begin(self, unit: int, chunk: int) -> None:
+        """Begin a chunk."""
+        self._place = None
+        if self._chunks_left:
+            self._chunks_left -= 1
+            self._place = self._output / DEATHS / f"{unit:06d}-{chunk:04d}.json"
+            known = file_size(self._place) is not None
+            self._tried = json.loads(read_bytes(self._place)) if known else {}
+
+    def is_suspect(self, number: int) -> bool:
+        """Tell whether a watched worker died while it tried this picture of the chunk; else note that it is tried."""
+        if self._place is None:
+            return False
+        if str(number) in self._tried:
+            return True
+        self._note(number, 1)
+        return False
+
+    def alone(self, number: int, work: Callable[..., T], *arguments: Any) -> T:
+        """Do the work on a suspect in a process of its own, until that survives.
+
+        Raises
+        ------
+        SourceError
+            If the picture crashes it, or it is killed each time.
+        """
+        verdict = self._tried[str(number)]
+        crashes = 0
+        while not isinstance(verdict, str):
+            if verdict >= _MOST_TRIES:
+                verdict = KILLED
+                break
+            verdict += 1
+            self._note(number, verdict)
+            try:
+                return alone(work, *arguments)
+            except _Died as death:
+                crashes += death.is_crash
+                if crashes == _MOST_CRASHES:
+                    verdict = CRASHES
+                elif not death.is_crash:
+                    time.sleep(min(verdict / 10, _LONGEST_WAIT_S))
+        self._note(number, verdict)
+        raise SourceError(verdict)
+
+    def end(self) -> None:
+        """Forget the chunk: its part is written."""
+        if self._place is not None:
+            with suppress(OSError):
+                self._place.filesystem.delete_file(self._place.path)
+
+    def _note(self, number: int, state: int | str) -> None:
+        """Write down that a picture is being tried; what came before it has survived, or has its verdict."""
+        assert self._place is not None
+        survived = {key for key, value in self._tried.items() if int(key) < number and not isinstance(value, str)}
+        self._tried = {key: value for key, value in self._tried.items() if key not in survived}
+        self._tried[str(number)] = state
+        write_bytes(self._place, json.dumps(self._tried).encode())
+
+
+class _Died(Exception):
+    """A process that did work alone ended without a result; `is_crash`: by itself."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.is_crash = code in _OWN_CODES or code >= _WINDOWS_EXCEPTION
+
+
+_CHILD = "import sys; from cvmask.batches.quarantine import work_alone; work_alone(sys.argv[1])"
+
+
+def alone(work: Callable[..., T], *arguments: Any) -> T:
+    """Call a function in a new process, which ends with this one; give or raise what it did."""
+    with tempfile.TemporaryDirectory(prefix="cvmask-alone-") as folder:
+        answer = Path(folder) / "answer"
+        process = subprocess.Popen(
+            [sys.executable, "-c", _CHILD, str(answer)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )  # fmt: skip
+        assert process.stdin is not None
+        try:
+            with suppress(OSError):  # it died before it had read all
+                pickle.dump((work, arguments), process.stdin)
+                process.stdin.flush()
+            code = process.wait()
+        finally:
+            process.kill()
+            process.wait()
+            with suppress(OSError):
+                process.stdin.close()
+        if code or not answer.exists():
+            raise _Died(code)
+        result, error = pickle.loads(answer.read_bytes())
+        if error is not None:
+            raise error
+        return result  # type: ignore[no-any-return]
+
+
+def work_alone(answer: str) -> None:
+    """Be the process of `alone`: read a function and its arguments from stdin, write what it did to a file."""
+    work, arguments = pickle.load(sys.stdin.buffer)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    result, error = None, None
+    try:
+        result = work(*arguments)
+    except Exception as raised:
+        error = raised
+    Path(answer).write_bytes(pickle.dumps((result, error)))
+    # Threads of libraries are not waited for.
+    os._exit(0)
+
+
+def _end_with_parent() -> None:
+    sys.stdin.buffer.read()
+    os._exit(1)
