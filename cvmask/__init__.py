@@ -30,7 +30,14 @@ except ImportError as error:
 from cvmask.errors import CvmaskError, ModelError, SinkError, SourceError, TargetError
 
 if TYPE_CHECKING:
+    from cvmask import drawing as drawing
+    from cvmask import errors as errors
+    from cvmask import formats as formats
+    from cvmask import models as models
+    from cvmask import results as results
+    from cvmask import scenes as scenes
     from cvmask.batches import batch
+    from cvmask.drawing import effects as effects
     from cvmask.models.load import load
     from cvmask.runtime.model import MaskRCNN
     from cvmask.streams.pipeline import annotate

@@ -7,13 +7,11 @@ from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cvmask.cli import options
 from cvmask.cli.options import DrawingOptions, OutputOptions, UsageError, take
 from cvmask.cli.progress import StreamProgress
 from cvmask.models.labels import read_labels
+from cvmask.results.arrays import Picture
 from cvmask.results.detections import Detections
 from cvmask.streams.replay import open_recorded, render
 from cvmask.streams.sinks import Sink, open_sink
@@ -118,7 +116,7 @@ class Counting(Sink):
         self._progress = progress
 
     def write(
-        self, image: NDArray[np.uint8], frame: Frame | None = None, detections: Detections | None = None
+        self, image: Picture, frame: Frame | None = None, detections: Detections | None = None
     ) -> None:
         """Count one."""
         self._progress.advance(Counter(objects=len(detections or ())))

@@ -12,9 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Callable
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cvmask.cli import loading
 from cvmask.cli.inputs import Input, expand, files_left_out
 from cvmask.cli.options import ModelOptions, RunOptions, unused_flags
@@ -24,6 +21,7 @@ from cvmask.cli.run_stream import run_stream
 from cvmask.errors import CvmaskError, SinkError, SourceError
 from cvmask.formats.record import Record
 from cvmask.formats.saver import Saver, SaveSettings
+from cvmask.results.arrays import Picture
 from cvmask.results.detections import Detections
 from cvmask.runtime.model import MaskRCNN
 from cvmask.streams.loop import Paint
@@ -115,7 +113,7 @@ class _SaverSink(Sink):
         self.name, self._saver = name, saver
 
     def write(
-        self, image: NDArray[np.uint8], frame: Frame | None = None, detections: Detections | None = None
+        self, image: Picture, frame: Frame | None = None, detections: Detections | None = None
     ) -> None:
         """Hand it on."""
         if frame is not None and detections is not None:

@@ -18,7 +18,7 @@ from cvmask.drawing.captions import (
 )
 from cvmask.drawing.letters import drawable
 from cvmask.drawing.palette import distinct_colors
-from cvmask.results.arrays import check_frame_of, check_range, label_of
+from cvmask.results.arrays import Picture, check_frame_of, check_range, label_of
 from cvmask.results.detections import Detections
 from cvmask.results.masks import BoxMask
 from cvmask.system.interrupts import raise_if_stopped
@@ -27,7 +27,7 @@ MOST_PX = 500  # of lines and letters
 
 
 def draw(
-    frame: NDArray[np.uint8],
+    frame: Picture,
     detections: Detections,
     *,
     labels: Sequence[str] | None = None,

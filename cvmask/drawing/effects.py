@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cvmask.results.arrays import check_frame, check_frame_of, check_range, whole_number
+from cvmask.results.arrays import Picture, check_frame, check_frame_of, check_range, whole_number
 from cvmask.results.detections import Detections
 from cvmask.system.interrupts import raise_if_stopped
 
@@ -160,7 +160,7 @@ _LEAST_STRENGTH = 1e-3
 
 
 def blur_background(
-    frame: NDArray[np.uint8],
+    frame: Picture,
     detections: Detections,
     *,
     strength: float = 1.0,
@@ -181,7 +181,7 @@ def blur_background(
 
 
 def remove_background(
-    frame: NDArray[np.uint8],
+    frame: Picture,
     detections: Detections,
     *,
     feather_px: float | None = None,
@@ -200,9 +200,9 @@ def remove_background(
 
 
 def replace_background(
-    frame: NDArray[np.uint8],
+    frame: Picture,
     detections: Detections,
-    background: NDArray[np.uint8] | Sequence[int],
+    background: Picture | Sequence[int],
     *,
     feather_px: float | None = None,
     mask_threshold: float | None = None,
@@ -217,7 +217,7 @@ def replace_background(
 
 
 def grey_background(
-    frame: NDArray[np.uint8],
+    frame: Picture,
     detections: Detections,
     *,
     feather_px: float | None = None,
@@ -232,7 +232,7 @@ def grey_background(
 
 
 def spotlight(
-    frame: NDArray[np.uint8],
+    frame: Picture,
     detections: Detections,
     *,
     darkness: float = 0.7,
@@ -249,7 +249,7 @@ def spotlight(
 
 
 def blur_objects(
-    frame: NDArray[np.uint8],
+    frame: Picture,
     detections: Detections,
     *,
     strength: float = 1.0,
@@ -281,7 +281,7 @@ def blur_objects(
 
 
 def pixelate_objects(
-    frame: NDArray[np.uint8],
+    frame: Picture,
     detections: Detections,
     *,
     block_px: int | None = None,
@@ -341,7 +341,7 @@ class Effect(Protocol):
     """A function of a frame and its detections; options by name."""
 
     def __call__(
-        self, frame: NDArray[np.uint8], detections: Detections, /, *, mask_threshold: float | None = None
+        self, frame: Picture, detections: Detections, /, *, mask_threshold: float | None = None
     ) -> NDArray[np.uint8]: ...
 
 
@@ -371,13 +371,13 @@ HIDING_MARGIN = 0.01
 def make_effect(
     name: str,
     *,
-    background: NDArray[np.uint8] | Sequence[int] | None = None,
+    background: Picture | Sequence[int] | None = None,
     feather_px: float | None = None,
     mask_threshold: float | None = None,
     alpha: bool = True,
     refine: bool = True,
     margin: float = 0.0,
-) -> Callable[[NDArray[np.uint8], Detections], NDArray[np.uint8]]:
+) -> Callable[[Picture, Detections], NDArray[np.uint8]]:
     """Give a function of a frame and its detections that applies the effect of this name.
 
     Parameters
@@ -433,7 +433,7 @@ def _check(frame: object, detections: object) -> NDArray[np.uint8]:
 
 
 def _prepare(
-    frame: NDArray[np.uint8],
+    frame: Picture,
     detections: Detections,
     feather_px: float | None,
     mask_threshold: float | None,

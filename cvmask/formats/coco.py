@@ -17,10 +17,10 @@ from types import TracebackType
 from typing import IO, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cvmask.errors import SinkError
 from cvmask.formats.record import Record
+from cvmask.results.arrays import Picture
 from cvmask.results.detections import Detections
 from cvmask.results.masks import BoxMask
 from cvmask.results.polygons import one_ring, trace_edges
@@ -145,7 +145,7 @@ class CocoWriter:
                 return None
             return stack.__exit__(kind, error, trace)
 
-    def write(self, record: Record, frame: NDArray[np.uint8] | None = None) -> None:
+    def write(self, record: Record, frame: Picture = None) -> None:
         """Write one image and its objects; SinkError if `image_ids` lacks its name."""
         image_id = self._id_of(record)
         found = record.detections

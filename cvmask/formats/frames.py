@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from cvmask.formats.images import encode_png
 from cvmask.formats.metadata import embed
 from cvmask.formats.record import FileForEach, Record
+from cvmask.results.arrays import Picture, check_frame_of
 from cvmask.system.files import write_whole
 
 
@@ -32,15 +33,15 @@ def frame_file(record: Record, frame: NDArray[np.uint8]) -> tuple[str, bytes]:
 class FramesWriter(FileForEach):
     """Writes ``folder/NAME.jpg`` or ``folder/NAME.png`` for each record, see `frame_file`."""
 
-    def write(self, record: Record, frame: NDArray[np.uint8] | None = None) -> None:
+    def write(self, record: Record, frame: Picture = None) -> None:
         """Write the picture of one record, which needs its frame."""
         self.save(record, frame)
 
-    def save(self, record: Record, frame: NDArray[np.uint8] | None) -> Path:
+    def save(self, record: Record, frame: Picture) -> Path:
         """Write the picture and give its place."""
         if frame is None:
             raise ValueError("frames are pictures: write(record, frame)")
-        ending, data = frame_file(record, frame)
+        ending, data = frame_file(record, check_frame_of(frame, record.detections.frame_size))
         path = self.path_for(record, ending)
         write_whole(path, data)
         return path

@@ -15,7 +15,7 @@ from cvmask.drawing.palette import distinct_colors
 from cvmask.errors import SinkError
 from cvmask.formats.metadata import embed, png_chunk
 from cvmask.formats.record import FileForEach, Record, object_ending
-from cvmask.results.arrays import check_frame_of, label_of
+from cvmask.results.arrays import Picture, check_frame_of, label_of
 from cvmask.results.detections import Detections
 from cvmask.system.files import write_whole
 
@@ -96,7 +96,7 @@ class PngWriter(FileForEach):
         repeated = chosen[np.arange(255) % len(chosen)]
         self._palette = np.concatenate([np.zeros((1, 3), dtype=np.uint8), repeated])
 
-    def write(self, record: Record, frame: NDArray[np.uint8] | None = None) -> None:
+    def write(self, record: Record, frame: Picture = None) -> None:
         """Write the file or files of one record."""
         found = record.detections
         if self._kind == "instances":
@@ -119,9 +119,9 @@ class PngWriter(FileForEach):
             write_whole(self.path_for(record, ending), encode_png(picture))
 
 
-def cut_crops(frame: NDArray[np.uint8], detections: Detections) -> Iterator[NDArray[np.uint8]]:
+def cut_crops(frame: Picture, detections: Detections) -> Iterator[NDArray[np.uint8]]:
     """Cut out each box, BGR, shape (h, w, 3); ValueError if the frame is another one."""
-    check_frame_of(frame, detections.frame_size)
+    frame = check_frame_of(frame, detections.frame_size)
     for left, top, right, bottom in detections.boxes().tolist():
         yield frame[top:bottom, left:right].copy()
 
@@ -133,7 +133,7 @@ class CropsWriter(FileForEach):
         super().__init__(folder)
         self._labels = labels
 
-    def write(self, record: Record, frame: NDArray[np.uint8] | None = None) -> None:
+    def write(self, record: Record, frame: Picture = None) -> None:
         """Write the crops of one record, which needs its frame."""
         if frame is None:
             raise ValueError("crops need the frame: write(record, frame)")
@@ -144,14 +144,14 @@ class CropsWriter(FileForEach):
 
 
 def cut_out(
-    frame: NDArray[np.uint8], detections: Detections, mask_threshold: float | None = None, refine: bool = True
+    frame: Picture, detections: Detections, mask_threshold: float | None = None, refine: bool = True
 ) -> Iterator[NDArray[np.uint8]]:
     """Cut each object out along its mask, BGRA, shape (h, w, 4), as large as its box.
 
     What is not the object is transparent black. The edges are drawn to those of the frame, unless `refine` is False.
     ValueError if the frame is another one.
     """
-    check_frame_of(frame, detections.frame_size)
+    frame = check_frame_of(frame, detections.frame_size)
     for box_mask in (detections.refined(frame) if refine else detections).each_box_mask(mask_threshold):
         picture = np.zeros((*box_mask.mask.shape, 4), dtype=np.uint8)
         picture[..., :3] = frame[box_mask.window] * box_mask.mask[..., None]
@@ -166,7 +166,7 @@ class CutoutsWriter(FileForEach):
         super().__init__(folder)
         self._labels, self._threshold = labels, mask_threshold
 
-    def write(self, record: Record, frame: NDArray[np.uint8] | None = None) -> None:
+    def write(self, record: Record, frame: Picture = None) -> None:
         """Write the cutouts of one record, which needs its frame."""
         if frame is None:
             raise ValueError("cutouts need the frame: write(record, frame)")

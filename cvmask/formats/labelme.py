@@ -14,12 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cvmask.formats.frames import frame_file
 from cvmask.formats.record import FileForEach, Record
-from cvmask.results.arrays import label_of
+from cvmask.results.arrays import Picture, label_of
 from cvmask.results.detections import Detections
 from cvmask.results.polygons import one_ring, simplify
 from cvmask.system.files import write_whole
@@ -92,7 +89,7 @@ class LabelmeWriter(FileForEach):
         super().__init__(folder)
         self._labels, self._threshold, self._tolerance_px = labels, mask_threshold, tolerance_px
 
-    def write(self, record: Record, frame: NDArray[np.uint8] | None = None) -> None:
+    def write(self, record: Record, frame: Picture = None) -> None:
         """Write one JSON and its picture."""
         path = self.path_for(record, ".json")
         image = f"{path.stem}.png"

@@ -12,11 +12,10 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cvmask.errors import SourceError
 from cvmask.formats.record import Record
-from cvmask.results.arrays import label_of
+from cvmask.results.arrays import Picture, label_of
 from cvmask.results.detections import Detections
 from cvmask.results.masks import threshold_of
 from cvmask.system.files import LineTooLong, bounded_lines, whole_file
@@ -94,7 +93,7 @@ class _LinesWriter:
 class JsonlWriter(_LinesWriter):
     """Writes ``path``, one record at a time."""
 
-    def write(self, record: Record, frame: NDArray[np.uint8] | None = None) -> None:
+    def write(self, record: Record, frame: Picture = None) -> None:
         """Write one line."""
         line = to_line(record, self._labels, self._threshold)
         self._file.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n")
@@ -135,7 +134,7 @@ class CsvWriter(_LinesWriter):
         self._rows.writerow(COLUMNS)
         return self
 
-    def write(self, record: Record, frame: NDArray[np.uint8] | None = None) -> None:
+    def write(self, record: Record, frame: Picture = None) -> None:
         """Write one row for each object."""
         rows = to_rows(record, self._labels, self._threshold)
         self._rows.writerows([guarded(field) if isinstance(field, str) else field for field in row] for row in rows)

@@ -8,11 +8,9 @@ from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Protocol, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cvmask.errors import SinkError
 from cvmask.formats.metadata import NO_METADATA, Metadata
+from cvmask.results.arrays import Picture
 from cvmask.results.detections import Detections
 from cvmask.system.files import fit_name
 
@@ -109,7 +107,7 @@ class Writer(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None: ...
 
-    def write(self, record: Record, frame: NDArray[np.uint8] | None = None) -> None:
+    def write(self, record: Record, frame: Picture = None) -> None:
         """Take one record; `frame` is needed by the formats that hold pixels."""
 
 

@@ -21,6 +21,7 @@ from cvmask.formats.labelme import LabelmeWriter
 from cvmask.formats.lines import CsvWriter, JsonlWriter
 from cvmask.formats.record import FileForEach, Names, Record, Writer
 from cvmask.formats.yolo import YoloWriter
+from cvmask.results.arrays import Picture
 from cvmask.system.interrupts import deferred_signals
 
 
@@ -123,7 +124,7 @@ class Saver:
             self._stack.__exit__(kind, error, trace)
 
     @deferred_signals()
-    def write(self, record: Record, frame: NDArray[np.uint8]) -> None:
+    def write(self, record: Record, frame: Picture) -> None:
         """Write one record and its frame, as it was before anything was drawn on it.
 
         Objects whose masks have no pixel are left out, so that an object has the same number in every format.

@@ -16,10 +16,10 @@ from pathlib import Path
 from types import TracebackType
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cvmask.formats.frames import FramesWriter
 from cvmask.formats.record import FileForEach, Record
+from cvmask.results.arrays import Picture
 from cvmask.results.detections import Detections
 from cvmask.results.polygons import one_ring, worth_joining
 from cvmask.system.files import write_whole
@@ -93,7 +93,7 @@ class YoloWriter(FileForEach):
         if kind is None:
             write_whole(self.folder.parent / "data.yaml", to_yaml(self._labels, self.folder.parent).encode())
 
-    def write(self, record: Record, frame: NDArray[np.uint8] | None = None) -> None:
+    def write(self, record: Record, frame: Picture = None) -> None:
         """Write one text file, and its picture."""
         lines = to_lines(record.detections, self._threshold, self._scores, self._largest_part)
         write_whole(self.path_for(record, ".txt"), "".join(line + "\n" for line in lines).encode())

@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 import numpy as np
 from numpy.typing import NDArray
 
 Index = Union[int, slice, Sequence[int], Sequence[bool], NDArray[np.bool_], NDArray[np.integer[Any]]]
+
+# What is handed in as a frame: to type checkers any array, as `cv2.typing.MatLike` is, and the None of `cv2.imread`.
+# `check_frame` says what is wrong with it.
+Picture = Optional[NDArray[Any]]
 
 
 def check_array(name: str, array: object, dtype: type, shape: tuple[int | None, ...]) -> None:
@@ -75,8 +79,8 @@ def rows_of(index: Index, count: int) -> Any:
     return rows
 
 
-def check_frame(frame: object) -> NDArray[np.uint8]:
-    """Give the frame back if it is one; it need not be contiguous.
+def check_frame(frame: object, *, alpha: bool = False) -> NDArray[np.uint8]:
+    """Give the frame back if it is one; it need not be contiguous. With `alpha`, BGRA is one too.
 
     Raises
     ------
@@ -87,7 +91,8 @@ def check_frame(frame: object) -> NDArray[np.uint8]:
     """
     if not isinstance(frame, np.ndarray):
         raise TypeError(f"a frame must be an array, got {type(frame).__name__}: {_cure_of_type(frame)}")
-    fits = frame.dtype == np.uint8 and frame.ndim == 3 and frame.shape[2] == 3 and frame.size > 0
+    channels = (3, 4) if alpha else (3,)
+    fits = frame.dtype == np.uint8 and frame.ndim == 3 and frame.shape[2] in channels and frame.size > 0
     if not fits:
         raise ValueError(
             f"a frame must be uint8 of shape (height, width, 3), BGR; "

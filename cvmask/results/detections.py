@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.results import interop
-from cvmask.results.arrays import Index, check_array, check_frame_of, label_of, rows_of, whole_number
+from cvmask.results.arrays import Index, Picture, check_array, check_frame_of, label_of, rows_of, whole_number
 from cvmask.results.masks import BoxMask, check_mask_paste, paste, to_frame, whole_boxes
 from cvmask.results.polygons import Polygon, trace
 from cvmask.results.rle import Rle, encode
@@ -162,7 +162,7 @@ class Detections:
         more = [array for array in (self.tracker_id, self.guide) if array is not None]
         return [self.xyxy, self.confidence, self.class_id, self.soft_masks, *more]
 
-    def refined(self, frame: NDArray[np.uint8]) -> Detections:
+    def refined(self, frame: Picture) -> Detections:
         """Give the same objects, with the edges of their masks drawn to those of the frame.
 
         Whatever is made of masks then follows the picture: drawings, effects, areas, polygons, exports. A guided
@@ -173,7 +173,7 @@ class Detections:
         frame
             BGR, shape (height, width, 3), in which the objects were found; it is kept, not copied.
         """
-        return replace(self, guide=frame)
+        return replace(self, guide=check_frame_of(frame, self.frame_size))
 
     def boxes(self) -> NDArray[np.int32]:
         """Give the boxes in whole pixels, shape (n, 4), right and bottom exclusive: where masks lie."""

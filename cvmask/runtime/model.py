@@ -19,7 +19,7 @@ from cvmask.graph import split
 from cvmask.graph.facts import Resizer
 from cvmask.graph.model_files import GraphFile
 from cvmask.graph.nodes import Graph
-from cvmask.results.arrays import check_frame, check_range, label_of, whole_number
+from cvmask.results.arrays import Picture, check_frame, check_range, label_of, whole_number
 from cvmask.results.detections import Detections
 from cvmask.results.masks import check_mask_paste, threshold_of
 from cvmask.runtime import targets
@@ -222,7 +222,7 @@ class MaskRCNN:
 
     def detect(
         self,
-        frame: NDArray[np.uint8],
+        frame: Picture,
         *,
         tile: Tile = None,
         overlap: float | None = None,
@@ -261,7 +261,7 @@ class MaskRCNN:
         detect = [lambda view, one=one: one._detect(view, _ignore) for one in (self, *clones)]
         return detect_tiled(detect, frame, size_wh, overlap, self.settings.mask_threshold, on_tile)
 
-    def detect_timed(self, frame: NDArray[np.uint8]) -> tuple[Detections, dict[str, float]]:
+    def detect_timed(self, frame: Picture) -> tuple[Detections, dict[str, float]]:
         """As `detect`, and the milliseconds of its stages: resize, detector, mask head, decode."""
         spent_ms: dict[str, float] = {}
         last = time.perf_counter()
@@ -305,7 +305,7 @@ class MaskRCNN:
             height, width = frame.shape[:2]
             raise ModelError(f"OpenCV cannot resize a frame of {width}x{height}: {reason(error)}") from None
 
-    def _detect(self, frame: NDArray[np.uint8], note: Callable[[str], None]) -> Detections:
+    def _detect(self, frame: Picture, note: Callable[[str], None]) -> Detections:
         frame = check_frame(frame)
         settings = self.settings
         blob = self._blob(frame)

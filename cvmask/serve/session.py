@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.errors import CvmaskError, SinkError
+from cvmask.results.arrays import Picture
 from cvmask.results.detections import Detections
 from cvmask.serve.feed import Feed
 from cvmask.serve.limits import Limits
@@ -86,7 +87,7 @@ class Recorder(Sink):
         self.key, self.state = "", OFF
 
     def write(
-        self, image: NDArray[np.uint8], frame: Frame | None = None, detections: Detections | None = None
+        self, image: Picture, frame: Frame | None = None, detections: Detections | None = None
     ) -> None:
         """Take a new frame while it is on; one that is drawn again is left out."""
         with self._lock:
@@ -283,8 +284,9 @@ class _Shower(Sink):
         self._session = session
 
     def write(
-        self, image: NDArray[np.uint8], frame: Frame | None = None, detections: Detections | None = None
+        self, image: Picture, frame: Frame | None = None, detections: Detections | None = None
     ) -> None:
+        assert image is not None
         assert frame is not None
         self._session.show(image, frame)
 

@@ -279,7 +279,7 @@ class Summary:
         return [f"frames: {counts}; {speed}", *stages]
 
 
-Paint = Callable[[NDArray[np.uint8], Detections], NDArray[np.uint8]]
+Paint = Callable[[NDArray[np.uint8], Detections], NDArray[Any]]
 _AHEAD = 3
 # Objects that are missed are filled in for up to a second.
 _MOST_BRIDGED, _USUAL_RATE = 60, 25

@@ -735,6 +735,17 @@ def test_what_is_no_frame_is_one_line(tmp_path: Path, new_video: NewVideo) -> No
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_every_output_says_what_came_instead_of_a_picture(tmp_path: Path, name: str) -> None:
+    with open_sink(tmp_path / name) as sink:
+        for image in (None, "a.png", [BLACK], next(frames(1))):
+            with pytest.raises(TypeError, match="a frame must be an array, got"):
+                sink.write(image)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="the colours come last"):
+            sink.write(np.zeros((3, 48, 64), np.uint8))
+        write_all(sink, count_for(name))
+
+
 # JSON lines
 
 

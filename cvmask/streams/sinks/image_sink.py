@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cvmask.errors import SinkError
 from cvmask.formats.metadata import NO_METADATA, Metadata, embed
+from cvmask.results.arrays import Picture, check_frame
 from cvmask.results.detections import Detections
 from cvmask.streams.sinks.sink import Sink, file_id, file_ids
 from cvmask.streams.sources.source import Frame
@@ -30,12 +31,12 @@ class ImageFile(Sink):
         self._written = False
 
     def write(
-        self, image: NDArray[np.uint8], frame: Frame | None = None, detections: Detections | None = None
+        self, image: Picture, frame: Frame | None = None, detections: Detections | None = None
     ) -> None:
         """Write the picture, whole or not at all."""
         if self._written:
             raise SinkError(f"{self.name} is one picture, but more frames came: give a folder or a video")
-        write_image(self.name, image, NO_METADATA if frame is None else frame.metadata)
+        write_image(self.name, check_frame(image, alpha=True), NO_METADATA if frame is None else frame.metadata)
         self._written = True
 
     def close(self) -> None:
@@ -76,9 +77,10 @@ class ImageFolder(Sink):
         self._count = 0
 
     def write(
-        self, image: NDArray[np.uint8], frame: Frame | None = None, detections: Detections | None = None
+        self, image: Picture, frame: Frame | None = None, detections: Detections | None = None
     ) -> None:
         """Write the picture of a frame, whole or not at all."""
+        image = check_frame(image, alpha=True)
         path = Path(self.name) / self._free_name(frame)
         found = file_id(path)
         if found is not None and (found in self._sources or (frame is not None and found == file_id(frame.name))):

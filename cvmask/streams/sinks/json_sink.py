@@ -11,10 +11,8 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cvmask.errors import SinkError, SourceError
+from cvmask.results.arrays import Picture, check_frame
 from cvmask.results.detections import Detections
 from cvmask.streams.sinks.sink import Sink
 from cvmask.streams.sources.source import Frame, Notify, ignore
@@ -44,13 +42,14 @@ class JsonLines(Sink):
             _check_access(Path(self.name))
 
     def write(
-        self, image: NDArray[np.uint8], frame: Frame | None = None, detections: Detections | None = None
+        self, image: Picture, frame: Frame | None = None, detections: Detections | None = None
     ) -> None:
         """Write the line of a frame; the picture itself is not in it."""
         if self._closed:
             raise SinkError(f"{self.name} is closed: no frame can follow")
         if detections is None:
-            detections = Detections.empty((image.shape[0], image.shape[1]))
+            height, width = check_frame(image, alpha=True).shape[:2]
+            detections = Detections.empty((height, width))
         record = {
             "index": self._count if frame is None else frame.index,
             "time_s": None if frame is None else frame.time_s,

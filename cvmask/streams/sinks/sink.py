@@ -10,9 +10,7 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Callable
 
-import numpy as np
-from numpy.typing import NDArray
-
+from cvmask.results.arrays import Picture
 from cvmask.results.detections import Detections
 from cvmask.streams.sources.source import Frame
 
@@ -50,7 +48,7 @@ class Sink(ABC):
 
     @abstractmethod
     def write(
-        self, image: NDArray[np.uint8], frame: Frame | None = None, detections: Detections | None = None
+        self, image: Picture, frame: Frame | None = None, detections: Detections | None = None
     ) -> None:
         """Take one result.
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.errors import SinkError
-from cvmask.results.arrays import check_frame
+from cvmask.results.arrays import Picture, check_frame
 from cvmask.results.detections import Detections
 from cvmask.streams.sinks.av_encoder import SUFFIXES as AV_SUFFIXES
 from cvmask.streams.sinks.av_encoder import AvEncoder, has_av
@@ -172,7 +172,7 @@ class VideoFile(Sink):
 
     @deferred_signals()
     def write(
-        self, image: NDArray[np.uint8], frame: Frame | None = None, detections: Detections | None = None
+        self, image: Picture, frame: Frame | None = None, detections: Detections | None = None
     ) -> None:
         """Encode one frame; TypeError or ValueError if it is none."""
         if self._closed:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cvmask.errors import SinkError
 from cvmask.formats.metadata import NO_METADATA
+from cvmask.results.arrays import Picture, check_frame
 from cvmask.results.detections import Detections
 from cvmask.streams.sinks.image_sink import write_image
 from cvmask.streams.sinks.sink import Sink
@@ -50,11 +51,12 @@ class Window(Sink):
         self._size_wh: tuple[int, int] | None = None
 
     def write(
-        self, image: NDArray[np.uint8], frame: Frame | None = None, detections: Detections | None = None
+        self, image: Picture, frame: Frame | None = None, detections: Detections | None = None
     ) -> None:
         """Show a frame and look at the keys; sets `ended`."""
         if self.ended:
             return
+        image = check_frame(image, alpha=True)
         self._open(image)
         cv2.imshow(self.name, image)
         paused = self._hold
