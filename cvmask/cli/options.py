@@ -328,7 +328,7 @@ class Destination(NamedTuple):
         if sources > 1:
             raise UsageError(f"{path} is one file for {sources} sources: give a folder")
         # One picture would hold the first frame of many.
-        videos = tuple(ending for ending in STREAM_SUFFIXES if ending not in PICTURE_SUFFIXES)
+        videos = tuple(ending for ending in STREAM_SUFFIXES if ending not in PICTURE_SUFFIXES or ending == ".webp")
         suffixes = videos if stream else PICTURE_SUFFIXES
         if suffix not in suffixes:
             known, what = " ".join(suffixes), "video" if stream else "picture"

@@ -26,7 +26,7 @@ from unprivileged import run_unprivileged
 from cvmask.cli.options import UsageError, destination
 from cvmask.errors import SinkError, SourceError
 from cvmask.results.detections import Detections
-from cvmask.streams.sinks import ImageFolder, JsonLines, Sink, VideoFile, open_sink, read_json_lines
+from cvmask.streams.sinks import Animation, ImageFolder, JsonLines, Sink, VideoFile, open_sink, read_json_lines
 from cvmask.streams.sinks.av_encoder import AvEncoder, has_av
 from cvmask.streams.sinks.mp4 import is_finished, set_frame_times
 from cvmask.streams.sources import Frame, Video, open_source, read_image
@@ -640,6 +640,21 @@ def test_a_video_that_does_not_fit_any_more_is_an_error(small_disk: Path, name: 
     assert os.listdir(small_disk) == ["filling"]
 
 
+@pytest.mark.parametrize("name", ["out.gif", "out.webp"])
+def test_an_animation_on_a_full_disk_is_an_error(small_disk: Path, name: str) -> None:
+    pytest.importorskip("av", reason="needs PyAV: pip install av")
+    rng = np.random.default_rng(0)
+
+    def fill() -> None:
+        with Animation(small_disk / name) as sink:
+            for _ in range(4):
+                sink.write(rng.integers(0, 256, (960, 1280, 3), dtype=np.uint8))
+
+    with pytest.raises(SinkError, match=f"{name} cannot be written: No space left"):
+        fill()
+    assert os.listdir(small_disk) == []
+
+
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX limits")
 @pytest.mark.parametrize("name", ["out.avi", "out.mkv", "out.webm", "out.mp4"])
 def test_a_video_over_the_limit_of_file_sizes_is_an_error(tmp_path: Path, name: str, use_av: bool) -> None:
@@ -864,7 +879,7 @@ def test_one_picture_takes_one_frame(tmp_path: Path) -> None:
             write_all(sink, 1)
 
 
-@pytest.mark.parametrize("name", ["a.xyz", "a.gif"])
+@pytest.mark.parametrize("name", ["a.xyz", "a.apng"])
 def test_unknown_ending_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(SinkError, match=r"an output is a folder or ends in one of \.mp4"):
         open_sink(tmp_path / name)

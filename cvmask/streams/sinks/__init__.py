@@ -1,4 +1,4 @@
-"""Where results go: pictures, videos, JSON lines, a window."""
+"""Where results go: pictures, videos, animated pictures, JSON lines, a window."""
 
 from __future__ import annotations
 
@@ -7,22 +7,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cvmask.errors import SinkError
-from cvmask.streams.sinks import image_sink
+from cvmask.streams.sinks import animation, image_sink
+from cvmask.streams.sinks.animation import Animation
 from cvmask.streams.sinks.encoders import CODECS, wrong_codec
 from cvmask.streams.sinks.image_sink import ImageFile, ImageFolder
 from cvmask.streams.sinks.json_sink import JsonLines, read_json_lines
 from cvmask.streams.sinks.sink import Sink, file_id, file_ids
 from cvmask.streams.sinks.video_sink import VideoFile
 from cvmask.streams.sinks.window import Window
-from cvmask.streams.sources.image_source import Images
+from cvmask.streams.sources.image_source import Images, Still
 from cvmask.streams.sources.source import Notify, Source, ignore
 from cvmask.streams.sources.video_source import Video
 
-SUFFIXES = (*CODECS, ".jsonl", *image_sink.SUFFIXES)
-_FILES = (ImageFile, ImageFolder, JsonLines, VideoFile)
+SUFFIXES = (*CODECS, ".gif", ".jsonl", *image_sink.SUFFIXES)
+_FILES = (Animation, ImageFile, ImageFolder, JsonLines, VideoFile)
 
 __all__ = [
     "SUFFIXES",
+    "Animation",
     "ImageFile",
     "ImageFolder",
     "JsonLines",
@@ -47,7 +49,7 @@ def open_sink(
     Parameters
     ----------
     place
-        A video (.mp4, .mkv, .avi, ...), ``.jsonl``, a picture (.png, .jpg, ...), a folder (one
+        A video (.mp4, .mkv, .avi, ...), ``.gif``, ``.jsonl``, a picture (.png, .jpg, ...), a folder (one
         that exists, or a name without an ending), or ``"window"``.
     source
         What the frames come from: videos take its rate and its sound.
@@ -79,6 +81,10 @@ def open_sink(
         rate = None if source is None else source.frame_rate
         live = source is not None and source.live
         return VideoFile(name, frame_rate=rate, audio_from=audio, codec=codec, live=live, on_message=on_message)
+    # Of pictures each becomes a picture.
+    moving = suffix == ".gif" or not (source is None or isinstance(source, (Images, Still)))
+    if suffix in animation.SUFFIXES and moving:
+        return Animation(name, frame_rate=None if source is None else source.frame_rate, on_message=on_message)
     if suffix == ".jsonl":
         return JsonLines(name, labels)
     if suffix in image_sink.SUFFIXES:

@@ -6,6 +6,7 @@ import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from fractions import Fraction
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Callable
@@ -74,6 +75,26 @@ class Sink(ABC):
     def discard(self) -> None:
         """End without an output, as far as that is possible: what is not whole is removed."""
         self.close()
+
+
+class Clock:
+    """Gives frames rising times: their own, counted from the first, or by the rate where they have none."""
+
+    def __init__(self, rate: Fraction) -> None:
+        self._step_s = float(1 / rate)
+        self._first_s: float | None = None
+        self._last_s = -self._step_s
+
+    def time(self, frame: Frame | None) -> float:
+        """Give the seconds since the first frame, always more than those of the one before."""
+        due_s = self._last_s + self._step_s
+        if frame is None or frame.time_s is None:
+            time_s = due_s
+        else:
+            self._first_s = frame.time_s if self._first_s is None else self._first_s
+            time_s = frame.time_s - self._first_s
+        self._last_s = time_s if time_s > self._last_s else due_s
+        return self._last_s
 
 
 Job = Callable[[], None]

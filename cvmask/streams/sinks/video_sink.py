@@ -25,7 +25,7 @@ from cvmask.streams.sinks.av_encoder import SUFFIXES as AV_SUFFIXES
 from cvmask.streams.sinks.av_encoder import AvEncoder, has_av
 from cvmask.streams.sinks.encoders import CODECS, LONGEST_PAUSE_S, Encoder, OpenCVEncoder, wrong_codec
 from cvmask.streams.sinks.mp4 import is_finished
-from cvmask.streams.sinks.sink import Sink
+from cvmask.streams.sinks.sink import Clock, Sink
 from cvmask.streams.sources.av_capture import AV_CURE
 from cvmask.streams.sources.source import Frame, Notify, ignore
 from cvmask.system.files import fit_name, whole_path, wrong_name
@@ -167,8 +167,7 @@ class VideoFile(Sink):
         self._size_wh = (0, 0)
         self._told_fitted = self._told_sound = False
         self._count = 0
-        self._first_s: float | None = None
-        self._last_s = -1.0
+        self._clock = Clock(self._rate)
 
     @deferred_signals()
     def write(
@@ -184,7 +183,7 @@ class VideoFile(Sink):
             assert self._encoder is not None
             if self._count % _LOOK_EVERY == 0:
                 self._look_for_space()
-            self._encoder.add(self._fit(image), self._time(frame))
+            self._encoder.add(self._fit(image), self._clock.time(frame))
         except OSError as error:
             raise SinkError(f"{self.name} cannot be written: {error.strerror or error}") from None
         self._count += 1
@@ -286,17 +285,6 @@ class VideoFile(Sink):
         if left_out_s := getattr(encoder, "left_out_s", 0):
             why = f"pauses are kept up to {LONGEST_PAUSE_S} s each, an .mp4 file keeps all"
             self._notify(f"{self.name}: is {left_out_s:.0f} s shorter than its source: {why}")
-
-    def _time(self, frame: Frame | None) -> float:
-        """Give the seconds since the first frame, always more than those of the one before."""
-        step_s = float(1 / self._rate)
-        if frame is None or frame.time_s is None:
-            time_s = self._last_s + step_s if self._count else 0.0
-        else:
-            self._first_s = frame.time_s if self._first_s is None else self._first_s
-            time_s = frame.time_s - self._first_s
-        self._last_s = time_s if time_s > self._last_s else self._last_s + step_s
-        return self._last_s
 
     def _fit(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         height, width = image.shape[:2]
