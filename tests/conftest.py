@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -144,3 +145,14 @@ def write_all(writer: Any, scene: Detections, frame: NDArray[np.uint8] | None = 
     with writer:
         for record in records(scene):
             writer.write(record, frame)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Give a Chromium; not for longer than a module, as its event loop is in the way of others."""
+    from page_helpers import CHROMIUM, SWITCHES, playwright
+
+    with playwright.sync_playwright() as engine:
+        browser = engine.chromium.launch(executable_path=CHROMIUM, args=list(SWITCHES))
+        yield browser
+        browser.close()

@@ -42,11 +42,14 @@ class Wish:
         Of `MASK_FORMATS`.
     media_type
         `JSON`; `JPEG` or `PNG` for the annotated picture; `BOTH` for a form with JSON and PNG.
+    shown_width
+        See `paint`.
     """
 
     controls: Controls
     masks: str = "rle"
     media_type: str = JSON
+    shown_width: int | None = None
 
 
 def check_picture(data: bytes, max_pixels: int) -> None:
@@ -82,7 +85,7 @@ def answer(worker: Worker, data: bytes, wish: Wish, labels: Sequence[str], max_p
     picture = b""
     if wish.media_type != JSON:
         kind = JPEG if wish.media_type == JPEG else PNG
-        painted = paint(image, found, controls, labels, transparent=kind == PNG)
+        painted = paint(image, found, controls, labels, kind == PNG, wish.shown_width)
         picture = embed(encode(painted, kind), read_metadata(data))
         if wish.media_type == kind:
             return picture, kind

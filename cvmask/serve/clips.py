@@ -20,6 +20,7 @@ from cvmask.serve.limits import Limits
 from cvmask.serve.pool import Pool, QueueFullError, share
 from cvmask.serve.view import Controls, paint
 from cvmask.streams.pipeline import annotate
+from cvmask.streams.sinks.av_encoder import has_av
 from cvmask.streams.sources import Video
 
 WAITING, WORKING, DONE, FAILED = "waiting", "working", "done", "failed"
@@ -64,11 +65,14 @@ class Clip:
     suffix: str
     controls: Controls
     client: str = ""
+    shown_width: int | None = None
     key: str = field(default_factory=lambda: secrets.token_urlsafe(12))
     state: str = WAITING
     message: str = ""
     frames: int = 0
     length: int | None = None
+    found: int = 0
+    most: int = 0
     ended_s: float = 0.0
 
     @property
@@ -78,8 +82,13 @@ class Clip:
 
     @property
     def video(self) -> Path:
-        """The annotated video."""
-        return self.folder / f"{self.key}.mp4"
+        """The annotated video, of a kind that browsers play: they know no MPEG-4 part 2."""
+        return self.folder / f"{self.key}{'.mp4' if has_av() else '.webm'}"
+
+    @property
+    def video_type(self) -> str:
+        """The media type of the annotated video."""
+        return f"video/{self.video.suffix[1:]}"
 
     @property
     def lines(self) -> Path:
@@ -96,6 +105,9 @@ class Clip:
             "message": self.message,
             "frames": self.frames,
             "length": self.length,
+            "found": self.found,
+            "most": self.most,
+            "video_type": self.video_type if done else None,
             "video": f"{place}/video" if done else None,
             "detections": f"{place}/detections" if done else None,
         }
@@ -118,7 +130,9 @@ class Clips:
         self._thread = threading.Thread(target=self._serve, name="cvmask-clips")
         self._thread.start()
 
-    def new(self, suffix: str, controls: Controls, client: str = "") -> Clip | None:
+    def new(
+        self, suffix: str, controls: Controls, client: str = "", shown_width: int | None = None
+    ) -> Clip | None:
         """Make room for a clip; its file is still to be written. None if too many wait, of all or of this client."""
         self._forget_old()
         most = self._limits.clips
@@ -126,7 +140,7 @@ class Clips:
             clients = [clip.client for clip in self._clips.values() if clip.state in (WAITING, WORKING)]
             if len(clients) >= most or clients.count(client) >= share(most) or self._closed:
                 return None
-            clip = Clip(self._folder, suffix, controls, client)
+            clip = Clip(self._folder, suffix, controls, client, shown_width)
             self._clips[clip.key] = clip
         return clip
 
@@ -200,13 +214,15 @@ class Clips:
                 raise SourceError(f"the clip: {width}x{height} pixels, the limit is {self._limits.pixels}")
 
             def painted(image: NDArray[np.uint8], found: Detections) -> NDArray[np.uint8]:
-                return paint(image, found, clip.controls, self._labels)
+                return paint(image, found, clip.controls, self._labels, shown_width=clip.shown_width)
 
             track = clip.controls.color_by == "instance"
             outputs, bridge = [clip.video, clip.lines], clip.controls.effect in HIDING
             with annotate(source, model, outputs=outputs, paint=painted, track=track, bridge=bridge) as run:
                 for result in run:
                     clip.frames += 1
+                    clip.found += len(result.detections)
+                    clip.most = max(clip.most, len(result.detections))
                     if self._closed or clip.state != WORKING:
                         return ""
                     if result.frame.index >= self._limits.clip_frames:

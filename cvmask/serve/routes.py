@@ -82,7 +82,7 @@ async def detect(request: Request, query: Annotated[DetectQuery, Query()]) -> Re
     """Find objects in a picture."""
     service: Service = request.app.state.service
     media_type = choose_media_type(request.headers.get("accept", ""))
-    wish = Wish(controls_of(query, service), query.format, media_type)
+    wish = Wish(controls_of(query, service), query.format, media_type, query.shown_width)
     data = await _picture(request)
     await run_in_threadpool(check_picture, data, service.limits.pixels)
     work = partial(answer, data=data, wish=wish, labels=service.labels, max_pixels=service.limits.pixels)
@@ -233,7 +233,7 @@ async def post_clip(request: Request, query: Annotated[Look, Query()]) -> ClipSt
     if suffix is None:
         got = f"the body must be an MP4, MOV, MKV, WebM or AVI, got {len(head)} bytes that start with {head[:8]!r}"
         raise Problem(415, got, "convert it, as with ffmpeg -i IN out.mp4")
-    clip = await run_in_threadpool(service.clips.new, suffix, controls, client_of(request.scope))
+    clip = await run_in_threadpool(service.clips.new, suffix, controls, client_of(request.scope), query.shown_width)
     if clip is None:
         most = service.limits.clips
         raise busy(f"{most} clips wait already, or {share(most)} of this client", 30)
@@ -266,16 +266,17 @@ async def delete_clip(request: Request, key: str) -> Response:
     return Response(status_code=204)
 
 
-def _gives_file(path: str, summary: str, media_type: str) -> Callable[[_Giver], _Giver]:
+def _gives_file(path: str, summary: str, *media_types: str) -> Callable[[_Giver], _Giver]:
     """Make the decorator of a route that gives a file."""
-    found = {"description": summary, "content": {media_type: _BINARY}}
+    found = {"description": summary, "content": dict.fromkeys(media_types, _BINARY)}
     return router.get(path, summary=summary, response_class=Response, responses={200: found, **problems(404, 422)})
 
 
-@_gives_file("/v1/clips/{key}/video", "The annotated video", "video/mp4")
+@_gives_file("/v1/clips/{key}/video", "The annotated video", "video/mp4", "video/webm")
 async def get_video(request: Request, key: str) -> Response:
     """Give the annotated video of a clip that is done."""
-    return _download(_finished(request, key).video, "video/mp4")
+    clip = _finished(request, key)
+    return _download(clip.video, clip.video_type)
 
 
 @_gives_file("/v1/clips/{key}/detections", "What was found, a JSON line for each frame", "application/jsonl")

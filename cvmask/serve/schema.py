@@ -29,6 +29,9 @@ CLIP: dict[str, Any] = {
     "message": "",
     "frames": 17,
     "length": 250,
+    "found": 51,
+    "most": 4,
+    "video_type": None,
     "video": None,
     "detections": None,
 }
@@ -50,6 +53,9 @@ class Look(BaseModel):
         None,
         description="Of the annotated picture, in place of drawing.",
         json_schema_extra={"enum": list(EFFECT_NAMES)},
+    )
+    shown_width: Optional[int] = Field(
+        None, ge=50, le=10_000, description="Pixels that the annotated picture gets on a screen: labels fit that."
     )
 
     def controls(self, base: Controls, labels: tuple[str, ...]) -> Controls:
@@ -123,6 +129,9 @@ class ClipStatus(BaseModel):
     message: str = Field(description="Why it failed, or what was wrong with it although it is done.")
     frames: int = Field(description="Frames that are done.")
     length: Optional[int] = Field(description="Frames that the file says it has.")
+    found: int = Field(description="Objects in all frames together: one that is in ten frames counts ten times.")
+    most: int = Field(description="Objects in the frame that has most of them.")
+    video_type: Optional[str] = Field(description="Of the annotated video: video/mp4, or video/webm without PyAV.")
     video: Optional[str] = Field(description="Where the annotated video is, once it is done.")
     detections: Optional[str] = Field(description="Where the JSON lines are, once it is done.")
 

@@ -44,8 +44,8 @@ class Recorder(Sink):
         ``off``, ``on``, or ``ready``: there is one to download.
     key
         Names the recording that is ready; cannot be guessed.
-    message
-        What went wrong with the last one; "" for nothing.
+    message, message_s
+        What went wrong with the last one, "" for nothing; and when, as `time.monotonic` counts.
     """
 
     name = "recording"
@@ -56,7 +56,7 @@ class Recorder(Sink):
         self._video: VideoFile | None = None
         self._last: Frame | None = None
         self._count = 0
-        self.state, self.key, self.message = OFF, "", ""
+        self.state, self.key, self.message, self.message_s = OFF, "", "", 0.0
 
     @property
     def path(self) -> Path:
@@ -113,7 +113,7 @@ class Recorder(Sink):
         try:
             self._video.close()
             self.state = READY if self._count else OFF
-            self.message = "" if self._count else "no frame came while it was on"
+            self._say("" if self._count else "no frame came while it was on")
         except SinkError as error:
             self._give_up(error)
 
@@ -121,7 +121,11 @@ class Recorder(Sink):
         # The picture goes on even if the disk is full.
         assert self._video is not None
         self._video.discard()
-        self.state, self.message = OFF, str(error).replace(str(self._folder), "").lstrip("/")
+        self.state = OFF
+        self._say(str(error).replace(str(self._folder), "").lstrip("/"))
+
+    def _say(self, message: str) -> None:
+        self.message, self.message_s = message, time.monotonic()
 
 
 _RATE_OVER_S = 3.0
@@ -172,6 +176,9 @@ class Session:
         self._times_s: deque[float] = deque(maxlen=200)
         self._frame: Frame | None = None
         self._image_status: dict[str, Any] = {}
+        self._widths_lock = threading.Lock()
+        self._widths: dict[object, int] = {}
+        self._shown_width: int | None = None
         feed.on_state, feed.wanted = self.tell, self._is_wanted
         self.view.on_first = self._clear_old
         self._thread = threading.Thread(target=self._run, name="cvmask-session")
@@ -188,6 +195,21 @@ class Session:
         """Keep the picture, or go on."""
         self.feed.pause(on)
         self.tell()
+
+    def fit(self, viewer: object, width: int | None) -> None:
+        """Draw labels to be read where this viewer sees the picture so many pixels wide; None: it has gone.
+
+        Everybody sees the same picture: the smallest counts. ValueError if the width is out of range.
+        """
+        if width is not None and (isinstance(width, bool) or not isinstance(width, int) or not 50 <= width <= 10_000):
+            raise ValueError("width must be a whole number from 50 to 10000")
+        with self._widths_lock:
+            self._widths.pop(viewer, None)
+            if width is not None:
+                self._widths[viewer] = width
+            before, self._shown_width = self._shown_width, min(self._widths.values(), default=None)
+        if self._shown_width != before:
+            self.feed.give_again()
 
     def record(self, on: bool) -> None:
         """Start or stop a recording; may take a moment."""
@@ -229,7 +251,7 @@ class Session:
         controls = self.controls
         kept = controls.keep(detections)
         self._painted.append(kept)
-        return paint(image, kept, controls, self.labels)
+        return paint(image, kept, controls, self.labels, shown_width=self._shown_width)
 
     def _is_wanted(self) -> bool:
         return self.view.viewers > 0 or self.recorder.state == ON
@@ -252,6 +274,7 @@ class Session:
                 "state": self.recorder.state,
                 "key": self.recorder.key,
                 "message": self.recorder.message,
+                "message_age_s": round(time.monotonic() - self.recorder.message_s) if self.recorder.message else 0,
             },
             "controls": {**vars(controls), "classes": controls.classes and list(controls.classes)},
             **self._image_status,

@@ -82,6 +82,7 @@ async def _converse(websocket: WebSocket, session: Session, push: Optional[Calla
         for task in tasks:
             task.cancel()
         results = await asyncio.gather(*tasks, return_exceptions=True)
+        session.fit(websocket, None)
     for result in results:
         if isinstance(result, Exception) and not isinstance(result, (WebSocketDisconnect, asyncio.TimeoutError)):
             with suppress(RuntimeError):
@@ -133,12 +134,12 @@ async def _take(
             credit.give()
             continue
         # Not on the loop: whoever looks on gets a picture, which may have to be encoded.
-        complaint = await run_in_threadpool(_obey, session, order)
+        complaint = await run_in_threadpool(_obey, session, websocket, order)
         if complaint:
             await websocket.send_text(json.dumps({"error": complaint}))
 
 
-def _obey(session: Session, order: dict[str, Any]) -> str:
+def _obey(session: Session, viewer: WebSocket, order: dict[str, Any]) -> str:
     """Do what a page asks; why not, or ""."""
     try:
         if order.get("do") == "change" and isinstance(order.get("controls"), dict):
@@ -147,8 +148,10 @@ def _obey(session: Session, order: dict[str, Any]) -> str:
             session.pause(order["on"])
         elif order.get("do") == "record" and isinstance(order.get("on"), bool):
             session.record(order["on"])
+        elif order.get("do") == "fit" and order.get("width") is not None:
+            session.fit(viewer, order["width"])
         else:
-            return "an order is seen, change, pause or record"
+            return "an order is seen, change, pause, record or fit"
     except ValueError as error:
         return str(error)
     return ""

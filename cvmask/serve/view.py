@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cvmask.drawing.draw import draw
+from cvmask.drawing.captions import text_height_px
+from cvmask.drawing.draw import MOST_PX, draw
 from cvmask.drawing.effects import EFFECTS, HIDING_MARGIN, make_effect
 from cvmask.models.load import class_ids
 from cvmask.results.detections import Detections
@@ -218,10 +219,25 @@ class Controls:
         return detections[wanted]
 
 
+# Capitals of this height, in pixels of the screen, can be read on a phone.
+_READABLE_PX = 9
+
+
 def paint(
-    image: NDArray[np.uint8], shown: Detections, controls: Controls, labels: Sequence[str], transparent: bool = False
+    image: NDArray[np.uint8],
+    shown: Detections,
+    controls: Controls,
+    labels: Sequence[str],
+    transparent: bool = False,
+    shown_width: int | None = None,
 ) -> NDArray[np.uint8]:
     """Make the picture of what `Controls.keep` gave.
+
+    Parameters
+    ----------
+    shown_width
+        How wide the picture will be on the screen, in pixels; labels are drawn large enough to be read there.
+        None: as wide as it is.
 
     Returns
     -------
@@ -244,4 +260,13 @@ def paint(
         color_by=controls.color_by,
         opacity=controls.opacity,
         mask_threshold=threshold,
+        text_px=_text_px(image, shown_width),
     )
+
+
+def _text_px(image: NDArray[np.uint8], shown_width: int | None) -> int | None:
+    """Choose the height of capitals where the usual one could not be read; None where it can."""
+    if shown_width is None:
+        return None
+    needed = _READABLE_PX * image.shape[1] / shown_width
+    return None if needed <= text_height_px(image.shape[:2]) else min(MOST_PX, round(needed))

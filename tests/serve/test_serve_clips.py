@@ -45,10 +45,22 @@ def test_a_clip_comes_back_annotated(server: Served, clip_mp4: Path, tmp_path: P
     lines = list(read_json_lines(tmp_path / "out.jsonl"))
     assert [line["index"] for line, _ in lines] == list(range(6))
     assert {class_id for _, found in lines for class_id in found.class_id.tolist()} <= {0, 1, 2, 3}
+    counts = [len(found) for _, found in lines]
+    assert (status["found"], status["most"]) == (sum(counts), max(counts))
     place = f"/v1/clips/{status['id']}"
     assert server.client.delete(place).status_code == 204
     assert server.client.get(place).status_code == server.client.get(status["video"]).status_code == 404
     assert not list(server.service.folder.glob(f"{status['id']}*"))
+
+
+def test_without_pyav_the_video_is_one_that_browsers_play(
+    server: Served, clip_mp4: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cvmask.serve.clips.has_av", lambda: False)
+    status = finished(server, server.client.post("/v1/clips", content=clip_mp4.read_bytes(), headers=MP4))
+    video = server.client.get(status["video"])
+    assert status["video_type"] == video.headers["content-type"] == "video/webm"
+    assert video.content[:4] == b"\x1a\x45\xdf\xa3"
 
 
 PLAY_LISTS = {

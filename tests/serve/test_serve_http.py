@@ -114,6 +114,19 @@ def test_accept_gives_the_annotated_picture(server: Served, quick_model: MaskRCN
     assert not bgra[bgra[..., 3] == 0].any(), "the background is not sent"
 
 
+def test_labels_are_larger_for_a_picture_that_is_shown_small(server: Served) -> None:
+    image = cv2.resize(picture(), (1280, 1024))
+
+    def annotated(query: str) -> Any:
+        answer = server.client.post(f"/v1/detect{query}", content=png(image), headers={**PNG, "Accept": "image/png"})
+        return cv2.imdecode(np.frombuffer(answer.content, np.uint8), 1)
+
+    usual, small = annotated(""), annotated("?shown_width=320")
+    assert np.array_equal(annotated("?shown_width=1280"), usual)
+    ink = [int(((image != one).any(2) & (one < 12).all(2)).sum()) for one in (usual, small)]
+    assert ink[1] > 2 * ink[0], "letters are drawn in black"
+
+
 def test_picture_and_json_come_in_one_answer_of_one_inference(quick_model: MaskRCNN) -> None:
     data = png(picture())
     with served(quick_model) as server:

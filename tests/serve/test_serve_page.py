@@ -2,61 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import re
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from serve_helpers import Hand, Served, avi, jpeg, picture, served, until
+from page_helpers import needs_chromium, opened, shown, slide
+from serve_helpers import Hand, Served, jpeg, picture, served, until
 
 from cvmask.errors import SourceError
 from cvmask.runtime.model import MaskRCNN
+from cvmask.serve.view import paint
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs cvmask[serve-test]")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (on Debian: apt install chromium)")
-SWITCHES = (
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync"),
-    *("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"),
-)
-PATIENCE_MS = 30_000
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as engine:
-        browser = engine.chromium.launch(executable_path=CHROMIUM, args=list(SWITCHES))
-        yield browser
-        browser.close()
-
-
-@contextmanager
-def opened(browser: Any, server: Served, **options: Any) -> Iterator[Any]:
-    """Open the page; at the end the console must be empty, and nothing may have come from elsewhere."""
-    options = {"viewport": {"width": 1000, "height": 900}, "accept_downloads": True, **options}
-    context = browser.new_context(**options)
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE_MS)
-    said: list[str] = []
-    asked: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(server.url)
-    try:
-        yield page
-    finally:
-        context.close()
-    # Chromium itself says when a request was refused; the page says it in its own words.
-    assert [line for line in said if not re.search("the server responded with a status of (404|422)", line)] == []
-    assert [url for url in asked if not url.startswith((server.url, "blob:"))] == []
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +34,7 @@ def page(browser: Any, stage: tuple[Served, Hand]) -> Iterator[Any]:
         {"score_threshold": 0.5, "mask_threshold": 0.3, "opacity": 0.45, "classes": None, "effect": "none"}
     )
     server.service.live.pause(False)
+    server.service.live.recorder._say("")
     first = picture()
     hand.give(first)
     with opened(browser, server) as page:
@@ -83,27 +44,6 @@ def page(browser: Any, stage: tuple[Served, Hand]) -> Iterator[Any]:
         # The buttons follow the picture.
         page.wait_for_selector("#pause:enabled")
         yield page
-
-
-def shown(page: Any) -> str:
-    """Give the pixels on the screen; that they may be looked at only so is the policy's doing."""
-    return str(
-        page.evaluate(
-            """async () => {
-                await picture.decode().catch(() => {}); // replaced by a newer one meanwhile
-                const canvas = document.createElement("canvas");
-                [canvas.width, canvas.height] = [picture.naturalWidth, picture.naturalHeight];
-                canvas.getContext("2d").drawImage(picture, 0, 0);
-                return canvas.toDataURL();
-            }"""
-        )
-    )
-
-
-def slide(page: Any, name: str, value: float) -> None:
-    page.locator(f"#{name}").evaluate(
-        "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input', {bubbles: true})) }", value
-    )
 
 
 def wait_for_controls(server: Served, **values: Any) -> None:
@@ -198,6 +138,22 @@ def test_a_key_that_is_held_down_counts_once(page: Any) -> None:
     assert page.evaluate("window.clicks") == 1
 
 
+def test_keys_can_be_turned_off_and_stay_off(page: Any, stage: tuple[Served, Hand]) -> None:
+    server, _ = stage
+    page.get_by_label("Keys:").uncheck()
+    page.locator("h1").click()
+    page.reload()
+    page.wait_for_selector("#pause:enabled")
+    page.keyboard.press("p")
+    page.wait_for_timeout(300)
+    assert not server.service.live.feed.paused
+    assert page.get_attribute("#pause", "aria-keyshortcuts") is None
+    page.get_by_label("Keys:").check()
+    page.locator("h1").click()
+    page.keyboard.press("p")
+    until(lambda: server.service.live.feed.paused)
+
+
 def test_what_needs_the_server_is_off_while_it_is_gone(browser: Any, quick_model: MaskRCNN) -> None:
     hand = _given(picture())
     with served(quick_model, lambda: hand) as server:
@@ -232,94 +188,6 @@ def test_record_stop_and_download(page: Any, stage: tuple[Served, Hand], tmp_pat
     capture.release()
 
 
-def test_pictures_and_clips_come_back_annotated(
-    page: Any, stage: tuple[Served, Hand], clip_mp4: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "scene.jpg").write_bytes(jpeg(picture()))
-    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
-    page.get_by_role("tab", name="File").click()
-    pictures = stage[0].inferences("api")
-    page.set_input_files("#choose", [tmp_path / "scene.jpg", clip_mp4, tmp_path / "broken.jpg"])
-    page.wait_for_selector('#results li:has-text("scene.jpg")[data-state="done"]')
-    page.wait_for_selector('#results li:has-text("clip.mp4")[data-state="done"]')
-    page.wait_for_selector('#results li:has-text("broken.jpg")[data-state="failed"]')
-    assert "damaged" in page.inner_text('#results li:has-text("broken.jpg")')
-    assert stage[0].inferences("api") == pictures + 1, "once, for the picture and the JSON"
-
-    def download(card: str, link: str, name: str) -> Path:
-        with page.expect_download() as waiting:
-            page.locator(f'#results li:has-text("{card}")').get_by_role("link", name=link, exact=True).click()
-        assert waiting.value.suggested_filename == name
-        waiting.value.save_as(tmp_path / name)
-        return tmp_path / name
-
-    found = json.loads(download("scene.jpg", "Download JSON", "scene.json").read_text())
-    assert found["detections"]
-    assert cv2.imread(str(download("scene.jpg", "Download Picture", "scene_annotated.png"))).shape == (128, 160, 3)
-    capture = cv2.VideoCapture(str(download("clip.mp4", "Download Video", "clip_annotated.mp4")))
-    assert sum(capture.grab() for _ in range(20)) == 6
-    capture.release()
-    assert len(download("clip.mp4", "Download JSON lines", "clip.jsonl").read_text().splitlines()) == 6
-    for name in ("scene.jpg", "clip.mp4", "broken.jpg"):
-        page.get_by_role("button", name=f"Remove {name}").click()
-    assert page.locator("#results li").count() == 0
-
-
-def test_what_is_wrong_with_a_clip_is_told_and_that_it_is_gone(
-    browser: Any, quick_model: MaskRCNN, tmp_path: Path
-) -> None:
-    data = avi(6)
-    (tmp_path / "cut.avi").write_bytes(data[: len(data) * 2 // 3])
-    with served(quick_model) as server, opened(browser, server) as page:
-        page.get_by_role("tab", name="File").click()
-        page.set_input_files("#choose", tmp_path / "cut.avi")
-        page.wait_for_selector('#results li[data-state="done"]:has-text("says it has 6 frames")')
-        (clip,) = server.service.clips._clips.values()
-        server.service.clips.remove(clip)
-        page.get_by_role("link", name="Download Video").click()
-        page.wait_for_selector('#results li[data-state="failed"]:has-text("any more")')
-        assert page.get_by_role("link", name="Download").count() == 0
-
-
-def test_a_card_that_is_removed_is_not_sent_or_worked_on(
-    browser: Any, quick_model: MaskRCNN, clip_mp4: Path, tmp_path: Path
-) -> None:
-    names = ("sent.jpg", "waits.jpg", "last.jpg")
-    for name in names:
-        (tmp_path / name).write_bytes(jpeg(picture()))
-    with served(quick_model) as server, opened(browser, server) as page:
-        page.get_by_role("tab", name="File").click()
-
-        def remove(name: str) -> None:
-            page.get_by_role("button", name=f"Remove {name}").click()
-
-        release = server.hold()
-        page.set_input_files("#choose", [clip_mp4, *(tmp_path / name for name in names)])
-        page.wait_for_selector('#results li:has-text("clip.mp4"):has-text("working")')
-        remove("clip.mp4")
-        until(lambda: not server.service.clips._clips)
-        # The frame of the clip, which cannot be taken back, and the picture.
-        until(lambda: server.service.pool.waiting == 2)
-        remove("waits.jpg")
-        remove("sent.jpg")
-        until(lambda: 'status="499"' in server.service.metrics.text())
-        release.set()
-        page.wait_for_selector('#results li:has-text("last.jpg")[data-state="done"]')
-        assert server.inferences("api") == 1
-
-
-def test_a_dropped_file_is_taken_wherever_it_falls(page: Any) -> None:
-    page.evaluate(
-        """bytes => {
-            const files = new DataTransfer();
-            files.items.add(new File([new Uint8Array(bytes)], "dropped.jpg", { type: "image/jpeg" }));
-            document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: files, bubbles: true }));
-        }""",
-        list(jpeg(picture())),
-    )
-    page.wait_for_selector('#results li:has-text("dropped.jpg")[data-state="done"]')
-
-
 def test_the_camera_of_the_browser(browser: Any, quick_model: MaskRCNN) -> None:
     with served(quick_model) as server, opened(browser, server, permissions=["camera"]) as page:
         page.wait_for_selector('[role="tab"][aria-selected="true"]:has-text("My camera")')
@@ -347,6 +215,84 @@ def test_the_camera_of_the_browser(browser: Any, quick_model: MaskRCNN) -> None:
         assert page.is_visible("#empty")
         assert page.is_hidden("#picture")
         until(lambda: not server.service._cameras)
+
+
+def test_a_recording_that_is_paused_says_both(page: Any) -> None:
+    page.get_by_role("button", name="Record", exact=True).click()
+    until(lambda: page.inner_text("#badge") == "Recording")
+    page.get_by_role("button", name="Pause").click()
+    until(lambda: page.inner_text("#badge") == "Recording, paused")
+    page.get_by_role("button", name="Stop recording").click()
+    until(lambda: page.inner_text("#badge") == "Paused")
+
+
+def test_a_message_has_a_subject_and_an_age_and_stays_closed(page: Any, stage: tuple[Served, Hand]) -> None:
+    server, hand = stage
+    recorder = server.service.live.recorder
+    recorder._say("the disk is full")
+    recorder.message_s -= 200
+    hand.give(picture(4))
+    page.wait_for_selector("#notice:not([hidden])")
+    assert page.inner_text("#note") == "Recording: the disk is full"
+    assert page.inner_text("#note-age") == "3 min ago"
+    page.get_by_role("button", name="Close this message").click()
+    frames = server.count("frames_total")
+    hand.give(picture(6))
+    until(lambda: server.count("frames_total") > frames)
+    page.wait_for_timeout(300)
+    assert page.is_hidden("#notice")
+
+
+def test_labels_are_drawn_for_the_smallest_screen_that_looks_on(browser: Any, quick_model: MaskRCNN) -> None:
+    hand = _given(cv2.resize(picture(), (1280, 1024)))
+    with served(quick_model, lambda: hand) as server, opened(browser, server) as page:
+        page.wait_for_selector("#picture:not([hidden])")
+        live = server.service.live
+
+        def is_drawn_for(least: int, most: int) -> bool:
+            found = live.controls.keep(live._model._found)
+            expected = paint(live._frame.image, found, live.controls, live.labels, shown_width=live._shown_width)
+            return least <= (live._shown_width or 0) <= most and np.array_equal(live.view._image, expected)
+
+        until(lambda: is_drawn_for(500, 1000))
+        with opened(browser, server, viewport={"width": 360, "height": 800}) as phone:
+            phone.wait_for_selector("#picture:not([hidden])")
+            until(lambda: is_drawn_for(300, 360))
+        until(lambda: is_drawn_for(500, 1000))
+
+
+def test_a_first_visit_is_one_tap_from_the_camera(browser: Any, stage: tuple[Served, Hand]) -> None:
+    server, _ = stage
+    with opened(browser, server, permissions=["camera"]) as page:
+        assert "outlines each of them" in page.inner_text("#intro")
+        page.get_by_role("button", name="Use my camera").click()
+        page.wait_for_selector('[role="tab"][aria-selected="true"]:has-text("My camera")')
+        page.wait_for_selector("#picture:not([hidden])")
+        page.reload()
+        page.wait_for_selector('[role="tab"][aria-selected="true"]:has-text("My camera")')
+        assert page.is_hidden("#intro")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (768, "dark"), (1440, "light"), (1440, "dark")])
+def test_axe_finds_nothing(
+    browser: Any, stage: tuple[Served, Hand], tmp_path: Path, width: int, scheme: str
+) -> None:
+    axe = pytest.importorskip("axe_core_python.sync_playwright", reason="needs cvmask[serve-test]").Axe()
+    server, hand = stage
+    hand.give(picture())
+    (tmp_path / "scene.jpg").write_bytes(jpeg(picture()))
+    (tmp_path / "notes.txt").write_text("no picture")
+    size = {"width": width, "height": 800}
+    with opened(browser, server, viewport=size, color_scheme=scheme) as page:
+        for tab in ("Live", "My camera", "File"):
+            page.get_by_role("tab", name=tab).click()
+            if tab == "Live":
+                page.wait_for_selector("#pause:enabled")
+            if tab == "File":
+                page.set_input_files("#choose", [tmp_path / "notes.txt", tmp_path / "scene.jpg"])
+                page.wait_for_selector('#results li:has-text("scene.jpg")[data-state="done"]')
+            found = axe.run(page)["violations"]
+            assert [(one["id"], [node["target"] for node in one["nodes"]]) for one in found] == [], tab
 
 
 def test_a_lost_source_is_said_and_comes_back(browser: Any, quick_model: MaskRCNN) -> None:

@@ -1,10 +1,40 @@
-// Pictures and clips: one after the other, with progress, and what came out to download.
+// Pictures and clips: one after the other, with progress, and what came out to look at and to download.
+
+import { Card } from "./card.js";
+import { forget, keep, kept } from "./memory.js";
 
 const $ = (id) => document.getElementById(id);
 const POLL_MS = 400;
+const SETTLED_MS = 400;
+const READS = "It reads pictures (JPEG, PNG, WebP) and clips (MP4, MOV, MKV, WebM, AVI).";
+
+// What went wrong, for whoever dropped the file; `detail` is for whoever runs the server.
+class Trouble extends Error {
+  constructor(message, detail = "", passes = false) {
+    super(message);
+    Object.assign(this, { detail, passes });
+  }
+}
+
+function trouble(status, text, clip) {
+  let problem = {};
+  try { problem = JSON.parse(text); } catch { /* plain text */ }
+  const detail = problem.detail ? `${problem.detail}: ${problem.cure}` : text.slice(0, 200) || `status ${status}`;
+  const it = clip ? "This clip" : "This picture";
+  const said = {
+    401: ["The server was started again with another token: open the address that it printed."],
+    408: ["The file came too slowly: the connection may be bad.", true],
+    413: [`${it} is too large for this server: ${problem.detail}.`],
+    415: [`This is not a ${clip ? "clip" : "picture"} that the server can read. ${READS}`],
+    422: [/damaged/.test(detail) ? `${it} is damaged and cannot be read.` : `${it} cannot be worked on: ${problem.detail}.`],
+    503: ["The server has too much to do at the moment.", true],
+    504: ["The server took too long: it has too much to do at the moment.", true],
+  }[status] || ["Something went wrong on the server.", true];
+  return new Trouble(said[0], detail, said[1]);
+}
 
 // Gives a Blob, or the FormData of an answer in several parts; `signal` breaks it off.
-function request(method, url, { body = null, type, accept, progress, signal } = {}) {
+function request(method, url, { body = null, type, accept, progress, signal, clip } = {}) {
   return new Promise((done, fail) => {
     const xhr = new XMLHttpRequest();
     xhr.open(method, url);
@@ -13,33 +43,29 @@ function request(method, url, { body = null, type, accept, progress, signal } = 
     if (accept) xhr.setRequestHeader("Accept", accept);
     if (progress) xhr.upload.onprogress = (event) => progress(event.loaded / event.total);
     if (signal) signal.addEventListener("abort", () => xhr.abort());
-    xhr.onabort = () => fail(new Error("removed"));
-    xhr.onerror = () => fail(new Error("The server does not answer, or has refused the file."));
+    xhr.onabort = () => fail(new Trouble("removed"));
+    xhr.onerror = () => fail(new Trouble("The server does not answer, or has refused the file.", "", true));
     xhr.onload = async () => {
       const kind = xhr.getResponseHeader("Content-Type") || "";
       if (xhr.status < 300 && kind.startsWith("multipart/")) {
         new Response(xhr.response, { headers: { "Content-Type": kind } }).formData().then(done, fail);
         return;
       }
-      if (xhr.status < 300) { done(xhr.response); return; }
-      const text = await xhr.response.text();
-      try {
-        const problem = JSON.parse(text);
-        fail(new Error(`${problem.detail}: ${problem.cure}`));
-      } catch {
-        fail(new Error(text.slice(0, 200) || `status ${xhr.status}`));
-      }
+      if (xhr.status < 300) done(xhr.response);
+      else fail(trouble(xhr.status, await xhr.response.text(), clip));
     };
     xhr.send(body);
   });
 }
 
 const json = async (blob) => JSON.parse(await blob.text());
+const isClip = (file) => file.type.startsWith("video/") || /\.(mp4|mov|m4v|mkv|webm|avi)$/i.test(file.name);
 
 export class Files {
   constructor(controls) {
     this.controls = controls;
     this.line = Promise.resolve();
+    this.entries = new Set();
     const drop = $("drop");
     $("choose").addEventListener("change", (event) => { this.add(event.target.files); event.target.value = ""; });
     for (const name of ["dragover", "dragleave", "drop"]) {
@@ -49,117 +75,132 @@ export class Files {
       });
     }
     document.addEventListener("drop", (event) => this.add(event.dataTransfer.files));
+    this.restored = this.restore();
   }
 
   add(files) {
-    if (!files.length) return;
-    this.onAdd();
-    for (const file of files) {
-      const card = new Card(file);
-      $("results").prepend(card.item);
-      this.line = this.line.then(() => this.work(file, card).catch((error) => card.fail(error.message)));
+    for (const file of files) this.queue(this.entry({ id: crypto.randomUUID?.() || `${Date.now()}-${Math.random()}`, name: file.name, clip: isClip(file), file }));
+    if (files.length) this.onAdd();
+  }
+
+  // entry: {id, name, clip, file, card; of what is done: query, and found and picture, or state}.
+  entry(record) {
+    const entry = { ...record };
+    entry.card = new Card(entry.name, {
+      onRemove: () => {
+        this.entries.delete(entry);
+        forget(entry.id);
+        if (entry.clip && entry.state) request("DELETE", `/v1/clips/${entry.state.id}`).catch(() => {});
+        $("choose").focus();
+      },
+      onAgain: () => this.queue(entry),
+    });
+    this.entries.add(entry);
+    $("results").prepend(entry.card.item);
+    return entry;
+  }
+
+  // What this tab had before it was loaded again.
+  async restore() {
+    for (const record of await kept()) {
+      const entry = this.entry(record);
+      if (!entry.clip) this.showPicture(entry).catch((error) => entry.card.fail(error));
+      else this.follow(entry).catch((error) => entry.card.fail(error));
     }
   }
 
-  async work(file, card) {
-    if (card.signal.aborted) return;
-    const query = this.controls.query();
-    if (query === null) throw new Error("No class is ticked: tick one.");
-    const clip = file.type.startsWith("video/") || /\.(mp4|mov|m4v|mkv|webm|avi)$/i.test(file.name);
-    await (clip ? this.clip(file, card, query) : this.picture(file, card, query));
+  queue(entry) {
+    entry.query = this.controls.query();
+    if (entry.waits) return;
+    entry.waits = true;
+    const work = async () => {
+      entry.waits = false;
+      if (entry.card.signal.aborted) return;
+      if (!entry.file) { await this.follow(entry); return; } // from before a reload
+      if (entry.query === null) throw new Trouble("No class is ticked: tick one.", "", true);
+      const query = new URLSearchParams(entry.query);
+      // Labels are drawn to be read in the width that the card has.
+      query.set("shown_width", Math.max(50, Math.round($("results").clientWidth || 300) - 30));
+      await (entry.clip ? this.clip(entry, query) : this.picture(entry, query));
+    };
+    this.line = this.line.then(() => work().catch((error) => entry.card.fail(error)));
   }
 
-  async picture(file, card, query) {
+  // The controls have changed: pictures follow by themselves, a clip when it is asked for.
+  changed() {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => {
+      for (const entry of this.entries) {
+        const { state } = entry.card.item.dataset;
+        const same = String(entry.query) === String(this.controls.query());
+        if (state === "failed") continue;
+        if (entry.clip && state === "done") entry.card.offer(same || !entry.file ? "" : "Annotate again");
+        else if ((!entry.clip || entry.waits) && !same) this.queue(entry);
+      }
+    }, SETTLED_MS);
+  }
+
+  async picture(entry, query) {
+    const { file, card } = entry;
     const type = file.type || "application/octet-stream";
     const progress = (share) => card.progress(share / 2, share < 1 ? "sending" : "working");
     const parts = await request("POST", `/v1/detect?${query}`, { body: file, type, accept: "multipart/form-data", progress, signal: card.signal });
-    const [found, picture] = [new Blob([parts.get("json")], { type: "application/json" }), parts.get("picture")];
-    const { detections, inference_ms: time, warnings } = await json(found);
-    card.picture(picture);
-    card.done(`${detections.length} found, ${Math.round(time)} ms${warnings.map((line) => `; ${line}`).join("")}`);
-    card.link("Picture", URL.createObjectURL(picture), "_annotated.png");
-    card.link("JSON", URL.createObjectURL(found), ".json");
+    entry.found = new Blob([parts.get("json")], { type: "application/json" });
+    entry.picture = parts.get("picture");
+    await this.showPicture(entry);
+    this.keep(entry);
   }
 
-  async clip(file, card, query) {
+  async showPicture({ card, found, picture }) {
+    const { detections, inference_ms: time, warnings } = await json(found);
+    card.release();
+    const [source, lines] = [card.address(picture), card.address(found)];
+    const image = Object.assign(new Image(), { src: source, alt: `${card.stem}, annotated` });
+    const text = `${detections.length} found, ${Math.round(time)} ms${warnings.map((line) => `; ${line}`).join("")}`;
+    card.done(text, image, [["Picture", source, "_annotated.png"], ["JSON", lines, ".json"]]);
+  }
+
+  async clip(entry, query) {
+    const { file, card } = entry;
     const type = file.type.startsWith("video/") ? file.type : "application/octet-stream";
     const progress = (share) => card.progress(share * 0.2, "sending");
-    let state = await json(await request("POST", `/v1/clips?${query}`, { body: file, type, progress, signal: card.signal }));
-    const forget = () => request("DELETE", `/v1/clips/${state.id}`).catch(() => {});
-    card.signal.addEventListener("abort", forget);
-    if (card.signal.aborted) forget();
-    while (state.state === "waiting" || state.state === "working") {
+    const before = entry.state;
+    entry.state = await json(await request("POST", `/v1/clips?${query}`, { body: file, type, progress, signal: card.signal, clip: true }));
+    if (before) request("DELETE", `/v1/clips/${before.id}`).catch(() => {});
+    if (card.signal.aborted) request("DELETE", `/v1/clips/${entry.state.id}`).catch(() => {});
+    this.keep(entry);
+    await this.follow(entry);
+  }
+
+  async follow(entry) {
+    const { card } = entry;
+    while (!card.signal.aborted) {
+      const state = (entry.state = await this.stateOf(entry));
+      if (state.state === "failed") throw new Trouble("This clip cannot be worked on to its end.", state.message);
+      if (state.state === "done") break;
       const share = state.length ? state.frames / state.length : 0;
       card.progress(0.2 + 0.8 * Math.min(1, share), state.state, `${state.frames} of ${state.length ?? "?"} frames`);
       await new Promise((done) => setTimeout(done, POLL_MS));
-      if (card.signal.aborted) return;
-      state = await json(await request("GET", `/v1/clips/${state.id}`));
     }
-    if (state.state === "failed") throw new Error(state.message);
-    card.done(`${state.frames} frames${state.message && `; ${state.message}`}`);
-    const place = `/v1/clips/${state.id}`;
-    card.link("Video", state.video, "_annotated.mp4", place);
-    card.link("JSON lines", state.detections, ".jsonl", place);
-  }
-}
-
-class Card {
-  constructor(file) {
-    this.removal = new AbortController();
-    this.signal = this.removal.signal;
-    this.stem = file.name.replace(/\.[^.]*$/, "");
-    this.item = document.createElement("li");
-    const title = Object.assign(document.createElement("h3"), { textContent: file.name });
-    this.bar = Object.assign(document.createElement("progress"), { max: 1, value: 0 });
-    this.bar.setAttribute("aria-label", `Progress of ${file.name}`);
-    this.text = Object.assign(document.createElement("p"), { className: "quiet", textContent: "waiting" });
-    this.text.setAttribute("role", "status");
-    // Beside what is read out: it changes all the time.
-    this.numbers = Object.assign(document.createElement("p"), { className: "quiet" });
-    this.links = Object.assign(document.createElement("div"), { className: "actions" });
-    const remove = Object.assign(document.createElement("button"), { textContent: "Remove" });
-    remove.setAttribute("aria-label", `Remove ${file.name}`);
-    remove.addEventListener("click", () => this.remove());
-    this.links.append(remove);
-    this.item.append(title, this.bar, this.text, this.numbers, this.links);
+    if (card.signal.aborted) return;
+    const { state } = entry;
+    const player = Object.assign(document.createElement("video"), { src: state.video, controls: true, playsInline: true, preload: "metadata" });
+    player.setAttribute("aria-label", `${card.stem}, annotated`);
+    const text = `${state.found} found in ${state.frames} frames, up to ${state.most} in one${state.message && `; ${state.message}`}`;
+    card.done(text, player, [["Video", state.video, `_annotated.${state.video_type.split("/")[1]}`], ["JSON lines", state.detections, ".jsonl"]]);
+    // The server does not keep clips for ever.
+    for (const link of card.links.querySelectorAll("a")) link.addEventListener("click", () => this.stateOf(entry).catch((error) => card.fail(error)));
   }
 
-  progress(share, text, numbers = "") {
-    this.bar.value = share;
-    if (this.text.textContent !== text) this.text.textContent = text;
-    this.numbers.textContent = numbers;
+  async stateOf({ state, file }) {
+    const answer = await fetch(`/v1/clips/${state.id}`).catch(() => { throw new Trouble("The server does not answer.", "", true); });
+    if (answer.status === 404) throw new Trouble("The server does not have it any more: choose the file again.", "", Boolean(file));
+    if (!answer.ok) throw trouble(answer.status, await answer.text(), true);
+    return answer.json();
   }
 
-  picture(blob) {
-    const image = Object.assign(new Image(), { src: URL.createObjectURL(blob), alt: `${this.stem}, annotated` });
-    this.bar.after(image);
-  }
-
-  done(text) {
-    this.bar.remove();
-    this.numbers.remove();
-    this.text.textContent = text;
-    this.item.dataset.state = "done";
-  }
-
-  fail(text) {
-    this.done(text);
-    this.text.className = "bad";
-    this.item.dataset.state = "failed";
-    for (const link of this.links.querySelectorAll("a")) link.remove();
-  }
-
-  // place: where to ask whether it is still there; the server does not keep clips for ever.
-  link(name, href, ending, place) {
-    const link = Object.assign(document.createElement("a"), { className: "button", textContent: `Download ${name}`, href, download: this.stem + ending });
-    const look = (answer) => answer.status === 404 && this.fail("The server does not have it any more: choose the file again.");
-    if (place) link.addEventListener("click", () => fetch(place).then(look, () => {}));
-    this.links.prepend(link);
-  }
-
-  remove() {
-    this.removal.abort();
-    this.item.remove();
-    $("choose").focus();
+  keep({ id, name, clip, file, query, found, picture, state }) {
+    // A clip may be larger than what a browser keeps, and lies on the server.
+    keep({ id, name, clip, query: String(query), ...(clip ? { state } : { file, found, picture }) });
   }
 }

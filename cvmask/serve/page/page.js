@@ -3,6 +3,7 @@
 import { Camera } from "./camera.js";
 import { Controls } from "./controls.js";
 import { Files } from "./files.js";
+import { recall, remember } from "./memory.js";
 import { Socket } from "./socket.js";
 
 const $ = (id) => document.getElementById(id);
@@ -16,7 +17,11 @@ let age = null;
 
 const [model, labels] = await Promise.all(["/v1/model", "/v1/labels"].map(async (path) => (await fetch(path)).json()));
 $("model").textContent = `${model.name} · ${model.classes} classes · ${model.target.effective} · OpenCV ${model.opencv}`;
-const controls = new Controls(model, labels, (fields) => socket && socket.send({ do: "change", controls: fields }));
+const controls = new Controls(model, labels, (fields) => {
+  if (tab === "file") files.changed();
+  else if (socket) socket.send({ do: "change", controls: fields });
+});
+const start = model.live ? "live" : "camera";
 const files = new Files(controls);
 files.onAdd = () => choose("file");
 
@@ -43,6 +48,16 @@ async function paint(blob) {
   if (!shown) return; // the camera was stopped meanwhile, or another place was chosen
   $("picture").hidden = false;
   $("empty").hidden = true;
+  fit();
+}
+
+// Labels are drawn by the server, to be read in the width that the picture has here.
+function fit() {
+  const { clientWidth, clientHeight, naturalWidth, naturalHeight } = $("picture");
+  const width = Math.round(Math.min(clientWidth, (clientHeight * naturalWidth) / naturalHeight) / 10) * 10;
+  if (!socket || !socket.ready || !(width >= 50) || socket.width === width) return;
+  socket.width = width;
+  socket.send({ do: "fit", width: Math.min(width, 10000) });
 }
 
 function text(id, value) {
@@ -70,7 +85,7 @@ function describe() {
   $("record").setAttribute("aria-label", recording.state === "on" ? "Stop recording" : "Record");
   $("download").hidden = recording.state !== "ready";
   if (recording.key) $("download").href = `/v1/recordings/${recording.key}`;
-  if (recording.message) complain(recording.message);
+  if (recording.message) complain("Recording", recording.message, recording.message_age_s);
   counts(seen);
   $("snapshot").disabled = !seen;
   for (const id of ["pause", "record"]) $(id).disabled = !seen || !socket || !socket.ready;
@@ -79,7 +94,8 @@ function describe() {
 function badge(paused, lost, recording) {
   $("badge").hidden = !(paused || lost || recording);
   $("badge").classList.toggle("paused", Boolean(paused) && !lost);
-  text("badge", lost ? "Lost" : paused ? "Paused" : "Recording");
+  const also = lost ? "lost" : paused ? "paused" : "";
+  text("badge", recording ? `Recording${also && `, ${also}`}` : also && also[0].toUpperCase() + also.slice(1));
 }
 
 function counts(seen) {
@@ -112,10 +128,29 @@ function clear(words) {
   text("empty", words);
 }
 
-function complain(words) {
-  $("note").hidden = !words;
-  text("note", words || "");
+// A message has a subject and an age, and stays until it is closed; each is shown once.
+function complain(subject, words, age_s = 0) {
+  const said = `${subject}: ${words}`;
+  const at = Date.now() - 1000 * age_s;
+  // The server repeats what it has to say about a recording: only a newer one counts.
+  if (subject === "Recording" && said === complain.said && at < complain.at + 2000) return;
+  Object.assign(complain, { said, at });
+  $("notice").hidden = false;
+  $("note").textContent = said;
+  grow();
 }
+
+function quiet() {
+  $("notice").hidden = true;
+  $("note").textContent = "";
+}
+
+function grow() {
+  const minutes = Math.floor((Date.now() - complain.at) / 60_000);
+  text("note-age", minutes < 1 ? "just now" : minutes < 60 ? `${minutes} min ago` : `${Math.floor(minutes / 60)} h ago`);
+}
+setInterval(grow, 10_000);
+$("note-close").addEventListener("click", () => { quiet(); $(`tab-${tab}`).focus(); });
 
 // Where it comes from
 
@@ -123,7 +158,7 @@ function connect(path) {
   socket = new Socket(path, {
     retry: path === "/v1/live",
     onPicture,
-    onError: complain,
+    onError: (words) => complain("Controls", words),
     onEnd: (reason, again, locked) => {
       if (again) {
         status = { ...status, state: "lost", message: reason };
@@ -131,7 +166,7 @@ function connect(path) {
         describe();
       } else if (tab === "camera") {
         stopCamera();
-        complain(reason);
+        complain("Camera", reason);
       } else {
         socket = null;
         blank(locked ? reason : NO_SOURCE);
@@ -140,15 +175,21 @@ function connect(path) {
   });
 }
 
+const CAMERA_TROUBLE = {
+  NotAllowedError: "the browser may not use it: allow it beside the address, then start it again.",
+  NotFoundError: "none is connected to this device.",
+  NotReadableError: "another program uses it.",
+};
+
 async function startCamera() {
-  complain("");
+  quiet();
   text("empty", "Waiting for the camera …");
   const mine = (camera = new Camera((blob) => socket && socket.push(blob)));
   let trouble = "";
   try {
     await mine.start();
   } catch (error) {
-    trouble = `No camera: ${error.message}`;
+    trouble = CAMERA_TROUBLE[error.name] || error.message;
   }
   if (camera !== mine) {
     mine.stop(); // while the browser asked for leave somebody stopped it
@@ -156,7 +197,7 @@ async function startCamera() {
   }
   if (trouble) {
     stopCamera();
-    complain(trouble);
+    complain("Camera", trouble);
     return;
   }
   connect("/v1/camera");
@@ -188,10 +229,11 @@ function choose(name) {
   }
   $("stage").hidden = name === "file";
   $("stage").setAttribute("aria-labelledby", `tab-${name}`);
-  $("files").hidden = name !== "file";
-  document.querySelector(".seen").hidden = name === "file";
+  $("files").hidden = $("results-box").hidden = name !== "file";
+  history.replaceState(null, "", name === start ? location.pathname : `#${name}`); // a reload comes back here
+  for (const one of document.querySelectorAll(".seen, .keys")) one.hidden = name === "file";
   $("camera-switch").hidden = name !== "camera";
-  complain("");
+  quiet();
   stopCamera();
   if (name === "live") {
     blank(model.live ? "Waiting for the first picture …" : NO_SOURCE);
@@ -219,7 +261,7 @@ $("pause").addEventListener("click", () => {
   socket.send({ do: "pause", on });
 });
 $("record").addEventListener("click", () => {
-  complain("");
+  quiet();
   socket.send({ do: "record", on: (status.recording || {}).state !== "on" });
 });
 $("snapshot").addEventListener("click", () => {
@@ -227,9 +269,21 @@ $("snapshot").addEventListener("click", () => {
   Object.assign(document.createElement("a"), { href: shown.url, download: name }).click();
 });
 document.addEventListener("keydown", (event) => {
-  if (event.repeat || event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) return;
+  if (!$("keys").checked || event.repeat || event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) return;
   const id = { p: "pause", s: "snapshot", r: "record" }[event.key];
   if (id && !$(id).disabled && tab !== "file") $(id).click();
 });
 
-choose(model.live ? "live" : "camera");
+// Somebody who speaks to a computer, or leans on a key, turns them off.
+$("keys").checked = recall("keys") !== "off";
+const nameKeys = () => { for (const id of ["pause", "snapshot", "record"]) $("keys").checked ? $(id).setAttribute("aria-keyshortcuts", id[0]) : $(id).removeAttribute("aria-keyshortcuts"); };
+$("keys").addEventListener("change", () => { remember("keys", $("keys").checked ? "on" : "off"); nameKeys(); });
+nameKeys();
+$("intro").hidden = recall("intro") === "closed";
+const closeIntro = () => { remember("intro", "closed"); $("intro").hidden = true; };
+$("intro-close").addEventListener("click", () => { closeIntro(); $(`tab-${tab}`).focus(); });
+$("try").addEventListener("click", () => { closeIntro(); choose("camera"); $("camera-switch").focus(); startCamera(); });
+new ResizeObserver(fit).observe($("picture"));
+
+const asked = location.hash.slice(1);
+choose(["live", "camera", "file"].includes(asked) ? asked : start);
