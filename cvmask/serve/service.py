@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import shutil
+import stat
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from cvmask.runtime.model import MaskRCNN
 from cvmask.serve.clips import Clips
@@ -17,6 +22,44 @@ from cvmask.serve.pool import Pool, share
 from cvmask.serve.session import Session
 from cvmask.serve.view import Controls
 from cvmask.streams.sources import Source
+
+fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None
+_PREFIX = "cvmask-serve-"
+
+
+def _new_folder() -> tuple[Path, int | None]:
+    """Make the folder for uploads and recordings, and remove those of servers that were killed.
+
+    The folder is locked for as long as the process lives. Where the system has no such locks nothing is removed.
+    """
+    for old in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            handle = _lock(old)
+            if handle is not None:
+                shutil.rmtree(old, ignore_errors=True)
+                os.close(handle)
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        if fcntl is None:
+            return folder, None
+        # Another server may just have taken it for one that was left.
+        with suppress(OSError):
+            handle = _lock(folder)
+            if handle is not None and folder.exists():
+                return folder, handle
+
+
+def _lock(folder: Path) -> int | None:
+    """Lock a folder; None where that cannot be."""
+    if fcntl is None or not stat.S_ISDIR(os.lstat(folder).st_mode):
+        return None
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
 
 
 class Service:
@@ -56,7 +99,7 @@ class Service:
         self.labels = tuple(model.labels)
         self.metrics = Metrics()
         feed = Feed(open_source, limits.lost_s) if open_source is not None else None
-        self.folder = Path(tempfile.mkdtemp(prefix="cvmask-serve-"))
+        self.folder, self._lock_handle = _new_folder()
         self.pool = Pool(model, workers, limits.queue, self.metrics)
         self.clips = Clips(self.pool, self.folder, self.labels, limits)
         self._lock = threading.Lock()
@@ -112,6 +155,8 @@ class Service:
         self.clips.close()
         self.pool.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+        if self._lock_handle is not None:
+            os.close(self._lock_handle)
 
     def _session(self, feed: Feed, key: str) -> Session:
         return Session(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 import threading
 import time
 from collections import Counter, deque
@@ -26,6 +27,7 @@ from cvmask.streams.sinks import Sink, VideoFile
 from cvmask.streams.sources import Frame
 
 OFF, ON, READY = "off", "on", "ready"
+_SPARE_BYTES = 16 << 20  # so much is needed at most to finish a recording in order
 
 
 class Recorder(Sink):
@@ -45,7 +47,8 @@ class Recorder(Sink):
     key
         Names the recording that is ready; cannot be guessed.
     message, message_s
-        What went wrong with the last one, "" for nothing; and when, as `time.monotonic` counts.
+        What went wrong with the last one, which may be ready all the same, "" for nothing; and when, as
+        `time.monotonic` counts.
     """
 
     name = "recording"
@@ -70,7 +73,7 @@ class Recorder(Sink):
                 return
             self.forget_()
             self.key = secrets.token_urlsafe(12)
-            self._video = VideoFile(self.path)
+            self._video = VideoFile(self.path, live=True)
             self._began_s = time.monotonic()
             self._count, self._last = 0, None
             self.state, self.message = ON, ""
@@ -95,11 +98,14 @@ class Recorder(Sink):
                 return
             assert self._video is not None
             self._last = frame
+            if shutil.disk_usage(self._folder).free < _SPARE_BYTES:
+                self._finish("the disk is nearly full: the recording ends here")
+                return
             try:
                 self._video.write(image, frame)
                 self._count += 1
             except SinkError as error:
-                self._give_up(error)
+                self._finish(self._without_folder(error))
             if self.state == ON and time.monotonic() - self._began_s > self._longest_s:
                 self._finish()
 
@@ -107,22 +113,20 @@ class Recorder(Sink):
         """Finish what is being recorded."""
         self.stop()
 
-    def _finish(self) -> None:
+    def _finish(self, why: str = "") -> None:
+        """Offer what there is; the live picture goes on even if the disk is full."""
         if self.state != ON or self._video is None:
             return
         try:
             self._video.close()
-            self.state = READY if self._count else OFF
-            self._say("" if self._count else "no frame came while it was on")
         except SinkError as error:
-            self._give_up(error)
+            why = self._without_folder(error)
+        # What could not be finished is there nevertheless if it plays.
+        self.state = READY if self.path.exists() else OFF
+        self._say(why if self._count else why or "no frame came while it was on")
 
-    def _give_up(self, error: SinkError) -> None:
-        # The picture goes on even if the disk is full.
-        assert self._video is not None
-        self._video.discard()
-        self.state = OFF
-        self._say(str(error).replace(str(self._folder), "").lstrip("/"))
+    def _without_folder(self, error: SinkError) -> str:
+        return str(error).replace(str(self.path), "the recording")
 
     def _say(self, message: str) -> None:
         self.message, self.message_s = message, time.monotonic()

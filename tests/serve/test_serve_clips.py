@@ -4,6 +4,9 @@ import asyncio
 import contextlib
 import logging
 import socket
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -204,3 +207,25 @@ def test_too_many_clips_are_told_to_come_again_and_old_ones_go(quick_model: Mask
         fourth = server.client.post("/v1/clips", content=data, headers=MP4)
         assert server.client.get(f"/v1/clips/{first.json()['id']}").status_code == 404
         assert finished(server, fourth)["state"] == "done"
+
+
+def test_what_a_killed_server_left_is_removed_and_nothing_else(
+    quick_model: MaskRCNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    code = (
+        "import os, signal; from cvmask.serve.service import _new_folder; folder, _ = _new_folder();"
+        "(folder / 'upload_in.mp4').write_bytes(bytes(1000)); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=False)
+    (left,) = tmp_path.iterdir()
+    assert (left / "upload_in.mp4").exists()
+    (tmp_path / "cvmask-serve-file").write_text("somebody else's")
+    (tmp_path / "cvmask-serve-link").symlink_to(Path.home())
+    with served(quick_model) as first:
+        assert not left.exists()
+        with served(quick_model.clone()) as second:
+            assert first.service.folder.exists()
+            assert second.service.folder.exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cvmask-serve-file", "cvmask-serve-link"]

@@ -3,8 +3,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import gc
+import os
 import socket
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -20,6 +23,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from cvmask.errors import SourceError
 from cvmask.runtime.model import MaskRCNN
 from cvmask.serve.metrics import resident_bytes
+from cvmask.serve.session import Recorder
 from cvmask.streams.sources import Frame
 
 
@@ -244,6 +248,47 @@ def test_a_recording_holds_each_frame_once(stage: tuple[Served, Hand], tmp_path:
     (tmp_path / "recording.mp4").write_bytes(answer.content)
     assert count_frames(tmp_path / "recording.mp4") == (4, (160, 128))
     assert server.client.get("/v1/recordings/other").status_code == 404
+
+
+def record_until_full(folder: Path) -> tuple[Recorder, int]:
+    recorder, noise = Recorder(folder, 100), np.random.default_rng(1)
+    recorder.start()
+    for index in range(400):
+        image = noise.integers(0, 255, (128, 160, 3), np.uint8)
+        recorder.write(image, Frame(image, index, index / 25, "noise"))
+        if recorder.state != "on":
+            return recorder, index
+    raise AssertionError("it never was full")
+
+
+def test_a_recording_that_cannot_go_on_is_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("av")
+    resource = pytest.importorskip("resource", reason="needs a system with limits of file sizes")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    try:
+        recorder, index = record_until_full(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert recorder.state == "ready"
+    assert recorder.message == "the recording cannot be written: File too large; what was written until then is kept"
+    frames, size_wh = count_frames(recorder.path)
+    assert size_wh == (160, 128)
+    assert index - 60 < frames <= index + 1, "but for the last seconds"
+
+
+def test_on_a_disk_that_is_nearly_full_the_recording_ends_whole(tmp_path: Path) -> None:
+    if sys.platform != "linux" or os.geteuid() or subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=17m", "tmpfs", str(tmp_path)], stderr=subprocess.DEVNULL
+    ).returncode:  # fmt: skip
+        pytest.skip("needs to mount a small disk")
+    try:
+        recorder, index = record_until_full(tmp_path)
+        assert (recorder.state, recorder.message) == ("ready", "the disk is nearly full: the recording ends here")
+        assert count_frames(recorder.path) == (index, (160, 128))
+        assert [path.name for path in tmp_path.iterdir()] == [recorder.path.name]
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
 
 
 def count_frames(path: Path) -> tuple[int, tuple[int, int]]:

@@ -101,6 +101,14 @@ def _is_claimed(part: Path) -> bool:
     return False
 
 
+def _plays(part: Path) -> bool:
+    capture = cv2.VideoCapture(str(part), cv2.CAP_FFMPEG)
+    try:
+        return capture.grab()
+    finally:
+        capture.release()
+
+
 class _Discarded(Exception):
     """Tells `whole_file` that the file is not wanted."""
 
@@ -190,7 +198,10 @@ class VideoFile(Sink):
 
     @deferred_signals()
     def close(self) -> None:
-        """Finish the file, look whether it can be read, and give it its name; nothing if no frame came."""
+        """Finish the file, look whether it can be read, and give it its name; nothing if no frame came.
+
+        A live recording that could not be finished, as on a full disk, keeps what plays of it; the error says so.
+        """
         encoder = self._take_encoder()
         if encoder is None:
             return
@@ -200,10 +211,16 @@ class VideoFile(Sink):
                 self._tell_lost_sound(encoder)
                 self._tell_left_out(encoder)
                 self._check(count)
+                return
             except OSError as error:
-                raise SinkError(f"{self.name} cannot be written: {error.strerror or error}") from None
+                wrong = f"{self.name} cannot be written: {error.strerror or error}"
             except ValueError as error:
-                raise SinkError(f"{self.name} cannot be written: {error}{self._full()}") from None
+                wrong = f"{self.name} cannot be written: {error}{self._full()}"
+            except SinkError as error:
+                wrong = str(error)
+            if not self._live or not _plays(self._part):
+                raise SinkError(wrong)
+        raise SinkError(f"{wrong}; what was written until then is kept")
 
     @deferred_signals()
     def discard(self) -> None:
@@ -243,11 +260,8 @@ class VideoFile(Sink):
         for part in sorted(self._part.parent.glob(f".{glob.escape(_stem_of(self.name))}.*.part{suffix}")):
             if part == self._part or _is_claimed(part):
                 continue
-            capture = cv2.VideoCapture(str(part), cv2.CAP_FFMPEG)
-            plays = capture.grab()
-            capture.release()
             with suppress(OSError):
-                if not plays:
+                if not _plays(part):
                     part.unlink()
                     self._notify(f"{self.name}: what a killed run left cannot be read, and is removed")
                     continue
