@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import tarfile
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,7 @@ import pyarrow.parquet as pq
 from ray.data import Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
-from cvmask.batches.storage import Place, one_line, read_bytes
+from cvmask.batches.storage import LOCAL, Place, one_line, read_bytes, spelled
 from cvmask.batches.work_items import PARQUET, PICTURES, TAR, VIDEO, WorkItem
 from cvmask.errors import SourceError
 from cvmask.streams.sources.image_source import SUFFIXES
@@ -100,8 +101,8 @@ def read_chunks(unit: WorkItem, frames: int, column: str | None, done: frozenset
 def _read_pictures(unit: WorkItem) -> Chunk:
     chunk, room = Chunk(unit), MOST_BYTES
     for item in unit.items:
-        if room < (item.size or 0):
-            chunk.add(None, None)
+        if item.error or room < (item.size or 0):
+            chunk.add(None, None, item.error)
             continue
         try:
             chunk.add(None, picture := read_picture(item.place))
@@ -117,10 +118,15 @@ def read_picture(place: Place) -> bytes:
         data = read_bytes(place)
     except (OSError, pa.ArrowException) as error:
         missing = isinstance(error, FileNotFoundError)
-        raise SourceError(f"cannot be read: {'no such file' if missing else one_line(error)}") from None
+        raise SourceError(f"cannot be read: {_no_such_file(place) if missing else one_line(error)}") from None
     if not data:
         raise SourceError("is empty (0 bytes)")
     return data
+
+
+def _no_such_file(place: Place) -> str:
+    is_link = place.root == LOCAL and os.path.islink(place.path)
+    return f"it is a link to {os.readlink(place.path)}, which is not there" if is_link else "no such file"
 
 
 def _grouped(unit: WorkItem, frames: int, column: str | None) -> Iterator[Chunk]:
@@ -139,7 +145,7 @@ def _grouped(unit: WorkItem, frames: int, column: str | None) -> Iterator[Chunk]
             size += len(picture or b"")
     except SourceError as error:
         failure = str(error)
-    except (OSError, EOFError, tarfile.TarError, pa.ArrowException) as error:
+    except (OSError, EOFError, ValueError, tarfile.TarError, pa.ArrowException) as error:
         failure = f"cannot be read to its end: {one_line(error)}"
     if not failure and not chunk.first and not chunk.members:
         failure = "holds no picture"
@@ -163,7 +169,7 @@ def _tar(file: Any, frames: int, column: str | None) -> Iterator[tuple[str | Non
             if not member.isfile() or not member.name.lower().endswith(SUFFIXES):
                 continue
             content = tar.extractfile(member) if member.size <= _LARGEST_PICTURE_BYTES else None
-            yield member.name, None if content is None else content.read()
+            yield spelled(member.name), None if content is None else content.read()
 
 
 def _parquet(file: Any, frames: int, column: str | None) -> Iterator[tuple[str | None, bytes | None]]:

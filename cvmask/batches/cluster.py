@@ -6,8 +6,10 @@ import importlib
 import logging
 import os
 import re
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
@@ -59,12 +61,16 @@ def connected(address: str | None, cpus: int | None) -> Iterator[str]:
                        "_node_ip_address": "127.0.0.1"}  # fmt: skip
         if not debug:
             options.update(log_to_driver=False, logging_level=logging.FATAL)
+        on_terminate = signal.getsignal(signal.SIGTERM)
         try:
             with quiet():
                 context = ray.init(**options)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             raise CvmaskError(_why_not(address, error)) from None
         undo.callback(ray.shutdown)
+        # Ray would end this process in the middle of things; the command ends as on Ctrl-C.
+        if callable(on_terminate) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_terminate)
         link = str(getattr(context, "dashboard_url", "") or "")
         yield f"http://{link}" if link and "://" not in link else link
 

@@ -12,7 +12,17 @@ from typing import Any
 
 import ray.data
 
-from cvmask.batches.storage import LOCAL, Place, file_size, is_folder, list_files, one_line, place_of, read_bytes
+from cvmask.batches.storage import (
+    LOCAL,
+    Place,
+    file_size,
+    is_folder,
+    list_files,
+    one_line,
+    place_of,
+    read_bytes,
+    spelled,
+)
 from cvmask.batches.video_segments import cut, local_file
 from cvmask.batches.work_items import PARQUET, PICTURES, TAR, VIDEO, Item, VideoSegment, WorkItem
 from cvmask.errors import SourceError
@@ -95,7 +105,7 @@ def find_items(sources: Iterable[str | os.PathLike[str]]) -> list[Item]:
     ------
     SourceError
         If a folder or a pattern holds nothing of a known kind, a file is missing, or a place cannot be
-        reached. What a list names is not looked at: it is told when it is read.
+        reached. What a list names is not looked at: it is told when it is read, as is a name that cannot be.
     """
     found: dict[Place, Item] = {}
     for source in sources:
@@ -112,7 +122,8 @@ def kind_of(path: str) -> str | None:
 
 def _expand(source: str) -> list[Item]:
     place = place_of(source)
-    _check_name(place.path)
+    if wrong := wrong_name(place.path):
+        raise SourceError(f"{place.path}: {wrong}")
     if source.lower().endswith(LISTS):
         return _listed(source, place)
     magic = _WILDCARD.search(place.path)
@@ -130,15 +141,14 @@ def _expand(source: str) -> list[Item]:
     return [Item(place, posixpath.basename(place.path), kind_of(place.path) or PICTURES, size)]
 
 
-def _items(base: Place, files: Sequence[tuple[str, int]], source: str, empty: str, strict: bool) -> list[Item]:
+def _items(base: Place, files: Sequence[tuple[str, int | None]], source: str, empty: str, strict: bool) -> list[Item]:
     """Make items of the files below `base`; with `strict` leave out what is of no known kind."""
     items = []
     for path, size in files:
         kind = kind_of(path)
         if kind is not None or not strict:
-            _check_name(path)
             name = posixpath.relpath(path, base.path) if base.path else path
-            items.append(Item(Place(base.root, path), name, kind or PICTURES, size))
+            items.append(_item(Place(base.root, path), name, kind or PICTURES, size))
     if not items:
         raise SourceError(empty)
     return items
@@ -147,27 +157,37 @@ def _items(base: Place, files: Sequence[tuple[str, int]], source: str, empty: st
 def _listed(source: str, place: Place) -> list[Item]:
     """Read a list: one path or address a line, relative ones from the folder of the list."""
     try:
-        lines = read_bytes(place).decode("utf-8-sig").replace("\r\n", "\n").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
+        data = read_bytes(place)
+    except OSError as error:
         raise SourceError(f"{source}: this list cannot be read: {one_line(error)}") from None
+    if b"\0" in data:
+        raise SourceError(f"{source}: this list is not text in UTF-8: save it as such")
+    lines = data.decode("utf-8-sig", "surrogateescape").replace("\r\n", "\n").split("\n")
     folder = Place(place.root, posixpath.dirname(place.path))
     items = []
     for line in (line.strip() for line in lines):
         if not line or line.startswith("#"):
             continue
         absolute = "://" in line or line.startswith("/") or os.path.isabs(line)
-        entry = place_of(line) if absolute else folder / posixpath.normpath(line)
         name = posixpath.basename(line) if absolute else posixpath.normpath(line)
-        items.append(Item(entry, name, kind_of(line) or PICTURES, None))
+        wrong = ""
+        try:
+            entry = place_of(line) if absolute else folder / posixpath.normpath(line)
+        except SourceError as error:
+            scheme, _, rest = line.partition("?")[0].partition("://")
+            entry, wrong = Place(LOCAL, f"{scheme}://{rest.rpartition('@')[2]}"), str(error)
+        items.append(_item(entry, name, kind_of(line) or PICTURES, None, wrong))
     if not items:
         raise SourceError(f"{source}: a list must name files, one a line, found none")
     return items
 
 
-def _check_name(path: str) -> None:
-    """Raise SourceError for a name that no table can hold, and that videos cannot have."""
-    if wrong := wrong_name(path):
-        raise SourceError(f"{path}: {wrong}")
+def _item(place: Place, name: str, kind: str, size: int | None, error: str = "") -> Item:
+    """Make an item; of a name that no table can hold, and no video can have, one that fails."""
+    error = error or wrong_name(place.path)
+    if not error:
+        return Item(place, name, kind, size)
+    return Item(Place(place.root, spelled(place.path)), spelled(name), PICTURES, None, error)
 
 
 def _pattern(text: str) -> str:

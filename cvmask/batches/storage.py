@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -18,10 +19,11 @@ from cvmask.errors import SinkError, SourceError
 from cvmask.system.files import write_whole
 
 
-def files_below(folder: str) -> Iterator[tuple[str, int]]:
+def files_below(folder: str) -> Iterator[tuple[str, int | None]]:
     """Find every file below a folder, hidden ones left out, in no order: paths and bytes.
 
-    Folders behind links are gone into, each once: a link that leads back up has no end.
+    Folders behind links are gone into, each once: a link that leads back up has no end. A link that leads
+    nowhere is a file of unknown size: whoever reads it will say so.
 
     What is removed meanwhile is passed over. Paths have forward slashes on every system.
 
@@ -45,19 +47,21 @@ def files_below(folder: str) -> Iterator[tuple[str, int]]:
                 raise
             continue
         for entry in entries:
-            if entry.is_dir():
+            path = entry.path.replace(os.sep, "/")
+            if entry.is_symlink() and not os.path.exists(path):
+                yield path, None
+            elif entry.is_dir():
                 waiting.append(entry.path)
-                continue
-            with suppress(FileNotFoundError):
-                if entry.is_file():
-                    yield entry.path.replace(os.sep, "/"), entry.stat().st_size
+            else:
+                with suppress(FileNotFoundError):
+                    if entry.is_file():
+                        yield path, entry.stat().st_size
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
-    """Give what is to be looked at, the last name first; of links those that lead somewhere."""
+    """Give what is to be looked at, the last name first."""
     with os.scandir(folder) as listing:
         seen = [entry for entry in listing if not entry.name.startswith(".")]
-    seen = [entry for entry in seen if not entry.is_symlink() or os.path.exists(entry.path)]
     return sorted(seen, key=lambda entry: entry.name, reverse=True)
 
 
@@ -125,11 +129,14 @@ def place_of(text: str | os.PathLike[str]) -> Place:
     return Place(root, posixpath.join(_filesystem(root)[1], path))
 
 
-def list_files(folder: Place) -> list[tuple[str, int]]:
-    """Find every file below a folder, hidden ones left out: paths and bytes, sorted; empty if there is no folder."""
+def list_files(folder: Place) -> list[tuple[str, int | None]]:
+    """Find every file below a folder, hidden ones left out: paths and bytes, sorted; empty if there is no folder.
+
+    Bytes are None for a link that leads nowhere.
+    """
     if folder.root == LOCAL:
         try:
-            return sorted(files_below(folder.path))
+            return sorted(files_below(folder.path), key=itemgetter(0))
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
@@ -195,6 +202,11 @@ def one_line(error: BaseException) -> str:
     return text if len(text) <= 200 else text[:197] + "..."
 
 
+def spelled(name: str) -> str:
+    r"""Give a name that tables can hold: of one that is not UTF-8 its bytes are written as ``\xe9``."""
+    return name.encode("utf-8", "backslashreplace").decode().replace("\\udc", "\\x")
+
+
 @lru_cache(maxsize=64)
 def _filesystem(root: str) -> tuple[Any, str]:
     """Make the filesystem of a root, and what its paths begin with."""
@@ -209,6 +221,6 @@ def _filesystem(root: str) -> tuple[Any, str]:
         raise SourceError(f"{shown}: cannot be reached: {one_line(error)}") from None
     try:
         files, path = importlib.import_module("fsspec.core").url_to_fs(root)
-    except (ImportError, OSError, ValueError) as error:
+    except Exception as error:  # each library that fsspec knows has exceptions of its own
         raise SourceError(f"{shown}: neither PyArrow nor fsspec can open it: {one_line(error)}") from None
     return arrow_fs.PyFileSystem(arrow_fs.FSSpecHandler(files)), path

@@ -32,13 +32,16 @@ class Item(NamedTuple):
     kind
         Of `PICTURES`, `TAR`, `PARQUET`, `VIDEO`.
     size
-        Bytes; None where it was not listed but named in a list.
+        Bytes; None where it was not listed but named in a list, or a link that leads nowhere.
+    error
+        Why it cannot be read, as is known from its name alone; "" if it may be tried.
     """
 
     place: Place
     name: str
     kind: str
     size: int | None
+    error: str = ""
 
 
 class VideoSegment(NamedTuple):
@@ -86,6 +89,7 @@ SCHEMA = pa.schema(
         ("path", pa.list_(pa.string())),
         ("name", pa.list_(pa.string())),
         ("size", pa.list_(pa.int64())),
+        ("error", pa.list_(pa.string())),
         ("root", pa.string()),
         ("first", pa.int64()),
         ("frames", pa.int64()),
@@ -105,6 +109,7 @@ def write_units(place: Place, units: list[WorkItem]) -> None:
             "path": [item.place.path for item in unit.items],
             "name": [item.name for item in unit.items],
             "size": [item.size for item in unit.items],
+            "error": [item.error for item in unit.items],
             "root": _shown(unit.items[0].place.root),
             **({} if unit.stretch is None else unit.stretch._asdict()),
         }
@@ -122,8 +127,8 @@ def read_units(place: Place, roots: Iterable[str]) -> list[WorkItem]:
     for row in pq.read_table(pa.BufferReader(read_bytes(place))).to_pylist():
         root = known.get(row["root"], row["root"])
         items = tuple(
-            Item(Place(root, path), name, row["kind"], size)
-            for path, name, size in zip(row["path"], row["name"], row["size"])
+            Item(Place(root, path), name, row["kind"], size, error)
+            for path, name, size, error in zip(row["path"], row["name"], row["size"], row["error"])
         )
         stretch = None
         if row["first"] is not None:

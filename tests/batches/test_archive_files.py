@@ -11,9 +11,10 @@ from cvmask.errors import SourceError
 
 pytest.importorskip("pyarrow", reason="needs PyArrow: pip install 'ray[data]'")
 
-from cvmask.batches.listing import annotated_name, find_items, member_name, with_own_names
-from cvmask.batches.storage import LOCAL, Place, files_below
-from cvmask.batches.work_items import PICTURES, TAR, VIDEO, Item
+from cvmask.batches.chunks import read_chunks, read_picture
+from cvmask.batches.listing import annotated_name, find_items, member_name, plan, with_own_names
+from cvmask.batches.storage import LOCAL, Place, files_below, place_of
+from cvmask.batches.work_items import PICTURES, TAR, VIDEO, Item, read_units, write_units
 
 
 def item(name: str, kind: str = PICTURES) -> Item:
@@ -28,8 +29,10 @@ def test_a_folder_is_gone_into_once_however_many_links_lead_to_it(tmp_path: Path
     for name, target in (("up", "."), ("a/again", ".."), ("z", "a"), ("gone.jpg", "nowhere"), ("self", "self")):
         os.symlink(target, tmp_path / name)
     found = sorted((os.path.relpath(path, tmp_path), size) for path, size in files_below(str(tmp_path)))
-    assert found == [("2.jpg", 2), ("a/1.jpg", 2)]
-    assert [one.name for one in find_items([tmp_path])] == ["2.jpg", "a/1.jpg"]
+    assert found == [("2.jpg", 2), ("a/1.jpg", 2), ("gone.jpg", None), ("self", None)]
+    assert [one.name for one in find_items([tmp_path])] == ["2.jpg", "a/1.jpg", "gone.jpg"]
+    with pytest.raises(SourceError, match="cannot be read: it is a link to nowhere, which is not there"):
+        read_picture(find_items([tmp_path])[-1].place)
 
 
 def test_what_is_removed_meanwhile_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,16 +53,25 @@ def test_what_is_removed_meanwhile_is_passed_over(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.skipif(os.name == "nt", reason="names are text there")
-def test_a_name_that_is_not_utf8_is_told_before_anything_is_done(tmp_path: Path) -> None:
+def test_a_name_that_is_not_utf8_is_a_failure_of_its_own(tmp_path: Path) -> None:
     try:
         Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.jpg")).write_bytes(b"")
     except OSError:
         pytest.skip("this file system takes UTF-8 alone")
-    with pytest.raises(SourceError, match=r"caf\udce9\.jpg: its name, or that of its folder, is not UTF-8: rename it$"):
-        find_items([tmp_path])
+    (tmp_path / "b.jpg").touch()
+    Path(tmp_path / "files.txt").write_bytes(b"b.jpg\ncaf\xe9.jpg\nunheard-of://me:pw@host/c.jpg?key=pw\n")
+    for source, count in ((tmp_path, 2), (tmp_path / "files.txt", 3)):
+        items = find_items([source])
+        assert [Path(one.place.path).name for one in items] == ["b.jpg", "caf\\xe9.jpg", "c.jpg"][:count]
+        write_units(place_of(tmp_path / "units"), plan(items, 9, "run"))
+        unit = read_units(place_of(tmp_path / "units"), [LOCAL])[0]
+        errors = next(read_chunks(unit, 9, None, frozenset())).errors
+        assert errors[:2] == ["is empty (0 bytes)", "its name, or that of its folder, is not UTF-8: rename it"]
+        assert errors[2:] == [] or errors[2].startswith("host: neither PyArrow nor fsspec can open it: ")
+    assert items[2].place.shown == "unheard-of://host/c.jpg"
     with pytest.raises(SourceError, match=r"caf\udce9\.jpg: its name, or that of its folder, is not UTF-8: rename it$"):
         find_items(["caf\udce9.jpg"])
-    (tmp_path / "a.jpg").touch()
+    (tmp_path / "b.jpg").rename(tmp_path / "a.jpg")
     for path in tmp_path.glob("caf*"):
         path.rename(path.with_suffix(".txt"))
     assert [one.name for one in find_items([tmp_path])] == ["a.jpg"], "it is none that was asked for"
