@@ -29,6 +29,8 @@ def batch(
     max_failures: int | None = None,
     part_frames: int = 64,
     image_column: str | None = None,
+    retry_failed: bool = False,
+    add: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> dict[str, Any]:
     """Find objects in an archive of pictures and videos, and write a Parquet table of them.
@@ -64,12 +66,17 @@ def batch(
         Frames of a part, about: so much is done again at most, for each worker, after a crash.
     image_column
         Of Parquet files: the column of picture bytes. None: the only one, or one of a usual name.
+    retry_failed
+        Try again what failed in an earlier run into this output.
+    add
+        Take in files that came since the work list was made.
     on_progress
         Called in this thread after every part.
 
     Returns
     -------
-    The summary, as in ``_summary.json``: frames, objects, failed, reasons and more.
+    The summary, as in ``_summary.json``: frames, objects, failed, reasons, new_files (how many are there now
+    and not in the work list) and more.
 
     Raises
     ------
@@ -82,7 +89,7 @@ def batch(
     if not isinstance(model, MaskRCNN):
         raise TypeError(f"model must be what cvmask.load gives, got {model!r:.60}")
     options = Options(address, workers, threads, soft_masks, annotated, stride, max_failures,
-                      part_frames, image_column, on_progress)  # fmt: skip
+                      part_frames, image_column, retry_failed, add, on_progress)  # fmt: skip
     need_ray()
     from cvmask.batches.run import is_client, run, run_in_cluster
     from cvmask.batches.storage import place_of

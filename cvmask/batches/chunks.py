@@ -46,7 +46,7 @@ class Chunk:
     failure
         Why the unit ends here before its end; "" if it does not.
     done
-        Of a video: which parts of it are there already.
+        Which parts of the unit are there already, of a video or of pictures that are done again.
     """
 
     unit: WorkItem
@@ -91,15 +91,15 @@ def read_chunks(unit: WorkItem, frames: int, column: str | None, done: frozenset
     to be sent.
     """
     if unit.kind == PICTURES:
-        yield _read_pictures(unit)
+        yield _read_pictures(unit, done)
     elif unit.kind == VIDEO:
         yield Chunk(unit, done=sorted(done))
     else:
         yield from (chunk for chunk in _grouped(unit, frames, column) if chunk.number not in done)
 
 
-def _read_pictures(unit: WorkItem) -> Chunk:
-    chunk, room = Chunk(unit), MOST_BYTES
+def _read_pictures(unit: WorkItem, done: frozenset[int]) -> Chunk:
+    chunk, room = Chunk(unit, done=sorted(done)), MOST_BYTES
     for item in unit.items:
         if item.error or room < (item.size or 0):
             chunk.add(None, None, item.error)

@@ -140,7 +140,7 @@ def _silence(undo: ExitStack) -> None:
     _set_environment(undo, RAY_BACKEND_LOG_LEVEL="fatal", RAY_USAGE_STATS_ENABLED="0", RAY_DEDUP_LOGS="0")
     for name in ("ray", "ray.data"):
         logger = logging.getLogger(name)
-        undo.callback(logger.setLevel, logger.level)
+        # For good: threads of Ray Data outlive the shutdown, and would warn that Ray is gone.
         logger.setLevel(logging.CRITICAL)
     worker = ray._private.worker
     with suppress(AttributeError):

@@ -80,11 +80,11 @@ class Progress:
     _before: int = 0
     _began: float = field(default_factory=time.monotonic)
 
-    def begin(self, units: Sequence[WorkItem], finished: Finished, todo: Sequence[WorkItem]) -> None:
-        """Set out from what an earlier run has left."""
+    def begin(self, units: Sequence[WorkItem], finished: Finished, todo: Sequence[WorkItem], again: set[int]) -> None:
+        """Set out from what an earlier run has left; `again` are units that are done once more."""
         self.total, self._before = len(units), len(units) - len(todo)
         self.done = self._before
-        counts = finished.counts()
+        counts = finished.counts(without=again)
         self.failed, self.reasons = counts.failed, Counter(counts.reasons)
         self._began = time.monotonic()
 

@@ -25,6 +25,8 @@ class Options:
     max_failures: int | None = None
     part_frames: int = 64
     image_column: str | None = None
+    retry_failed: bool = False
+    add: bool = False
     on_progress: Callable[[Progress], None] | None = None
 
     def __post_init__(self) -> None:

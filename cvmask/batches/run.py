@@ -17,6 +17,7 @@ from ray.exceptions import RayError
 
 from cvmask import __version__
 from cvmask.batches import job as commands
+from cvmask.batches.again import Retry, new_items, remove_strangers, reopen, with_added
 from cvmask.batches.annotated import join_videos, need_av
 from cvmask.batches.chunks import Archive
 from cvmask.batches.cluster import connected, one_line_errors, same_version
@@ -37,7 +38,7 @@ from cvmask.batches.work_items import (
     write_units,
 )
 from cvmask.batches.worker import Job, Worker
-from cvmask.errors import CvmaskError
+from cvmask.errors import CvmaskError, SourceError
 from cvmask.runtime.model import MaskRCNN
 
 
@@ -45,12 +46,16 @@ def run(sources: Sequence[str], output: Place, model: MaskRCNN, options: Options
     """See `cvmask.batch`."""
     command = command_of(sources, model, options)
     begun = commands.is_begun(output, command)
-    if begun:
+    if begun and not options.add and not options.retry_failed:
         with suppress(FileNotFoundError):
             read_bytes(output / commands.SUCCESS)
             summary: dict[str, Any] = json.loads(read_bytes(output / commands.SUMMARY))
+            with suppress(SourceError):  # what is finished may be gone
+                items = _items(sources, output)
+                units = read_units(output / commands.UNITS, {item.place.root for item in items})
+                summary["new_files"] = len(new_items(units, items))
             return summary
-    items = find_items(sources)
+    items = _items(sources, output)
     cpus = None if options.workers is None else options.workers * options.threads
     with connected(options.address, cpus) as dashboard, _own_context():
         batch = _Batch(output, model, options, dashboard)
@@ -61,6 +66,16 @@ def run(sources: Sequence[str], output: Place, model: MaskRCNN, options: Options
         return batch.finish(units)
 
 
+def _items(sources: Sequence[str], output: Place) -> list[Item]:
+    """Find the files of an archive, without what a batch has written among them."""
+    inside = output.path.rstrip("/") + "/"
+    return [
+        item
+        for item in find_items(sources)
+        if item.place.root != output.root or not item.place.path.startswith(inside)
+    ]
+
+
 class _Batch:
     """What the steps of one run have in common."""
 
@@ -68,6 +83,7 @@ class _Batch:
         self._output, self._model, self._options = output, model, options
         self._run = uuid.uuid4().hex[:12]
         self._began = time.monotonic()
+        self._new_files, self._again = 0, set[int]()
         self._progress = Progress(dashboard=dashboard)
         cpus = int(ray.cluster_resources().get("CPU", 0))
         self._workers = options.workers or max(1, cpus // options.threads)
@@ -80,18 +96,39 @@ class _Batch:
         """Read the work list of an earlier run, or make it and write it down."""
         place = self._output / commands.UNITS
         if begun:
-            return read_units(place, {item.place.root for item in items})
+            return self._taken_up(read_units(place, {item.place.root for item in items}), items)
         units = plan(items, self._options.part_frames, self._run)
         write_units(place, units)
         commands.begin(self._output, command)
+        return units
+
+    def _taken_up(self, before: list[WorkItem], items: list[Item]) -> list[WorkItem]:
+        """Take in what came since, and plan again what failed, as far as that is asked for."""
+        options, units = self._options, before
+        new = new_items(units, items)
+        if options.add and new:
+            units = with_added(units, new, options.part_frames, self._run)
+        else:
+            self._new_files = len(new)
+        finished = Finished(self._output)
+        retry = Retry(units, finished, options.annotated) if options.retry_failed else None
+        if retry is not None:
+            units, self._again = retry.apply(units, options.part_frames, self._run), retry.pictures
+        if retry is not None or units is not before:
+            reopen(self._output)
+        if units is not before:
+            write_units(self._output / commands.UNITS, units)
+        if retry is not None:
+            retry.remove(self._output)
+        remove_strangers(units, finished)
         return units
 
     def work(self, units: list[WorkItem]) -> None:
         """Run everything that is not finished."""
         options = self._options
         finished = Finished(self._output)
-        todo = [unit for unit in units if not finished.has_all(unit.number)]
-        self._progress.begin(units, finished, todo)
+        todo = [unit for unit in units if unit.number in self._again or not finished.has_all(unit.number)]
+        self._progress.begin(units, finished, todo, self._again)
         self._tell()
         if not todo:
             return
@@ -140,6 +177,7 @@ class _Batch:
             "sources": len({item.place for unit in units for item in unit.items}),
             "units": len(units),
             "parts": parts,
+            "new_files": self._new_files,
             "last_run": {
                 "frames": self._progress.frames,
                 "elapsed_s": round(elapsed_s, 3),

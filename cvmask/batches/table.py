@@ -118,6 +118,12 @@ class Rows:
         self.counts.reasons[reason] = self.counts.reasons.get(reason, 0) + 1
         self._rows.append({"source": source, "member": member, "frame": frame, "error": text})
 
+    def keep(self, rows: list[dict[str, Any]]) -> None:
+        """Add the rows of one frame, as they were read from a table."""
+        self.counts.frames += 1
+        self.counts.objects += sum(row["object"] is not None for row in rows)
+        self._rows += rows
+
     def warn(self, warning: str) -> None:
         """Add a warning to the last row."""
         if self._rows:

@@ -6,7 +6,7 @@ import io
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -184,14 +184,31 @@ class Finished:
     def __len__(self) -> int:
         return sum(map(len, self._places.values()))
 
-    def counts(self) -> Counts:
-        """Sum up what the parts hold, from their footers."""
+    def counts(self, without: Collection[int] = ()) -> Counts:
+        """Sum up what the parts hold, from their footers; `without` are units that do not count."""
         total = Counts()
-        places = [place for unit in self._places.values() for place in unit.values()]
-        with ThreadPoolExecutor(_READERS) as pool:
-            for counts in pool.map(_counts_of, places):
+        for unit, _, counts in self._counted():
+            if unit not in without:
                 total.add(counts)
         return total
+
+    def failed(self) -> dict[int, list[Place]]:
+        """Give the parts that hold failures, by unit."""
+        found: dict[int, list[Place]] = defaultdict(list)
+        for unit, place, counts in self._counted():
+            if counts.failed:
+                found[unit].append(place)
+        return dict(found)
+
+    def others(self, numbers: Collection[int]) -> list[Place]:
+        """Give the parts of all units but these."""
+        return [place for unit, parts in self._places.items() if unit not in numbers for place in parts.values()]
+
+    def _counted(self) -> Iterator[tuple[int, Place, Counts]]:
+        parts = [(unit, place) for unit, chunks in self._places.items() for place in chunks.values()]
+        with ThreadPoolExecutor(_READERS) as pool:
+            counted = pool.map(_counts_of, [place for _, place in parts])
+            yield from ((unit, place, counts) for (unit, place), counts in zip(parts, counted))
 
 
 def remove_leftovers(output: Place) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -13,6 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import ray
 from numpy.typing import NDArray
 
@@ -22,7 +24,7 @@ from cvmask.batches.chunks import Chunk, read_picture
 from cvmask.batches.cluster import same_version
 from cvmask.batches.listing import annotated_name, member_name
 from cvmask.batches.quarantine import Quarantine
-from cvmask.batches.storage import Place, one_line, write_bytes
+from cvmask.batches.storage import Place, one_line, read_bytes, write_bytes
 from cvmask.batches.table import Rows
 from cvmask.batches.video_segments import local_file, read_segment, read_whole
 from cvmask.batches.work_items import FOLDER, PICTURES, VIDEO, Finished, Item, WorkItem, part_name
@@ -133,6 +135,7 @@ class Work:
 
     def _pictures(self, unit: WorkItem, chunk: Chunk) -> dict[str, Any]:
         rows = self._new_rows()
+        kept = self._good_rows(unit) if unit.kind == PICTURES and chunk.done else {}
         self._deaths.begin(unit.number, chunk.number)
         for number, member in enumerate(chunk.members):
             item = unit.items[number if unit.kind == PICTURES else 0]
@@ -140,6 +143,9 @@ class Work:
             # The bytes go as soon as they are used.
             data, chunk.pictures[number] = chunk.pictures[number], None
             shown = item.place.shown
+            if shown in kept:
+                rows.keep(kept[shown])
+                continue
             with _failing(rows, shown, index, member):
                 if chunk.errors[number]:
                     raise SourceError(chunk.errors[number])
@@ -155,6 +161,15 @@ class Work:
         part = self._write(rows, unit.number, chunk.number, chunk.last)
         self._deaths.end()
         return part
+
+    def _good_rows(self, unit: WorkItem) -> dict[str, list[dict[str, Any]]]:
+        """Give the rows of pictures that did not fail, from the part that is written anew."""
+        place = self._job.output / FOLDER / part_name(unit.number, 0, True)
+        kept: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for row in pq.read_table(pa.BufferReader(read_bytes(place))).to_pylist():
+            if row["error"] is None:
+                kept[row["source"]].append(row)
+        return kept
 
     def _picture(self, item: Item, index: int, data: bytes | None, name: str) -> tuple[Frame, Detections, float]:
         """Do all that may kill a process: decode, detect, draw; the frame is given back without its pixels."""

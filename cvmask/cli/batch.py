@@ -50,6 +50,8 @@ def add_parser(subparsers: options.Subparsers) -> None:
                        help="frames of a part: what a crash costs at most, for each worker (default: 64)")  # fmt: skip
     group.add_argument("--max-failures", type=options.whole, metavar="N",
                        help="stop after more failures (default: never)")  # fmt: skip
+    group.add_argument("--retry-failed", action="store_true", help="try again what failed in an earlier run")
+    group.add_argument("--add", action="store_true", help="take in files that came since the first run")
     group.add_argument("--stride", type=options.positive, default=1, metavar="N", help="every N-th frame of videos")
     group.add_argument("--image-column", metavar="NAME", help="of Parquet files: the column of picture bytes")
     group.add_argument("--soft-masks", action="store_true", help="keep the soft masks in the table too")
@@ -81,7 +83,10 @@ def go_through(sources: Sequence[str], output: str, wanted: ModelOptions, how: O
     for reason, count in sorted(summary["reasons"].items(), key=lambda one: -one[1]):
         say(f"cvmask: {count} failed: {reason}", error=True)
     if summary["failed"]:
-        say(f"cvmask: which ones: the rows of {output.rstrip('/')}/parts with an error", error=True)
+        where = f"the rows of {output.rstrip('/')}/parts with an error"
+        say(f"cvmask: which ones: {where}; --retry-failed tries them again", error=True)
+    if summary["new_files"]:
+        say(f"cvmask: {summary['new_files']} files came since and are not in the list: --add takes them in", error=True)
     return 0 if not summary["failed"] else (3 if summary["frames"] else 1)
 
 

@@ -214,6 +214,53 @@ def test_a_batch_in_which_everything_failed_is_no_success(ray_here: str, work: P
         assert not Path("out/_SUCCESS").exists()
 
 
+def test_failures_are_tried_again_and_new_files_taken_in(ray_here: str, work: Path, model: MaskRCNN) -> None:
+    def write_tar(name: str, *pictures: bytes) -> None:
+        with tarfile.open(name, "w") as tar:
+            for number, data in enumerate(pictures):
+                member = tarfile.TarInfo(f"{number}.png")
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+
+    write_scenes(work / "in", 3)
+    pictures = [path.read_bytes() for path in sorted((work / "in").glob("*.png"))]
+    Path("in/bad.png").write_bytes(b"junk")
+    Path("in/clip.mp4").write_bytes(b"junk")
+    write_tar("in/half.tar", *pictures)
+    whole = Path("in/half.tar").read_bytes()
+    Path("in/half.tar").write_bytes(whole[: len(whole) // 2])
+    write_tar("in/junk.tar", pictures[0], b"junk", pictures[1])
+    before = cvmask.batch("in", "in/out", model, part_frames=2)
+    assert (before["failed"], before["new_files"]) == (4, 0)
+    rows = {(row["source"], row["frame"], row["object"]): row for row in rows_of("in/out") if not row["error"]}
+
+    # Everything is mended, but one picture of a shard; what was good is not looked at again.
+    expected = by_frame(list(rows.values()))
+    Path("in/bad.png").write_bytes(pictures[2])
+    Path("in/half.tar").write_bytes(whole)
+    write_clip(work / "in" / "clip.mp4", 5)
+    Path("in/000.png").write_bytes(b"junk")
+    cv2.imwrite("in/new.png", cv2.imread("in/001.png"))
+    again = cvmask.batch("in", "in/out", model, part_frames=2)
+    assert again == {**before, "new_files": 1}
+    seen: list[int] = []
+    after = cvmask.batch("in", "in/out", model, part_frames=2, retry_failed=True, add=True,
+                         on_progress=lambda progress: seen.append(progress.failed))  # fmt: skip
+    assert (after["failed"], after["new_files"]) == (1, 0) == (seen[-1], 0)
+    with cvmask.open_source("in/clip.mp4") as clip:
+        for frame in clip:
+            expected[str(work / "in" / "clip.mp4"), "", frame.index] = expected_of(model, frame.image)
+    shard = [("half.tar", f"{number}.png", number, number) for number in range(3)]
+    for name, member, index, seed in [("bad.png", "", 0, 2), ("new.png", "", 0, 1), *shard]:
+        image = cv2.imdecode(np.frombuffer(pictures[seed], np.uint8), cv2.IMREAD_COLOR)
+        expected[str(work / "in" / name), member, index] = expected_of(model, image)
+    assert_same(by_frame([row for row in rows_of("in/out") if not row["error"]]), expected)
+    assert after["frames"] == len(expected)
+    assert sum(row["object"] is not None for row in rows_of("in/out")) == after["objects"]
+    assert [row["error"][:10] for row in rows_of("in/out") if row["error"]] == ["no picture"]
+    assert Path("in/out/_SUCCESS").exists()
+
+
 def test_output_that_cannot_be_written_is_one_line(ray_here: str, work: Path, model: MaskRCNN) -> None:
     write_scenes(work / "in", 1)
     Path("out").mkdir()
@@ -302,8 +349,9 @@ def test_stopped_driver_goes_on(
         )  # fmt: skip
         wait_for_parts(driver, len(before) + 1)
         driver.send_signal(number)
-        assert driver.communicate(timeout=60)[1].endswith("interrupted\n" if code == 130 else "")
-        assert driver.returncode == code
+        told = driver.communicate(timeout=60)[1]
+        assert driver.returncode == code, told
+        assert told.endswith("interrupted\n" if code == 130 else "")
         assert before.items() <= {path: path.stat().st_mtime_ns for path in Path("out/parts").glob("part*")}.items()
         before = {path: path.stat().st_mtime_ns for path in Path("out/parts").glob("part*")}
     assert main(argv) == 0
