@@ -35,7 +35,7 @@ def accuracy(count: int, how_many: int) -> tuple[float, float, float]:
         found = model.detect(scene.image)
         spent_s.append(time.perf_counter() - began)
         truth += truth_rows(number, scene)
-        results += result_rows(number, found, 0.3)
+        results += result_rows(number, found, None)
     reference = to_coco(truth, how_many)
     boxes, masks = (score(reference, results, kind) for kind in ("bbox", "segm"))
     return boxes["AP50"], masks["AP"], 1000 * statistics.median(spent_s)
