@@ -7,17 +7,18 @@ import itertools
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from cvmask.cli.options import PICTURE, VIDEO
+from cvmask.cli.options import NUMBERED, PICTURE, VIDEO
 from cvmask.errors import SourceError
 from cvmask.streams.sinks.encoders import CODECS
 from cvmask.streams.sources import find_images
 from cvmask.streams.sources.http import without_password
 from cvmask.streams.sources.image_source import SUFFIXES
+from cvmask.streams.sources.moving import is_animation, is_numbered, name_of
 from cvmask.streams.sources.opening import is_pattern, is_picture, live_kind
 from cvmask.streams.sources.source import local_path
 from cvmask.system.files import wrong_name
@@ -43,13 +44,19 @@ class Input(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """`PICTURE`, `VIDEO`, or what `live_kind` calls it."""
+        """`PICTURE`, `VIDEO`, `NUMBERED`, or what `live_kind` calls it."""
+        if self.stream and (os.path.isdir(self.path) or is_numbered(self.path)):
+            return NUMBERED
         return live_kind(self.path) or (VIDEO if self.stream else PICTURE)
 
 
-def expand(sources: Sequence[str]) -> tuple[list[Input], list[str]]:
-    """Turn what was named into inputs, in order, a file once however often it is spelled; and what could not be."""
+def expand(sources: Sequence[str], rated: bool = False) -> tuple[list[Input], list[str]]:
+    """Turn what was named into inputs, in order, a file once however often it is spelled; and what could not be.
+
+    With a rate (`rated`) a folder is one video. In a folder an animated picture is a picture, anywhere else a video.
+    """
     bases: dict[str, str] = {}
+    pictures: set[str] = set()
     seen: set[str] = set()
     failures: list[str] = []
     for source in map(local_path, sources):
@@ -57,21 +64,23 @@ def expand(sources: Sequence[str]) -> tuple[list[Input], list[str]]:
             failures.append(f"{source}: is of a model, not a source: give the .pb with -m, the .pbtxt with --graph")
             continue
         try:
-            found = find_images(source) if _is_many(source) else [source]
+            whole = rated and os.path.isdir(source)
+            found = find_images(source) if _is_many(source) and not whole else [source]
+            pictures |= set(found) if os.path.isdir(source) and not whole else set()
         except SourceError as error:
             failures.append(str(error))
             continue
         for path in found:
             # Said here, before a model is loaded; pictures may have such names.
             full = os.path.abspath(path) if is_file(path) else path
-            if (wrong := wrong_name(full)) and is_stream(path):
+            if (wrong := wrong_name(full)) and path not in pictures and is_stream(path):
                 failures.append(f"{path}: {wrong}")
                 continue
             real = os.path.realpath(path) if is_file(path) else path
             if real not in seen:
                 seen.add(real)
-                bases[path] = _base_of(source)
-    return _named(bases), failures
+                bases[path] = os.path.dirname(os.path.abspath(source)) if whole else _base_of(source)
+    return _named(bases, pictures), failures
 
 
 def files_left_out(sources: Sequence[str]) -> list[str]:
@@ -111,13 +120,14 @@ def _base_of(source: str) -> str:
     return os.path.join("", *itertools.takewhile(lambda part: not glob.has_magic(part), Path(source).parent.parts))
 
 
-def _named(bases: dict[str, str]) -> list[Input]:
+def _named(bases: dict[str, str], pictures: Collection[str]) -> list[Input]:
     names = [_name(path, base) for path, base in bases.items()]
     if len(set(names)) < len(names):
         # The same name in several folders: then the folders are part of the name.
         folder = _common_folder([path for path in bases if is_file(path)])
         names = [_name(path, folder) for path in bases]
-    return [Input(path, name, is_stream(path)) for path, name in zip(bases, names)]
+    streams = [path not in pictures and is_stream(path) for path in bases]
+    return [Input(path, name, stream) for path, name, stream in zip(bases, names, streams)]
 
 
 def _common_folder(paths: Sequence[str]) -> str:
@@ -137,8 +147,8 @@ def _name(path: str, base: str) -> str:
 
 
 def is_stream(place: str) -> bool:
-    """Tell whether a source is anything but a picture file."""
-    return not is_file(place) or not is_picture(place)
+    """Tell whether a source is anything but a still picture."""
+    return not is_file(place) or is_numbered(place) or is_animation(place) or not is_picture(place)
 
 
 def is_file(place: str) -> bool:
@@ -160,4 +170,4 @@ def stem_of(place: str) -> str:
     if "://" in path:
         address = without_password(path).split("://", 1)[1].split("@")[-1].split("?")[0]
         return re.sub(r"[^A-Za-z0-9.-]+", "_", _ENDING.sub("", address)).strip("_") or "stream"
-    return Path(path).stem or "video"
+    return (name_of(path) if is_numbered(path) else Path(path).stem) or "video"

@@ -194,10 +194,11 @@ def drawing_options(args: argparse.Namespace) -> DrawingOptions:
     return replace(take(DrawingOptions, args), colors=colors, contours=args.masks)
 
 
-PICTURE, VIDEO = "picture", "video"
-_USERS = {VIDEO: "videos", CAMERA: "cameras and streams", STREAM: "streams", STDIN: "standard input"}
+PICTURE, VIDEO, NUMBERED = "picture", "video", "numbered frames"
+_RATED = f"{STDIN} and {NUMBERED}"
+_USERS = {VIDEO: "videos", _RATED: _RATED, CAMERA: "cameras and streams", STREAM: "streams", STDIN: "standard input"}
 # What has a use for the flags of others too; what lies at an http address shows when it is opened.
-_LIKE = {STREAM: (CAMERA,), ADDRESS: (VIDEO, CAMERA, STREAM)}
+_LIKE = {STREAM: (CAMERA,), ADDRESS: (VIDEO, CAMERA, STREAM), STDIN: (_RATED,), NUMBERED: (VIDEO, _RATED)}
 
 
 def _flag(name: str, used_by: str = "") -> dict[str, str]:
@@ -230,7 +231,7 @@ class StreamOptions:
     retries: int = field(default=10, metadata=_flag("--retries", STREAM))
     timeout_s: float = field(default=1.5, metadata=_flag("--timeout", STREAM))
     size_wh: tuple[int, int] | None = field(default=None, metadata=_flag("--raw-size", STDIN))
-    frame_rate: Fraction | None = field(default=None, metadata=_flag("--rate", STDIN))
+    frame_rate: Fraction | None = field(default=None, metadata=_flag("--rate", _RATED))
 
     def __post_init__(self) -> None:
         if self.end_s is not None and self.end_s <= self.start_s:
@@ -273,7 +274,8 @@ def add_stream_options(parser: argparse.ArgumentParser, track: bool = True, work
     group.add_argument("--raw-size", type=_size, dest="size_wh", metavar="WxH",
                        help="raw BGR frames of this size on standard input (default: JPEGs)")  # fmt: skip
     group.add_argument("--rate", type=_rate, dest="frame_rate", metavar="R",
-                       help="frames a second on standard input: 25, 30000/1001")  # fmt: skip
+                       help="frames a second on standard input and of numbered frames, which a folder becomes "
+                       "with it: 25, 30000/1001")  # fmt: skip
 
 
 class Destination(NamedTuple):
@@ -393,7 +395,7 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
         "sources",
         nargs="+",
         metavar="SOURCE",
-        help="a picture, a folder, a pattern in quotes, a video, a camera (0, 1), an address, or -",
+        help="a picture, a folder, a pattern in quotes, a video, frame_%%04d.png, a camera (0, 1), an address, or -",
     )
 
 

@@ -49,8 +49,9 @@ def run(wanted: RunOptions, painter: Painter, alpha: bool = False) -> int:
     `alpha` says that pictures are painted with transparency.
     """
     output = wanted.output
-    inputs, failures = expand(wanted.sources)
-    for failure in (*failures, *files_left_out(wanted.sources)):
+    rated = wanted.stream.frame_rate is not None
+    inputs, failures = expand(wanted.sources, rated)
+    for failure in (*failures, *([] if rated else files_left_out(wanted.sources))):
         _tell(failure)
     if not inputs:
         return 1

@@ -133,12 +133,12 @@ def test_one_output_file_for_several_videos_is_an_error(capsys: pytest.CaptureFi
 
 def test_an_output_that_is_not_written_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     write_clip("in.avi")
-    assert main(["predict", "in.avi", "-o", "out.gif"]) == 2
+    assert main(["predict", "in.avi", "-o", "out.flv"]) == 2
     assert main(["predict", "in.avi", "gone.avi", "-o", "out.mp4"]) == 2
     assert main(["render", "in.avi", "x.jsonl", "-o", "out.xyz"]) == 2
-    gif, several, xyz = capsys.readouterr().err.splitlines()
-    assert "out.gif: of a video needed one of .mp4 .m4v .mov .mkv .avi .webm .jsonl, or" in gif
-    assert gif.endswith("got .gif")
+    flv, several, xyz = capsys.readouterr().err.splitlines()
+    assert "out.flv: of a video needed one of .mp4 .m4v .mov .mkv .avi .webm .gif .jsonl .webp, or" in flv
+    assert flv.endswith("got .flv")
     assert "out.mp4 is one file for 2 sources" in several
     assert xyz.endswith("got .xyz")
 

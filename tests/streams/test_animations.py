@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from cvmask.cli.inputs import expand
 from cvmask.cli.main import main
-from cvmask.errors import SinkError
+from cvmask.errors import SinkError, SourceError
 from cvmask.streams.sinks import ImageFile, VideoFile, animation, open_sink
-from cvmask.streams.sources import Frame, Images, Video
+from cvmask.streams.sources import Frame, Images, Video, image_source, moving, open_source
 
 OUTPUTS = ["out.gif", "out.webp"]
 TIMES_S = [0.0, 0.04, 0.08, 0.2, 0.24]
@@ -133,3 +134,160 @@ def test_predict_writes_animations(tmp_path: Path, name: str, monkeypatch: pytes
     assert main(["predict", "-m", "shapes", "a.mp4", "-o", name]) == 0
     images, durations, _ = read_by_pillow(tmp_path / name)
     assert (len(images), durations[:2]) == (3, [100, 100])
+
+
+# As sources
+
+SOURCES = ["a.gif", "a.png", "a.webp"]
+SPENT_MS = [40, 120, 40, 250]
+
+
+def make_by_pillow(path: Path, spent_ms: list[int], **more: object) -> None:
+    """Write so many scenes, with a disc that is all but transparent around it."""
+    pillow = pytest.importorskip("PIL.Image", reason="needs Pillow: pip install pillow")
+    images = []
+    for index in range(len(spent_ms)):
+        alpha = np.zeros((49, 65), np.uint8)
+        cv2.circle(alpha, (10 + 10 * index, 24), 8, 255, -1)
+        images.append(pillow.fromarray(np.dstack([scene(index)[..., ::-1], alpha])))
+    lossless = {"lossless": True} if path.suffix == ".webp" else {"disposal": 2} if path.suffix == ".gif" else {}
+    images[0].save(path, save_all=True, append_images=images[1:], duration=spent_ms, loop=0, **lossless, **more)
+
+
+def on_white(index: int) -> NDArray[np.uint8]:
+    image = np.full((49, 65, 3), 255, np.uint8)
+    mask = np.zeros((49, 65), np.uint8)
+    cv2.circle(mask, (10 + 10 * index, 24), 8, 255, -1)
+    image[mask > 0] = scene(index)[mask > 0]
+    return image
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_an_animated_picture_is_a_video_on_white_with_its_times(tmp_path: Path, name: str) -> None:
+    make_by_pillow(tmp_path / name, SPENT_MS)
+    with open_source(tmp_path / name) as source:
+        frames = list(source)
+    assert (source.size_wh, source.length, source.frame_rate) == ((65, 49), 4, Fraction(4000, 450))
+    assert [(frame.index, frame.time_s) for frame in frames] == [(0, 0), (1, 0.04), (2, 0.16), (3, 0.2)]
+    for index, frame in enumerate(frames):
+        assert frame.image.shape == (49, 65, 3)
+        assert np.abs(frame.image.astype(int) - on_white(index)).max() <= (2 if name != "a.gif" else 40)
+
+
+def test_a_part_of_an_animation_is_that_of_a_video(tmp_path: Path) -> None:
+    make_by_pillow(tmp_path / "a.png", [100] * 6)
+    with open_source(tmp_path / "a.png", start_s=0.1, end_s=0.5, stride=2) as source:
+        assert [frame.index for frame in source] == [1, 3]
+    with pytest.raises(SourceError, match="ends before the start at 9 s"), open_source(
+        tmp_path / "a.png", start_s=9
+    ) as source:
+        list(source)
+
+
+def test_two_frames_are_a_video_and_one_is_a_picture(tmp_path: Path) -> None:
+    for count, kind in ((1, Images), (2, moving.Animation)):
+        for name in SOURCES:
+            make_by_pillow(tmp_path / name, [40] * count)
+            assert isinstance(open_source(tmp_path / name), kind)
+
+
+def test_frames_without_a_duration_last_as_long_as_in_browsers(tmp_path: Path) -> None:
+    make_by_pillow(tmp_path / "a.gif", [0, 10, 20])
+    assert [frame.time_s for frame in open_source(tmp_path / "a.gif")] == [0, 0.1, 0.2]
+
+
+def test_the_first_picture_of_a_png_may_be_no_frame(tmp_path: Path) -> None:
+    make_by_pillow(tmp_path / "a.png", [40, 40, 40], default_image=True)
+    with open_source(tmp_path / "a.png") as source:
+        frames = list(source)
+    assert (source.length, [frame.index for frame in frames]) == (2, [0, 1])
+    assert np.abs(frames[0].image.astype(int) - on_white(1)).max() <= 2
+
+
+def test_an_animation_that_is_cut_short_gives_what_is_whole(tmp_path: Path) -> None:
+    make_by_pillow(tmp_path / "a.png", SPENT_MS)
+    data = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(data[: data.rindex(b"fdAT") + 30])
+    told: list[str] = []
+    with open_source(tmp_path / "a.png", on_message=told.append) as source:
+        assert len(list(source)) == 3
+    assert source.lost == 1
+    assert len(told) == 1
+    assert "a.png: damaged, 1 frames are lost" in told[0]
+
+
+def test_without_pillow_an_animation_is_a_picture_and_the_cure_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_by_pillow(tmp_path / "a.webp", SPENT_MS)
+    monkeypatch.setattr(moving, "is_animation", lambda path: False)
+    monkeypatch.setattr("cvmask.streams.sources.opening.is_animation", lambda path: False)
+    monkeypatch.setattr(image_source, "pillow_reads", lambda kind: False)
+    (frame,) = open_source(tmp_path / "a.webp")
+    assert frame.warnings[-1] == (
+        "this WebP holds several pictures: only the first is used; all of them with Pillow: pip install pillow"
+    )
+
+
+def write_numbered(folder: Path, numbers: list[int], form: str = "frame_%04d.png") -> None:
+    folder.mkdir(exist_ok=True)
+    for number in numbers:
+        cv2.imwrite(str(folder / (form % number)), scene(number % 5))
+
+
+def test_numbered_frames_are_one_video(tmp_path: Path) -> None:
+    write_numbered(tmp_path, [7, 8, 9])
+    (tmp_path / "frame_x.png").write_bytes(b"other")
+    told: list[str] = []
+    with open_source(tmp_path / "frame_%04d.png", frame_rate=Fraction(10), on_message=told.append) as source:
+        frames = list(source)
+    assert (source.size_wh, source.length, source.frame_rate, told) == ((65, 49), 3, 10, [])
+    assert [(frame.index, frame.time_s) for frame in frames] == [(0, 0), (1, 0.1), (2, 0.2)]
+    assert np.array_equal(frames[1].image, scene(3))
+
+
+def test_missing_and_damaged_numbers_are_told_and_counted(tmp_path: Path) -> None:
+    write_numbered(tmp_path, [1, 2, 5])
+    (tmp_path / "frame_0002.png").write_bytes(b"no picture")
+    told: list[str] = []
+    with open_source(tmp_path / "frame_%d.png", on_message=told.append) as source:
+        assert [frame.time_s for frame in source] == [0, 4 / 25]
+    assert source.lost == 1
+    assert [line.split(": ", 1)[1] for line in told[:2]] == [
+        "25 frames a second, since no rate is given",
+        "2 numbers are missing: the frame before lasts longer",
+    ]
+    assert told[2].endswith("this frame is left out")
+    with pytest.raises(SourceError, match="no file has this name with a number in it"):
+        open_source(tmp_path / "other_%03d.png")
+
+
+def test_a_folder_with_a_rate_is_a_video_in_the_order_of_its_numbers(tmp_path: Path) -> None:
+    write_numbered(tmp_path / "in", [0, 1, 2, 10], "f%d.png")
+    with open_source(tmp_path / "in", frame_rate=Fraction(5)) as source:
+        assert [frame.time_s for frame in source] == [0, 0.2, 0.4, 0.6]
+    assert [Path(path).name for path in source.paths] == ["f0.png", "f1.png", "f2.png", "f10.png"]
+    assert isinstance(open_source(tmp_path / "in"), Images)
+
+
+def test_the_command_line_knows_what_moves(tmp_path: Path) -> None:
+    write_numbered(tmp_path / "in", [0, 1])
+    make_by_pillow(tmp_path / "in" / "a.gif", [40, 40])
+    folder, gif, frames = str(tmp_path / "in"), str(tmp_path / "in/a.gif"), str(tmp_path / "in/frame_%04d.png")
+    assert [one.kind for one in expand([folder])[0]] == ["picture"] * 3
+    assert [one.kind for one in expand([gif, frames])[0]] == ["video", "numbered frames"]
+    assert [(one.kind, one.name) for one in expand([folder], rated=True)[0]] == [("numbered frames", "in")]
+
+
+@pytest.mark.parametrize("verb", [["predict"], ["edit", "--effect", "blur-background"]])
+def test_moving_pictures_become_one_video(
+    tmp_path: Path, verb: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_by_pillow(tmp_path / "a.webp", [100, 100, 100])
+    write_numbered(tmp_path, [0, 1, 2])
+    assert main([*verb, "-m", "shapes", "a.webp", "frame_%04d.png", "--rate", "10"]) == 0
+    assert "ignored" not in capfd.readouterr().err
+    assert sorted(os.listdir("cvmask_out")) == ["a.mp4", "frame.mp4"]
+    for name in ("a", "frame"):
+        assert [frame.time_s for frame in open_source(f"cvmask_out/{name}.mp4")] == pytest.approx([0, 0.1, 0.2])

@@ -16,6 +16,7 @@ from cvmask.streams.sinks.sink import Sink, file_id, file_ids
 from cvmask.streams.sinks.video_sink import VideoFile
 from cvmask.streams.sinks.window import Window
 from cvmask.streams.sources.image_source import Images, Still
+from cvmask.streams.sources.moving import NumberedFrames
 from cvmask.streams.sources.source import Notify, Source, ignore
 from cvmask.streams.sources.video_source import Video
 
@@ -71,7 +72,7 @@ def open_sink(
         raise SinkError(f"{name}: {wrong}")
     if name == "window":
         return Window(hold=isinstance(source, Images), on_message=on_message)
-    paths = source.paths if isinstance(source, Images) else [] if source is None else [source.name]
+    paths = source.paths if isinstance(source, (Images, NumberedFrames)) else [] if source is None else [source.name]
     if os.path.isdir(name) or not suffix or name.endswith(("/", os.sep)):
         return ImageFolder(name, sources=paths)
     if file_id(name) in file_ids(paths):

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cvmask.errors import SourceError
+from cvmask.errors import SourceError, install
 from cvmask.formats.metadata import NO_METADATA, Metadata
 from cvmask.streams.sources.bmp import decode_bmp, mended_bmp
 from cvmask.streams.sources.headers import ALL, Header, first_gif_frame, read_header
@@ -300,7 +300,9 @@ def _warnings(header: Header, image: NDArray[np.uint8]) -> Iterator[str]:
     if not header.whole:
         yield f"this {header.kind} is cut short: what is missing is grey or blurred"
     if header.more:
-        yield f"this {header.kind} holds several pictures: only the first is used"
+        moves = header.kind in ("GIF", "PNG", "WebP") and not pillow_reads("GIF")
+        all_of_them = f"; all of them with Pillow: {install('pillow')}" if moves else ""
+        yield f"this {header.kind} holds several pictures: only the first is used{all_of_them}"
     if header.deep and 0 < int(image.max()) <= _BRIGHTEST_OF_12_BITS:
         cure = "if it is of 12 bits or fewer, it is too dark: scale its values to 65535"
         yield f"this {header.kind} has 16 bits a value, but no value above 4095: {cure}"

@@ -25,6 +25,7 @@ from cvmask.streams.sources.image_source import (
 )
 from cvmask.streams.sources.live import Camera, Connection, FfmpegConnection, Newest, Stream
 from cvmask.streams.sources.mjpeg import DamagedCount, Stdin
+from cvmask.streams.sources.moving import Animation, NumberedFrames, is_animation, is_numbered
 from cvmask.streams.sources.picture_metadata import read_metadata
 from cvmask.streams.sources.source import Notify, Source, ignore, local_path
 from cvmask.streams.sources.video_source import Video
@@ -57,7 +58,8 @@ def open_source(
     Parameters
     ----------
     place
-        A picture, a folder of pictures, a pattern (``in/*.jpg``), a video, a camera (``0``, ``1``,
+        A picture, a folder of pictures, a pattern (``in/*.jpg``), a video, an animated GIF, PNG or WebP (with
+        Pillow), numbered frames (``frame_%04d.png``, or a folder and `frame_rate`), a camera (``0``, ``1``,
         ``/dev/video0``), a network stream (``rtsp://``, ``http://`` and others that FFmpeg knows), or
         ``-``: frames on standard input. ``file:///folder/name`` is the file.
     start_s, end_s, stride
@@ -65,7 +67,8 @@ def open_source(
     every_frame
         Give every frame of a live source, however late; otherwise always the newest.
     size_wh, frame_rate
-        Of standard input: the size of raw frames (None: JPEGs), and how many are a second.
+        Of standard input: the size of raw frames (None: JPEGs), and how many are a second; the rate also of
+        numbered frames.
     retries, timeout_s
         Of network streams: attempts in a row before one is given up; how long nothing may come, which is at least
         10 s for a file at an address, and three segments for live HLS.
@@ -97,8 +100,12 @@ def open_source(
         return Stdin(size_wh, frame_rate, on_message=on_message)
     if live in (ADDRESS, STREAM):
         return _open_address(name, every_frame, retries, timeout_s, max_pixels, part, on_message)
+    if is_numbered(name) or (os.path.isdir(name) and frame_rate is not None):
+        return NumberedFrames(name, frame_rate, **part, max_pixels=max_pixels, on_message=on_message)
     if os.path.isdir(name) or is_pattern(name):
         return Images(find_images(name), name=name, max_pixels=max_pixels, on_error=on_error)
+    if is_animation(name):
+        return Animation(name, **part, max_pixels=max_pixels, on_message=on_message)
     if is_picture(name):
         return Images([name], max_pixels=max_pixels, on_error=on_error)
     return Video(name, **part, on_message=on_message)
