@@ -36,6 +36,26 @@ def test_a_bigtiff_that_points_anywhere_is_cut_short(place: int) -> None:
     assert (header.kind, header.whole) == ("BigTIFF", False)
 
 
+CONTROL, COMMENT = b"!\xf9\x04\0\0\0\0\0", b"!\xfe\x03a,b\0"
+PICTURE = b",\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0"  # one pixel
+
+
+@pytest.mark.parametrize(
+    ("blocks", "several"),
+    [
+        (PICTURE, False),
+        (CONTROL + PICTURE + COMMENT, False),
+        (PICTURE + PICTURE, True),
+        (PICTURE + CONTROL + PICTURE, True),
+        (CONTROL + COMMENT + PICTURE + COMMENT + PICTURE, True),
+    ],
+)
+def test_a_gif_says_that_it_holds_several_pictures(blocks: bytes, several: bool) -> None:
+    header = read_header(b"GIF89a\x01\0\x01\0\x80\0\0" + bytes(6) + blocks + b";")
+    assert header is not None
+    assert header.more is several
+
+
 def test_any_number_of_fill_bytes_may_stand_before_a_marker() -> None:
     data = cv2.imencode(".jpg", np.zeros((8, 9, 3), np.uint8))[1].tobytes()
     header = read_header(data[:2] + b"\xff" * 20_000 + data[2:])

@@ -11,6 +11,7 @@ import os
 import re
 import struct
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from cvmask.streams.sources.pam import pam_fields
@@ -21,7 +22,6 @@ _JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\xff]")
 _BARE_MARKERS = frozenset((0x01, *range(0xD0, 0xD8)))  # they have no length
 _PNM_MAXVAL = re.compile(rb"P[2356](?:(?:\s|#[^\n]*\n)+\d{1,10}){2}(?:\s|#[^\n]*\n)+(\d{1,5})\b")
-_GIF_FRAME = re.compile(rb"\x21\xf9\x04.{4}\x00\x2c", re.DOTALL)
 _PNM_SIZE = re.compile(rb"P[1-6](?:\s|#[^\n]*\n)+(\d{1,10})(?:\s|#[^\n]*\n)+(\d{1,10})\b")
 # Real ones have some hundred; of more, made to keep a reader busy, the rest is not looked at.
 _MOST_JPEG_SEGMENTS = 10_000
@@ -166,7 +166,27 @@ def jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
 
 def _gif(data: bytes) -> Header:
     size = struct.unpack_from("<HH", data, 6)
-    return Header("GIF", size, alpha=True, more=len(_GIF_FRAME.findall(data)) > 1)
+    return Header("GIF", size, alpha=True, more=len(list(islice(_gif_pictures(data), 2))) > 1)
+
+
+def _gif_pictures(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Give the graphic control block of each picture of a GIF, empty where it has none, and its data."""
+    place, control = _gif_start(data), b""
+    while data[place : place + 1] in (b"!", b",") and len(data) >= place + 10:
+        begin, picture = place, data[place : place + 1] == b","
+        place += 11 + (3 << (data[place + 9] & 7) + 1 if data[place + 9] & 0x80 else 0) if picture else 2
+        while data[place : place + 1] not in (b"", b"\0"):
+            place += data[place] + 1
+        place += 1
+        if picture:
+            yield control, data[begin:place]
+            control = b""
+        elif data[begin + 1] == 0xF9:
+            control = data[begin:place]
+
+
+def _gif_start(data: bytes) -> int:
+    return 13 + (3 << (data[10] & 7) + 1 if data[10] & 0x80 else 0)
 
 
 def first_gif_frame(data: bytes) -> bytes:
@@ -175,22 +195,8 @@ def first_gif_frame(data: bytes) -> bytes:
     Some versions of OpenCV see only some places where a GIF may say that a colour is transparent, and paint
     the background otherwise; they see it right before the picture.
     """
-    start = place = 13 + (3 << (data[10] & 7) + 1 if data[10] & 0x80 else 0)
-    control = b""
-    while data[place : place + 1] == b"!":
-        begin, place = place, place + 2
-        while data[place : place + 1] not in (b"", b"\0"):
-            place += data[place] + 1
-        place += 1
-        if data[begin + 1 : begin + 2] == b"\xf9":
-            control = data[begin:place]
-    begin = place
-    if data[place : place + 1] != b"," or len(data) < place + 10:
-        return data
-    place += 11 + (3 << (data[place + 9] & 7) + 1 if data[place + 9] & 0x80 else 0)
-    while data[place : place + 1] not in (b"", b"\0"):
-        place += data[place] + 1
-    return data[:start] + control + data[begin : place + 1] + b";"
+    control, picture = next(_gif_pictures(data), (b"", b""))
+    return data[: _gif_start(data)] + control + picture + b";" if picture else data
 
 
 def _bmp(data: bytes) -> Header:
