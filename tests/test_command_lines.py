@@ -19,7 +19,7 @@ from cvmask.system import folders
 
 VERB = "(?:predict|edit|render|serve|batch|demo|models|doctor|benchmark|evaluate)"
 # Behind four spaces or in a fence, and in the middle of a sentence, where a line may end within it.
-_LINE = re.compile(rf"^ {{4}}(?:\$ )?(?:\.venv/bin/)?(cvmask {VERB}\b.*)$", re.MULTILINE)
+_LINE = re.compile(rf"^ {{4}}(?:\$ |\S.* \| )?(?:\.venv/bin/)?(cvmask {VERB}\b.*)$", re.MULTILINE)
 _SPAN = re.compile(rf"`(?:\.venv/bin/)?(cvmask {VERB}\s[^`]*)`")
 
 
@@ -40,6 +40,7 @@ PARTS = {
 }
 NOT_RUN = {
     r"-m \S+ 0\b|edit -m people 0|demo --camera|rtsp:": "needs a camera or a stream",
+    r" - --": "needs FFmpeg before it: tests/streams reads standard input",
     r"^cvmask serve": "goes on for ever: tests/serve runs it",
     r"^cvmask batch": "starts Ray: tests/batches runs it",
     r"--classes person,car|people coco|models download": "needs a model of 70 MB or more",

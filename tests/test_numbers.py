@@ -21,7 +21,6 @@ SAME = {
     "mask AP of coco": r"(?:Inception v2, |mask mAP )(\d+)(?: mask mAP|; the default)",
     "waits for a lost source": r"(0\.5 s, 1 s, 2 s, up\sto\s15 s)",
     "soft masks of the larger models": r"(\d\dx\d\d) for the three larger models",
-    "a scene of shapes": r"(?:median of 500 \||\| 32 \|[^\n]*\|) (\d+) ms",
     "AP of the masks of shapes": r"(?:\| mask \||`--masks-only`\), masks as [^|]*\|) (0\.\d+) \|",
     "a worker of a batch": r"(?:the|\*t\* =) (\d\.\d\d) s (?:of a worker|on one thread)",
 }
