@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import queue
 import secrets
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,7 @@ from cvmask.serve.view import Controls, paint
 from cvmask.streams.pipeline import annotate
 from cvmask.streams.sinks.av_encoder import has_av
 from cvmask.streams.sources import Video
+from cvmask.streams.sources.av_capture import find_av
 
 WAITING, WORKING, DONE, FAILED = "waiting", "working", "done", "failed"
 _SAID = 5
@@ -209,9 +213,11 @@ class Clips:
         model = _Asking(self._pool, clip, self._labels)
         with Video(clip.source, on_message=said.append) as source:
             clip.length = source.length
-            width, height = source.size_wh or (0, 0)
-            if width * height > self._limits.pixels:
-                raise SourceError(f"the clip: {width}x{height} pixels, the limit is {self._limits.pixels}")
+            self._check_pixels(*(source.size_wh or (0, 0)))
+            for size_wh in _frame_sizes(clip.source, self._limits.pixels):
+                self._check_pixels(*size_wh)
+                if self._closed or clip.state != WORKING:
+                    return ""
 
             def painted(image: NDArray[np.uint8], found: Detections) -> NDArray[np.uint8]:
                 return paint(image, found, clip.controls, self._labels, shown_width=clip.shown_width)
@@ -230,6 +236,35 @@ class Clips:
                         raise SourceError(f"the clip: more than {limit} frames: cut it, or use cvmask predict")
         # One for each damaged frame, and the last one says how many are missing.
         return "; ".join([*said[: _SAID - 1], *said[_SAID - 1 :][-1:]])
+
+    def _check_pixels(self, width: int, height: int) -> None:
+        if width * height > self._limits.pixels:
+            raise SourceError(f"the clip: a frame of {width}x{height} pixels, the limit is {self._limits.pixels}")
+
+
+def _frame_sizes(path: Path, most_pixels: int) -> Iterator[tuple[int, int]]:
+    """Give the width and height of a video at each packet; only key frames are decoded, as only they change it.
+
+    OpenCV decodes a frame of any size and scales it to the first: it does not say that one is larger. FFmpeg
+    takes no memory for a frame of more than `most_pixels`. Nothing is given where PyAV is not installed.
+    """
+    av = find_av()
+    if av is None:
+        return
+    with suppress(av.FFmpegError), av.open(str(path)) as container:
+        for stream in container.streams.video[:1]:
+            decoder = stream.codec_context
+            decoder.skip_frame, decoder.options = "NONKEY", {"max_pixels": str(most_pixels)}
+            for packet in container.demux(stream):
+                try:
+                    frames = packet.decode()
+                except av.FFmpegError as error:
+                    # Some decoders refuse what is too large, and do not tell its size.
+                    if error.errno == errno.EINVAL:
+                        raise SourceError(f"the clip: a frame has more than {most_pixels} pixels, the limit") from None
+                    continue
+                yield decoder.width, decoder.height
+                yield from ((frame.width, frame.height) for frame in frames)
 
 
 class _Asking:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -12,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import pytest
-from serve_helpers import PATIENCE_S, Served, avi, served, until
+from serve_helpers import PATIENCE_S, Served, avi, jpeg, picture, served, until
 
 from cvmask.runtime.model import MaskRCNN
 from cvmask.streams.sinks import read_json_lines
@@ -187,6 +189,61 @@ def test_clips_that_are_too_long_or_too_large_fail(quick_model: MaskRCNN, clip_m
     with served(quick_model, pixels=1000) as server:
         status = finished(server, server.client.post("/v1/clips", content=data, headers=MP4))
         assert "the limit is 1000" in status["message"]
+
+
+def grown_avi() -> bytes:
+    """Make an AVI of JPEGs, 160 x 128 but for the third, which is 1600 x 1280."""
+    images = [picture(index) for index in range(4)]
+    images[2] = cv2.resize(images[2], (1600, 1280))
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return kind + struct.pack("<I", len(content)) + content + bytes(len(content) % 2)
+
+    pictures, index, at = b"movi", b"", 4
+    for image in images:
+        one = chunk(b"00dc", jpeg(image))
+        index += b"00dc" + struct.pack("<3I", 16, at, len(one) - 8)
+        pictures, at = pictures + one, at + len(one)
+    head = struct.pack("<14I", 40_000, 1 << 20, 0, 16, 4, 0, 1, 1 << 20, 160, 128, 0, 0, 0, 0)
+    video = struct.pack("<4s4s10I4H", b"vids", b"MJPG", 0, 0, 0, 1, 25, 0, 4, 1 << 20, 2**32 - 1, 0, 0, 0, 160, 128)
+    look = struct.pack("<Iii2H4s5I", 40, 160, 128, 1, 24, b"MJPG", 160 * 128 * 3, 0, 0, 0, 0)
+    track = chunk(b"LIST", b"strl" + chunk(b"strh", video) + chunk(b"strf", look))
+    content = b"AVI " + chunk(b"LIST", b"hdrl" + chunk(b"avih", head) + track)
+    return chunk(b"RIFF", content + chunk(b"LIST", pictures) + chunk(b"idx1", index))
+
+
+def grown_mkv(path: Path) -> bytes:
+    """Make a Matroska file of H.264 that is 160 x 128 and then 1600 x 1280."""
+    av = pytest.importorskip("av")
+    packets = b""
+    for scale in (1, 10):
+        with av.open(str(path), "w", format="h264") as output:
+            stream = output.add_stream("libx264", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 160 * scale, 128 * scale, "yuv420p"
+            image = np.full((128 * scale, 160 * scale, 3), 90, np.uint8)
+            frames = [av.VideoFrame.from_ndarray(image, format="bgr24") for _ in range(3)]
+            for frame in (*frames, None):
+                output.mux(stream.encode(frame))
+        packets += path.read_bytes()
+    path.write_bytes(packets)
+    with av.open(str(path)) as source, av.open(str(path.with_suffix(".mkv")), "w") as output:
+        track = output.add_stream_from_template(source.streams.video[0])
+        for index, packet in enumerate(packet for packet in source.demux(video=0) if packet.size):
+            packet.pts = packet.dts = 40 * index
+            packet.stream = track
+            output.mux(packet)
+    return path.with_suffix(".mkv").read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["avi", "mkv"])
+def test_a_frame_that_is_larger_than_the_first_is_refused(quick_model: MaskRCNN, tmp_path: Path, kind: str) -> None:
+    pytest.importorskip("av")
+    data = grown_avi() if kind == "avi" else grown_mkv(tmp_path / "raw")
+    for pixels, state in ((40_000_000, "done"), (1_000_000, "failed")):
+        with served(quick_model.clone(), pixels=pixels) as server:
+            status = finished(server, server.client.post("/v1/clips", content=data, headers=MP4))
+            assert status["state"] == state, status
+    assert "1000000" in status["message"]
 
 
 def test_too_many_clips_are_told_to_come_again_and_old_ones_go(quick_model: MaskRCNN, clip_mp4: Path) -> None:
