@@ -19,12 +19,12 @@ from cvmask.results.detections import Detections
 from cvmask.serve.pool import Worker
 from cvmask.serve.problems import Problem
 from cvmask.serve.view import JPEG_SIDE, Controls, paint
-from cvmask.streams.sources.headers import read_header
+from cvmask.streams.sources.headers import ALL, read_header
 from cvmask.streams.sources.image_source import decode_image
 from cvmask.streams.sources.picture_metadata import read_metadata
+from cvmask.streams.sources.pillow import cure, pillow_reads
 
 JSON, JPEG, PNG, BOTH = "application/json", "image/jpeg", "image/png", "multipart/form-data"
-KINDS = ("JPEG", "PNG", "WebP")
 MASK_FORMATS = ("rle", "polygons", "none")
 _LONGEST_ACCEPT = 1000
 _SUFFIX = {JPEG: ".jpg", PNG: ".png"}
@@ -53,12 +53,17 @@ class Wish:
 
 
 def check_picture(data: bytes, max_pixels: int) -> None:
-    """Refuse what is no picture of `KINDS`, or too large, by its header; raises Problem."""
-    header = read_header(data[: 1 << 16]) if data[:1] != b"\xff" else read_header(data)
-    if header is None or header.kind not in KINDS:
-        what = header.kind if header else f"{len(data)} bytes that start with {data[:8]!r}"
-        cure = "convert it, or send the file itself"
-        raise Problem(415, f"the picture must be a JPEG, PNG or WebP, got {what}", cure)
+    """Refuse what is no picture that can be read here, or too large, by its header; raises Problem."""
+    header = read_header(data)
+    if header is None:
+        got = f"{len(data)} bytes that start with {data[:8]!r}"
+        raise Problem(415, f"the body must be a picture, such as a JPEG or PNG, got {got}", "send the file itself")
+    by_pillow = pillow_reads(header.kind)
+    if header.odd and not by_pillow:
+        what = f"{header.kind} files" if header.odd == ALL else f"a {header.kind} {header.odd}"
+        raise Problem(415, f"this server cannot read {what}", f"on the server: {cure(header.kind)}")
+    if header.size_wh is None and by_pillow:
+        return  # Pillow looks at the size before it decodes
     if header.size_wh is None or min(header.size_wh) < 1:
         raise Problem(422, f"this {header.kind} does not state its size", "it is damaged: send another")
     width, height = header.size_wh

@@ -30,7 +30,7 @@ _FORM = {
     "type": "object",
     "required": ["image"],
     "additionalProperties": False,
-    "properties": {"image": {"type": "string", "format": "binary", "description": "A JPEG, PNG or WebP file."}},
+    "properties": {"image": {"type": "string", "format": "binary", "description": "A picture file."}},
 }
 _RESULT = {
     "type": "object",
@@ -42,11 +42,13 @@ _RESULT = {
 }
 _BODY = {
     "required": True,
-    "description": "One picture, as it is or as the part `image` of a form.",
+    "description": "One picture of any kind that `cvmask predict` reads, as it is or as the part `image` of a form.",
     "content": {
         "image/jpeg": _BINARY,
         "image/png": _BINARY,
         "image/webp": _BINARY,
+        "image/tiff": _BINARY,
+        "application/octet-stream": _BINARY,
         "multipart/form-data": {"schema": _FORM, "encoding": {"image": {"contentType": "image/jpeg"}}},
     },
 }

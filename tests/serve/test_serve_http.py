@@ -17,8 +17,10 @@ import pytest
 from serve_helpers import PATIENCE_S, Served, httpx, jpeg, picture, png, served, until
 
 from cvmask.drawing.draw import draw
+from cvmask.errors import SourceError
 from cvmask.runtime.model import MaskRCNN, Settings
 from cvmask.serve.metrics import Metrics, resident_bytes
+from cvmask.streams.sources.image_source import read_image
 
 JPEG = {"Content-Type": "image/jpeg"}
 PNG = {"Content-Type": "image/png"}
@@ -149,8 +151,9 @@ def test_picture_and_json_come_in_one_answer_of_one_inference(quick_model: MaskR
     [
         (415, b"{}", {"Content-Type": "application/json"}, ""),
         (415, b"hello", JPEG, ""),
-        (415, b"BM" + bytes(60), {"Content-Type": "image/bmp"}, ""),
-        (415, b"GIF89a" + bytes(60), {"Content-Type": "image/gif"}, ""),
+        (422, b"BM" + bytes(60), {"Content-Type": "image/bmp"}, ""),
+        (422, b"GIF89a" + bytes(60), {"Content-Type": "image/gif"}, ""),
+        (415, b"v/1\x01" + bytes(60), {"Content-Type": "image/x-exr"}, ""),
         (422, b"", JPEG, ""),
         (422, b"\xff\xd8\xff\xe0", JPEG, ""),
         (422, b"\x89PNG\r\n\x1a\n", PNG, ""),
@@ -242,6 +245,30 @@ def test_every_odd_picture_has_an_answer(server: Served, shared: Path) -> None:
     assert answers["truncated_half.jpg"] == 200
     assert answers["zero_bytes.jpg"] == answers["truncated_half.png"] == 422
     assert server.client.get("/readyz").status_code == 200
+
+
+@pytest.mark.parametrize("ending", [".bmp", ".tif", ".ppm", ".jp2", ".webp", ".ras"])
+def test_pictures_of_every_kind_that_is_read_are_taken(server: Served, ending: str) -> None:
+    data = cv2.imencode(ending, picture())[1].tobytes()
+    answer = server.client.post("/v1/detect?format=none", content=data, headers={"Content-Type": "image/x-any"})
+    assert answer.json()["detections"], answer.text
+
+
+def test_what_is_read_from_a_file_is_read_here_and_else_it_is_said(
+    server: Served, shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in sorted((shared / "data" / "odd_images").iterdir()):
+        try:
+            image = read_image(path, server.service.limits.pixels)[0]
+        except SourceError:
+            image = None
+        if path.stat().st_size > 2_000_000 or (image is not None and not image.size):
+            continue
+        answer = server.client.post("/v1/detect?format=none", content=path.read_bytes(), headers=JPEG)
+        assert (answer.status_code == 200) == (image is not None), (path.name, answer.text)
+    monkeypatch.setattr("cvmask.serve.answers.pillow_reads", lambda kind: False)
+    heif = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)
+    assert "HEIF" in check_problem(server.client.post("/v1/detect", content=heif, headers=JPEG), 415)["detail"]
 
 
 def test_damaged_pictures_have_an_answer(server: Served) -> None:

@@ -6,7 +6,7 @@ import { forget, keep, kept } from "./memory.js";
 const $ = (id) => document.getElementById(id);
 const POLL_MS = 400;
 const SETTLED_MS = 400;
-const READS = "It reads pictures (JPEG, PNG, WebP) and clips (MP4, MOV, MKV, WebM, AVI).";
+const READS = "It reads pictures (JPEG, PNG, WebP, TIFF, BMP, GIF and more) and clips (MP4, MOV, MKV, WebM, AVI).";
 
 // What went wrong, for whoever dropped the file; `detail` is for whoever runs the server.
 class Trouble extends Error {
