@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
-from cvmask.streams.loop import Summary
+from cvmask.streams.summary import Summary
 from cvmask.system.files import size_text
 from cvmask.system.process import printable
 

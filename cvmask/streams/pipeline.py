@@ -13,10 +13,11 @@ from cvmask.drawing.draw import draw
 from cvmask.errors import SourceError
 from cvmask.results.detections import Detections
 from cvmask.streams.follow import Every, check_every
-from cvmask.streams.loop import Model, Paint, Run, Summary
+from cvmask.streams.loop import Model, Paint, Run
 from cvmask.streams.sinks import Sink, open_all
 from cvmask.streams.sources import Source, open_source
 from cvmask.streams.sources.source import Notify, ignore
+from cvmask.streams.summary import Summary
 
 Place = Union[str, int, "os.PathLike[str]"]
 

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from cvmask.errors import SinkError, SourceError
 from cvmask.models.load import class_ids, split_names
 from cvmask.results.detections import Detections
-from cvmask.streams.loop import Summary
 from cvmask.streams.pipeline import annotate
 from cvmask.streams.sinks import Sink, open_all, read_json_lines
 from cvmask.streams.sources import Frame, Source, open_source
 from cvmask.streams.sources.source import Notify, ignore
+from cvmask.streams.summary import Summary
 
 Place = Union[str, "os.PathLike[str]"]
 

@@ -21,11 +21,11 @@ from conftest import random_detections
 
 from cvmask.errors import SinkError, SourceError
 from cvmask.results.detections import Detections
-from cvmask.streams.loop import Stage
 from cvmask.streams.pipeline import annotate
 from cvmask.streams.sinks import JsonLines, Sink, open_sink, read_json_lines
 from cvmask.streams.sources import Frame, Images, Newest, Source, Video
 from cvmask.streams.sources.mjpeg import Stdin
+from cvmask.streams.summary import Stage
 
 # CVMASK_TEST_FRAMES=10000 makes the test of memory a long one.
 MANY_FRAMES = int(os.environ.get("CVMASK_TEST_FRAMES", "1300"))
