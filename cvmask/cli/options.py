@@ -212,6 +212,8 @@ class StreamOptions:
 
     Attributes
     ----------
+    detect_every
+        None: 1, and "auto" for a camera or stream in a window, see `run_stream`.
     workers
         None: as many as suit the source, see `run_stream.usual_workers`.
 
@@ -225,7 +227,7 @@ class StreamOptions:
     end_s: float | None = field(default=None, metadata=_flag("--end", VIDEO))
     stride: int = field(default=1, metadata=_flag("--stride", VIDEO))
     track: bool = field(default=False, metadata=_flag("--track"))
-    detect_every: Every = field(default=1, metadata=_flag("--detect-every", VIDEO))
+    detect_every: Every | None = field(default=None, metadata=_flag("--detect-every"))
     workers: int | None = field(default=None, metadata=_flag("--workers"))
     every_frame: bool = field(default=False, metadata=_flag("--every-frame", CAMERA))
     retries: int = field(default=10, metadata=_flag("--retries", STREAM))
@@ -258,7 +260,8 @@ def add_stream_options(parser: argparse.ArgumentParser, track: bool = True, work
     if workers is None:
         group.add_argument("--detect-every", type=_every, default=usual.detect_every, metavar="N",
                            help="run the network on every N-th frame and carry what it found to the frames between; "
-                           "auto chooses the frames (videos; default: 1, every frame)")  # fmt: skip
+                           "auto chooses the frames, with cameras and streams whenever the network is free (default: "
+                           "auto for a camera or stream in a window, else 1, every frame)")  # fmt: skip
     many = workers or "for a long video as many as OpenCV has threads, up to 4, if memory lasts; else 1"
     group.add_argument("--workers", type=positive, default=workers, metavar="N",
                        help=f"so many models on consecutive frames at the same time (default: {many})")  # fmt: skip

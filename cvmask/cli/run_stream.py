@@ -75,7 +75,10 @@ def run_stream(
             progress.warn(f"--codec {output.codec}: no video is written")
         written = [_open(file, output.codec, source, model, progress) for file in files]
         # "auto" needs what was found in one key frame to choose the next: a second model would wait.
-        every = 1 if source.live else stream.detect_every
+        every = stream.detect_every
+        if every is None:
+            # What must stay hidden may not come in unseen by the network.
+            every = "auto" if source.newest and window and not wanted.bridge else 1
         workers = stream.workers or (1 if every == "auto" else usual_workers(source, model))
         stack.enter_context(threads_shared_by(workers))
         outputs = [*sinks, *written, *window]

@@ -16,6 +16,8 @@ from cvmask.streams.sources import Frame
 from cvmask.streams.tracking import box_iou
 
 _LEAST_IOU = 0.2
+# In a live source.
+_LONGEST_S = 1.0
 
 
 @dataclass
@@ -38,7 +40,8 @@ class Bridge:
     Parameters
     ----------
     most
-        For how many frames an object may be missing; so many frames are held back, of a live source none.
+        For how many frames an object may be missing; so many frames are held back. Of a live source none is, and it
+        may be missing for a second, and in one frame in any case.
     live
         Whether frames cannot wait.
     mask_threshold
@@ -85,8 +88,15 @@ class Bridge:
             self._seen[number] = self._number, detections[row], entry
         self._before = entry
         self._number += 1
-        self._seen = {number: seen for number, seen in self._seen.items() if self._number - seen[0] <= self._most}
+        self._seen = {number: seen for number, seen in self._seen.items() if self._may_come_back(seen, frame)}
         yield from self._ready()
+
+    def _may_come_back(self, seen: tuple[int, Detections, _Entry], now: Frame) -> bool:
+        missed, before = self._number - seen[0], seen[2].frame
+        if self._live and now.time_s is not None and before.time_s is not None:
+            # Their number says nothing: a slow network sees three frames a second of thirty.
+            return missed <= 1 or now.time_s - before.time_s < _LONGEST_S
+        return missed <= self._most
 
     def end(self) -> Iterator[tuple[Frame, Detections]]:
         """Give all that are left: no frame follows."""

@@ -11,9 +11,10 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Any, Callable, Protocol
+from typing import Any, Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from cvmask.results.detections import Detections
 from cvmask.streams.bridge import Bridge
 from cvmask.streams.follow import Every
 from cvmask.streams.keyframes import Carrier, longest, plan
+from cvmask.streams.live import Follower, Model
 from cvmask.streams.sinks import Sink, Window
 from cvmask.streams.sinks.image_sink import encode_image, write_image
 from cvmask.streams.sources import Frame, Source
@@ -160,16 +162,9 @@ class FrameQueue:
 
 
 Paint = Callable[[NDArray[np.uint8], Detections], NDArray[Any]]
-_AHEAD = 3
+_AHEAD, _AHEAD_FOLLOWED = 3, 1
 # Objects that are missed are filled in for up to a second.
 _MOST_BRIDGED, _USUAL_RATE = 60, 25
-
-
-class Model(Protocol):
-    """What finds objects; `clone` is needed for more than one worker."""
-
-    def detect(self, frame: NDArray[np.uint8]) -> Detections:
-        """Find the objects of one frame, shape (height, width, 3), BGR."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -228,9 +223,13 @@ class Run:
         self.source, self.summary = source, summary
         self.finished: list[Sink] = []
         self._models, self._sinks, self._paint = models, sinks, paint
-        gap = min(_MOST_BRIDGED, max(1, round(source.frame_rate or _USUAL_RATE))) if bridge else 0
+        self._follower = models[0] if isinstance(models[0], Follower) else None
+        second = min(_MOST_BRIDGED, max(1, round(source.frame_rate or _USUAL_RATE)))
+        gap = second if bridge else 0
         self._bridge = Bridge(gap, source.live, mask_threshold) if bridge else None
-        self._tracker = (Tracker(max_gap=gap) if bridge else Tracker()) if track or bridge else None
+        # What the network misses once is missing in all frames to which that is carried.
+        lasting = bridge or self._follower is not None
+        self._tracker = (Tracker(max_gap=second) if lasting else Tracker()) if track or bridge else None
         self._every, self._threshold = detect_every, mask_threshold
         self._carrier = Carrier(mask_threshold)
         self._last_key = 0
@@ -239,7 +238,8 @@ class Run:
         held += gap
         # A live frame grows old in a queue: it is only read when a worker is free for it.
         newest = source.live and source.newest
-        self._queue = FrameQueue(2 * len(models) + _AHEAD + held, len(models) if newest else None)
+        ahead = _AHEAD if self._follower is None else _AHEAD_FOLLOWED
+        self._queue = FrameQueue(2 * len(models) + ahead + held, len(models) if newest else None)
         self._threads: list[threading.Thread] = []
         self._started = self._ended = self._entered = False
         self._source_error: SourceError | None = None
@@ -300,7 +300,7 @@ class Run:
     def _leave(self, error: BaseException | None = None) -> None:
         """Stop the threads, and finish or discard the outputs."""
         with deferred_signals():
-            self._queue.stop()
+            self._stop()
             self.source.close()
             for thread in self._threads:
                 thread.join()
@@ -343,7 +343,10 @@ class Run:
             ("draw", self._draw),
             ("write", self._write_all),
         ]
-        jobs += [("detect", lambda model=model: self._detect(model)) for model in self._models]  # type: ignore[misc]
+        jobs += [("detect", partial(self._detect, model)) for model in self._models]
+        if self._follower is not None:
+            stage = self.summary.stage("detect")
+            jobs += [("network", partial(self._follower.work, model, stage)) for model in self._follower.models]
         for name, job in jobs:
             thread = threading.Thread(target=self._guarded, args=(job,), name=f"cvmask-{name}", daemon=True)
             thread.start()
@@ -355,10 +358,15 @@ class Run:
         except Stopped:
             pass
         except BaseException as error:
-            self._queue.stop(error)
+            self._stop(error)
             # A reader may wait for a camera or a stream: wake it up.
             with suppress(Exception):
                 self.source.close()
+
+    def _stop(self, error: BaseException | None = None) -> None:
+        self._queue.stop(error)
+        if self._follower is not None:
+            self._follower.end()
 
     def _read(self) -> None:
         frames = iter(self.source)
@@ -407,7 +415,7 @@ class Run:
             if seen.key:
                 if seen.frame.taken_at_s is not None:
                     self.summary.stage("age").add(time.monotonic() - seen.frame.taken_at_s)
-                with self.summary.stage("detect").timed():
+                with self.summary.stage("detect" if self._follower is None else "follow").timed():
                     detections = model.detect(seen.frame.image)
                 if self._every == "auto":
                     self._found[number] = detections
@@ -424,7 +432,16 @@ class Run:
                     self._draw_each(self._bridge.push(frame, detections))
         if self._bridge is not None:
             self._draw_each(self._bridge.end())
+        self._end_networks()
         self._queue.put_drawn(None)
+
+    def _end_networks(self) -> None:
+        """Wait for the networks of a live source, whose errors count as long as they work."""
+        if self._follower is not None:
+            self._follower.end()
+            for thread in list(self._threads):
+                if thread.name == "cvmask-network":
+                    thread.join()
 
     def _draw_each(self, found: Iterable[tuple[Frame, Detections]]) -> None:
         for frame, detections in found:

@@ -13,7 +13,8 @@ from cvmask.drawing.draw import draw
 from cvmask.errors import SourceError
 from cvmask.results.detections import Detections
 from cvmask.streams.follow import Every, check_every
-from cvmask.streams.loop import Model, Paint, Run
+from cvmask.streams.live import Follower, Model
+from cvmask.streams.loop import Paint, Run
 from cvmask.streams.sinks import Sink, open_all
 from cvmask.streams.sources import Source, open_source
 from cvmask.streams.sources.source import Notify, ignore
@@ -68,7 +69,9 @@ def annotate(
     detect_every
         The network sees every N-th frame of a file, N from 1 to 60, and both sides of a cut; what it found is carried
         to the frames between along the motion in the picture, see `cvmask.streams.follow`. "auto" chooses the frames.
-        At most so many frames for each worker are kept in memory.
+        At most so many frames for each worker are kept in memory. Of a camera or stream, unless every frame is taken,
+        it sees a frame whenever it is free, with N at most every N-th; each frame is given at once, with the newest
+        result carried forwards to it. 1: the network sees every frame that is given.
     bridge
         Fill objects in where they are missed for up to a second, 60 frames at most: between two sightings in a file,
         after the last one in a live source. For what must stay hidden; each object gets an id.
@@ -95,11 +98,9 @@ def annotate(
     source = _opened(source, summary, on_message, on_error, source_options)
     sinks: list[Sink] = []
     try:
-        if every != 1 and source.live:
-            raise ValueError(f"{source.name}: detect_every needs a file, and this is a camera or a stream")
         labels = getattr(model, "labels", None)
         sinks = open_all(outputs, source, labels, on_message)
-        models = [model, *(model.clone() for _ in range(workers - 1))]  # type: ignore[attr-defined]
+        models: list[Model] = [model, *(model.clone() for _ in range(workers - 1))]  # type: ignore[attr-defined]
     except BaseException:
         source.close()
         for sink in sinks:
@@ -109,6 +110,8 @@ def annotate(
     cut = None if settings is None else settings.mask_threshold
     threshold = {} if settings is None else {"mask_threshold": cut}
     paint = paint or _drawing({"labels": labels, **threshold, **(style or {})})
+    if every != 1 and source.live and source.newest:
+        models, every = [Follower(models, every, cut, careful=bridge)], 1
     return Run(source, models, sinks, paint, track, summary, every, cut, bridge)
 
 

@@ -46,7 +46,8 @@ def defaults(*functions: Callable[..., Any]) -> dict[str, Any]:
     ("options", "functions", "chosen"),
     [
         (ModelOptions, [cvmask.load], {}),
-        (StreamOptions, [cvmask.open_source, cvmask.annotate], {"workers": None}),  # None: as many as suit the source
+        # None: as suits the source.
+        (StreamOptions, [cvmask.open_source, cvmask.annotate], {"workers": None, "detect_every": None}),
         (DrawingOptions, [cvmask.draw], {}),
         (Options, [cvmask.batch], {}),
         (EditOptions, [make_effect], {"effect": dataclasses.MISSING}),

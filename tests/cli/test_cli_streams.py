@@ -27,8 +27,8 @@ from cvmask.cli.options import seconds
 from cvmask.cli.progress import StreamProgress
 from cvmask.errors import SourceError
 from cvmask.results.detections import Detections
-from cvmask.runtime.model import Settings
-from cvmask.streams.sinks import read_json_lines
+from cvmask.runtime.model import MaskRCNN, Settings
+from cvmask.streams.sinks import Sink, read_json_lines
 from cvmask.streams.sinks.encoders import OpenCVEncoder
 from cvmask.streams.sources import Frame, Source, Video
 
@@ -303,6 +303,57 @@ def test_the_summary_names_what_is_there_after_an_error(
     assert sorted(path.name for path in Path("out").iterdir()) == sorted(
         Path(name).name for name in kept[4:].split(", ")
     )
+
+
+class Shown(Sink):
+    """Stands for a window."""
+
+    name = "window"
+
+    def write(self, image: object, frame: Frame | None = None, detections: Detections | None = None) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("verb", "flags", "carried"),
+    [
+        ("predict", ["--show"], True),
+        ("predict", ["-o", "x.jsonl"], False),
+        ("predict", ["-o", "x.jsonl", "--detect-every", "auto"], True),
+        ("predict", ["--show", "--detect-every", "1"], False),
+        ("predict", ["--show", "--every-frame"], False),
+        ("edit", ["--show", "--effect", "blur-background"], True),
+        ("edit", ["--show", "--effect", "blur-objects"], False),
+    ],
+)
+def test_masks_are_carried_by_default_for_what_is_live_in_a_window(
+    verb: str, flags: list[str], carried: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Live(Source):
+        name, frame_rate, live, newest = "camera0", Fraction(100), True, "--every-frame" not in flags
+
+        def _frames(self) -> Iterator[Frame]:
+            for index in range(12):
+                time.sleep(0.01)
+                yield Frame(np.full((64, 96, 3), 9 + index, np.uint8), index, index / 100, self.name)
+
+        def close(self) -> None:
+            pass
+
+    def slow(model: MaskRCNN, image: object) -> Detections:
+        time.sleep(0.04)
+        return Detections.empty((64, 96))
+
+    monkeypatch.setattr(MaskRCNN, "detect", slow)
+    monkeypatch.setattr(run_stream, "open_source", lambda *_, **__: Live())
+    monkeypatch.setattr(run_stream, "_window", lambda _: [Shown()])
+    assert main([verb, "0", *flags]) == 0
+    said = capsys.readouterr().out
+    assert ("of them carried" in said) == carried
+    assert "12 read, 12 written" in said
 
 
 def test_a_video_that_cannot_be_finished_after_an_interrupt_is_told(

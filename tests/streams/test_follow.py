@@ -264,11 +264,6 @@ def test_frames_in_memory_are_bounded() -> None:
     assert most <= 2 * 4 + 2 + 3 + 5
 
 
-def test_a_camera_is_refused() -> None:
-    with pytest.raises(ValueError, match="detect_every needs a file"):
-        annotate(Discs(3, live=True), Exact(), detect_every=4)
-
-
 def test_carried_is_in_every_table(tmp_path: Path) -> None:
     _, mask = disc(60)
     carried = replace(found(mask), carried=2)
