@@ -24,7 +24,7 @@ from cvmask.results.detections import Detections
 from cvmask.streams.bridge import Bridge
 from cvmask.streams.follow import Every
 from cvmask.streams.keyframes import Carrier, longest, plan
-from cvmask.streams.live import Follower, Model
+from cvmask.streams.live_masks import Follower, Model
 from cvmask.streams.sinks import Sink, Window
 from cvmask.streams.sinks.image_sink import encode_image, write_image
 from cvmask.streams.sources import Frame, Source
@@ -47,11 +47,11 @@ class FrameQueue:
         At most so many frames between reading and the caller.
     busy_limit
         At most so many frames between reading and the end of inference: the reader takes the next
-        one only when a worker is free for it. None: no such limit.
+        one only when a worker is free for it. None: no such limit. It may change.
     """
 
     def __init__(self, depth: int, busy_limit: int | None = None) -> None:
-        self._busy_limit = busy_limit
+        self.busy_limit = busy_limit
         # One for each kind of waiter, on one lock: each change wakes only whom it concerns.
         self._lock = threading.Lock()
         self._room, self._frames, self._inferences = (threading.Condition(self._lock) for _ in range(3))
@@ -70,9 +70,8 @@ class FrameQueue:
     def wait_for_room(self) -> None:
         """Wait until another frame may be read."""
         self._tickets.get()
-        limit = self._busy_limit
         with self._room:
-            self._wait(self._room, lambda: limit is None or self._read - self._inferred < limit)
+            self._wait(self._room, lambda: self.busy_limit is None or self._read - self._inferred < self.busy_limit)
 
     def wait_for(self, ready: Callable[[], bool]) -> None:
         """Let the reader wait for something that an inference brings."""
@@ -162,7 +161,9 @@ class FrameQueue:
 
 
 Paint = Callable[[NDArray[np.uint8], Detections], NDArray[Any]]
-_AHEAD, _AHEAD_FOLLOWED = 3, 1
+_AHEAD = 3
+# Frames of a live source that may wait to be followed, which takes a moment: a hiccup costs none.
+_MOST_FOLLOWED = 3
 # Objects that are missed are filled in for up to a second.
 _MOST_BRIDGED, _USUAL_RATE = 60, 25
 
@@ -238,8 +239,7 @@ class Run:
         held += gap
         # A live frame grows old in a queue: it is only read when a worker is free for it.
         newest = source.live and source.newest
-        ahead = _AHEAD if self._follower is None else _AHEAD_FOLLOWED
-        self._queue = FrameQueue(2 * len(models) + ahead + held, len(models) if newest else None)
+        self._queue = FrameQueue(2 * len(models) + _AHEAD + held, len(models) if newest else None)
         self._threads: list[threading.Thread] = []
         self._started = self._ended = self._entered = False
         self._source_error: SourceError | None = None
@@ -419,6 +419,8 @@ class Run:
                     detections = model.detect(seen.frame.image)
                 if self._every == "auto":
                     self._found[number] = detections
+            if self._follower is not None:
+                self._queue.busy_limit = 1 if self._follower.waited else _MOST_FOLLOWED
             self._queue.put_inferred(number, (seen, detections))
 
     def _draw(self) -> None:

@@ -13,7 +13,7 @@ from cvmask.drawing.draw import draw
 from cvmask.errors import SourceError
 from cvmask.results.detections import Detections
 from cvmask.streams.follow import Every, check_every
-from cvmask.streams.live import Follower, Model
+from cvmask.streams.live_masks import Follower, Model
 from cvmask.streams.loop import Paint, Run
 from cvmask.streams.sinks import Sink, open_all
 from cvmask.streams.sources import Source, open_source

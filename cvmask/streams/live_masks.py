@@ -58,12 +58,17 @@ class Follower:
     careful
         Whether frames wait for a network as long as there is nothing to carry to them: the first one, and those
         behind a cut. Else nothing is found in them.
+
+    Attributes
+    ----------
+    waited
+        Whether the last frame waited for a network.
     """
 
     def __init__(
         self, models: Sequence[Model], every: Every = "auto", mask_threshold: float | None = None, careful: bool = False
     ) -> None:
-        self.models, self.careful = models, careful
+        self.models, self.careful, self.waited = models, careful, True
         self._every = 1 if every == "auto" else every
         self._threshold = mask_threshold
         self._changed = threading.Condition()
@@ -91,7 +96,8 @@ class Follower:
         wait |= self._every == 1 and 0 < self._latency_s < _KEEPS_UP * self._period_s
         with self._changed:
             newest = self._newest()
-            if wait or (newest is None and self.careful):
+            self.waited = wait or (newest is None and self.careful)
+            if self.waited:
                 self._wait_for(lambda: self._free and self._next is None)
                 asked = self._ask(frame)
                 self._wait_for(lambda: asked.key is not None)
