@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shlex
+import shutil
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
@@ -220,13 +222,14 @@ class StreamOptions:
     Raises
     ------
     UsageError
-        If the part of a video is empty.
+        If the part of a video is empty, or there are events without ids.
     """
 
     start_s: float = field(default=0.0, metadata=_flag("--start", VIDEO))
     end_s: float | None = field(default=None, metadata=_flag("--end", VIDEO))
     stride: int = field(default=1, metadata=_flag("--stride", VIDEO))
     track: bool = field(default=False, metadata=_flag("--track"))
+    on_event: tuple[str, ...] | str | None = field(default=None, metadata=_flag("--on-event"))
     detect_every: Every | None = field(default=None, metadata=_flag("--detect-every"))
     workers: int | None = field(default=None, metadata=_flag("--workers"))
     every_frame: bool = field(default=False, metadata=_flag("--every-frame", CAMERA))
@@ -239,9 +242,12 @@ class StreamOptions:
         if self.end_s is not None and self.end_s <= self.start_s:
             raise UsageError(f"--end must come after --start, got {self.start_s:g} s to {self.end_s:g} s")
 
+        if self.on_event is not None and not self.track:
+            raise UsageError("--on-event needs --track: without numbers nobody knows what is new")
+
     def source(self) -> dict[str, Any]:
         """Keyword arguments for `open_source`."""
-        run = ("track", "detect_every", "workers")
+        run = ("track", "on_event", "detect_every", "workers")
         return {option.name: getattr(self, option.name) for option in fields(self) if option.name not in run}
 
 
@@ -257,6 +263,9 @@ def add_stream_options(parser: argparse.ArgumentParser, track: bool = True, work
                        help="every N-th frame only (videos)")  # fmt: skip
     if track:
         group.add_argument("--track", action="store_true", help="give each object a number that it keeps")
+        group.add_argument("--on-event", type=_command, metavar="CMD",
+                           help="with --track: run CMD when an object appears or has left, with JSON on its standard "
+                           "input; words in quotes, no shell")  # fmt: skip
     if workers is None:
         group.add_argument("--detect-every", type=_every, default=usual.detect_every, metavar="N",
                            help="run the network on every N-th frame and carry what it found to the frames between; "
@@ -529,6 +538,17 @@ def _positive_float(text: str) -> float:
 def _stride(text: str) -> int:
     # The rate of what is left has to be a fraction of numbers of 32 bits.
     return whole(text, 1, 1_000_000)
+
+
+def _command(text: str) -> tuple[str, ...] | str:
+    """Split a command as a POSIX shell splits words; Windows does that itself."""
+    try:
+        words = shlex.split(text, posix=os.name != "nt")
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{str(error).lower()} in {text!r}") from None
+    if not words or shutil.which(words[0].strip('"')) is None:
+        raise argparse.ArgumentTypeError(f"there is no program {words[0] if words else text!r:.60}")
+    return text if os.name == "nt" else tuple(words)
 
 
 def _every(text: str) -> Every:

@@ -130,13 +130,13 @@ class StreamProgress(Bar):
         """Say a line on stderr."""
         self.print(f"cvmask: {line}", sys.stderr)
 
-    def end(self, summary: Summary, outputs: Sequence[str]) -> None:
-        """Say what was done, on stdout."""
+    def end(self, summary: Summary, outputs: Sequence[str], events: str = "") -> None:
+        """Say what was done, on stdout; `events` is a line about them."""
         self.close()
         first, *stages = summary.lines()
         where = f" -> {', '.join(outputs)}" if outputs and summary.written else ""
         say(f"{self._name}: {first}{where}")
-        for line in stages:
+        for line in ([f"  {events}"] if events else []) + stages:
             say(line)
 
     def _how_far(self) -> str:

@@ -14,6 +14,7 @@ from cvmask.cli.progress import StreamProgress
 from cvmask.errors import SinkError
 from cvmask.graph.check import available_memory
 from cvmask.runtime.model import MaskRCNN
+from cvmask.streams.events import Command
 from cvmask.streams.loop import Paint
 from cvmask.streams.pipeline import annotate
 from cvmask.streams.sinks import Sink, Window, open_sink
@@ -82,9 +83,10 @@ def run_stream(
         workers = stream.workers or (1 if every == "auto" else usual_workers(source, model))
         stack.enter_context(threads_shared_by(workers))
         outputs = [*sinks, *written, *window]
+        command = None if stream.on_event is None else stack.enter_context(Command(stream.on_event, progress.warn))
         run = annotate(
             source, model, outputs=outputs, paint=paint, track=stream.track, workers=workers, detect_every=every,
-            bridge=wanted.bridge,
+            bridge=wanted.bridge, on_event=command,
         )  # fmt: skip
         progress.begin(source.name, source.length)
         try:
@@ -96,7 +98,10 @@ def run_stream(
             whole = {sink.name for sink in run.finished}
             # JSON lines grow in their place, and are there however the run ended.
             kept = [file for file in files if file in whole or file.endswith(".jsonl")]
-            progress.end(run.summary, kept if run.summary.written else [])
+            if command is not None:
+                command.close()
+            events = "" if command is None else command.summary()
+            progress.end(run.summary, kept if run.summary.written else [], events)
         return run.summary.lost
 
 

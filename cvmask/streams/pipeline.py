@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from cvmask.drawing.draw import draw
 from cvmask.errors import SourceError
 from cvmask.results.detections import Detections
+from cvmask.streams.events import Events, OnEvent
 from cvmask.streams.follow import Every, check_every
 from cvmask.streams.live_masks import Follower, Model
 from cvmask.streams.loop import Paint, Run
@@ -34,6 +35,7 @@ def annotate(
     workers: int = 1,
     detect_every: Every = 1,
     bridge: bool = False,
+    on_event: OnEvent | None = None,
     on_message: Notify = ignore,
     on_error: Callable[[SourceError], None] | None = None,
     **source_options: Any,
@@ -75,6 +77,8 @@ def annotate(
     bridge
         Fill objects in where they are missed for up to a second, 60 frames at most: between two sightings in a file,
         after the last one in a live source. For what must stay hidden; each object gets an id.
+    on_event
+        Called with an `Event` for each object that appears or has left, in a thread that waits for it; needs `track`.
     on_message
         Called with one line for whatever the user should know; from any thread.
     on_error
@@ -93,6 +97,8 @@ def annotate(
         raise TypeError(f"model must be what cvmask.load gives, or have a detect of its own, got {model!r:.60}")
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
+    if on_event is not None and not track:
+        raise ValueError("on_event needs track=True: without ids nobody knows what is new")
     every = check_every(detect_every)
     summary = Summary()
     source = _opened(source, summary, on_message, on_error, source_options)
@@ -100,6 +106,7 @@ def annotate(
     try:
         labels = getattr(model, "labels", None)
         sinks = open_all(outputs, source, labels, on_message)
+        sinks += [] if on_event is None else [Events(on_event, labels)]
         models: list[Model] = [model, *(model.clone() for _ in range(workers - 1))]  # type: ignore[attr-defined]
     except BaseException:
         source.close()

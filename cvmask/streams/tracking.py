@@ -11,6 +11,7 @@ from cvmask.results.detections import Detections
 
 _SAME_CLASS = 2.0
 _SMOOTHING = 0.5
+MAX_GAP = 10
 
 
 class Tracker:
@@ -29,7 +30,7 @@ class Tracker:
         For how many frames an object may be missing.
     """
 
-    def __init__(self, min_iou: float = 0.2, max_gap: int = 10) -> None:
+    def __init__(self, min_iou: float = 0.2, max_gap: int = MAX_GAP) -> None:
         if not 0 < min_iou <= 1 or max_gap < 0:
             raise ValueError(f"needs 0 < min_iou <= 1 and max_gap >= 0, got {min_iou} and {max_gap}")
         self._min_iou, self._max_gap = min_iou, max_gap

@@ -219,13 +219,13 @@ def test_an_animation_that_is_cut_short_gives_what_is_whole(tmp_path: Path) -> N
 def test_without_pillow_an_animation_is_a_picture_and_the_cure_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_by_pillow(tmp_path / "a.webp", SPENT_MS)
+    make_by_pillow(tmp_path / "a.png", SPENT_MS)
     monkeypatch.setattr(moving, "is_animation", lambda path: False)
     monkeypatch.setattr("cvmask.streams.sources.opening.is_animation", lambda path: False)
     monkeypatch.setattr(image_source, "pillow_reads", lambda kind: False)
-    (frame,) = open_source(tmp_path / "a.webp")
+    (frame,) = open_source(tmp_path / "a.png")
     assert frame.warnings[-1] == (
-        "this WebP holds several pictures: only the first is used; all of them with Pillow: pip install pillow"
+        "this PNG holds several pictures: only the first is used; all of them with Pillow: pip install pillow"
     )
 
 
