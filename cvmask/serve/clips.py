@@ -213,6 +213,8 @@ class Clips:
         model = _Asking(self._pool, clip, self._labels)
         with Video(clip.source, on_message=said.append) as source:
             clip.length = source.length
+            # It stands in every line of the results: where the server keeps the file is nobody's business.
+            source.name = f"clip{clip.suffix}"
             self._check_pixels(*(source.size_wh or (0, 0)))
             for size_wh in _frame_sizes(clip.source, self._limits.pixels):
                 self._check_pixels(*size_wh)

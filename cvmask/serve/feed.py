@@ -6,6 +6,7 @@ import dataclasses
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 from cvmask.errors import SourceError
@@ -16,6 +17,7 @@ from cvmask.streams.sources.image_source import decode_image
 from cvmask.streams.sources.source import ignore
 
 LIVE, LOST, ENDED, STILL = "live", "lost", "ended", "still"
+PASSED_OVER, UNWATCHED, UNDECODABLE, UNFINISHED = "passed_over", "unwatched", "undecodable", "unfinished"
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.5, 15.0
 _PICTURE_S = 2.0
 _FRAME_S = 0.04
@@ -48,7 +50,14 @@ class Feed(Source):
         Whether anybody wants frames now. While nobody does the source is read on, so that a loss is
         noticed and the newest frame is at hand, but nothing is given.
     dropped
-        How many frames were passed over for newer ones.
+        How many frames were left for newer ones, watched or not.
+    fates
+        How many frames were not given, by cause: ``passed_over`` for newer ones, ``unwatched`` while nobody looked
+        or it was paused, ``undecodable``.
+    given
+        How many frames were given.
+    on_lost
+        Called with such a cause, and how many.
     """
 
     live = True
@@ -66,8 +75,11 @@ class Feed(Source):
         path = inner.name.rstrip(os.sep)
         self._path = path if os.sep in path and not inner.live else ""
         self.name = inner.name if inner.live else os.path.basename(os.path.abspath(inner.name))
-        self.state, self.message, self.paused, self.dropped = LIVE, "", False, 0
+        self.state, self.message, self.paused = LIVE, "", False
+        self.dropped = self.given = 0
+        self.fates: Counter[str] = Counter()
         self.on_state: Callable[[], None] = lambda: None
+        self.on_lost: Callable[[str, int], None] = lambda why, times: None
         self.wanted: Callable[[], bool] = lambda: True
         self._lost_s = lost_s
         self._changed = threading.Condition()
@@ -135,6 +147,7 @@ class Feed(Source):
                 time_s = (frame.taken_at_s or time.monotonic()) - first_s
                 frame = dataclasses.replace(frame, index=index, time_s=max(0.0, time_s))
                 index += 1
+                self.given = index
             self._held = frame
             yield frame
         if self._error is not None:
@@ -210,6 +223,7 @@ class Feed(Source):
 
     def _read(self, source: Source) -> None:
         began_s: float | None = None
+        before = (0, 0)
         for number, frame in enumerate(source):
             if self._closed:
                 return
@@ -218,6 +232,11 @@ class Feed(Source):
                 self._wait_until(began_s + (number * _PICTURE_S if frame.time_s is None else frame.time_s))
                 frame = dataclasses.replace(frame, taken_at_s=time.monotonic())
             self._offer(frame)
+            # What the source itself has left out since it was opened.
+            now = (source.dropped, source.lost)
+            self._count_lost(PASSED_OVER, now[0] - before[0])
+            self._count_lost(UNDECODABLE, now[1] - before[1])
+            before = now
         if began_s is not None and isinstance(source, Images) and len(source.paths) > 1:
             self._wait_until(self._clock_s() + _PICTURE_S)
         elif isinstance(source, Video):
@@ -237,11 +256,19 @@ class Feed(Source):
 
     def _offer(self, frame: Frame) -> None:
         with self._changed:
-            self.dropped += self._slot is not None
+            replaces = self._slot is not None
             self._slot = frame
             self._came_s = time.monotonic()
             self._changed.notify_all()
+        if replaces:
+            self.dropped += 1
+            self._count_lost(PASSED_OVER if self.wanted() and not self.paused else UNWATCHED, 1)
         self._be(LIVE)
+
+    def _count_lost(self, why: str, times: int) -> None:
+        if times > 0:
+            self.fates[why] += times
+            self.on_lost(why, times)
 
 
 class BrowserSource(Source):
@@ -267,6 +294,7 @@ class BrowserSource(Source):
     def push(self, data: bytes) -> None:
         """Take an encoded picture, in place of one that still waits."""
         with self._changed:
+            self.dropped += self._latest is not None
             self._latest = (data, time.monotonic())
             self._changed.notify()
 
@@ -288,6 +316,7 @@ class BrowserSource(Source):
                 check_picture(data, self._max_pixels)
                 image, _ = decode_image(data, "a picture of the browser camera", self._max_pixels)
             except (Problem, SourceError) as error:
+                self.lost += 1
                 self._notify(str(error))
                 continue
             yield Frame(image, index, taken_at_s - first_s, self.name, taken_at_s=taken_at_s)

@@ -18,6 +18,7 @@ _HELP = {
     "inference_seconds": "How long a picture took in the network.",
     "encodings_total": "Pictures encoded for the live page.",
     "frames_total": "New frames shown on the live page.",
+    "frames_lost_total": "Live frames that were not shown, by cause: a newer one, damage, or the end.",
     "refused_total": "Requests refused before they were looked at, by reason.",
     "failed_total": "Errors inside the server.",
 }
@@ -33,11 +34,11 @@ class Metrics:
         self._seconds, self._timed = 0.0, 0
         self.gauges: dict[str, Callable[[], int]] = {}
 
-    def count(self, name: str, labels: Mapping[str, str] | None = None) -> None:
-        """Add one; `labels` must come from a short list, never from the network."""
+    def count(self, name: str, labels: Mapping[str, str] | None = None, times: int = 1) -> None:
+        """Add one, or `times`; `labels` must come from a short list, never from the network."""
         text = ",".join(f'{key}="{value}"' for key, value in (labels or {}).items())
         with self._lock:
-            self._counts[name][text] += 1
+            self._counts[name][text] += times
 
     def time(self, seconds: float) -> None:
         """Count one inference."""

@@ -111,7 +111,6 @@ class Service:
             "queue_length": lambda: self.pool.waiting,
             "viewers": lambda: self.live.view.viewers if self.live else 0,
             "cameras": lambda: len(self._cameras),
-            "frames_passed_over": lambda: self.live.feed.dropped if self.live else 0,
             "resident_memory_bytes": resident_bytes,
         }
 

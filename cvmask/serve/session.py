@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cvmask.errors import CvmaskError, SinkError
 from cvmask.results.arrays import Picture
 from cvmask.results.detections import Detections
-from cvmask.serve.feed import Feed
+from cvmask.serve.feed import UNFINISHED, Feed
 from cvmask.serve.limits import Limits
 from cvmask.serve.metrics import Metrics
 from cvmask.serve.pool import Pool, QueueFullError
@@ -180,10 +180,11 @@ class Session:
         self._times_s: deque[float] = deque(maxlen=200)
         self._frame: Frame | None = None
         self._image_status: dict[str, Any] = {}
+        self._shown = 0
         self._widths_lock = threading.Lock()
         self._widths: dict[object, int] = {}
         self._shown_width: int | None = None
-        feed.on_state, feed.wanted = self.tell, self._is_wanted
+        feed.on_state, feed.on_lost, feed.wanted = self.tell, self._count_lost, self._is_wanted
         self.view.on_first = self._clear_old
         self._thread = threading.Thread(target=self._run, name="cvmask-session")
         self.tell()
@@ -225,6 +226,8 @@ class Session:
         self.feed.close()
         self._thread.join()
         self.recorder.stop()
+        if self.feed.given > self._shown:
+            self._count_lost(UNFINISHED, self.feed.given - self._shown)
 
     def tell(self) -> None:
         """Tell viewers the state."""
@@ -247,6 +250,7 @@ class Session:
             "counts": dict(names.most_common()),
         }
         if fresh:
+            self._shown += 1
             self._metrics.count("frames_total", {"of": self._key.split(":")[0]})
         self.view.show(image, self._status())
 
@@ -256,6 +260,9 @@ class Session:
         kept = controls.keep(detections)
         self._painted.append(kept)
         return paint(image, kept, controls, self.labels, shown_width=self._shown_width)
+
+    def _count_lost(self, why: str, times: int) -> None:
+        self._metrics.count("frames_lost_total", {"of": self._key.split(":")[0], "why": why}, times)
 
     def _is_wanted(self) -> bool:
         return self.view.viewers > 0 or self.recorder.state == ON
@@ -274,6 +281,7 @@ class Session:
             "message": self.error or self.feed.message,
             "paused": self.feed.paused,
             "fps": self._rate(),
+            "fates": dict(self.feed.fates),
             "recording": {
                 "state": self.recorder.state,
                 "key": self.recorder.key,

@@ -50,6 +50,8 @@ def test_a_clip_comes_back_annotated(server: Served, clip_mp4: Path, tmp_path: P
     lines = list(read_json_lines(tmp_path / "out.jsonl"))
     assert [line["index"] for line, _ in lines] == list(range(6))
     assert {class_id for _, found in lines for class_id in found.class_id.tolist()} <= {0, 1, 2, 3}
+    assert {line["name"] for line, _ in lines} == {"clip.mp4"}
+    assert str(server.service.folder).encode() not in (tmp_path / "out.jsonl").read_bytes()
     counts = [len(found) for _, found in lines]
     assert (status["found"], status["most"]) == (sum(counts), max(counts))
     place = f"/v1/clips/{status['id']}"
@@ -112,7 +114,7 @@ def test_a_clip_that_is_cut_short_is_done_and_says_so(server: Served, work: Path
     cut = finished(server, server.client.post("/v1/clips", content=data[: len(data) * 2 // 3], headers=MP4))
     assert cut["state"] == "done"
     assert 0 < cut["frames"] < 6
-    assert f"the clip: says it has 6 frames, {cut['frames']} could be read" in cut["message"]
+    assert f"clip.avi: says it has 6 frames, {cut['frames']} could be read" in cut["message"]
 
 
 def test_odd_clips_have_an_answer(server: Served, shared: Path) -> None:

@@ -581,6 +581,41 @@ def test_pictures_of_a_camera_that_come_too_fast_are_dropped(quick_model: MaskRC
         assert server.count("inferences_total") < 60
 
 
+def test_every_live_frame_has_a_fate(quick_model: MaskRCNN) -> None:
+    hand = Hand()
+    with served(quick_model, lambda: hand) as server:
+        live = server.service.live
+        for index in range(3):
+            hand.give(picture(index))
+            until(lambda index=index: live.feed.dropped == index)
+        assert dict(live.feed.fates) == {"unwatched": 2}
+        with Viewer(server.connect("/v1/live")) as viewer:
+            viewer.wait(lambda status: status.get("index") == 0)
+            release = server.hold()
+            for index in range(3):
+                hand.give(picture(index))
+            until(lambda: live.feed.fates["passed_over"] >= 1)
+            release.set()
+            status, _ = viewer.wait(lambda status: status.get("index", 0) >= 1)
+            assert status["fates"]["passed_over"] >= 1
+        with Viewer(server.connect("/v1/camera")) as own:
+            own.push(b"no picture")
+            own.push(jpeg(picture()))
+            status, _ = own.wait(lambda status: status.get("size") and status["fates"])
+            assert status["fates"] in ({"undecodable": 1}, {"passed_over": 1})
+            release = server.hold()
+            own.push(jpeg(picture(2)))
+            (session,) = server.service._cameras
+            until(lambda: session.feed.given == 2)
+        release.set()
+        until(lambda: not server.service._cameras)
+        text = server.service.metrics.text()
+    lines = dict(line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("cvmask_frames_lost_total"))
+    assert lines['cvmask_frames_lost_total{of="live",why="unwatched"}'] == "2"
+    assert int(lines['cvmask_frames_lost_total{of="live",why="passed_over"}']) >= 1
+    assert sum('of="camera"' in name for name in lines) >= 1
+
+
 def test_sockets_need_the_token_and_the_right_origin(quick_model: MaskRCNN) -> None:
     with served(quick_model, lambda: Hand(), token="right-token-right") as server:
         name = f"cvmask_token_{server.port}"

@@ -72,6 +72,7 @@ function describe() {
   text("inference", seen ? `${Math.round(status.inference_ms)} ms` : "–");
   text("age", seen ? (moving ? `${status.age_ms} ms` : "–") : "–");
   text("size", seen ? size.join("×") : "–");
+  text("fates", seen ? fates() : "\u00a0");
   const lost = state === "lost" || state === "failed";
   const said = { live: "Live", lost: "Source lost, trying again", ended: "The source has ended", still: "Still picture", failed: "The live picture has ended" }[state] || "";
   text("state", paused ? `Paused: ${status.source}` : status.message ? `${said}: ${status.message}` : `${said}${status.source ? `: ${status.source}` : ""}`);
@@ -89,6 +90,12 @@ function describe() {
   counts(seen);
   $("snapshot").disabled = !seen;
   for (const id of ["pause", "record"]) $(id).disabled = !seen || !socket || !socket.ready;
+}
+
+// What became of the frames that are not shown; at no pace of their own, nothing is left out.
+function fates() {
+  const { passed_over: passed = 0, undecodable = 0 } = status.fates || {};
+  return `Not shown so far: ${passed} for newer frames, ${undecodable} that could not be read`;
 }
 
 function badge(paused, lost, recording) {
