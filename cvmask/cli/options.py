@@ -29,6 +29,7 @@ from cvmask.streams.follow import Every, check_every
 from cvmask.streams.sinks import SUFFIXES as STREAM_SUFFIXES
 from cvmask.streams.sinks.encoders import wrong_codec
 from cvmask.streams.sinks.image_sink import no_folder
+from cvmask.streams.sinks.virtual_camera import NAME as VIRTUAL_CAMERA
 from cvmask.streams.sources.opening import ADDRESS, CAMERA, STDIN, STREAM
 
 _Options = TypeVar("_Options")
@@ -333,6 +334,10 @@ class Destination(NamedTuple):
             a file.
         """
         path, suffix = self.path, self.path.suffix.lower()
+        if self == VIRTUAL:
+            if sources > 1 or not stream:
+                raise UsageError(f"-o {path}: a virtual camera shows one video, camera or stream; a folder is {path}/")
+            return
         if not self.is_file:
             if wrong := no_folder(str(path)):
                 raise UsageError(f"{path}: {wrong}")
@@ -357,9 +362,14 @@ ALPHA_SUFFIXES = (".png", ".webp", ".tif", ".tiff")
 DEFAULT_FOLDER = Destination(Path("cvmask_out"))
 
 
+VIRTUAL = Destination(Path(VIRTUAL_CAMERA), is_file=True)
+
+
 def destination(text: str) -> Destination:
     """Understand what was given to -o."""
     path = Path(text)
+    if text == VIRTUAL_CAMERA:
+        return VIRTUAL
     is_folder = text.endswith(("/", os.sep)) or os.path.isdir(path) or not path.suffix
     return Destination(path, not is_folder)
 
@@ -414,7 +424,8 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
 def add_output_options(parser: argparse.ArgumentParser) -> None:
     """Add --output, --codec and --show."""
     parser.add_argument("-o", "--output", metavar="OUT", type=destination,
-                        help="a folder, or a file for a single source (default: the folder cvmask_out)")  # fmt: skip
+                        help="a folder, or for a single source a file or virtual, a camera for video calls "
+                       "(default: the folder cvmask_out)")  # fmt: skip
     add_codec_option(parser)
     parser.add_argument("--show", action="store_true",
                         help="show each result in a window: q or Esc ends, s saves, space pauses a video, any key "

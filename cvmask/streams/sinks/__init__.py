@@ -1,4 +1,4 @@
-"""Where results go: pictures, videos, animated pictures, JSON lines, a window."""
+"""Where results go: pictures, videos, animated pictures, JSON lines, a window, a virtual camera."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cvmask.errors import SinkError
-from cvmask.streams.sinks import animation, image_sink
+from cvmask.streams.sinks import animation, image_sink, virtual_camera
 from cvmask.streams.sinks.animation import Animation
 from cvmask.streams.sinks.encoders import CODECS, wrong_codec
 from cvmask.streams.sinks.image_sink import ImageFile, ImageFolder
 from cvmask.streams.sinks.json_sink import JsonLines, read_json_lines
 from cvmask.streams.sinks.sink import Sink, file_id, file_ids
 from cvmask.streams.sinks.video_sink import VideoFile
+from cvmask.streams.sinks.virtual_camera import VirtualCamera
 from cvmask.streams.sinks.window import Window
 from cvmask.streams.sources.image_source import Images, Still
 from cvmask.streams.sources.moving import NumberedFrames
@@ -31,6 +32,7 @@ __all__ = [
     "JsonLines",
     "Sink",
     "VideoFile",
+    "VirtualCamera",
     "Window",
     "open_sink",
     "read_json_lines",
@@ -51,7 +53,7 @@ def open_sink(
     ----------
     place
         A video (.mp4, .mkv, .avi, ...), ``.gif``, ``.jsonl``, a picture (.png, .jpg, ...), a folder (one
-        that exists, or a name without an ending), or ``"window"``.
+        that exists, or a name without an ending), ``"window"`` or ``"virtual"``, a camera for video calls.
     source
         What the frames come from: videos take its rate and its sound.
     labels
@@ -72,6 +74,10 @@ def open_sink(
         raise SinkError(f"{name}: {wrong}")
     if name == "window":
         return Window(hold=isinstance(source, Images), on_message=on_message)
+    live = source is not None and source.live
+    if name == virtual_camera.NAME:
+        rate = None if source is None else source.frame_rate
+        return VirtualCamera(frame_rate=rate, paced=not live, on_message=on_message)
     paths = source.paths if isinstance(source, (Images, NumberedFrames)) else [] if source is None else [source.name]
     if os.path.isdir(name) or not suffix or name.endswith(("/", os.sep)):
         return ImageFolder(name, sources=paths)
@@ -80,7 +86,6 @@ def open_sink(
     if suffix in CODECS:
         audio = source.path if isinstance(source, Video) else None
         rate = None if source is None else source.frame_rate
-        live = source is not None and source.live
         return VideoFile(name, frame_rate=rate, audio_from=audio, codec=codec, live=live, on_message=on_message)
     # Of pictures each becomes a picture.
     moving = suffix == ".gif" or not (source is None or isinstance(source, (Images, Still)))
