@@ -34,6 +34,7 @@ _PACKAGES = {
     "ray": "'ray[client,data]' pyarrow",
     "serve": "fastapi uvicorn websockets python-multipart",
     "supervision": "supervision",
+    "text": "pillow",
     "virtualcam": "pyvirtualcam",
 }
 

@@ -14,9 +14,11 @@ from test_snippets import PAGES, ROOT
 
 from cvmask import scenes
 from cvmask.cli.main import build_parser, main
+from cvmask.errors import _PACKAGES, install
 from cvmask.streams.sinks import VideoFile
 from cvmask.system import folders
 
+_INSTALL = ROOT / "docs" / "install.md"
 VERB = "(?:predict|edit|render|serve|batch|demo|models|doctor|benchmark|evaluate)"
 # Behind four spaces or in a fence, and in the middle of a sentence, where a line may end within it.
 _LINE = re.compile(rf"^ {{4}}(?:\$ |\S.* \| )?(?:\.venv/bin/)?(cvmask {VERB}\b.*)$", re.MULTILINE)
@@ -114,6 +116,11 @@ def test_every_script_that_is_named_is_there_and_has_the_flags() -> None:
 def test_every_extra_that_is_named_is_there() -> None:
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    page = _INSTALL.read_text(encoding="utf-8")
+    table = dict(re.findall(r"^\| `(\w+)` \|.*\| `(pip install .*)` \|$", page, re.MULTILINE))
+    assert table == {extra: install(extra) for extra in _PACKAGES}
+    others = {"test", "readers", "serve-test", "docs", "check"}
+    assert table.keys() | others == set(setup["options.extras_require"])
     for page in PAGES:
         for names in re.findall(r"'?\.\[([\w,-]+)\]", page.read_text(encoding="utf-8")):
             assert set(names.split(",")) <= set(setup["options.extras_require"]), page

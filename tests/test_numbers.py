@@ -11,11 +11,11 @@ from cvmask.models.labels import read_labels
 from cvmask.serve.limits import Limits
 from cvmask.system import folders
 
-OTHERS = [ROOT / name for name in ("setup.cfg", "packaging/Dockerfile", "cvmask/cli/main.py", "cvmask/models/zoo.py")]
+OTHERS = [ROOT / name for name in ("setup.py", "cvmask/runtime/net.py", "cvmask/cli/main.py", "cvmask/models/zoo.py")]
 TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in [*PAGES, *OTHERS]}
 # What is said in several places, and how it is written: the group is the same wherever it stands.
 SAME = {
-    "the versions of OpenCV": r"opencv-python(?:-headless)?(>=[\d.]+,<[\d.]+)",
+    "the versions of OpenCV": r"(?:opencv-python|wheel\}|\[0\]\)\})(>=[\d.]+,<[\d.]+)",
     "exit codes": r"[Ee]xit codes: (0 done[^.\n]*)",
     "classes of coco": r"(\d+) (?:everyday|COCO) classes",
     "mask AP of coco": r"(?:Inception v2, |mask mAP )(\d+)(?: mask mAP|; the default)",

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import configparser
-import re
+import os
 import shutil
 import subprocess
 import sys
@@ -26,10 +25,18 @@ def test_systemd_understands_the_unit(tmp_path: Path) -> None:
     assert (done.returncode, complaints) == (0, []), done.stderr
 
 
-def test_the_container_installs_what_the_extra_names() -> None:
-    config = configparser.ConfigParser()
-    config.read(ROOT / "setup.cfg")
-    extras = config["options.extras_require"]["serve"].split()
-    core = config["options"]["install_requires"].replace("opencv-python", "opencv-python-headless").split()
-    named = re.findall(r'"([\w-]+[<>=][^"]*)"', (FOLDER / "Dockerfile").read_text(encoding="utf-8"))
-    assert sorted(named) == sorted([*extras, *core])
+@pytest.mark.parametrize("wheel", [None, "opencv-python-headless", "opencv-contrib-python", "opencv", ""])
+def test_the_metadata_needs_numpy_and_the_opencv_that_is_named(wheel: str | None, tmp_path: Path) -> None:
+    pytest.importorskip("setuptools")
+    shutil.copy(ROOT / "setup.py", tmp_path)
+    environment = {name: value for name, value in os.environ.items() if name != "CVMASK_OPENCV"}
+    environment.update({} if wheel is None else {"CVMASK_OPENCV": wheel})
+    command = [sys.executable, "-W", "ignore", "setup.py", "-q", "egg_info"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    if wheel in ("opencv", ""):
+        assert done.returncode == 1
+        assert done.stderr.startswith("CVMASK_OPENCV needs one of opencv-python, opencv-python-headless")
+        return
+    (requirements,) = tmp_path.glob("*.egg-info/requires.txt")
+    lines = [line.replace("<5.1,>=4.8", ">=4.8,<5.1") for line in requirements.read_text(encoding="utf-8").split()]
+    assert lines == ["numpy>=1.21", f"{wheel or 'opencv-python'}>=4.8,<5.1"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import ctypes
 import ctypes.util
-import importlib.metadata
 import importlib.util
 import json
 import os
@@ -30,7 +29,7 @@ from cvmask.errors import CvmaskError, install
 from cvmask.graph.check import inspect
 from cvmask.graph.model_files import model_files
 from cvmask.runtime import targets
-from cvmask.runtime.net import engine_text, missing_importer
+from cvmask.runtime.net import engine_text, install_opencv, installed_wheels, missing_importer
 from cvmask.streams.sinks import VideoFile
 from cvmask.streams.sinks.av_encoder import SUFFIXES as AV_SUFFIXES
 from cvmask.streams.sinks.av_encoder import has_av
@@ -214,7 +213,6 @@ def why_not_written(path: Path, use_av: bool) -> str:
 
 
 OLDEST, TOO_NEW = (4, 8), (5, 1)
-WHEELS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 # What each of them imports.
 EXTRAS = {
     "progress": ("tqdm",),
@@ -229,17 +227,16 @@ def check_versions() -> Iterator[Finding]:
     """Python, NumPy and OpenCV, and whether they go together."""
     yield Finding("cvmask", OK, f"{__version__}, Python {platform.python_version()}, NumPy {np.__version__}")
     yield Finding("system", OK, f"{platform.system()} {platform.machine()}")
-    installed = [name for name in WHEELS if _version_of(name)]
-    named = ", ".join(f"{name} {_version_of(name)}" for name in installed) or "not from a wheel"
+    installed = installed_wheels()
+    named = ", ".join(f"{name} {its}" for name, its in installed.items()) or "not from a wheel"
     version = tuple(int(number) for number in re.findall(r"\d+", cv2.__version__)[:2])
     if len(installed) > 1:
         cure = f"pip uninstall {' '.join(installed)}, then install one of them"
         yield Finding("OpenCV", PROBLEM, f"several packages write to one folder: {named}", cure)
     elif not OLDEST <= version < TOO_NEW:
-        cure = "pip install 'opencv-python>=4.8,<5.1'"
-        yield Finding("OpenCV", PROBLEM, f"{cv2.__version__} ({named}); needed 4.8 to 5.0", cure)
+        yield Finding("OpenCV", PROBLEM, f"{cv2.__version__} ({named}); needed 4.8 to 5.0", install_opencv())
     elif lack := missing_importer():
-        text, cure = lack.split(": ")
+        text, _, cure = lack.partition(": ")
         yield Finding("OpenCV", PROBLEM, text, cure)
     else:
         yield Finding("OpenCV", OK, f"{cv2.__version__} ({named}); runs graphs with {engine_text()}")
@@ -326,13 +323,6 @@ def _is_damaged(folder: Path) -> bool:
         return bool(inspect(model_files(folder)).problems)
     except (CvmaskError, OSError):
         return True
-
-
-def _version_of(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
 
 
 WIDTH = 27

@@ -159,7 +159,22 @@ def missing_importer() -> str:
     """
     if _has_importer() or _has_onnx():
         return ""
-    return f"OpenCV {cv2.__version__} cannot load TensorFlow graphs: pip install 'opencv-python>=4.8,<5.1'"
+    return f"OpenCV {cv2.__version__} cannot load TensorFlow graphs: {install_opencv()}"
+
+
+WHEELS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
+
+
+def installed_wheels() -> dict[str, str]:
+    """Give the wheels of OpenCV that are installed, and their versions; they share one folder."""
+    from importlib import metadata  # takes 20 ms to import, and few ask
+
+    return {name: metadata.version(name) for name in WHEELS if any(metadata.distributions(name=name))}
+
+
+def install_opencv() -> str:
+    """Give the command that installs an OpenCV that runs here: of the kind that is installed."""
+    return f"pip install '{next(iter(installed_wheels()), WHEELS[0])}>=4.8,<5.1'"
 
 
 def _has_importer() -> bool:

@@ -22,6 +22,7 @@ from cvmask.cli.main import main
 from cvmask.errors import SinkError
 from cvmask.models.audit import Report
 from cvmask.models.zoo import GRAPH_FILE
+from cvmask.runtime import net
 from cvmask.streams.sinks.av_encoder import has_av
 from cvmask.system import folders
 
@@ -114,14 +115,15 @@ def test_opencv_out_of_range_is_a_problem_with_its_cure(
     version: str, is_fine: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cv2, "__version__", version)
-    monkeypatch.setattr(doctor, "_version_of", lambda name: "1" if name == "opencv-python" else "")
+    for place in (doctor, net):
+        monkeypatch.setattr(place, "installed_wheels", lambda: {"opencv-python-headless": "1"})
     found = findings(doctor.check_versions)["OpenCV"]
     assert (found.state == "ok") == is_fine
-    assert is_fine or "pip install" in found.cure
+    assert is_fine or found.cure == "pip install 'opencv-python-headless>=4.8,<5.1'"
 
 
 def test_two_wheels_of_opencv_are_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_version_of", lambda name: "1" if "contrib" not in name else "")
+    monkeypatch.setattr(doctor, "installed_wheels", lambda: {"opencv-python": "1", "opencv-python-headless": "2"})
     found = findings(doctor.check_versions)["OpenCV"]
     assert found.state == "problem"
     assert found.cure == "pip uninstall opencv-python opencv-python-headless, then install one of them"
