@@ -10,7 +10,7 @@ from cvmask.graph.flow import Flow, Ref
 from cvmask.graph.model_files import FASTER_RCNN, ONE_STAGE
 from cvmask.graph.nodes import STRING, Graph, Node
 
-# Ops that move values without changing them; the data come in first.
+# Ops that move values without changing them; their first input is the data.
 LAYOUT = (
     "Reshape",
     "Squeeze",
@@ -33,7 +33,7 @@ OUTPUTS = ("detection_boxes", "detection_scores", "detection_classes", "num_dete
 
 @dataclass(frozen=True)
 class Stage:
-    """One of the two stages: where its numbers come from, and what is done with them.
+    """One of the two stages: the predictors it ends in and the nodes that turn their outputs into boxes.
 
     `boxes` and `classes` are the last layers of the two predictors; `exps` are the exponentials of the
     box decoder; `scores` turns class predictions into scores, `suppressions` are the NMS nodes.
@@ -98,9 +98,9 @@ def dissect(graph: Graph) -> Anatomy:
 
 
 def output_name(graph: Graph, name: str) -> str:
-    """The node of an output: of that name, or of that name in the one scope that a program imported the graph into.
+    """Return the name of an output node, with its scope if a program imported the graph into one.
 
-    Where there is none, the name alone.
+    Returns `name` unchanged if there is no such node.
     """
     if name in graph:
         return name
@@ -109,18 +109,18 @@ def output_name(graph: Graph, name: str) -> str:
 
 
 def _check_cases(graph: Graph) -> None:
-    """What `cvmask.graph.graph_def` leaves as it is."""
+    """Refuse TensorFlow 2 branches, which `cvmask.graph.graph_def` does not replace."""
     before = graph.ancestors([output_name(graph, name) for name in ("detection_masks", "detection_boxes")])
     found = next((node for node in graph if node.op in _CASES and node.name in before), None)
     if found is not None:
         raise ModelError(
-            f"{graph.origin}: {found.name} is a {found.op}, a branch of TensorFlow 2; "
+            f"{graph.origin}: {found.name} is a {found.op}, a TensorFlow 2 branch; "
             "export it again after tf.compat.v1.disable_v2_behavior()"
         )
 
 
 def _crops(graph: Graph) -> tuple[Node, Node]:
-    """The crops of the second stage and of the mask head."""
+    """Return the CropAndResize nodes of the second stage and of the mask head."""
     masks, boxes = output_name(graph, "detection_masks"), output_name(graph, "detection_boxes")
     if masks not in graph and boxes not in graph and _has_stages(graph):
         ends = [node.name for node in graph if node.name not in graph.consumers]
@@ -139,13 +139,13 @@ def _crops(graph: Graph) -> tuple[Node, Node]:
 
 
 def _has_stages(graph: Graph) -> bool:
-    """Whether boxes are suppressed and features cropped for boxes and for masks, whatever the outputs are called."""
+    """Return True if the graph has suppressions and both crops, whatever its outputs are called."""
     ops = Counter(node.op for node in graph)
     return ops["CropAndResize"] > 1 and any("NonMaxSuppression" in op for op in ops)
 
 
 def _what_is(graph: Graph) -> str:
-    """What kind of network this frozen graph looks like, in words."""
+    """Describe the kind of network that this frozen graph looks like."""
     ops = Counter(node.op for node in graph)
     found = [name for name in OUTPUTS if output_name(graph, name) in graph]
     if "raw_detection_boxes" in graph and not found:
@@ -172,7 +172,7 @@ def _image(graph: Graph, before: set[str]) -> Node:
 
 
 def _stage(flow: Flow, crop: Node | None, scope: set[str]) -> Stage:
-    """The stage whose nodes are among the names in `scope`."""
+    """Return the stage whose nodes are in `scope`."""
     nodes = [flow.graph[name] for name in sorted(scope)]
     suppressions = tuple(node for node in nodes if "NonMaxSuppression" in node.op)
     what = "first" if crop is None else "second"
@@ -198,7 +198,7 @@ def _stage(flow: Flow, crop: Node | None, scope: set[str]) -> Stage:
 
 
 def back(flow: Flow, ref: Ref, through: tuple[str, ...] = (), known: dict[Ref, Ref] | None = None) -> Ref:
-    """The output that `ref` shows in another layout; `known` as in `Flow.follow`."""
+    """Follow `ref` back through changes of layout to the output it comes from; `known` as in `Flow.follow`."""
     passing = (*through, "ConcatV2", "Concat", "Pack", "Split", "SplitV")
 
     def step(ref: Ref) -> Ref | None:
@@ -212,12 +212,12 @@ def back(flow: Flow, ref: Ref, through: tuple[str, ...] = (), known: dict[Ref, R
 
 
 def _code(flow: Flow, exp: Node, known: dict[Ref, Ref]) -> Ref:
-    """What an exponential of the box decoder reads, without its scale; `known` as in `Flow.follow`."""
+    """Return the unscaled input of an exponential of the box decoder; `known` as in `Flow.follow`."""
     return flow.follow(flow.inputs(exp)[0], lambda ref: _unscaled(flow, ref), known)
 
 
 def _unscaled(flow: Flow, ref: Ref) -> Ref | None:
-    """The input that this node scales, None if it scales none."""
+    """Return the input that this node multiplies by a constant, None if it does not."""
     node = flow.node(ref)
     if node.op not in ("RealDiv", "Mul"):
         return None
@@ -225,7 +225,7 @@ def _unscaled(flow: Flow, ref: Ref) -> Ref | None:
 
 
 def _mask_logits(flow: Flow) -> Ref:
-    """The last layer of the mask head, before sigmoid and the choice of the own class."""
+    """Return the last layer of the mask head, before the sigmoid and before each box's own class is selected."""
     ref = back(flow, (output_name(flow.graph, "detection_masks"), 0), through=("Sigmoid",))
     if flow.node(ref).op not in ("BiasAdd", "Conv2D", "Add", "AddV2", "Conv2DBackpropInput"):
         node = flow.node(ref)

@@ -23,8 +23,8 @@ from cvmask.graph.text import parse_text, print_text
 from cvmask.system.files import open_regular, write_private, write_whole
 from cvmask.system.folders import cache_home
 
-# What is made of a graph and what is refused may change with each release, and between two with this number:
-# files of another version are not used.
+# Change the number when a conversion gives another text graph or refuses other graphs within one release.
+# Cache files of another version are not used.
 _VERSION = f"{__version__}-6"
 _MAX_LINE = 200
 _MAX_BYTES = 64 << 20  # a text graph has no weights
@@ -34,9 +34,9 @@ Known = tuple[Graph, GraphFacts]
 
 
 def find(path: str | os.PathLike[str], data: NDArray[np.uint8]) -> tuple[str, Known | None]:
-    """The fingerprint of the frozen graph at `path`, whose bytes are `data`; what is kept for it, if anything is."""
+    """Return the fingerprint of the frozen graph at `path`, whose bytes are `data`, and its cache entry, if any."""
     with ThreadPoolExecutor(1) as other:
-        # As a rule what lies beside the graph is its own: it is parsed while the graph is hashed.
+        # The file beside the graph usually belongs to it, so it is parsed while the graph is hashed.
         hashing = other.submit(fingerprint, data)
         beside, found = _load(_beside(Path(path)))
         key = hashing.result()
@@ -47,8 +47,8 @@ def find(path: str | os.PathLike[str], data: NDArray[np.uint8]) -> tuple[str, Kn
 
 
 def keep(path: str | os.PathLike[str], key: str, graph: Graph, facts: GraphFacts) -> None:
-    """Keep what was converted from the frozen graph at `path`; nothing is said if it cannot be kept."""
-    # The facts are not in the text graph: they stand before it, as a comment.
+    """Write the conversion of the frozen graph at `path` to the cache. Failures to write are ignored."""
+    # The text graph has no room for the facts: they are written before it, as a comment.
     text = f"# {json.dumps(asdict(facts))}\n{print_text(graph)}"
     data = text.encode("utf-8", "surrogateescape")
     for place in (_beside(Path(path)), _at_home(key)):
@@ -76,12 +76,12 @@ def _at_home(key: str) -> Path | None:
 
 
 def _first_line(key: str, rest: bytes) -> bytes:
-    """Whose text graph it is, and a hash of all that follows: a file cut short or edited is not used."""
+    """Return the line that names the graph and hashes the rest, so that truncated or edited files are not used."""
     return f"# cvmask {_VERSION} {key} {hashlib.sha256(rest).hexdigest()}\n".encode()
 
 
 def _load(path: Path) -> tuple[str, Known | None]:
-    """Whose fingerprint a cache file has and what it holds; nothing where there is none or it is damaged."""
+    """Return the fingerprint in a cache file and its content; "" and None if it is missing or damaged."""
     try:
         with open_regular(path) as file:
             first, rest = file.readline(_MAX_LINE), file.read(_MAX_BYTES)
@@ -95,7 +95,7 @@ def _load(path: Path) -> tuple[str, Known | None]:
 
 
 def facts_from(data: dict[str, Any]) -> GraphFacts:
-    """GraphFacts out of what `dataclasses.asdict` and JSON have made of them."""
+    """Rebuild GraphFacts from JSON written with `dataclasses.asdict`."""
     plain = _with_tuples(data)
     plain.update(
         resizer=Resizer(**_with_tuples(data["resizer"])),

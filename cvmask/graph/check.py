@@ -27,7 +27,7 @@ from cvmask.system import folders
 from cvmask.system.files import open_regular
 
 OPENCV_VERSIONS = "4.8 to 5.0"
-# Those that Mask R-CNNs are made of; each is read by every one of these versions, which a test tries.
+# The ops that Mask R-CNNs consist of. All of these versions read all of them; a test tries each.
 _READ = """
     Abs Add AddN AddV2 AvgPool BatchToSpaceND BiasAdd ClipByValue Concat ConcatV2 Const Conv2D
     Conv2DBackpropInput CropAndResize DepthwiseConv2dNative DetectionOutput Elu Exp ExpandDims Flatten
@@ -39,24 +39,24 @@ READ = frozenset(_READ.split())
 
 
 def unread(graph: Iterable[Node]) -> list[Node]:
-    """The layers that OpenCV is not known to read."""
+    """Return the layers that OpenCV is not known to read."""
     return [node for node in graph if node.op not in READ]
 
 
 def support_notes(text: Graph) -> list[str]:
-    """What may keep a text graph from running, whichever version of OpenCV it is given to."""
+    """Return reasons why a text graph may not run in any supported version of OpenCV."""
     nodes = unread(text)
     if not nodes:
         return []
     ops = ", ".join(sorted({node.op for node in nodes}))
     return [
         f"{text.origin}: OpenCV is not known to have a layer for {ops} (node {nodes[0].name!r}); "
-        "if it refuses the model, leave this file out, and a fitting one is made from the frozen graph"
+        "if it refuses the model, leave this file out; a matching one is then made from the frozen graph"
     ]
 
 
 def has_clipped_anchors(text: Graph) -> bool:
-    """Whether OpenCL needs its anchors clipped by layers of their own."""
+    """Return True if the graph clips anchors, which on OpenCL needs layers of its own."""
     return any(node.op == "PriorBox" and node.get("clip", "b", False) for node in text)
 
 
@@ -64,12 +64,12 @@ _MAX_BYTES = 1 << 20
 
 
 def read_config(path: str | os.PathLike[str]) -> Message:
-    """The `model { faster_rcnn { ... } }` part of a pipeline.config.
+    """Read the `model { faster_rcnn { ... } }` part of a pipeline.config.
 
     Raises
     ------
     ModelError
-        If the file cannot be read, or is no such config.
+If the file cannot be read, or has no such part.
     """
     with open_regular(path) as file:
         text = file.read(_MAX_BYTES).decode("utf-8", "surrogateescape")
@@ -83,7 +83,7 @@ def read_config(path: str | os.PathLike[str]) -> Message:
 
 
 def disagreements(facts: GraphFacts, config: Message) -> list[str]:
-    """Where a config and the graph differ, a sentence each. The graph is what is run."""
+    """Return the differences between a config and the graph, one sentence each. The graph is what runs."""
     resizer, anchors = facts.resizer, facts.anchors
     post = ("second_stage_post_processing", "batch_non_max_suppression")
     mask = ("second_stage_box_predictor", "mask_rcnn_box_predictor")
@@ -123,7 +123,7 @@ def _compare(config: Message, path: tuple[str, ...], value: float) -> Iterator[s
 
 
 def _messages(message: Message, *names: str) -> Iterator[Message]:
-    """The messages that lie under these names, one within the other."""
+    """Return the messages at this path of nested names."""
     if not names:
         yield message
         return
@@ -138,9 +138,9 @@ _NEEDED_TIMES = 3  # the file, its parsed form and the layers' own copies, all a
 
 @dataclass(frozen=True, eq=False)
 class Inspection:
-    """What `inspect` found: the text graph to run, the facts if they could be read, and every problem.
+    """The result of `inspect`: the text graph to run, the facts if they could be read, and every problem.
 
-    `files` are those that are used: one that was left out is None, and a note says why. `facts` are of what runs.
+    `files` are the files in use: one that was left out is None, and a note says why. `facts` describe what runs.
     `frozen` is the file of the frozen graph and `data` its bytes, shape (n,), both None if it could not be read.
     """
 
@@ -160,16 +160,16 @@ class Inspection:
 
 
 def inspect(files: ModelFiles, label_count: int | None = None, keep_text: bool = False) -> Inspection:
-    """Look at the files of a model, and report everything that would keep them from working. Writes nothing.
+    """Check the files of a model and report everything that would stop them from working. Writes nothing.
 
     A text graph that contradicts its frozen graph is left out, or with `keep_text` only noted.
-    Never raises: a file that cannot be read is a problem in the report, and the others are looked at all the same.
+    Never raises: a file that cannot be read is a problem in the report, and the other files are still checked.
     """
     return _Look(files).report(label_count, keep_text)
 
 
 def prepare(files: ModelFiles, keep_text: bool = False) -> Inspection:
-    """Inspect the files of a model, and keep a converted text graph for the next time.
+    """Inspect the files of a model, and cache a converted text graph for the next load.
 
     It is written beside the model or, if that folder is read-only, to the cache folder. Never raises, like `inspect`.
     """
@@ -181,7 +181,7 @@ def prepare(files: ModelFiles, keep_text: bool = False) -> Inspection:
 
 
 class _Look:
-    """Looks at one file after the other, and collects what is wrong with each.
+    """Checks one file after the other, and collects the problems.
 
     `converted_key` is the fingerprint of the frozen graph, if it was converted and no text graph was kept for it.
     """
@@ -202,7 +202,7 @@ class _Look:
             self._data = self._try(self._source.read)
 
     def report(self, label_count: int | None, keep_text: bool) -> Inspection:
-        """Look at everything."""
+        """Check everything."""
         text, facts = self._converted() if self.files.text is None else self._own_text(keep_text)
         classes = facts.classes if facts else _classes(text)
         if classes is not None and label_count is not None:
@@ -213,16 +213,16 @@ class _Look:
         return Inspection(self.files, text, facts, classes, problems, notes, self._source, self._data)
 
     def _converted(self) -> tuple[Graph | None, GraphFacts | None]:
-        """The text graph that is made from the frozen graph, and the facts; only the facts if it cannot be made."""
+        """Convert the frozen graph: the text graph and the facts, or only the facts if it cannot be converted."""
         key, known = "", None
         if self._data is not None:
             key, known = cache.find(self.files.graph, self._data)
-        if known is not None:  # only what was read and found to be sound is kept
+        if known is not None:  # only text graphs that passed every check are cached
             return known
         self._parse()
         if self.frozen is None:
             return None, None
-        if self.problems:  # the cause; what follows from it would be in the way
+        if self.problems:  # the cause; its consequences would only hide it
             return None, self._facts([])
         self.converted_key = key
         return self._try(convert_with_facts, self.frozen) or (None, self._facts([]))
@@ -234,10 +234,10 @@ class _Look:
             self.problems += self._try(export_problems, self.frozen) or self._try(weight_problems, self.frozen) or []
 
     def _own_text(self, keep: bool) -> tuple[Graph | None, GraphFacts | None]:
-        """The text graph to run and the facts, where one came with the model.
+        """Return the text graph to run and the facts, for a model that came with a text graph.
 
-        It is held against the frozen graph; where they differ, the one made from the frozen graph runs, or with
-        `keep` the given one.
+        The given text graph is compared with the frozen graph. If they differ, the one converted from the frozen
+        graph runs, or with `keep` the given one.
         """
         self._parse()
         found: list[str] = []
@@ -251,7 +251,7 @@ class _Look:
         if self._try(split, text) is None:
             return None, facts
         self.notes += [
-            f"the text graph is used as it is, the frozen graph was not understood: {why}" for why in found
+            f"the text graph is used unchecked, because the frozen graph was not understood: {why}" for why in found
         ]
         if self.frozen is None or self.problems:
             return text, facts
@@ -266,9 +266,9 @@ class _Look:
         return text, self._try(facts_as_run, facts, text, self.frozen)
 
     def _made(self, problems: list[str]) -> tuple[Graph | None, GraphFacts | None]:
-        """The text graph made from the frozen one, and the facts; only the facts if it cannot be made.
+        """Convert the frozen graph as in `_converted`, and add the reasons for a failure to `problems`.
 
-        Why it cannot is added to `problems`, or to those of the model if no other text graph would help.
+        If no other text graph would help, they are added to the problems of the model instead.
         """
         if self.frozen is None:
             return None, None
@@ -281,7 +281,7 @@ class _Look:
         return None, self._facts([])
 
     def _compare_config(self, config: Path, facts: GraphFacts) -> None:
-        """Note where the config and the graph disagree; a config that cannot be read is no more than a note."""
+        """Note where the config and the graph disagree. A config that cannot be read is only noted as well."""
         found: list[str] = []
         self.notes += self._try(lambda: disagreements(facts, read_config(config)), into=found) or found
 
@@ -289,9 +289,9 @@ class _Look:
         return self._try(read_facts, self.frozen, into=problems) if self.frozen is not None else None
 
     def _try(self, function: Callable[..., T], *args: object, into: list[str] | None = None) -> T | None:
-        """Call a function; if it raises, add the reason to the problems and give None."""
+        """Call a function. If it raises, add the reason to the problems and return None."""
         problems = self.problems if into is None else into
-        # Of a frozen graph `read_facts` and `convert` say so themselves: here it is the text graph or the config.
+        # `read_facts` and `convert` translate such errors for frozen graphs; here it is the text graph or the config.
         where = str(self.files.text or self.files.config or self.files.graph)
         try:
             with understood(where, "leave it out, or take the one that was made for this model"):
@@ -312,15 +312,18 @@ def _check_kinds(files: ModelFiles) -> bool:
         if found is None or found.name == needed:
             continue
         if needed == "text" and found.name == "unknown" and not os.path.isdir(found.path):
-            raise ModelError(f"{found.path}: no text graph: leave it out, and a fitting one is made from the graph")
+            raise ModelError(f"{found.path}: no text graph: leave it out; a matching one is then made from the graph")
         what = "a binary frozen graph" if needed == "graph" else "a text graph (.pbtxt)"
         raise ModelError(found.problem or f"{found.path}: needed {what}, got a {found.name} file")
     return True
 
 
 def mismatches(frozen: Graph, text: Graph, can_convert: bool = True) -> list[str]:
-    """What a text graph reads that its frozen graph does not hold; the cure depends on what can be made."""
-    cure = "leave it out, and a fitting one is made from the graph" if can_convert else "find the one made for it"
+    """Return the constants and classes of a text graph that its frozen graph does not have.
+
+    The cure in the message depends on `can_convert`: whether a matching text graph can be made.
+    """
+    cure = "leave it out; a matching one is then made" if can_convert else "find the one made for it"
     readable = (node for node in text if node.op != "Const")
     missing = [
         name for node in readable for name in node.sources() if name not in text and not _holds(frozen, name)
@@ -329,8 +332,8 @@ def mismatches(frozen: Graph, text: Graph, can_convert: bool = True) -> list[str
         return _class_mismatch(frozen, text, cure)
     total = len(set(missing))
     return [
-        f"{text.origin} is of another model than {frozen.origin}: it reads {total} constants that the graph "
-        f"does not hold, {missing[0]} for one; {cure}"
+        f"{text.origin} belongs to another model than {frozen.origin}: it reads {total} constants that the graph "
+        f"does not hold, such as {missing[0]}; {cure}"
     ]
 
 
@@ -364,7 +367,7 @@ def _classes(text: Graph | None) -> int | None:
 
 
 def label_problems(labels: int, classes: int) -> list[str]:
-    """What is wrong with a list of that many labels for a model of that many classes."""
+    """Return what is wrong with `labels` labels for a model of `classes` classes; [] if nothing is."""
     if labels == classes:
         return []
     problem = f"{labels} labels for {classes} classes"
@@ -378,7 +381,7 @@ def label_problems(labels: int, classes: int) -> list[str]:
     return [f"{problem}: needed one line for each class, in the order of their ids"]
 
 
-# What only other programs put into a graph, and what of a pipeline.config shows in the scopes of its nodes.
+# Ops that only conversion tools put into a graph, and settings of a pipeline.config that show in the scopes of nodes.
 _WITHOUT = "give the frozen graph that went into it, or export it again without"
 _OPS_OF_TOOLS = {
     "FusedResizeAndPadConv2D": "it went through optimize_for_inference, which joins a resize with a convolution; "
@@ -399,7 +402,7 @@ _SCOPES = {
 
 
 def export_problems(frozen: Graph) -> list[str]:
-    """What was chosen in the export, or done to the graph after it, that keeps it from running; a sentence each."""
+    """Return the export settings and later conversions that keep a graph from running, one sentence each."""
     found: dict[str, str] = {}
     for node in frozen:
         for begin, problem in _OPS_OF_TOOLS.items():
@@ -412,18 +415,18 @@ def export_problems(frozen: Graph) -> list[str]:
 
 
 def weight_problems(frozen: Graph) -> list[str]:
-    """Weights that were taken out of the graph, or are no numbers."""
+    """Return a problem if weights were stripped from the graph, or are NaN or infinite."""
     empty = stripped(frozen)
     if not empty:
         return _not_finite(frozen)
     return [
-        f"{frozen.origin}: its weights were stripped: {len(empty)} layers have none, {empty[0]} for one; "
+        f"{frozen.origin}: its weights were stripped: {len(empty)} layers have none, such as {empty[0]}; "
         "take the file that was exported, before anything made it smaller"
     ]
 
 
 def _not_finite(frozen: Graph) -> list[str]:
-    """A constant with NaN or infinity in it, which ReLU swallows; a limit may be infinite, it is a scalar."""
+    """Find weights that are NaN or infinite, which a ReLU would hide. Scalars are limits, and may be infinite."""
     for node in frozen:
         tensor = node.get("value", "tensor") if node.op == "Const" else None
         if tensor is None or tensor.dtype not in NUMPY_DTYPES or np.dtype(NUMPY_DTYPES[tensor.dtype]).kind != "f":
@@ -432,14 +435,14 @@ def _not_finite(frozen: Graph) -> list[str]:
         odd = ~np.isfinite(values) if values.ndim else np.isnan(values)
         if odd.any():
             return [
-                f"{frozen.origin}: {int(odd.sum())} of {values.size} weights of {node.name} are no numbers (NaN or "
-                "infinite): export it again from an earlier checkpoint, or get the file again"
+                f"{frozen.origin}: {int(odd.sum())} of {values.size} weights of {node.name} are NaN or "
+                "infinite: export it again from an earlier checkpoint, or get the file again"
             ]
     return []
 
 
 def memory_problems(path: Path) -> list[str]:
-    """A graph that does not fit into memory while it is loaded."""
+    """Return a problem if loading the graph takes more memory than is free."""
     size, free = os.path.getsize(path), available_memory()
     if free is None or size * _NEEDED_TIMES <= free:
         return []
@@ -448,7 +451,7 @@ def memory_problems(path: Path) -> list[str]:
 
 
 def available_memory() -> int | None:
-    """Bytes of free memory, None if the system does not report them."""
+    """Return the bytes of free memory, None if the system does not report them."""
     try:
         lines: Iterable[str] = Path("/proc/meminfo").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))

@@ -1,4 +1,4 @@
-"""Compares a text graph that came with a model with the frozen graph."""
+"""Compares the text graph that came with a model with its frozen graph."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _COUNT, _CLIP = "number of rows of the {} stage", "clipping in the {} stage"
 
 
 def contradictions(given: Graph, made: Graph, frozen: Graph, facts: GraphFacts | None = None) -> list[str]:
-    """The differences between a given text graph and the one made from the frozen graph, a phrase each.
+    """Return the differences between a given text graph and the one made from the frozen graph, one phrase each.
 
     Compared are anchors, offsets, steps, both suppressions, counts, variances, score floors, crop sizes, and the
-    strides, kernels and paddings of the layers that both have. With the `facts` of the frozen graph, as many rows as it
-    gives of all classes are right too where its limit of one class allows fewer: that limit holds for the rows.
+    strides, kernels and paddings of the layers that both have. With the `facts` of the frozen graph, a number of rows
+    equal to its limit for all classes is accepted too, even if its limit for one class is lower.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def contradictions(given: Graph, made: Graph, frozen: Graph, facts: GraphFacts |
 
 
 def contradiction_note(given: Graph, found: list[str], kept: bool) -> str:
-    """One line for the user: the differences, and which of the two runs."""
+    """Return one line for the user: the differences, and which of the two graphs runs."""
     rest = len(found) - _SAID_AT_MOST
     said = "; ".join(found[:_SAID_AT_MOST]) + (f"; and {rest} more" if rest > 0 else "")
     used = "it runs as it is, as asked", "the frozen graph's values are used (--keep-graph keeps this file's)"
@@ -57,7 +57,7 @@ def contradiction_note(given: Graph, found: list[str], kept: bool) -> str:
 
 
 def facts_as_run(facts: GraphFacts, text: Graph, frozen: Graph) -> GraphFacts:
-    """The facts of a frozen graph with the numbers that a given text graph puts in their place."""
+    """Return the facts of a frozen graph, with the numbers that a given text graph replaces."""
     said = _stated(text, frozen)
     if _STEP not in said:
         anchors = facts.anchors
@@ -88,7 +88,7 @@ def _suppression(rule: Suppression, said: dict[str, Numbers], stage: str) -> Sup
 
 
 def _stated(graph: Graph, frozen: Graph) -> dict[str, Numbers]:
-    """The numbers in the layers that OpenCV has for what the frozen graph spells out, by what they are called."""
+    """Return the numbers in OpenCV's own layers (PriorBox, DetectionOutput, crops) by their names."""
     first, final = first_detections(graph), final_detections(graph)
     said: dict[str, Numbers] = {}
     before = graph.ancestors([first.name])
@@ -117,13 +117,13 @@ def _stated(graph: Graph, frozen: Graph) -> dict[str, Numbers]:
 
 
 def _of_all(numbers: Iterable[Numbers]) -> Numbers:
-    """What all of these say, or one after the other where they differ."""
+    """Return the numbers that all of these have in common, or all of them in a row if they differ."""
     found = list(numbers)
     return found[0] if all(_same(found[0], other) for other in found) else tuple(itertools.chain(*found))
 
 
 def _before(graph: Graph, node: Node) -> Iterator[Node]:
-    """What this node reads, itself."""
+    """Return this node and its inputs."""
     return (graph[name] for name in node.sources() if name in graph)
 
 
@@ -133,7 +133,7 @@ def _array(node: Node, key: str) -> Numbers:
 
 
 def _second_variance(graph: Graph, frozen: Graph, final: Node) -> Numbers:
-    """The factors of the box codes before the final detections; empty if they cannot be told."""
+    """Return the factors of the box codes before the final detections, empty if they cannot be found."""
     if not final.get("variance_encoded_in_target", "b", False):
         return ()
     node: Node | None = final

@@ -1,4 +1,4 @@
-"""Frozen graph -> the text graph that cv2.dnn needs.
+"""Converts a frozen graph to the text graph that cv2.dnn needs.
 
 OpenCV has its own layers for what the Object Detection API spells out: PriorBox makes the anchors,
 DetectionOutput decodes and suppresses boxes. The layers between them are translated one by one.
@@ -22,47 +22,47 @@ from cvmask.graph.numeric import channels, factor
 from cvmask.graph.split import final_detections
 
 Scales = tuple[float, float, float, float]
-_EVERY = -1  # DetectionOutput's top_k: as TensorFlow does, suppress over all candidates
-_NCHW = Attr("s", b"NCHW")  # said of rows: OpenCV takes what a crop reads for a picture and turns its axes
+_EVERY = -1  # DetectionOutput's top_k: suppress over all candidates, as TensorFlow does
+_NCHW = Attr("s", b"NCHW")  # for rows: OpenCV treats the input of a crop as a picture and transposes it otherwise
 
 
 class Rows:
-    """Appends nodes to a text graph; every method returns the name of what it made."""
+    """Appends nodes to a text graph; every method returns the name of the node it added."""
 
     def __init__(self, layers: Layers, constants: Constants) -> None:
         self._layers, self._constants = layers, constants
 
     def add(self, op: str, name: str, *inputs: str, **attrs: Attr) -> str:
-        """A node."""
+        """Add a node."""
         return self._layers.add(op, self._constants.unique(name), inputs, **attrs)
 
     def ints(self, name: str, *values: int) -> str:
-        """A constant of whole numbers."""
+        """Add a constant of integers."""
         return self.add("Const", name, value=Attr("tensor", Tensor(INT32, (len(values),), b"", values)))
 
     def floats(self, name: str, *values: float) -> str:
-        """A constant of real numbers."""
+        """Add a constant of floats."""
         return self.add("Const", name, value=_floats(values))
 
     def shaped(self, name: str, data: str, *shape: int) -> str:
-        """A Reshape; -1 is what is left."""
+        """Add a Reshape; -1 is inferred."""
         return self.add("Reshape", name, data, self.ints(f"{name}/shape", *shape))
 
     def sliced(self, name: str, data: str, begin: Iterable[int], size: Iterable[int]) -> str:
-        """A Slice; -1 is all that is left."""
+        """Add a Slice; -1 is everything that is left."""
         begins, sizes = self.ints(f"{name}/begins", *begin), self.ints(f"{name}/sizes", *size)
         return self.add("Slice", name, data, begins, sizes, data_format=_NCHW)
 
     def scored(self, name: str, data: str, op: str) -> str:
-        """Scores from class predictions."""
+        """Add the op that turns class predictions into scores."""
         return self.add(op, name, data, **({"axis": Attr("i", -1)} if op == "Softmax" else {"data_format": _NCHW}))
 
     def anchors(self, name: str, features: str, image: str, anchors: Anchors, scales: Scales) -> str:
-        """The anchors of a feature map."""
+        """Add the anchors of a feature map."""
         steps = list(zip(anchors.stride, anchors.offset))
         if steps[0] == steps[1]:
             return self._prior_box(name, features, image, anchors, scales, *steps[0])
-        # PriorBox has one step and offset for both axes: y is taken from one, x from another.
+        # PriorBox has one step and one offset for both axes: y comes from one PriorBox, x from another.
         shaped = [
             self.shaped(f"{box}/boxes", self._prior_box(box, features, image, anchors, scales, *step), 2, -1, 4)
             for box, step in zip((f"{name}/rows", f"{name}/columns"), steps)
@@ -102,7 +102,10 @@ class Rows:
         decoded: bool,
         most: int,
     ) -> str:
-        """Rows (1, 1, n, 7), n at `most`, from box codes, scores and priors; `decoded` codes are scaled already."""
+        """Add a DetectionOutput: box codes, scores and priors -> (1, 1, n, 7), n <= `most`.
+
+        If `decoded`, the codes are scaled already.
+        """
         return self.add(
             "DetectionOutput",
             name if rule.clip_first else f"{name}/unclipped",
@@ -121,11 +124,11 @@ class Rows:
         )
 
     def clipped_rows(self, name: str, rows: str) -> str:
-        """Proposals with boxes inside the picture. Image 0, class 1 and scores are inside 0..1 anyway."""
+        """Clip the boxes of proposals to the picture. Image 0, class 1 and scores are in 0..1 anyway."""
         return self._clip(name, rows, name)
 
     def clipped_boxes(self, name: str, rows: str) -> str:
-        """Detections with boxes inside the picture, their classes and scores as they were."""
+        """Clip the boxes of detections to the picture, and keep classes and scores."""
         head = self.sliced(f"{name}/head", rows, (0, 0, 0, 0), (-1, -1, -1, 3))
         boxes = self.sliced(f"{name}/boxes", rows, (0, 0, 0, 3), (-1, -1, -1, 4))
         boxes = self._clip(f"{name}/clip", boxes, name)
@@ -138,7 +141,7 @@ class Rows:
 
 
 def variance(scales: Scales) -> tuple[float, ...]:
-    """The box coder's scales y, x, height, width as OpenCV wants them: x, y, width, height, inverted."""
+    """Convert the box coder's scales (y, x, height, width) to OpenCV's variances (1/x, 1/y, 1/width, 1/height)."""
     y, x, height, width = scales
     return 1 / x, 1 / y, 1 / width, 1 / height
 
@@ -149,7 +152,7 @@ def _floats(values: Iterable[float]) -> Attr:
 
 
 def convert(graph: Graph) -> Graph:
-    """The text graph of a frozen Object Detection API Mask R-CNN.
+    """Convert a frozen Object Detection API Mask R-CNN to a text graph.
 
     Raises
     ------
@@ -160,7 +163,7 @@ def convert(graph: Graph) -> Graph:
 
 
 def convert_with_facts(graph: Graph) -> tuple[Graph, GraphFacts]:
-    """The text graph, and what was read off the frozen graph to make it."""
+    """Return the text graph, and the facts of the frozen graph it was made from."""
     with understood(graph.origin):
         return _convert(graph)
 
@@ -172,7 +175,7 @@ def _convert(graph: Graph) -> tuple[Graph, GraphFacts]:
 
 
 class _Builder:
-    """Puts the text graph of one model together."""
+    """Builds the text graph of one model."""
 
     def __init__(self, parts: Anatomy, facts: GraphFacts) -> None:
         self.parts, self.facts, self.flow = parts, facts, parts.flow
@@ -190,7 +193,7 @@ class _Builder:
         return [*self.constants.nodes, *self.layers.nodes]
 
     def _first_stage(self) -> str:
-        """The region proposal network and its rows."""
+        """Add the region proposal network; returns the name of its rows."""
         stage, rows, facts = self.parts.first, self.rows, self.facts
         boxes, logits = self._boxes(stage.boxes), self.layers.emit(stage.classes)
         scope = _scope(stage.classes)
@@ -207,7 +210,7 @@ class _Builder:
         return found if facts.first_stage.clip_first else rows.clipped_rows("detection_out", found)
 
     def _second_stage(self, proposals: str) -> str:
-        """The box classifier and its rows."""
+        """Add the box classifier; returns the name of its rows."""
         stage, rows, facts = self.parts.second, self.rows, self.facts
         boxes, logits = self._boxes(stage.boxes), self._scaled(self.layers.emit(stage.classes))
         scope = _scope(stage.classes).rpartition("/")[0] or "second_stage"
@@ -249,14 +252,14 @@ class _Builder:
         return self.layers.add("Sigmoid", "detection_masks", [logits])
 
     def _boxes(self, ref: Ref) -> str:
-        """A box predictor. OpenCV turns its weights from y, x, height, width to x, y, width, height."""
+        """Add a box predictor. OpenCV reorders its weights from y, x, height, width to x, y, width, height."""
         name = self.layers.emit(ref)
         inner = next(node for node in reversed(self.layers.nodes) if node.op in ("Conv2D", "MatMul"))
         inner.attrs = {**inner.attrs, "loc_pred_transposed": Attr("b", True)}
         return name
 
     def _scaled(self, logits: str) -> str:
-        """Class predictions, times the constant that some releases put before softmax."""
+        """Add class predictions, times the constant that some releases multiply by before softmax."""
         flow, stage, factors = self.flow, self.parts.second, [1.0]
 
         def step(ref: Ref) -> Ref | None:
@@ -279,9 +282,9 @@ def _scope(ref: Ref) -> str:
 
 
 def clip_apart(graph: Graph) -> Graph:
-    """A text graph whose PriorBox nodes do not clip; nodes after them do, to 0..1.
+    """Return a text graph whose anchors are clipped to 0..1 by separate nodes instead of by PriorBox.
 
-    The result differs from the original's in the last bits: for targets that are not exact anyway.
+    Results differ in the last bits, so this is only for targets that are not exact anyway.
     """
     clipping = {node.name for node in graph if node.op == "PriorBox" and node.get("clip", "b", False)}
     if not clipping:
@@ -313,9 +316,9 @@ _CODE = 4  # numbers that describe a box
 
 
 def scale_by_proposal(graph: Graph) -> Graph:
-    """A text graph that multiplies the codes of all classes of a proposal at once: the same products.
+    """Return a text graph that scales the codes of all classes of a proposal in one multiplication.
 
-    A graph that does not scale its codes, or not so, stays as it is.
+    The products are the same. A graph without such a scale is returned unchanged.
 
     Raises
     ------
@@ -346,13 +349,13 @@ def scale_by_proposal(graph: Graph) -> Graph:
 
 
 def _feeding(graph: Graph, node: Node | None, op: str) -> Node | None:
-    """What this node reads first, if it is of that kind."""
+    """Return the first input of this node if it is an `op`, else None."""
     name = node.sources()[0] if node is not None and node.sources() else ""
     return graph[name] if name in graph and graph[name].op == op else None
 
 
 def _numbers(graph: Graph, node: Node) -> list[float]:
-    """The constant that this node reads second; nothing where the text graph does not hold it, or only a part."""
+    """Return this node's second input if it is a constant, [] if the text graph does not hold it completely."""
     try:
         return list(graph[node.sources()[1]].array().ravel().tolist())
     except (IndexError, ModelError):

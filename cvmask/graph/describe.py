@@ -1,4 +1,4 @@
-"""Reads the facts of a Mask R-CNN off its frozen graph."""
+"""Reads the facts of a Mask R-CNN from its frozen graph."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ _NO_LIMIT = 1 << 30
 
 
 def read_facts(graph: Graph) -> GraphFacts:
-    """The facts of a frozen Mask R-CNN graph.
+    """Read the facts of a frozen Mask R-CNN graph.
 
     Raises
     ------
     ModelError
-        If it is something else, or a number cannot be found; the message says which.
+        If it is something else, or a number cannot be found; the message names it.
     """
     with understood(graph.origin):
         return facts_of(dissect(graph))
 
 
 def facts_of(parts: Anatomy) -> GraphFacts:
-    """The facts of a graph that has been taken apart."""
+    """Read the facts of a dissected graph."""
     graph, flow = parts.graph, parts.flow
     check_padding(parts)
     check_colours(parts)
@@ -62,9 +62,9 @@ def facts_of(parts: Anatomy) -> GraphFacts:
 
 
 def has_background(flow: Flow, stage: Stage) -> bool:
-    """Whether the first class prediction is the background.
+    """Return True if the first class prediction is the background.
 
-    With softmax it does; with sigmoid it is there too, in most releases, and then it is cut off.
+    With softmax it always is. With sigmoid most releases predict it too, and then drop it with a slice.
     """
     if stage.scores.op == "Softmax":
         return True
@@ -75,7 +75,7 @@ def has_background(flow: Flow, stage: Stage) -> bool:
 
 
 def _cuts_off_first(flow: Flow, numeric: Numeric, node: Node) -> bool:
-    """Whether a slice drops the first element of the last axis, and keeps more than the second."""
+    """Return True if a slice drops the first element of the last axis, and keeps more than the second."""
     if node.op not in ("Slice", "StridedSlice"):
         return False
     try:
@@ -101,7 +101,7 @@ def _backbone(graph: Graph, parts: Anatomy) -> str:
 
 
 def _scales(flow: Flow, stage: Stage) -> tuple[float, float, float, float]:
-    """The divisors that the box decoder applies to y, x, height and width."""
+    """Return the divisors that the box decoder applies to y, x, height and width."""
     scales = [1.0, 1.0, 1.0, 1.0]
     for reader in flow.readers.get(stage.decoder.name, ()):
         for name, index in flow.refs(reader):
@@ -121,9 +121,9 @@ def _suppression(parts: Anatomy, stage: Stage) -> Suppression:
         floor = constant(flow, inputs[4]) if len(inputs) > 4 else None
         total = _total(parts, stage)
     if iou is None or per_class is None:
-        raise ModelError(f"{node.name}: its IoU threshold or its box count is no constant")
+        raise ModelError(f"{node.name}: its IoU threshold or its box count is not a constant")
     if node.op == "NonMaxSuppressionV5" and constant(flow, inputs[5]):
-        raise RefusedError(f"{node.name}: soft suppression, OpenCV has only the plain one")
+        raise RefusedError(f"{node.name}: soft non-maximum suppression is not supported; OpenCV has only the plain one")
     floors = [value for value in (floor, _score_filter(flow, stage)) if value is not None and value > 0]
     return Suppression(
         score_threshold=max(floors, default=0.0),
@@ -135,12 +135,12 @@ def _suppression(parts: Anatomy, stage: Stage) -> Suppression:
 
 
 def _limit(flow: Flow, ref: Ref) -> float | None:
-    """The constant in `minimum(constant, how many there are)`, or the constant itself."""
+    """Return the constant in `minimum(constant, count)`, or the constant itself."""
     return min(_limits(flow, [ref]), default=None)
 
 
 def _limits(flow: Flow, refs: Iterable[Ref]) -> list[float]:
-    """The constants among `refs`, and those in the minimums among them."""
+    """Return the constants among `refs`, and those in any Minimum among them."""
     known: list[float] = []
     seen: set[Ref] = set()
     todo = [flow.origin(ref) for ref in refs]
@@ -158,7 +158,7 @@ def _limits(flow: Flow, refs: Iterable[Ref]) -> list[float]:
 
 
 def _total(parts: Anatomy, stage: Stage) -> float | None:
-    """The smallest constant that cuts the sorted boxes of all classes."""
+    """Return the smallest constant that limits the sorted boxes of all classes."""
     flow = parts.flow
     crop = parts.second.crop if stage is parts.first else parts.mask_crop
     assert crop is not None
@@ -175,7 +175,7 @@ def _total(parts: Anatomy, stage: Stage) -> float | None:
 
 
 def _score_filter(flow: Flow, stage: Stage) -> float | None:
-    """The constant that scores are compared with before suppression."""
+    """Return the constant that scores are compared with before suppression."""
     floors = []
     known: dict[Ref, Ref] = {}
     for name in flow.graph.ancestors([stage.suppressions[0].name], stop=[stage.scores.name]):
@@ -188,7 +188,7 @@ def _score_filter(flow: Flow, stage: Stage) -> float | None:
 
 
 def _clips_first(parts: Anatomy, stage: Stage) -> bool:
-    """Whether boxes are clipped to the picture on their way from the decoder to the suppression."""
+    """Return True if boxes are clipped to the picture between decoder and suppression."""
     flow = parts.flow
     way = flow.descendants(exp.name for exp in stage.exps)
     way &= flow.graph.ancestors([flow.inputs(stage.suppressions[0])[0][0]])

@@ -1,4 +1,4 @@
-"""The numbers that are read off a Mask R-CNN graph."""
+"""The numbers that are read from a Mask R-CNN graph."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Resizer:
     method: str = "bilinear"
 
     def target_wh(self, size_wh: tuple[int, int]) -> tuple[int, int]:
-        """Width and height that a picture of `size_wh` gets.
+        """Return the width and height to which a picture of `size_wh` is resized.
 
         Rounded in float32 and half to even, as resize_to_range of the Object Detection API does.
         """
@@ -47,7 +47,7 @@ class Resizer:
         if self.kind == "none":
             return size_wh
         size = np.array(size_wh, np.float32)
-        if self.kind in ("at_most", "at_least"):  # cut off, not rounded: resize_to_max_dimension and its sibling
+        if self.kind in ("at_most", "at_least"):  # truncated, as resize_to_max_dimension does
             side = size.max() if self.kind == "at_most" else size.min()
             wanted = min(side, self.max_dimension) if self.kind == "at_most" else max(side, self.min_dimension)
             width, height = np.maximum(size * (np.float32(wanted) / side), 1).astype(int).tolist()
@@ -100,7 +100,7 @@ class Suppression:
 
 @dataclass(frozen=True)
 class GraphFacts:
-    """Everything that `convert` reads off a frozen graph.
+    """Everything that `convert` reads from a frozen graph.
 
     `scales` are the box coder's, in the order y, x, height, width.
     """
@@ -122,16 +122,16 @@ class GraphFacts:
 
     @property
     def proposals(self) -> int:
-        """How many boxes the first stage hands on."""
+        """The number of boxes that the first stage passes to the second."""
         return min(self.first_stage.max_total, self.first_stage.max_per_class)
 
     @property
     def max_detections(self) -> int:
-        """How many boxes the second stage gives at most."""
+        """The largest number of boxes that the second stage gives."""
         return min(self.second_stage.max_total, self.second_stage.max_per_class * self.classes)
 
     @property
     def max_of_a_class(self) -> int | None:
-        """The limit of boxes of one class in the second stage, None if the limit of all classes is not higher."""
+        """The second stage's limit for one class, None if it is not below the limit for all classes."""
         rule = self.second_stage
         return rule.max_per_class if rule.max_per_class < rule.max_total else None

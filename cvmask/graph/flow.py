@@ -1,8 +1,8 @@
-"""Where data come from: a frozen graph seen without its loops, branches and relays.
+"""Follows data back through a frozen graph, past its loops, branches and relays.
 
 The Object Detection API maps over the pictures of a batch with while loops and tensor arrays. For a
-batch of one, a tensor array holds one tensor, and a loop runs once: what is read from it is what was
-written to it.
+batch of one, a tensor array holds one tensor, and a loop runs once: a read gives the tensor that was
+written.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ _MAX_RELAYS = 1000
 
 
 def parse_ref(text: str) -> Ref:
-    """`("name", 1)` out of `name:1`, `("name", 0)` out of `name`."""
+    """Parse `name:1` as `("name", 1)` and `name` as `("name", 0)`."""
     name, _, number = text.partition(":")
     return name, int(number) if number.isdigit() else 0
 
 
 class Flow:
-    """A graph, and who really feeds whom in it."""
+    """A graph, and which node really feeds which."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -55,20 +55,20 @@ class Flow:
         self._origins: dict[Ref, Ref] = {}
 
     def node(self, ref: Ref) -> Node:
-        """The node of a reference."""
+        """Return the node of a reference."""
         return self.graph[ref[0]]
 
     def refs(self, node: Node) -> list[Ref]:
-        """What a node reads, as it stands in the graph."""
+        """Return the data inputs of a node as the graph states them."""
         return [parse_ref(text) for text in node.inputs if not text.startswith("^")]
 
     def origin(self, ref: Ref) -> Ref:
-        """The output that first holds the data which `ref` relays.
+        """Return the output where the data that `ref` relays were made.
 
         Raises
         ------
         ModelError
-            If the relays lead in a circle.
+            If the relays form a cycle.
         """
         return self.follow(ref, self.step, self._origins, _MAX_RELAYS)
 
@@ -79,15 +79,15 @@ class Flow:
         known: dict[Ref, Ref] | None = None,
         at_most: int | None = None,
     ) -> Ref:
-        """Call `step` from `ref` on until it gives None, and give the last reference.
+        """Call `step` repeatedly, starting at `ref`, until it gives None; return the last reference.
 
-        `known` collects where each reference on the way leads. Give the same one to all calls with the same `step`:
-        then a way costs the same however many nodes read it.
+        `known` caches where each reference leads. Pass the same dict to all calls with the same `step`, so that
+        each path is walked once.
 
         Raises
         ------
         ModelError
-            If it takes more than `at_most` steps, or more than the graph has nodes: it leads in a circle.
+            If it takes more than `at_most` steps, or more than the graph has nodes: there is a cycle.
         """
         known = {} if known is None else known
         way: list[Ref] = []
@@ -99,22 +99,22 @@ class Flow:
                 known.update(dict.fromkeys(way, end))
                 return end
             ref = before
-        raise ModelError(f"{self.graph.origin}: {ref[0]} leads in a circle")
+        raise ModelError(f"{self.graph.origin}: {ref[0]} is part of a cycle")
 
     def inputs(self, node: Node) -> list[Ref]:
-        """The origins of what a node reads."""
+        """Return the origins of a node's inputs."""
         return [self.origin(ref) for ref in self.refs(node)]
 
     def varies(self, ref: Ref) -> bool:
-        """True where the value depends on the picture."""
+        """Return True if the value depends on the picture."""
         return ref[0] in self._varying
 
     def descendants(self, names: Iterable[str]) -> set[str]:
-        """These nodes and all that their data reach."""
+        """Return these nodes and all nodes that their data reach."""
         return self.graph.descendants(names)
 
     def order(self, targets: Iterable[Ref], needs: Callable[[Node], list[Ref]]) -> list[Node]:
-        """The nodes on the way to `targets`, each after all that it needs."""
+        """Return the nodes that `targets` depend on, each after all that it needs."""
         done: dict[str, Node] = {}
         opened: set[str] = set()
         todo = [self.origin(ref)[0] for ref in targets]
@@ -127,13 +127,13 @@ class Flow:
                 todo.pop()
                 continue
             if name in opened:
-                raise ModelError(f"{self.graph.origin}: {name} leads in a circle")
+                raise ModelError(f"{self.graph.origin}: {name} is part of a cycle")
             opened.add(name)
             todo.extend(missing)
         return list(done.values())
 
     def step(self, ref: Ref) -> Ref | None:
-        """The reference that a relay passes on, None if this is not a relay."""
+        """Return the input that a relay passes on, None if this node is not a relay."""
         node = self.node(ref)
         refs = self.refs(node)
         if not refs:
@@ -149,12 +149,12 @@ class Flow:
         return None
 
     def _merged(self, refs: list[Ref]) -> Ref:
-        """Into a loop on its first way in; of a branch, the first one."""
+        """Pick the input of a Merge: of a loop the one that enters it, of a branch the first."""
         enters = [ref for ref in refs if self.node(ref).op != "NextIteration"]
         return enters[0] if enters else refs[0]
 
     def _left_loop(self, ref: Ref) -> Ref:
-        """What the loop's body hands to its next turn: Exit <- Switch <- Merge <- NextIteration."""
+        """Return what the loop's body passes to its next iteration: Exit <- Switch <- Merge <- NextIteration."""
         node = self.node(ref)
         for _ in range(3):
             for back in self.refs(node):
@@ -167,7 +167,7 @@ class Flow:
         return ref
 
     def _stored(self, array: Ref) -> Ref | None:
-        """What was written to a tensor array or list."""
+        """Return what was written to a tensor array or list."""
         node = self.node(self.origin(array))
         refs = self.refs(node)
         if node.op == "TensorListSetItem" and len(refs) > 2:
@@ -180,5 +180,5 @@ class Flow:
 
 
 def array_of(node: Node, refs: list[Ref]) -> Ref:
-    """Which of its inputs says what a tensor array holds: its flow; of a tensor list, its handle."""
+    """Return the input that leads to the content: the flow of a tensor array, the handle of a tensor list."""
     return refs[0] if node.op.startswith("TensorList") else refs[-1]

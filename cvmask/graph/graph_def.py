@@ -1,7 +1,7 @@
 """Reads a binary GraphDef without TensorFlow and without protobuf.
 
-Weights stay slices of the bytes, attributes are decoded when asked for. The file is read and not mapped:
-whoever cut it short meanwhile would end the process. The encoding is that of
+Weights stay slices of the bytes, attributes are decoded when asked for. The file is read, not memory-mapped:
+truncating a mapped file would kill the process. The encoding is that of
 https://protobuf.dev/programming-guides/encoding/, the fields are those of graph.proto, node_def.proto,
 attr_value.proto, tensor.proto and tensor_shape.proto in TensorFlow.
 """
@@ -26,11 +26,11 @@ _LOOPS = ("While", "StatelessWhile")
 _BRANCHES = ("If", "StatelessIf")
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 _MAX_DEPTH = 20
-# Nodes and inputs that bodies may come to, beside twice what the file holds: an export calls each body once.
+# Limit of the nodes and inputs of inlined bodies, on top of twice the file's: an export calls each body once.
 _MAX_EXTRA = 20_000
 _MAX_NAME = 1000
 _MAX_DIGITS = 9
-# What the outputs of an op are called, where there is more than one: a function's inputs say it by name.
+# The names of an op's outputs if there are several: inputs in a function refer to outputs by name.
 _OUTPUTS = {
     "CombinedNonMaxSuppression": ("nmsed_boxes", "nmsed_scores", "nmsed_classes", "valid_detections"),
     "Merge": ("output", "value_index"),
@@ -46,14 +46,14 @@ _OUTPUTS = {
 
 
 def inline(nodes: Iterable[Node], functions: Mapping[str, Function]) -> list[Node]:
-    """The nodes with the bodies of what they call.
+    """Replace calls of functions by the functions' bodies.
 
-    A node that calls becomes an IdentityN of its name, which relays what its body gives.
+    A calling node becomes an IdentityN of the same name, which relays the results of its body.
 
     Raises
     ------
     ModelError
-        If a body is missing, calls itself, or does not fit its call, or if there is no end of them.
+        If a body is missing, calls itself, or does not fit its call, or if there are too many.
     """
     todo = list(nodes)
     maker = _Inliner(functions, (node.name for node in todo))
@@ -63,7 +63,7 @@ def inline(nodes: Iterable[Node], functions: Mapping[str, Function]) -> list[Nod
 
 
 class _Inliner:
-    """Collects nodes; every method that makes some gives the inputs that read their outputs."""
+    """Collects nodes; methods that add some return the inputs by which other nodes read them."""
 
     def __init__(self, functions: Mapping[str, Function], names: Iterable[str]) -> None:
         self._functions = functions
@@ -73,7 +73,7 @@ class _Inliner:
         self.nodes: list[Node] = []
 
     def add(self, node: Node, depth: int) -> None:
-        """A node; where it calls, what it calls and an IdentityN."""
+        """Add a node; for a call, the nodes of the called body and an IdentityN."""
         data = [text for text in node.inputs if not text.startswith("^")]
         if node.op in _LOOPS:
             outputs = self._body(node, self._called(node, "body"), data, depth)
@@ -95,7 +95,7 @@ class _Inliner:
         return self._functions[name]
 
     def _branches(self, node: Node, data: list[str], depth: int) -> list[str]:
-        """Both bodies; first the one that is not taken where the condition holds."""
+        """Add both branches; first the one for a false condition."""
         if not data:
             raise ModelError(f"{node.name}: a {node.op} without a condition")
         condition, switches = data[0], [self._switch(node, text, data[0]) for text in data[1:]]
@@ -103,7 +103,7 @@ class _Inliner:
         for taken, key in enumerate(("else_branch", "then_branch")):
             inputs = [f"{switch}:{taken}" for switch in switches]
             results = self._body(node, self._called(node, key), inputs, depth)
-            # Once more, for what a body gives whatever comes in: a constant.
+            # A second Switch after the body, for results that do not depend on its inputs: constants.
             ways.append([f"{self._switch(node, text, condition)}:{taken}" for text in results])
         return [self._new(node, "merge", "Merge", pair) for pair in zip(*ways)]
 
@@ -116,7 +116,7 @@ class _Inliner:
         return name
 
     def _body(self, node: Node, function: Function, data: list[str], depth: int) -> list[str]:
-        """The nodes of a function under new names; what its results are called now."""
+        """Add the nodes of a function under new names; return the new names of its results."""
         self._left -= function.size
         if depth >= _MAX_DEPTH or self._left < 0:
             raise ModelError(f"{node.name}: {function.name!r} calls too many functions, or itself")
@@ -154,14 +154,14 @@ class _Inliner:
 
 
 def _number(op: str, output: str) -> int:
-    """The number of an output: 3 of `output:3`; 1 of `indices:0` of a TopKV2."""
+    """Return the index of an output: 3 for `output:3`, 1 for `indices:0` of a TopKV2."""
     name, _, number = output.partition(":")
     first = _OUTPUTS[op].index(name) if name in _OUTPUTS.get(op, ()) else 0
     return first + (int(number) if number.isdecimal() and len(number) <= _MAX_DIGITS else 0)
 
 
 def _function_name(data: bytes) -> str:
-    """The name in a NameAttrList."""
+    """Return the name in a NameAttrList."""
     found = (text_of(value) for number, wire, value, _ in fields(memoryview(data)) if (number, wire) == (1, BYTES))
     return next(found, "")
 
@@ -170,25 +170,25 @@ _GRAPH_FIELDS = {1: BYTES, 2: BYTES, 3: 0, 4: BYTES, 5: BYTES}  # node, library,
 
 
 def read_graph(path: str | os.PathLike[str]) -> Graph:
-    """The graph in a `.pb` file.
+    """Read the graph in a `.pb` file.
 
     Raises
     ------
     ModelError
-        If the file cannot be opened, or is no GraphDef.
+        If the file cannot be opened, or is not a GraphDef.
     """
     return parse_graph(GraphFile(path).read(), Path(path).name)
 
 
 def parse_graph(data: Bytes | bytearray | Any, origin: str = "graph") -> Graph:
-    """The graph in a buffer of bytes, which has to outlive it and stay unchanged.
+    """Parse a graph from a buffer, which has to outlive the graph and stay unchanged.
 
     Loops, branches and calls of TensorFlow 2 are replaced by their bodies, see `cvmask.graph.graph_def`.
 
     Raises
     ------
     ModelError
-        If the bytes are no GraphDef, or one without nodes, or with calls that cannot be replaced.
+        If the bytes are not a GraphDef, or one without nodes, or with calls that cannot be replaced.
     """
     try:
         nodes, functions = _parts(memoryview(data).cast("B"))
@@ -205,7 +205,7 @@ def parse_graph(data: Bytes | bytearray | Any, origin: str = "graph") -> Graph:
 
 
 def _parts(data: memoryview) -> tuple[list[Node], dict[str, Function]]:
-    """The nodes, and the functions by name."""
+    """Return the nodes, and the functions by name."""
     nodes: list[Node] = []
     functions: dict[str, Function] = {}
     for number, wire, value, start in fields(data):
@@ -219,17 +219,17 @@ def _parts(data: memoryview) -> tuple[list[Node], dict[str, Function]]:
 
 
 Places = Mapping[str, tuple[int, int, memoryview]]
-_NAME = 1 << 3 | BYTES  # how that field begins; its length follows
-_CONSTANTS = ("Const", "Dequantize")  # what OpenCV takes as one
+_NAME = 1 << 3 | BYTES  # the tag of that field; its length follows
+_CONSTANTS = ("Const", "Dequantize")  # what OpenCV accepts as an empty graph
 
 
 def node_places(frozen: NDArray[np.uint8], origin: str) -> Places:
-    """For each node of a binary GraphDef, shape (n,), where it begins and ends, and what is in it.
+    """Return where each node of a binary GraphDef, shape (n,), begins and ends, and its decoded form.
 
     Raises
     ------
     ModelError
-        If the bytes are no GraphDef.
+        If the bytes are not a GraphDef.
     """
     try:
         found = [(number == 1 and wire == BYTES, value, at) for number, wire, value, at in fields(frozen.data)]
@@ -240,9 +240,10 @@ def node_places(frozen: NDArray[np.uint8], origin: str) -> Places:
 
 
 def needed_part(frozen: NDArray[np.uint8], places: Places, text: Graph) -> NDArray[np.uint8]:
-    """The constants of `frozen` that a text graph reads, as a GraphDef of their own, shape (m,).
+    """Return the constants of `frozen` that a text graph reads, as a GraphDef of their own, shape (m,).
 
-    Names that it does not hold are left out. All of it where the text reads none: OpenCV takes no empty graph.
+    Names that `frozen` does not hold are skipped. If the text graph reads no constant, returns all of `frozen`,
+    because OpenCV refuses an empty graph.
     """
     wanted: set[tuple[int, int]] = set()
     todo = {name for node in text for name in node.sources() if name in places}
@@ -257,7 +258,7 @@ def needed_part(frozen: NDArray[np.uint8], places: Places, text: Graph) -> NDArr
 
 
 def _name(node: memoryview) -> str:
-    """The name is the first field, unless another program wrote the node."""
+    """Return the name of a node: its first field, unless an unusual program wrote it."""
     if len(node) > 1 and node[0] == _NAME and node[1] < min(0x80, len(node) - 1):
         return text_of(node[2 : 2 + node[1]])
     return decode_node(node, 0).name

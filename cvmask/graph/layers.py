@@ -1,4 +1,4 @@
-"""Translates the layers of a frozen graph, one by one, into the ones that OpenCV's importer reads."""
+"""Translates the layers of a frozen graph one by one into layers that OpenCV's importer reads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Pair = tuple[int, int]
 
 
 def dilation(flow: Flow, node: Node) -> tuple[Pair, Pair]:
-    """The rate of a convolution with holes, (1, 1) for one without; and its padding on each side.
+    """Return the dilation rate of a convolution, (1, 1) for a plain one, and its padding on each side.
 
     Both are (vertical, horizontal), in cells.
 
@@ -41,10 +41,10 @@ def dilation(flow: Flow, node: Node) -> tuple[Pair, Pair]:
 
 
 def _split_dilation(flow: Flow, node: Node, before: Node, kernel: Pair) -> tuple[Pair, Pair]:
-    """Rate and padding of a convolution between SpaceToBatchND and BatchToSpaceND.
+    """Return rate and padding of a convolution between SpaceToBatchND and BatchToSpaceND.
 
-    The paddings and crops are computed for two sizes of the feature map. What is padded and not
-    cropped again is the convolution's own padding.
+    The paddings and crops are computed for two sizes of the feature map. Padding that is not cropped
+    again is the convolution's own.
     """
     after = [reader for reader in flow.readers.get(node.name, ()) if reader.op == "BatchToSpaceND"]
     rate = [int(value) for value in Numeric(flow).value(flow.inputs(before)[1])]
@@ -53,7 +53,7 @@ def _split_dilation(flow: Flow, node: Node, before: Node, kernel: Pair) -> tuple
     found = {_own_padding(flow, before, after[0], size) for size in ((32, 40), (33, 47))}
     (top, bottom), (left, right) = next(iter(found))
     if kernel == (1, 1) and found == {((0, 0), (0, 0))}:
-        return (1, 1), (0, 0)  # nothing lies between its holes
+        return (1, 1), (0, 0)  # a 1x1 kernel has nothing to dilate
     if len(found) > 1 or top != bottom or left != right:
         raise ModelError(
             f"{node.name}: an atrous {kernel} convolution with paddings {found} is not supported"
@@ -71,11 +71,11 @@ def _own_padding(flow: Flow, before: Node, after: Node, size: Pair) -> tuple[Pai
 
 Array = npt.NDArray[Any]
 _HALF = 19
-_MAX_ELEMENTS = 1 << 18  # a text graph is read in one piece: weights have to stay in the .pb
+_MAX_ELEMENTS = 1 << 18  # OpenCV reads a text graph whole: weights have to stay in the .pb
 
 
 class Constants:
-    """Gives names for constants, and collects the text nodes of those that have to be spelled out."""
+    """Names constants, and collects text nodes for those that OpenCV cannot read from the `.pb`."""
 
     def __init__(self, flow: Flow) -> None:
         self._flow = flow
@@ -86,21 +86,21 @@ class Constants:
 
     @property
     def nodes(self) -> list[Node]:
-        """The constants that were spelled out."""
+        """The constants that the text graph holds itself."""
         return list(self._taken.values())
 
     def unique(self, name: str) -> str:
-        """A name that neither the `.pb` nor this text graph has: OpenCV takes each constant only once."""
+        """Return a name that neither the `.pb` nor this text graph uses: OpenCV reads each constant only once."""
         number, candidate = self._numbers.get(name, 1), name
         while candidate in self._flow.graph or candidate in self._used:
             number += 1
             candidate = f"{name}{number}"
         self._used.add(candidate)
-        self._numbers[name] = number  # the smaller ones are taken
+        self._numbers[name] = number  # names with smaller numbers are in use
         return candidate
 
     def name(self, ref: Ref, instead: Array | None = None) -> str:
-        """The name of the constant that `ref` holds; `instead` is spelled out where OpenCV cannot read it."""
+        """Return the name of the constant that `ref` holds; `instead` is written out if OpenCV cannot read it."""
         ref = self._flow.origin(ref)
         node = self._stored(ref)
         if node.op == "Const" and node.in_file and (self._stripped or _readable(node.get("value", "tensor"))):
@@ -108,14 +108,14 @@ class Constants:
         return self.inline(node.name, Numeric(self._flow).value(ref) if instead is None else instead)
 
     def packed(self, ref: Ref) -> str:
-        """As `name`, for what OpenCV reads only where it is stored as bytes: a batch norm's parameters."""
+        """Like `name`, for the parameters of a batch norm, which OpenCV reads only if they are stored as bytes."""
         node = self._stored(self._flow.origin(ref))
         if node.op == "Const" and not self._stripped and not len(node.get("value", "tensor").content):
             return self.inline(node.name, node.array())
         return self.name(ref)
 
     def vector(self, ref: Ref) -> str:
-        """As `name`, for a number or one number a channel: those have one dimension in OpenCV."""
+        """Like `name`, for one number or one per channel, which need one dimension in OpenCV."""
         node = self._stored(self._flow.origin(ref))
         if node.op == "Const" and len(node.get("value", "tensor").shape) < 2:
             return self.name(ref)
@@ -125,7 +125,7 @@ class Constants:
         return self.inline(node.name, array.reshape(-1))
 
     def _stored(self, ref: Ref) -> Node:
-        """The node that holds what `ref` gives; of half precision cast to single, the Const: OpenCV casts as well."""
+        """Return the node that stores `ref`. A cast from half to single precision is skipped: OpenCV casts as well."""
         node = self._flow.node(ref)
         if node.op != "Cast" or node.get("DstT", "type") != FLOAT:
             return node
@@ -134,7 +134,7 @@ class Constants:
         return source if is_half else node
 
     def axis(self, ref: Ref) -> str:
-        """The name of the constant for the channel axis of a concatenation."""
+        """Return the name of the constant for the channel axis of a concatenation."""
         node = self._flow.node(self._flow.origin(ref))
         axis = int(Numeric(self._flow).value(ref).reshape(-1)[0])
         if axis not in (3, -1):
@@ -145,7 +145,7 @@ class Constants:
         return self.inline(node.name, np.array(3, np.int32))
 
     def inline(self, name: str, array: Array) -> str:
-        """Spell a constant out under a new name that begins with `name`."""
+        """Write a constant into the text graph under a new name that begins with `name`."""
         if array.size > _MAX_ELEMENTS:
             raise ModelError(f"{name}: {array.size} weights, computed or in a function, are too many for a text graph")
         name = self.unique(name)
@@ -154,7 +154,7 @@ class Constants:
 
 
 def stripped(graph: Graph) -> list[str]:
-    """The constants shaped like weights that hold none: zeros may be spelled so, weights are not."""
+    """Return the names of constants shaped like weights but without data. Only zeros are stored that way."""
     tensors = ((node.name, node.get("value", "tensor")) for node in graph if node.op == "Const")
     return [
         name for name, t in tensors if t is not None and t.is_empty and len(t.shape) in (2, 4) and t.size > 32
@@ -162,19 +162,19 @@ def stripped(graph: Graph) -> list[str]:
 
 
 def const_node(name: str, array: Array) -> Node:
-    """A Const of a text graph: 32-bit floats or integers."""
+    """Return a Const of a text graph: 32-bit floats or integers."""
     if array.dtype.kind in "iu":
         tensor = Tensor(INT32, array.shape, b"", array.reshape(-1).astype(int).tolist())
-    else:  # as bytes: a batch norm's scale is left out where it is spelled value by value
+    else:  # as bytes: OpenCV ignores a batch norm's scale that is spelled value by value
         tensor = Tensor(FLOAT, array.shape, array.astype("<f4").tobytes())
     return Node(name, "Const", [], {"value": Attr("tensor", tensor)})
 
 
 def _readable(tensor: Tensor) -> bool:
-    """True where OpenCV's importer reads the constant as TensorFlow does.
+    """Return True if OpenCV's importer reads the constant as TensorFlow does.
 
-    It takes floats and 32-bit integers whose elements are all there; a single value that stands for a
-    whole shape is right only where it is a batch norm's scale of one, which it leaves out.
+    It reads floats and 32-bit integers whose elements are all stored. One value that stands for a
+    whole shape works only for a batch norm's scale of one, which OpenCV leaves out.
     """
     if tensor.dtype not in (FLOAT, INT32, _HALF):
         return False
@@ -185,7 +185,7 @@ def _readable(tensor: Tensor) -> bool:
 
 
 def _four(node: Node, key: str) -> Attr:
-    """An attribute that holds a whole number for each of the four dimensions."""
+    """Return an attribute that holds one integer for each of the four dimensions."""
     numbers = node.ints(key)
     if len(numbers) != 4 or min(numbers) < 1:
         raise ModelError(f"{node.name}: {key} must be 4 numbers of 1 or more, got {len(numbers)}: {numbers[:8]}")
@@ -226,16 +226,16 @@ class Layers:
         self._behind_layers = flow.descendants(convolutions)
 
     def set_boxes(self, crop: Node, boxes: str) -> None:
-        """Let a CropAndResize read its boxes from the text node of that name."""
+        """Make a CropAndResize read its boxes from the text node `boxes`."""
         self._boxes[crop.name] = boxes
 
     def emit(self, ref: Ref) -> str:
-        """The name of the text node that gives what `ref` holds; it and all it needs are translated.
+        """Translate `ref` and all it needs; return the name of the text node that stands for it.
 
         Raises
         ------
         ModelError
-            If an op on the way is not known.
+            If an op is not supported.
         """
         for node in self.flow.order([ref], self._needs):
             if node.name not in self._names:
@@ -271,7 +271,7 @@ class Layers:
         for ops, method in self._METHODS:
             if node.op in ops:
                 return method(self, node)
-        raise ModelError(f"{node.name}: OpenCV's importer has nothing for a {node.op}, nor has the converter")
+        raise ModelError(f"{node.name}: neither OpenCV's importer nor the converter supports a {node.op}")
 
     def _same(self, node: Node) -> str:
         keys = [key for key in ("alpha",) if key in node.attrs]
@@ -300,7 +300,7 @@ class Layers:
         return self._atrous(node, inputs, rate, pads)
 
     def _atrous(self, node: Node, inputs: list[str], rate: Pair, pads: Pair) -> str:
-        """A convolution with holes. OpenCV takes them from SpaceToBatchND only, and ignores `dilations`."""
+        """Add a dilated convolution. OpenCV reads the rate from SpaceToBatchND only, and ignores `dilations`."""
         block = self.constants.inline(f"{node.name}/block_shape", np.array(rate, np.int32))
         twice = np.array([[pads[0], pads[0]], [pads[1], pads[1]]], np.int32)
         paddings = self.constants.inline(f"{node.name}/paddings", twice)
@@ -375,7 +375,7 @@ class Layers:
         return self.add("CropAndResize", node.name, inputs, **keys)
 
     def _relayout(self, node: Node) -> str:
-        """Flatten where a matrix multiplication follows; between spatial layers, shapes stay as they are."""
+        """Flatten if a matrix multiplication follows; between spatial layers, keep the shape."""
         todo, seen = [node], set()
         while todo:
             for reader in self.flow.readers.get(todo.pop().name, ()):

@@ -1,4 +1,4 @@
-"""Tells the kind of a file from its first bytes, and the cure if it is not a frozen graph."""
+"""Recognizes files by their first bytes, explains those that are not frozen graphs, and finds the files of a model."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from cvmask.system.files import open_regular
 
 
 class GraphFile:
-    """A frozen graph on disk. It takes memory only while its bytes are in use, and may not change between readings.
+    """A frozen graph on disk. Its bytes are in memory only while in use; the file must not change between reads.
 
     Raises
     ------
     ModelError
-        If it is not a file.
+        If the path is not a file.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.path.abspath(path)  # the program may go to another folder
+        self.path = os.path.abspath(path)  # absolute, because the program may change its working folder
         self._bytes: Callable[[], NDArray[np.uint8] | None] = lambda: None
         with open_regular(path) as file:
             self._state = _state(file)
 
     def read(self) -> NDArray[np.uint8]:
-        """All bytes, shape (n,), not to be changed. The file is not read again while the array of a reading is in use.
+        """Return all bytes, shape (n,), read-only. The file is not read again while an earlier array is in use.
 
         Raises
         ------
@@ -63,7 +63,7 @@ def _state(file: BinaryIO) -> tuple[int, ...]:
 _HEAD = 4096
 _NEEDED = "cvmask needs the frozen_inference_graph.pb of an Object Detection API Mask R-CNN"
 _EXPORT = "export it with the Object Detection API's export_inference_graph.py (TensorFlow 1)"
-# kind: what to call it, what to do about it
+# kind: (description, cure)
 CURES = {
     "lfs": ("a Git LFS pointer, not the file itself", "run `git lfs pull`, or download the file itself"),
     "html": ("a web page, not a model", "download the raw file, not the page that shows it"),
@@ -79,7 +79,7 @@ CURES = {
     "archive": ("an archive", "unpack it first"),
     "config": ("a pipeline.config", "give the .pb that was exported with it"),
     "label_map": ("a label map", "give it as labels, and the frozen graph as the model"),
-    "dump": ("a frozen graph as text, no text graph for OpenCV", "leave it out: a fitting one is made from the .pb"),
+    "dump": ("a frozen graph as text, not a text graph for OpenCV", "leave it out: one is made from the .pb"),
     "unknown": ("neither a frozen graph nor a text graph", _NEEDED),
 }
 _MAGIC = (
@@ -98,17 +98,17 @@ _TEXTS = (
     (r"item\s*[:{<[]", "label_map"),
 )
 
-# What networks are called that are no Mask R-CNN, whichever kind of graph shows it.
+# Descriptions of networks other than Mask R-CNN, shared by the frozen graph and the text graph.
 FASTER_RCNN = "a Faster R-CNN (it gives boxes and no masks)"
 ONE_STAGE = "a one-stage detector such as SSD (it gives boxes and no masks)"
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What a path turned out to be.
+    """The kind of a file or folder.
 
     `name` is `graph` (binary), `text` (a text graph), `folder`, or a key of `CURES`. `problem` says in
-    one line why it cannot be used and what to do; it is empty where it may be usable.
+    one line why it cannot be used and what to do; it is empty if the path may be usable.
     """
 
     path: Path
@@ -117,15 +117,15 @@ class Kind:
 
 
 def identify(path: str | os.PathLike[str]) -> Kind:
-    """The kind of a file or folder, from its name and its first bytes.
+    """Recognize a file or folder by its name and its first bytes.
 
     Raises
     ------
     ModelError
-        If it is missing, empty, a pipe or a device, or may not be read.
+        If it is missing, empty, a pipe or a device, or unreadable.
     """
     path = Path(path)
-    if os.path.isdir(path):  # where Path.is_dir raises, this says no, and opening the file says why
+    if os.path.isdir(path):  # False where Path.is_dir raises; opening the file then gives the reason
         return _folder(path)
     with open_regular(path) as file:
         head = file.read(_HEAD)
@@ -140,7 +140,7 @@ _PIECE = 1 << 20
 
 
 def _is_dump(file: BinaryIO, head: bytes) -> bool:
-    """Whether text suppresses boxes with TensorFlow's own op, which none that is made for OpenCV does."""
+    """Return True if the text uses TensorFlow's suppression op, which text graphs for OpenCV never do."""
     piece = head
     while piece:
         found = _STAGE_OP.search(piece)
@@ -152,7 +152,7 @@ def _is_dump(file: BinaryIO, head: bytes) -> bool:
 
 
 def kind_of(path: Path, name: str) -> Kind:
-    """The kind of that name, its problem spelled out."""
+    """Return the kind of that name, with its problem as a sentence."""
     if name not in CURES:
         return Kind(path, name)
     what, cure = CURES[name]
@@ -175,7 +175,10 @@ def _kind(path: Path, head: bytes) -> str:
 
 
 def _protobuf(path: Path, head: bytes) -> str:
-    """Graphs begin with a node (field 1, bytes); ONNX and SavedModel with a version (field 1, a number)."""
+    """Return the kind of a protobuf file.
+
+    Graphs begin with a node (field 1, bytes); ONNX and SavedModel with a version (field 1, a number).
+    """
     if path.suffix.lower() == ".onnx" or (head[:1] == b"\x08" and re.search(rb"onnx|pytorch|ai\.onnx", head)):
         return "onnx"
     if head[:1] == b"\x08" or path.name == "saved_model.pb":
@@ -212,15 +215,15 @@ def _folder(path: Path) -> Kind:
     return Kind(path, "unknown", f"{path}: a folder without a .pb file (it holds {found}): {_NEEDED}")
 
 
-CACHED = ".cvmask.pbtxt"  # the end of the name of a text graph that cvmask has made itself
+CACHED = ".cvmask.pbtxt"  # how the names of text graphs made by cvmask end
 TEXT_FILE = "graph.pbtxt"
 _GRAPH = "frozen_inference_graph.pb"
-_LABELS = ("labels.names", "label_map.pbtxt", "labels.txt", "classes.txt")  # then any single label map or .names
+_LABELS = ("labels.names", "label_map.pbtxt", "labels.txt", "classes.txt")  # else the only label map or .names
 
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """The files of one model; all but the graph may be missing. `notes` say what was left out, and why."""
+    """The files of one model. All but the graph are optional; `notes` say what was left out, and why."""
 
     graph: Path
     text: Path | None = None
@@ -230,12 +233,12 @@ class ModelFiles:
 
 
 def model_files(path: str | os.PathLike[str], text: str | os.PathLike[str] | None = None) -> ModelFiles:
-    """The files of a model that is given as a folder or as a `.pb`.
+    """Find the files of a model that is given as a folder or as a `.pb`.
 
     Raises
     ------
     ModelError
-        If it is neither, or a folder in which there is no graph, or more than one.
+        If it is neither, or a folder with no graph or with several.
     """
     path = Path(path)
     kind = identify(path)
@@ -262,12 +265,12 @@ def model_files(path: str | os.PathLike[str], text: str | os.PathLike[str] | Non
 
 
 def stands_for_folder(graph: Path) -> bool:
-    """Whether what bears no graph's name belongs to this one: it has the usual name, or is the only one."""
+    """Return True if the folder's general files belong to this graph: it has the usual name or is the only one."""
     return graph.name == _GRAPH or len(list(graph.parent.glob("*.pb"))) == 1
 
 
 def _only_graph(folder: Path) -> Path:
-    if os.path.lexists(folder / _GRAPH):  # a broken link is said when it is read
+    if os.path.lexists(folder / _GRAPH):  # a broken link is reported when it is read
         return folder / _GRAPH
     found = sorted(folder.glob("*.pb"))
     if len(found) != 1:
@@ -277,7 +280,7 @@ def _only_graph(folder: Path) -> Path:
 
 
 def _text_beside(graph: Path, own: bool) -> Path | None:
-    """The text graph beside a graph: one of its name; of the folder's own `graph.pbtxt` too, or the only one there."""
+    """Find the text graph beside a graph: one of the same name or, if `own`, `graph.pbtxt` or the only one."""
     for name in ((TEXT_FILE,) if own else ()) + (f"{graph.stem}.pbtxt",):
         if _is_file(graph.parent / name) and _kind_beside(graph.parent / name).name not in ("label_map", "dump"):
             return graph.parent / name
@@ -286,7 +289,7 @@ def _text_beside(graph: Path, own: bool) -> Path | None:
 
 
 def _labels_beside(graph: Path, own: bool) -> tuple[Path | None, tuple[str, ...]]:
-    """The class names beside a graph, and a note where several files could be meant and none is taken."""
+    """Find the class names beside a graph; a note says if several files qualify and none is used."""
     if not own:
         named = graph.with_suffix(".names")
         return (named if _is_file(named) else None), ()
@@ -299,12 +302,12 @@ def _labels_beside(graph: Path, own: bool) -> tuple[Path | None, tuple[str, ...]
             return found[0], ()
         if found:
             names = ", ".join(path.name for path in found)
-            return None, (f"which class names? None are taken: give one of {names} as labels",)
+            return None, (f"several files of class names: none is used; give one of {names} as labels",)
     return None, ()
 
 
 def _kind_beside(path: Path) -> Kind:
-    """The kind of a file that nobody named; one without a name where it cannot be read."""
+    """Return the kind of a file that the user did not name; its name is empty if it cannot be read."""
     try:
         return identify(path)
     except ModelError:
@@ -323,4 +326,4 @@ def _is_text_graph(path: Path) -> bool:
     try:
         return identify(path).name not in ("label_map", "config", "dump")
     except ModelError:
-        return True  # said when it is read
+        return True  # reported when it is read

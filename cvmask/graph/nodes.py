@@ -1,4 +1,4 @@
-"""What a graph is made of, whichever file it came from: nodes, and who reads whom."""
+"""Nodes, constants and attributes of a graph, from either file format."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NUMPY_DTYPES = {
     22: "<u4", 23: "<u8",
 }  # fmt: skip
 FLOAT, DOUBLE, INT32, UINT8, STRING, BOOL = 1, 2, 3, 4, 7, 10
-# Elements that a tensor given value by value may have: no damaged shape allocates more.
+# The most elements of a tensor given value by value, so that a damaged shape cannot allocate more.
 _MAX_SPELLED = 1 << 24
 
 _MAX_STAGES = 16  # a Mask R-CNN has two
@@ -47,7 +47,7 @@ class Tensor:
 
     @property
     def size(self) -> int:
-        """How many elements the shape has."""
+        """The number of elements of the shape."""
         size = 1
         for dim in self.shape:
             size *= dim
@@ -55,11 +55,11 @@ class Tensor:
 
     @property
     def is_empty(self) -> bool:
-        """True where the shape promises elements and the file holds none: weights that were stripped."""
+        """True if the shape has elements but the file holds none: stripped weights."""
         return self.size > 0 and not len(self.content) and not len(self.values)
 
     def array(self) -> npt.NDArray[Any]:
-        """The elements, read-only where they are a view of the file.
+        """Return the elements, read-only if they are a view of the file.
 
         Raises
         ------
@@ -116,7 +116,7 @@ class Attr(NamedTuple):
 class Node:
     """One operation. `inputs` are spelled as in the file: `name`, `name:1` or, for control, `^name`.
 
-    `in_file` is False for one out of a function's body: OpenCV does not find it by its name.
+    `in_file` is False for a node from a function's body: OpenCV cannot find it by its name.
     """
 
     name: str
@@ -126,11 +126,11 @@ class Node:
     in_file: bool = True
 
     def sources(self) -> list[str]:
-        """The names of the nodes whose data this one reads, without output numbers or control inputs."""
+        """Return the names of the nodes whose data this node reads, without output numbers or control inputs."""
         return [source_name(text) if ":" in text else text for text in self.inputs if text[:1] != "^"]
 
     def get(self, key: str, kind: str, default: Any = None) -> Any:
-        """The value of an attribute, or `default` where the node has none.
+        """Return the value of an attribute, or `default` if the node has none.
 
         Raises
         ------
@@ -145,16 +145,16 @@ class Node:
         return attr.value
 
     def ints(self, key: str, default: Sequence[int] = ()) -> tuple[int, ...]:
-        """The integers of a list attribute."""
+        """Return the integers of a list attribute."""
         items = self.get(key, "list", Attr("i", tuple(default)))
         return tuple(items.value) if items.kind == "i" else tuple(default)
 
     def text(self, key: str, default: str = "") -> str:
-        """A string attribute."""
+        """Return a string attribute."""
         return bytes(self.get(key, "s", default.encode())).decode("utf-8", "replace")
 
     def array(self) -> npt.NDArray[Any]:
-        """The numbers of a Const."""
+        """Return the numbers of a Const."""
         tensor = self.get("value", "tensor")
         if tensor is None:
             raise ModelError(f"{self.name}: a {self.op} node holds no constant")
@@ -165,7 +165,7 @@ class Node:
 
 
 def source_name(text: str) -> str:
-    """`name` out of `name`, `name:1` or `^name`."""
+    """Return `name` for `name`, `name:1` or `^name`."""
     return text.lstrip("^").rsplit(":", 1)[0] if ":" in text else text.lstrip("^")
 
 
@@ -197,9 +197,9 @@ class Graph:
             raise ModelError(f"{self.origin}: no node is named {name!r}") from None
 
     def ancestors(self, names: Iterable[str], stop: Iterable[str] = ()) -> set[str]:
-        """These nodes and all whose data reach them, not walking on through the names in `stop`.
+        """Return these nodes and all whose data reach them, without going past the names in `stop`.
 
-        Names that the graph does not hold are left out: a text graph's weights live in its `.pb`.
+        Names that the graph does not hold are skipped: the weights of a text graph are in its `.pb`.
         """
         found: set[str] = set()
         halt = set(stop)
@@ -214,7 +214,7 @@ class Graph:
         return found
 
     def descendants(self, names: Iterable[str]) -> set[str]:
-        """These nodes and all that their data reach."""
+        """Return these nodes and all nodes that their data reach."""
         found: set[str] = set()
         todo = list(names)
         while todo:
@@ -225,12 +225,12 @@ class Graph:
         return found
 
     def in_data_order(self, nodes: Sequence[Node]) -> list[Node]:
-        """These nodes, each after those of them whose data reach it.
+        """Sort these nodes so that each comes after those whose data reach it.
 
         Raises
         ------
         ModelError
-            If they are more than a network has stages: their order would take too long to find.
+            If there are more nodes than a network has stages: sorting would take too long.
         """
         if len(nodes) > _MAX_STAGES:
             raise ModelError(f"{self.origin}: {len(nodes)} {nodes[0].op} nodes, needed {_MAX_STAGES} or fewer")
@@ -243,7 +243,7 @@ class Graph:
 
     @functools.cached_property
     def consumers(self) -> Mapping[str, list[Node]]:
-        """For each node that is read, the nodes that read its data; counted once."""
+        """For each node, the nodes that read its data; computed once."""
         readers: dict[str, list[Node]] = {}
         for node in self.nodes:
             for name in dict.fromkeys(node.sources()):
@@ -252,11 +252,11 @@ class Graph:
 
 
 class RefusedError(ModelError):
-    """The frozen graph is understood, and would give wrong results here, whichever text graph it runs with."""
+    """The frozen graph was understood, but would give wrong results with any text graph."""
 
 
 EXPORT_AGAIN = "export it again with export_inference_graph.py"
-# What code that expects a well-formed graph runs into where an input, an attribute or a number is missing.
+# What code for well-formed graphs raises when an input, an attribute or a number is missing.
 _UNFORESEEN = (
     ArithmeticError,
     AssertionError,
@@ -272,12 +272,12 @@ _UNFORESEEN = (
 
 @contextmanager
 def understood(origin: str, cure: str = EXPORT_AGAIN) -> Iterator[None]:
-    """Let the block look at the graph of that name.
+    """Translate errors of the block, which reads the graph called `origin`, into ModelErrors.
 
     Raises
     ------
     ModelError
-        In place of an error that an odd graph has led to.
+        Instead of the error that a malformed graph has caused.
     """
     try:
         yield

@@ -1,7 +1,7 @@
-"""Works out the value of a small piece of a graph, with numbers put in its place for the picture.
+"""Evaluates small parts of a graph, with a made-up picture in place of the real one.
 
-Anchors, paddings and the size of the resized picture are computed at run time, and each release spells
-that differently. Computing them is surer than recognising the spelling.
+Anchors, paddings and the size of the resized picture are computed at run time, and each release does
+that with other nodes. Evaluating the nodes is more reliable than matching patterns.
 """
 
 from __future__ import annotations
@@ -165,11 +165,11 @@ OPS: dict[str, Op] = {
 
 Array = npt.NDArray[Any]
 _MAX_ELEMENTS = 1 << 25
-_MAX_TOTAL = 1 << 27  # what one evaluation may allocate: a few elements in a file can ask for any number
+_MAX_TOTAL = 1 << 27  # limit of one evaluation: a few bytes in a file can ask for any number of elements
 
 
 def _most_elements(op: str, arrays: Sequence[Array]) -> int:
-    """How many elements the result has at most, told before anything is allocated."""
+    """Return an upper limit of the result's elements, before anything is allocated."""
     sizes = [array.size for array in arrays]
     if op in ("Tile", "Pad") and len(arrays) > 1:
         extra = np.abs(arrays[1].astype(np.float64))
@@ -179,13 +179,13 @@ def _most_elements(op: str, arrays: Sequence[Array]) -> int:
         return int(sizes[0] * sizes[1] // max(arrays[0].shape[0], 1))
     try:
         together = math.prod(np.broadcast_shapes(*(array.shape for array in arrays)))
-    except ValueError:  # an op that does not combine its inputs one by one
+    except ValueError:  # ops other than elementwise ones
         together = 0
     return max(together * len(arrays) if op == "Pack" else together, sum(sizes))
 
 
 class _NotTaken(Exception):
-    """The branch that this value comes from is not taken."""
+    """The value comes from a branch that is not taken."""
 
 
 class Numeric:
@@ -196,9 +196,9 @@ class Numeric:
     flow
         The graph.
     given
-        Arrays that stand for the outputs of nodes, by name.
+        Arrays in place of nodes' outputs, by name.
     shape_of
-        Gives the shape of a node's output if its values are not needed, None if it is unknown.
+        Returns the shape of a node's output without its values, None if it is unknown.
     instead
         Functions to use instead of those of `OPS`.
     """
@@ -217,22 +217,22 @@ class Numeric:
         self._left = _MAX_TOTAL
 
     def value(self, ref: Ref) -> Array:
-        """The array that an output holds.
+        """Evaluate an output.
 
         Raises
         ------
         ModelError
-            If it depends on something that is not known, or on an op that is not known here.
+            If it depends on an unknown value, or on an op that is not in `OPS`.
         """
         try:
             return self._value(ref)
         except _NotTaken:
-            raise ModelError(f"{ref[0]}: no branch of it is taken") from None
+            raise ModelError(f"{ref[0]}: none of its branches is taken") from None
         except RecursionError:
-            raise ModelError(f"{ref[0]}: nested too deep to be worked out") from None
+            raise ModelError(f"{ref[0]}: nested too deep to be evaluated") from None
 
     def flat(self, refs: Iterable[Ref]) -> list[Array]:
-        """The values of several outputs, each in one row."""
+        """Evaluate several outputs, each flattened."""
         return [self.value(ref).reshape(-1) for ref in refs]
 
     def _value(self, ref: Ref) -> Array:
@@ -266,11 +266,11 @@ class Numeric:
     def _apply(self, ref: Ref, node: Node) -> Array:
         function = self._ops.get(node.op)
         if function is None:
-            raise ModelError(f"{node.name}: the value of a {node.op} cannot be worked out")
+            raise ModelError(f"{node.name}: a {node.op} cannot be evaluated")
         arrays = [self._value(other) for other in self._flow.refs(node)]
         self._left -= _most_elements(node.op, arrays)
         if self._left < 0:
-            raise ModelError(f"{node.name}: its value takes more than {_MAX_TOTAL} elements to work out")
+            raise ModelError(f"{node.name}: evaluating it takes more than {_MAX_TOTAL} elements")
         try:
             with np.errstate(all="ignore"):
                 results = function(node, *arrays)
@@ -280,7 +280,7 @@ class Numeric:
         for index, array in enumerate(outputs):
             self._known[(node.name, index)] = np.asarray(array)
         if ref not in self._known:
-            raise ModelError(f"{node.name}: a {node.op} without an output {ref[1]}")
+            raise ModelError(f"{node.name}: a {node.op} has no output {ref[1]}")
         return self._known[ref]
 
     def _relay(self, ref: Ref, node: Node) -> Array:
@@ -293,14 +293,14 @@ class Numeric:
             return self._value(refs[0])
         before = self._flow.step(ref)
         if before is None:
-            raise ModelError(f"{node.name}: the value of a {node.op} cannot be worked out")
+            raise ModelError(f"{node.name}: a {node.op} cannot be evaluated")
         array = self._value(before)
         if node.op.startswith(STACKS):
             return array[None]
         return array[0] if node.op.startswith(READS) and self._unpacked(node) else array
 
     def _unpacked(self, node: Node) -> bool:
-        """True where the array was filled from the rows of one tensor."""
+        """Return True if the array was filled from the rows of one tensor."""
         array = self._flow.node(self._flow.origin(array_of(node, self._flow.refs(node))))
         return not array.op.startswith(WRITES)
 
@@ -313,7 +313,7 @@ class Numeric:
         raise _NotTaken
 
     def _shape(self, ref: Ref) -> tuple[int, ...]:
-        """The shape of an output, without its values where that is possible."""
+        """Return the shape of an output, without computing its values if possible."""
         node = self._flow.node(ref)
         if ref[0] in self._given:
             return self._given[ref[0]].shape
@@ -332,7 +332,7 @@ class Numeric:
 
 
 def channels(flow: Flow, ref: Ref) -> int:
-    """How many channels a layer with a bias gives."""
+    """Return the number of output channels of a layer with a bias."""
     node = flow.node(ref)
     if node.op in ("BiasAdd", "Add", "AddV2"):
         constants = [other for other in flow.inputs(node) if not flow.varies(other)]
@@ -342,7 +342,7 @@ def channels(flow: Flow, ref: Ref) -> int:
 
 
 def constant(flow: Flow, ref: Ref) -> float | None:
-    """The number that a reference holds, None if it holds anything else."""
+    """Return the number that a reference holds, None if it holds anything else."""
     if flow.varies(ref):
         return None
     try:
@@ -353,7 +353,7 @@ def constant(flow: Flow, ref: Ref) -> float | None:
 
 
 def factor(flow: Flow, node: Node) -> float:
-    """The constant that a Mul or RealDiv scales its other input by, as a factor; 1.0 if it has no such constant."""
+    """Return the constant factor by which a Mul or RealDiv scales its other input, 1.0 if there is none."""
     values = [constant(flow, ref) for ref in flow.inputs(node)]
     known = [value for value in values if value is not None]
     if len(known) != 1 or len(values) != 2:
@@ -366,19 +366,19 @@ _RESIZES = ("ResizeBilinear", "ResizeNearestNeighbor")
 
 
 class Spatial:
-    """Sizes in cells, (height, width)."""
+    """Computes sizes of feature maps in cells, (height, width)."""
 
     def __init__(self, flow: Flow) -> None:
         self._flow = flow
         self._known: dict[str, tuple[int, int]] = {}
 
     def size(self, ref: Ref) -> tuple[int, int]:
-        """The size of an output.
+        """Return the size of an output.
 
         Raises
         ------
         ModelError
-            If it depends on the picture, or on an op that is not known here.
+            If it depends on the picture, or on an op that is not supported.
         """
         flow = self._flow
         for node in flow.order([ref], self._needs):
@@ -399,7 +399,7 @@ class Spatial:
         return varying[:1]
 
     def _measured(self, ref: Ref) -> list[Ref]:
-        """The outputs whose shapes make up a size."""
+        """Return the outputs whose shapes a size is computed from."""
         found: list[Ref] = []
         todo, seen = [ref], set()
         while todo:

@@ -39,7 +39,7 @@ def _number(field: int, value: int) -> bytes:
 
 
 def _message(field: int, *parts: bytes) -> bytes:
-    """A field that holds a message, or text, given in parts."""
+    """Encode a field that holds a message or text, given in parts."""
     return b"".join([_varint(field << 3 | BYTES), _varint(sum(map(len, parts))), *parts])
 
 
@@ -48,7 +48,7 @@ def _text(field: int, value: str) -> bytes:
 
 
 def _tensor(name: str, array: Array) -> bytes:
-    """A TensorProto; its elements as raw bytes, little endian."""
+    """Encode a TensorProto, with its elements as raw little-endian bytes."""
     kind = _TYPES[array.dtype.str[1:]]
     dims = b"".join(_number(1, size) for size in array.shape)
     content = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes()
@@ -56,7 +56,7 @@ def _tensor(name: str, array: Array) -> bytes:
 
 
 def _attribute(name: str, value: Any) -> bytes:
-    """An AttributeProto: a number, a text, or a list of numbers of one kind."""
+    """Encode an AttributeProto: a number, a text, or a list of numbers of one kind."""
     items = list(value) if isinstance(value, (list, tuple)) else [value]
     if isinstance(value, str):
         kind, field = _A_STRING
@@ -71,18 +71,18 @@ def _attribute(name: str, value: Any) -> bytes:
 
 
 def _value_info(name: str, kind: int, shape: Sequence[Dim]) -> bytes:
-    """A ValueInfoProto: a tensor of that element type; a text in its shape stands for any size."""
+    """Encode a ValueInfoProto: a tensor of that element type; a text in its shape stands for any size."""
     dims = b"".join(_message(1, _text(2, d) if isinstance(d, str) else _number(1, d)) for d in shape)
     return _text(1, name) + _message(2, _message(1, _number(1, kind), _message(2, dims)))
 
 
 class Model:
-    """An ONNX model in the making: nodes are added in the order of the data.
+    """Builds an ONNX model; nodes are added in the order of the data.
 
     Parameters
     ----------
     name
-        What the graph is called.
+        Name of the graph.
     """
 
     def __init__(self, name: str) -> None:
@@ -95,7 +95,7 @@ class Model:
         self._known: dict[tuple[str, str, tuple[int, ...], bytes], str] = {}
 
     def unique(self, name: str) -> str:
-        """A name that nothing in this model has yet."""
+        """Return a name that is not yet used in this model."""
         number, candidate = 1, name
         while candidate in self._taken:
             number += 1
@@ -110,14 +110,14 @@ class Model:
         return name
 
     def output(self, name: str, value: str, shape: Sequence[Dim], kind: int = FLOAT) -> str:
-        """Let an output of the model of that name give a value that was made."""
+        """Declare an output `name` of the model that gives the node output `value`."""
         self._taken.add(name)
         self._nodes.append(self._node("Identity", [value], [name], {}))
         self._outputs.append(_message(12, _value_info(name, kind, shape)))
         return name
 
     def constant(self, array: npt.ArrayLike, name: str = "constant") -> str:
-        """Add weights, or use those of the same content: their name."""
+        """Add weights, or reuse those of the same content; returns their name."""
         values = np.asarray(array)
         small = values.size <= 16
         key = (name if not small else "", values.dtype.str, values.shape, values.tobytes() if small else b"")
@@ -130,15 +130,15 @@ class Model:
         return name
 
     def ints(self, *values: int) -> str:
-        """A constant of one dimension, of whole numbers."""
+        """Add a one-dimensional constant of integers."""
         return self.constant(np.array(values, np.int64))
 
     def add(self, op: str, *inputs: str, name: str = "", **attributes: Any) -> str:
-        """Add a node with one output: the output's name."""
+        """Add a node with one output; returns the output's name."""
         return self.several(op, *inputs, names=(name or op.lower(),), **attributes)[0]
 
     def several(self, op: str, *inputs: str, names: Iterable[str], **attributes: Any) -> list[str]:
-        """Add a node with an output for each of `names`: their names."""
+        """Add a node with one output for each of `names`; returns their names."""
         outputs = [self.unique(name) for name in names]
         self._nodes.append(self._node(op, inputs, outputs, attributes))
         return outputs
@@ -156,7 +156,7 @@ class Model:
         )
 
     def bytes(self) -> bytes:
-        """The model as a file."""
+        """Return the content of the model's file."""
         graph = [*self._nodes, _text(2, self._name), *self._weights, *self._inputs, *self._outputs]
         opset = _message(8, _text(1, ""), _number(2, OPSET))
         return b"".join([_number(1, IR_VERSION), _text(2, "cvmask"), _message(7, *graph), opset])

@@ -1,7 +1,7 @@
-"""Translates the layers of a frozen graph, one by one, into ONNX: channels first, paddings in numbers.
+"""Translates the layers of a frozen graph one by one into ONNX, with channels first and paddings as numbers.
 
-`auto_pad` is not used: OpenCV 5.0 computes it wrongly where a layer has a stride. A constant that scales or shifts what
-a convolution or a matrix multiplication gives, a batch norm among others, becomes part of its weights.
+`auto_pad` is not used: OpenCV 5.0 computes it wrongly for layers with a stride. Constants that scale or shift the
+result of a convolution or matrix multiplication, such as a batch norm, become part of its weights.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LOWEST = np.finfo(np.float32).min
 
 @dataclass(frozen=True)
 class Value:
-    """What a translated node gives: `size` is (height, width) where it is known, `rank` 4 for maps and 2 for rows."""
+    """The output of a translated node: `size` is (height, width) if known, `rank` is 4 for maps and 2 for rows."""
 
     name: str
     rank: int = 4
@@ -37,7 +37,7 @@ class Value:
 
 
 class _Affine(NamedTuple):
-    """scale * x + shift, a number for each channel or one for all; `source` is the name of the node that gives x."""
+    """scale * x + shift, with one number per channel or one for all; `source` names the node that gives x."""
 
     source: str
     scale: Array
@@ -52,7 +52,7 @@ class OnnxLayers:
     flow
         The frozen graph.
     model
-        Where the nodes go.
+        The model that gets the nodes.
     """
 
     def __init__(self, flow: Flow, model: Model) -> None:
@@ -63,16 +63,16 @@ class OnnxLayers:
         self._affines: dict[str, _Affine | None] = {}
 
     def give(self, name: str, value: Value) -> None:
-        """Let a value stand for what the node of that name gives."""
+        """Use a value as the output of the node of that name."""
         self._values[name] = value
 
     def emit(self, ref: Ref) -> Value:
-        """What `ref` holds; it and all it needs are translated.
+        """Translate `ref` and all it needs; return its value.
 
         Raises
         ------
         ModelError
-            If an op on the way is not known.
+            If an op is not supported.
         """
         for node in self.flow.order([ref], self._needs):
             if node.name not in self._values:
@@ -94,7 +94,7 @@ class OnnxLayers:
         return [self._values[ref[0]] for ref in self._sources(node)]
 
     def _sources(self, node: Node) -> list[Ref]:
-        """What a node reads of what depends on the picture."""
+        """Return the inputs of a node that depend on the picture."""
         refs = self.flow.inputs(node)
         if node.op in ("Conv2D", "DepthwiseConv2dNative"):
             return [self._before_padding(node)[0]]
@@ -120,16 +120,16 @@ class OnnxLayers:
         for ops, method in self._METHODS:
             if node.op in ops:
                 return method(self, node, inputs)
-        raise ModelError(f"{node.name}: there is no translation of a {node.op} to ONNX")
+        raise ModelError(f"{node.name}: a {node.op} cannot be converted to ONNX")
 
     def _like(self, x: Value, op: str, node: Node, *more: str, **attributes: Any) -> Value:
-        """A node whose output is shaped as its input."""
+        """Add a node whose output has the shape of its input."""
         return Value(self.model.add(op, x.name, *more, name=node.name, **attributes), x.rank, x.size)
 
-    # What scales and shifts
+    # Constants that scale and shift
 
     def _affine(self, node: Node) -> _Affine | None:
-        """The chain of constants that ends in this node, and what it scales; None where it is no such chain."""
+        """Return the chain of scales and shifts that ends in this node and its input, None if there is no chain."""
         if node.name not in self._affines:
             self._affines[node.name] = self._find_affine(node)
         return self._affines[node.name]
@@ -146,7 +146,7 @@ class OnnxLayers:
         return None if at is node else _Affine(at.name, np.asarray(scale), np.asarray(shift))
 
     def _step(self, node: Node) -> tuple[Ref, Any, Any] | None:
-        """What a node scales, the factor, and what it adds."""
+        """Return the input that a node scales, the factor, and the term it adds."""
         refs = self.flow.inputs(node)
         if node.op in NORMS:
             return (refs[0], *self._norm(node, refs))
@@ -169,7 +169,7 @@ class OnnxLayers:
         return source, 1.0, -values if node.op == "Sub" else values
 
     def _norm(self, node: Node, refs: list[Ref]) -> tuple[Array, Array]:
-        """Factor and term of a batch norm in inference."""
+        """Return factor and term of a batch norm in inference mode."""
         self._check_layout(node)
         if node.get("is_training", "b", False):
             raise ModelError(f"{node.name}: a batch norm in training mode; export the graph for inference")
@@ -244,7 +244,7 @@ class OnnxLayers:
         return Value(out, 4, _after(x.size, reach, strides, sides))
 
     def _before_padding(self, source: Node) -> tuple[Ref, Array]:
-        """What a convolution reads, past a Pad of its own; the paddings ((top, left), (bottom, right))."""
+        """Return a convolution's input, skipping a Pad before it, and the paddings ((top, left), (bottom, right))."""
         none = np.zeros((2, 2), np.int64)
         ref = self.flow.inputs(source)[0]
         before = self.flow.node(ref)
@@ -259,7 +259,7 @@ class OnnxLayers:
         return refs[0], np.ascontiguousarray(pads[1:3].T)
 
     def _same_padding(self, x: Value, kernel: Pair, strides: Pair, fill: float) -> tuple[Value, Array]:
-        """Paddings as "SAME" has them; of a map of unknown size, itself with them where they depend on its size."""
+        """Return the paddings of "SAME"; if they depend on an unknown size, the map is returned padded instead."""
         if strides == (1, 1):
             total = np.array(kernel) - 1
         elif x.size is not None:
@@ -311,13 +311,13 @@ class OnnxLayers:
         return Value(self.model.add("Gemm", self._rows(x).name, *names, name=node.name), 2)
 
     def _rows(self, x: Value) -> Value:
-        """A map as rows, flattened in TensorFlow's order: channels last."""
+        """Flatten a map to rows in TensorFlow's order, channels last."""
         if x.rank == 2:
             return x
         name = x.name if x.size == (1, 1) else self.model.add("Transpose", x.name, perm=[0, 2, 3, 1])
         return Value(self.model.add("Flatten", name, axis=1), 2)
 
-    # Layers without
+    # Layers without weights
 
     def _sum(self, node: Node, inputs: list[Value]) -> Value:
         if len(inputs) < len(self.flow.inputs(node)):
@@ -390,13 +390,13 @@ class OnnxLayers:
         return Value(self.model.add("Resize", x.name, *extra, name=node.name, **attributes), 4, size)
 
     def _channels_kept(self, x: Value, size: Pair) -> str:
-        """The shape of a map with another height and width."""
+        """Add the shape of a map with another height and width."""
         shape = self.model.add("Shape", x.name)
         head = self.model.add("Slice", shape, self.model.ints(0), self.model.ints(2), self.model.ints(0))
         return self.model.add("Concat", head, self.model.ints(*size), axis=0)
 
     def _relayout(self, node: Node, inputs: list[Value]) -> Value:
-        """Rows where a matrix multiplication follows; between spatial layers, shapes stay as they are."""
+        """Flatten to rows if a matrix multiplication follows; between spatial layers, keep the shape."""
         todo, seen = [node], set()
         while todo:
             for reader in self.flow.readers.get(todo.pop().name, ()):
@@ -426,7 +426,7 @@ def _strides(node: Node) -> Pair:
 
 
 def _after(size: Pair | None, reach: Any, strides: Pair, pads: Array) -> Pair | None:
-    """The size of a map after a window has gone over it."""
+    """Return the size of a map after a sliding window."""
     if size is None:
         return None
     high, wide = ((n + int(p) - r) // s + 1 for n, p, r, s in zip(size, pads.sum(axis=0), reach, strides))

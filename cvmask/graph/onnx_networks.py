@@ -1,4 +1,4 @@
-"""Frozen graph -> three ONNX networks: what lies between them, anchors and suppression, is for the caller.
+"""Converts a frozen graph to three ONNX networks. The caller does the steps between them: anchors and suppression.
 
 =========  ==================================  ==================================================================
 network    inputs                              outputs
@@ -34,14 +34,14 @@ NETWORKS = ("features", "box_head", "mask_head")
 
 @dataclass(frozen=True)
 class Parts:
-    """A frozen graph taken apart, and what it says in numbers."""
+    """The anatomy and the numbers of a frozen graph."""
 
     anatomy: Anatomy
     facts: GraphFacts
 
 
 def parts_of(graph: Graph) -> Parts:
-    """What the networks of a frozen Object Detection API Mask R-CNN are made from.
+    """Dissect a frozen Object Detection API Mask R-CNN.
 
     Raises
     ------
@@ -54,14 +54,15 @@ def parts_of(graph: Graph) -> Parts:
 
 
 def features_network(parts: Parts, size: Pair | None = None) -> bytes:
-    """The network `features`: for pictures of this height and width and those with the same paddings, None for any.
+    """Return the network `features` for pictures of this (height, width), or for any size if None.
 
-    Paddings are numbers then; for any size they are computed at run time, which costs a copy of some maps.
+    With a size the paddings are constants; it then also fits other sizes with the same paddings. For any size they are
+    computed at run time, which copies some maps.
 
     Raises
     ------
     ModelError
-        If there is an op that has no translation.
+        If an op cannot be converted.
     """
     model = Model("features")
     height, width = size if size and _is_fixed(parts) else ("height", "width")
@@ -75,7 +76,7 @@ def features_network(parts: Parts, size: Pair | None = None) -> bytes:
 
 
 def box_head_network(parts: Parts) -> bytes:
-    """The network `box_head`, for any number of boxes."""
+    """Return the network `box_head`, for any number of boxes."""
     model = Model("box_head")
     features, boxes = _crop_inputs(model)
     with understood(parts.anatomy.graph.origin):
@@ -86,7 +87,7 @@ def box_head_network(parts: Parts) -> bytes:
 
 
 def mask_head_network(parts: Parts) -> bytes:
-    """The network `mask_head`, for any number of boxes."""
+    """Return the network `mask_head`, for any number of boxes."""
     model = Model("mask_head")
     features, boxes = _crop_inputs(model)
     with understood(parts.anatomy.graph.origin):
@@ -105,7 +106,7 @@ def _crop_inputs(model: Model) -> tuple[str, str]:
 
 
 def first_stage(parts: Parts, model: Model, image: Value) -> tuple[Value, str, str]:
-    """The feature map, and codes (n, 4) and scores (n,) of the n anchors."""
+    """Add the first stage: the feature map, and codes (n, 4) and scores (n,) of the n anchors."""
     anatomy = parts.anatomy
     layers = OnnxLayers(anatomy.flow, model)
     layers.give(anatomy.image.name, image)
@@ -118,7 +119,7 @@ def first_stage(parts: Parts, model: Model, image: Value) -> tuple[Value, str, s
 
 
 def second_stage(parts: Parts, model: Model, features: str, boxes: str) -> tuple[str, str]:
-    """Box codes and class scores of boxes, a row each."""
+    """Add the second stage: box codes and class scores, one row per box."""
     anatomy = parts.anatomy
     layers = OnnxLayers(anatomy.flow, model)
     assert anatomy.second.crop is not None
@@ -132,7 +133,7 @@ def second_stage(parts: Parts, model: Model, features: str, boxes: str) -> tuple
 
 
 def mask_stage(parts: Parts, model: Model, features: str, boxes: str) -> str:
-    """Masks of boxes."""
+    """Add the mask head: one mask per box, or per box and class."""
     anatomy = parts.anatomy
     layers = OnnxLayers(anatomy.flow, model)
     _give_crop(anatomy, layers, anatomy.mask_crop, features, boxes)
@@ -140,7 +141,7 @@ def mask_stage(parts: Parts, model: Model, features: str, boxes: str) -> str:
 
 
 def _by_anchor(model: Model, name: str, count: int) -> str:
-    """What a predictor says of each anchor, a row each."""
+    """Reshape a predictor's output to one row per anchor."""
     last = model.add("Transpose", name, perm=[0, 2, 3, 1])
     return model.add("Reshape", last, model.ints(-1, count))
 
@@ -154,7 +155,7 @@ def _scores(model: Model, logits: str, stage: Stage) -> str:
 
 
 def _scaled(parts: Parts, layers: OnnxLayers, stage: Stage) -> Value:
-    """Class predictions, times the constant that some releases put before softmax."""
+    """Add class predictions, times the constant that some releases multiply by before softmax."""
     flow, factors = parts.anatomy.flow, [1.0]
 
     def step(ref: Ref) -> Ref | None:
@@ -173,7 +174,7 @@ def _scaled(parts: Parts, layers: OnnxLayers, stage: Stage) -> Value:
 
 
 def _give_crop(anatomy: Anatomy, layers: OnnxLayers, crop: Node, features: str, boxes: str) -> None:
-    """Let a CropAndResize read its boxes from the value of that name."""
+    """Add a CropAndResize that reads its boxes from the value `boxes`."""
     if crop.get("extrapolation_value", "f", 0.0) or crop.text("method", "bilinear") != "bilinear":
         raise ModelError(f"{crop.name}: only bilinear crops with zeros outside are supported")
     size = Spatial(anatomy.flow).size((crop.name, 0))
@@ -181,7 +182,7 @@ def _give_crop(anatomy: Anatomy, layers: OnnxLayers, crop: Node, features: str, 
 
 
 def crop_and_resize(model: Model, features: str, boxes: str, size: Pair) -> str:
-    """TensorFlow's CropAndResize, as RoiAlign with one sample a bin.
+    """Add TensorFlow's CropAndResize, as a RoiAlign with one sample per bin.
 
     Sample i of n lies at start + i step, with start = y1 (H - 1) and step = (y2 - y1) (H - 1) / (n - 1), in cells. One
     from start - step/2 + 1/2 over n bins of one step has its samples there. A sample outside the map is zero in
@@ -227,7 +228,7 @@ def crop_and_resize(model: Model, features: str, boxes: str, size: Pair) -> str:
 
 
 def _inside(model: Model, samples: str, end: str, shape: tuple[int, int, int, int]) -> str:
-    """1 for samples in 0..end and 0 for others, in that shape."""
+    """Add a factor of that shape: 1 for samples in 0..end, 0 for others."""
     add = model.add
     above = add("LessOrEqual", samples, end)
     below = add("GreaterOrEqual", samples, model.constant(np.float32(0)))

@@ -1,4 +1,4 @@
-"""Anchors and resizer, found by computing what the graph computes for made-up pictures."""
+"""Finds anchors and resizer by evaluating the graph for made-up pictures."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ _PICTURES = ((100, 100), (100, 3000), (3000, 100), (480, 640), (1200, 900), (37,
 
 
 def anchors_of(parts: Anatomy) -> Anchors:
-    """The anchors of the first stage.
+    """Return the anchors of the first stage.
 
     Raises
     ------
     ModelError
-        If they are no regular grid, which is all that OpenCV's PriorBox makes.
+        If they do not form a regular grid, the only kind that OpenCV's PriorBox makes.
     """
     refs, cells = _decoder_refs(parts), _cells(parts)
     y, x, h, w = _grid(parts, refs, cells, _UNCLIPPED)
@@ -54,7 +54,7 @@ def anchors_of(parts: Anatomy) -> Anchors:
         [y - np.arange(cells[0])[:, None, None] * stride[0], x - np.arange(cells[1])[:, None] * stride[1]]
     )
     if min(stride) <= 0 or any(np.ptp(part) > 1e-2 for part in (grid[0], grid[1])):
-        raise RefusedError(f"{parts.graph.origin}: the anchors are no regular grid")
+        raise RefusedError(f"{parts.graph.origin}: the anchors do not form a regular grid")
     clipped = _grid(parts, refs, cells, {})
     return Anchors(
         heights=_means(h),
@@ -66,7 +66,7 @@ def anchors_of(parts: Anatomy) -> Anchors:
 
 
 def _cells(parts: Anatomy) -> tuple[int, int]:
-    """Height and width of the feature map: those that a model of one picture size has built in, else made-up ones."""
+    """Return height and width of the feature map: built into a model for one picture size, else made up."""
     try:
         built_in = Spatial(parts.flow).size(parts.features)
     except ModelError:
@@ -75,10 +75,10 @@ def _cells(parts: Anatomy) -> tuple[int, int]:
 
 
 def _grid(parts: Anatomy, refs: list[Ref], cells: tuple[int, int], instead: Mapping[str, Op]) -> list[Array]:
-    """Centre y, centre x, height and width in pixels, each of shape (rows, columns, anchors)."""
+    """Return centre y, centre x, height and width in pixels, each of shape (rows, columns, anchors)."""
     found, halved = (_made_up(parts, cells, instead, far).flat(refs) for far in (_FAR, _FAR // 2))
     if found[2].size and np.allclose(halved[2], 2 * found[2], rtol=1e-3, atol=0):
-        found = [array * _FAR for array in found]  # in parts of the picture
+        found = [array * _FAR for array in found]  # relative to the picture
     if any(array.size % (cells[0] * cells[1]) for array in found):
         raise ModelError(
             f"{parts.graph.origin}: {found[0].size} anchors do not fit {cells[0]} by {cells[1]} cells"
@@ -87,12 +87,12 @@ def _grid(parts: Anatomy, refs: list[Ref], cells: tuple[int, int], instead: Mapp
 
 
 def _means(grid: Array) -> tuple[float, ...]:
-    """The mean over all cells: it takes out the rounding of 32-bit coordinates."""
+    """Return the mean over all cells, which removes the rounding of 32-bit coordinates."""
     return tuple(float(np.float32(value)) for value in grid.mean(axis=(0, 1)))
 
 
 def _decoder_refs(parts: Anatomy) -> list[Ref]:
-    """What holds centre y, centre x, height and width of the anchors in the box decoder."""
+    """Return the references to centre y, centre x, height and width of the anchors in the box decoder."""
     flow, stage = parts.flow, parts.first
     sizes: dict[int, Ref] = {}
     for exp in stage.exps:
@@ -104,7 +104,7 @@ def _decoder_refs(parts: Anatomy) -> list[Ref]:
 
 
 def _made_up(parts: Anatomy, cells: tuple[int, int], instead: Mapping[str, Op], far: int) -> Numeric:
-    """A graph with a feature map of these cells, a picture `far` high and wide, and box codes of zero."""
+    """Evaluate the graph with a feature map of these cells, a picture `far` high and wide, and box codes of zero."""
     flow, features = parts.flow, parts.features[0]
     before = flow.graph.ancestors([features]) - {features}
     behind = flow.descendants([features])
@@ -121,12 +121,12 @@ def _made_up(parts: Anatomy, cells: tuple[int, int], instead: Mapping[str, Op], 
 
 
 def _longer(node: Node, x: Array, y: Array) -> Array:
-    """Stands for the minimum or maximum of boxes and a border: the boxes as they were."""
+    """Replaces the minimum or maximum of boxes and a border: the boxes, unclipped."""
     return x if x.size >= y.size else y
 
 
 def _output_read(flow: Flow, name: str, decoder: Node) -> int:
-    """Which output of the decoder a node reads, scaled or not."""
+    """Return the index of the decoder's output that a node reads, scaled or not."""
 
 
     def step(ref: Ref) -> Ref | None:
@@ -138,7 +138,7 @@ def _output_read(flow: Flow, name: str, decoder: Node) -> int:
 
 
 def _partner(flow: Flow, ref: Ref, ops: tuple[str, ...], other: Ref | None = None) -> tuple[Node, Ref]:
-    """The node of one of `ops` that combines `ref` with another reference, and that reference."""
+    """Return the node of one of `ops` that combines `ref` with another reference, and that reference."""
     for reader in flow.readers.get(ref[0], ()):
         inputs = flow.inputs(reader)
         if reader.op in ops and len(inputs) == 2 and ref in inputs:
@@ -149,7 +149,7 @@ def _partner(flow: Flow, ref: Ref, ops: tuple[str, ...], other: Ref | None = Non
 
 
 def _center(flow: Flow, decoder: Node, axis: int, size: Ref) -> Ref:
-    """The anchors' centres: what is added to code times size."""
+    """Return the anchors' centres: the term added to code times size."""
     ref: Ref = (decoder.name, axis)
     for reader in flow.readers.get(decoder.name, ()):
         if reader.op in ("RealDiv", "Mul") and ref in flow.inputs(reader) and size not in flow.inputs(reader):
@@ -163,7 +163,7 @@ _UNCLIPPED: dict[str, Op] = {"Minimum": _longer, "Maximum": _longer}
 
 
 def check_padding(parts: Anatomy) -> None:
-    """Pictures that are padded to one size would have to be so here too: ModelError."""
+    """Raise ModelError if the graph pads pictures to one size, which is not supported."""
     flow = parts.flow
     cure = (
         "export with pad_to_max_dimension: false in its keep_aspect_ratio_resizer, or without a pad_to_multiple_resizer"
@@ -173,10 +173,10 @@ def check_padding(parts: Anatomy) -> None:
         node = flow.graph[name]
         if node.op in ("Pad", "PadV2") and flow.varies(flow.inputs(node)[1]):
             raise RefusedError(
-                f"{parts.graph.origin}: {name} pads each picture by what it lacks; {cure}"
+                f"{parts.graph.origin}: {name} pads each picture to a fixed size; {cure}"
             )
         readers = {reader.op for reader in flow.graph.consumers.get(name, ())}
-        is_of_layer = readers <= {"Conv2D", "DepthwiseConv2dNative"}  # its own padding, spelled out
+        is_of_layer = readers <= {"Conv2D", "DepthwiseConv2dNative"}  # the layer's own padding
         if node.op in ("Pad", "PadV2") and not is_of_layer and node.name not in behind:
             pads = numeric.value(flow.inputs(node)[1]).reshape(-1, 2)
             if (pads[:, 1] > pads[:, 0]).any():
@@ -184,7 +184,7 @@ def check_padding(parts: Anatomy) -> None:
 
 
 def check_colours(parts: Anatomy) -> None:
-    """Pictures that lose their colours on the way to the first layer are not supported: ModelError."""
+    """Raise ModelError if the graph converts pictures to grayscale, which is not supported."""
     behind = _behind_layers(parts)
     for name in parts.graph.ancestors([parts.features[0]]):
         node = parts.graph[name]
@@ -198,7 +198,7 @@ def check_colours(parts: Anatomy) -> None:
 
 
 def resizer_of(parts: Anatomy) -> Resizer:
-    """How the picture is resized on its way to the first layer."""
+    """Return how the graph resizes the picture before the first layer."""
     flow = parts.flow
     before, behind = flow.graph.ancestors([parts.features[0]]), _behind_layers(parts)
     nodes = [flow.graph[name] for name in before if flow.graph[name].op in _METHODS]
@@ -211,7 +211,7 @@ def resizer_of(parts: Anatomy) -> Resizer:
         return Resizer("none")
     node = nodes[0]
     if len({other.op for other in nodes}) > 1:
-        raise RefusedError(f"{parts.graph.origin}: {node.name} and others resize in different ways; {_KNOWN}")
+        raise RefusedError(f"{parts.graph.origin}: {node.name} and other nodes resize in different ways; {_KNOWN}")
     corners, half = node.get("align_corners", "b", False), node.get("half_pixel_centers", "b", False)
     sampling = "align_corners" if corners else "half_pixel" if half else "legacy"
     plain = Resizer("none", sampling=sampling, method=_METHODS[node.op])
@@ -221,7 +221,7 @@ def resizer_of(parts: Anatomy) -> Resizer:
     if found is None:
         picture, size = _PICTURES[3], sizes[3]
         became = f"a picture of 640x480 becomes {size[1]}x{size[0]}" if size else f"no size is known for {picture}"
-        raise RefusedError(f"{parts.graph.origin}: {node.name} resizes by no known rule: {became}; {_KNOWN}")
+        raise RefusedError(f"{parts.graph.origin}: {node.name} resizes in an unknown way: {became}; {_KNOWN}")
     return found
 
 
@@ -229,14 +229,14 @@ _KNOWN = "export with a keep_aspect_ratio_resizer, fixed_shape_resizer, conditio
 
 
 def _behind_layers(parts: Anatomy) -> set[str]:
-    """The names of all nodes that a convolution feeds, directly or through others."""
+    """Return the names of all nodes behind a convolution, direct or indirect."""
     convolutions = [node for node in parts.graph if node.op in ("Conv2D", "DepthwiseConv2dNative")]
     fed = {reader.name for node in convolutions for reader in parts.graph.consumers.get(node.name, ())}
     return parts.graph.descendants(fed)
 
 
 def _resized(parts: Anatomy, nodes: list[Node], picture: tuple[int, int]) -> tuple[int, int] | None:
-    """The size that a picture gets, from the one of several branches that is taken for it."""
+    """Return the size to which a picture is resized, by whichever branch is taken for it."""
     image = np.broadcast_to(np.uint8(0), (1, *picture, 3))
     numeric = Numeric(parts.flow, {parts.image.name: image})
     for node in nodes:

@@ -1,4 +1,4 @@
-"""The outermost layer of the protobuf encoding: a message is a row of numbered fields."""
+"""Decodes protobuf's binary form: numbered fields, and the messages of TensorFlow built from them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _FIXED = {FIXED64: 8, FIXED32: 4}
 
 
 def varint(data: memoryview, at: int) -> tuple[int, int]:
-    """An unsigned integer of up to 64 bits and the position after it."""
+    """Decode an unsigned integer of up to 64 bits; returns it and the position after it."""
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(data):
-            raise ModelError("it ends within a number")
+            raise ModelError("the data end within a number")
         byte = data[at]
         at += 1
         value |= (byte & 0x7F) << shift
@@ -30,12 +30,12 @@ def varint(data: memoryview, at: int) -> tuple[int, int]:
 
 
 def signed(value: int) -> int:
-    """Two's complement: how protobuf writes negative int32 and int64 values."""
+    """Interpret as two's complement, as protobuf writes negative int32 and int64 values."""
     return value - (1 << 64) if value >> 63 else value
 
 
 def fields(data: memoryview) -> Iterator[tuple[int, int, Any, int]]:
-    """Field number, wire type, value, and the position of the field, for each field of a message.
+    """Yield field number, wire type, value and position of each field of a message.
 
     The value is an int for a varint and a slice of `data` for everything else.
     """
@@ -61,20 +61,20 @@ def fields(data: memoryview) -> Iterator[tuple[int, int, Any, int]]:
         else:
             raise ModelError(f"wire type {wire} at byte {start}")
         if size > end - at:
-            raise ModelError(f"truncated: {size} bytes are promised at byte {start}, {end - at} are left")
+            raise ModelError(f"truncated: the field at byte {start} needs {size} bytes, {end - at} are left")
         yield number, wire, data[at : at + size], start
         at += size
 
 
 def text_of(data: memoryview) -> str:
-    """A name."""
+    """Decode a name."""
     try:
         return str(data, "utf-8")
     except UnicodeDecodeError:
         raise ModelError(f"a name that is not UTF-8: {bytes(data[:40])!r}") from None
 
 
-_MAX_RANK = 32  # NumPy's own limit in the releases that are supported
+_MAX_RANK = 32  # NumPy's limit in the supported releases
 
 # Field numbers of TensorProto's value lists: wire type of one item, and its little-endian NumPy type.
 _FIXED_VALUES = {5: (FIXED32, "<f4"), 6: (FIXED64, "<f8")}
@@ -82,7 +82,7 @@ _VARINT_VALUES = {7: "int", 10: "int64", 11: "bool", 13: "half", 16: "uint32", 1
 
 
 def decode_attr(data: memoryview) -> Attr:
-    """One AttrValue: the field that stands last wins, as in protobuf."""
+    """Decode an AttrValue; the last field wins, as in protobuf."""
     attr = Attr("none", None)
     for number, wire, value, _ in fields(data):
         if number == 1 and wire == BYTES:
@@ -100,7 +100,7 @@ def _scalar(number: int, wire: int, value: Any) -> Attr | None:
 
 
 def _decode_list(data: memoryview) -> Attr:
-    """The items of one kind; where a damaged list mixes kinds, those of the last one."""
+    """Decode the items of a list; if a damaged list mixes kinds, those of the last kind."""
     kind = "none"
     items: list[Any] = []
     for number, wire, value, _ in fields(data):
@@ -119,7 +119,7 @@ def _decode_list(data: memoryview) -> Attr:
 
 
 def decode_shape(data: memoryview) -> tuple[int, ...] | None:
-    """The dimensions, -1 for an unknown one; None if their number is unknown."""
+    """Decode the dimensions, -1 for an unknown one; None if the rank is unknown."""
     dims: list[int] = []
     for number, wire, value, _ in fields(data):
         if number == 3 and wire == VARINT and value:
@@ -132,7 +132,7 @@ def decode_shape(data: memoryview) -> tuple[int, ...] | None:
 
 
 def decode_tensor(data: memoryview) -> Tensor:
-    """A TensorProto. Its bytes stay where they are."""
+    """Decode a TensorProto, without copying its bytes."""
     dtype, content = 0, data[:0]
     shape: tuple[int, ...] = ()
     values: list[Any] = []
@@ -198,7 +198,7 @@ _PACKED: dict[int, tuple[str, Callable[[Any], list[Any]]]] = {
 
 
 class LazyAttrs(Mapping[str, Attr]):
-    """The attributes of one node, each decoded when it is first asked for."""
+    """The attributes of one node, each decoded at its first use."""
 
     __slots__ = ("_known", "_raw")
 
@@ -222,7 +222,7 @@ class LazyAttrs(Mapping[str, Attr]):
 
 
 def decode_node(data: memoryview, start: int) -> Node:
-    """A NodeDef; `start` is where messages say that it stands."""
+    """Decode a NodeDef; `start` is its position for error messages."""
     name = op = ""
     inputs: list[str] = []
     raw: dict[str, memoryview] = {}
@@ -244,7 +244,7 @@ def decode_node(data: memoryview, start: int) -> Node:
 
 
 def entry(data: memoryview) -> tuple[str, memoryview]:
-    """Key and value of an item of a map."""
+    """Decode an entry of a map into key and value."""
     key, value = "", data[:0]
     for number, wire, part, _ in fields(data):
         if wire == BYTES and number == 1:
@@ -256,9 +256,9 @@ def entry(data: memoryview) -> tuple[str, memoryview]:
 
 @dataclass(frozen=True)
 class Function:
-    """A graph of its own, whose nodes read `arguments` and each other.
+    """A function of a graph: nodes that read `arguments` and each other.
 
-    In it an input is spelled `argument` or `node:output name:number`; `results` are such inputs.
+    Its inputs are written `argument` or `node:output name:number`; so are the `results`.
     """
 
     name: str
@@ -268,12 +268,12 @@ class Function:
 
     @property
     def size(self) -> int:
-        """How many nodes, inputs and results it has."""
+        """The number of nodes, inputs and results."""
         return len(self.results) + sum(1 + len(node.inputs) for node in self.nodes)
 
 
 def decode_library(data: memoryview) -> Iterator[Function]:
-    """The functions of a FunctionDefLibrary."""
+    """Decode the functions of a FunctionDefLibrary."""
     for number, wire, value, start in fields(data):
         if (number, wire) == (1, BYTES):
             yield _function(value, start)
@@ -296,7 +296,7 @@ def _function(data: memoryview, start: int) -> Function:
 
 
 def _signature(data: memoryview) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
-    """Name, arguments and outputs of an OpDef."""
+    """Decode name, arguments and outputs of an OpDef."""
     name = ""
     arguments: list[str] = []
     outputs: list[str] = []

@@ -1,7 +1,7 @@
-"""One text graph -> the detector and the mask head.
+"""Splits a text graph into the detector and the mask head.
 
-The cut is the CropAndResize that reads the final detections: it is found by following the data, the
-names in the graph do not matter. What it reads is what the detector hands over.
+The cut is before the CropAndResize that reads the final detections. It is found by following the data;
+the names in the graph do not matter. The inputs of that node become the outputs of the detector.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cvmask.graph.text import print_text
 
 @dataclass(frozen=True)
 class Split:
-    """Two graphs for one `.pb`, and the names by which they are fed and read.
+    """Two graphs for one `.pb`, and the names of their inputs and outputs.
 
     The detector reads `image` and gives `detections` (1, 1, n, 7) and `features` (1, c, h, w); the
     mask head reads those two, with any number of rows, and gives `masks` (n, classes, h, w).
@@ -43,12 +43,12 @@ class Split:
 
 
 def split(graph: Graph) -> Split:
-    """Cut a text graph where the final detections are cropped out of the feature map.
+    """Split a text graph where the final detections are cropped from the feature map.
 
     Raises
     ------
     ModelError
-        If there is no mask head to split off, as in a Faster R-CNN or an SSD.
+        If there is no mask head, as in a Faster R-CNN or an SSD.
     """
     final = final_detections(graph)
     crop = _mask_crop(graph, final)
@@ -58,7 +58,7 @@ def split(graph: Graph) -> Split:
     detector = graph.ancestors([detections, features])
     image = _placeholder(graph, detector)
     if image in head:
-        raise ModelError(f"{graph.origin}: the mask head {masks!r} reads the image, it cannot be split off")
+        raise ModelError(f"{graph.origin}: the mask head {masks!r} reads the image, so it cannot be split off")
     inputs = [_input(features, (-1, -1, -1, -1)), _input(detections, (1, 1, -1, 7))]
     rest = (node for node in graph if node.name in head - {features, detections})
     return Split(
@@ -72,7 +72,7 @@ def split(graph: Graph) -> Split:
 
 
 def final_detections(graph: Graph) -> Node:
-    """The DetectionOutput of the second stage: the one that another one feeds.
+    """Return the DetectionOutput of the second stage: the one that depends on the other.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def final_detections(graph: Graph) -> Node:
 
 
 def first_detections(graph: Graph) -> Node:
-    """The DetectionOutput of the first stage, which makes the proposals.
+    """Return the DetectionOutput of the first stage, which makes the proposals.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def first_detections(graph: Graph) -> Node:
 
 
 def _detection_outputs(graph: Graph) -> list[Node]:
-    """Each DetectionOutput that is on the way to the last one, in the order of the data."""
+    """Return the DetectionOutputs on the way to the last one, in the order of the data."""
     nodes = [node for node in graph if node.op == "DetectionOutput"]
     return graph.in_data_order(nodes)
 
@@ -149,7 +149,7 @@ def _without_control(node: Node) -> Node:
 
 
 def _what_is(graph: Iterable[Node]) -> str:
-    """What kind of network this text graph looks like, in words."""
+    """Describe the kind of network that this text graph looks like."""
     ops = Counter(node.op for node in graph)
     outputs, crops = ops["DetectionOutput"], ops["CropAndResize"]
     if outputs >= 2 and crops == 1:
@@ -160,43 +160,43 @@ def _what_is(graph: Iterable[Node]) -> str:
     return f"{outputs} DetectionOutput and {crops} CropAndResize among {total} nodes, needed 2 and 2"
 
 
-MAX_PROPOSALS = 1000  # ten times what exports have; far more end in sizes that OpenCV cannot count
+MAX_PROPOSALS = 1000  # ten times what exports have; far larger counts overflow sizes in OpenCV
 _OF_ONE_SIZE = ("ResizeBilinear", "ResizeNearestNeighbor", "Conv2DBackpropInput")
 
 
 def set_score_floor(graph: Graph, floor: float) -> Graph:
-    """A graph whose final detections are those with a score above `floor`, in 0..1."""
+    """Return a graph whose final detections have scores above `floor`, in 0..1."""
     if not 0 <= floor <= 1:
         raise ModelError(f"score threshold: needed 0 to 1, got {floor}")
     return _with_attr(graph, final_detections(graph), "confidence_threshold", Attr("f", float(floor)))
 
 
 def score_floor(graph: Graph) -> float:
-    """The score, in 0..1, that the final detections have to exceed."""
+    """Return the score, in 0..1, that final detections have to exceed."""
     return float(final_detections(graph).get("confidence_threshold", "f", 0.0))
 
 
 def set_proposals(graph: Graph, count: int) -> Graph:
-    """A graph whose first stage hands on `count` proposals: faster, and no longer the same results."""
+    """Return a graph whose first stage gives `count` proposals: fewer are faster, but change the results."""
     if count > MAX_PROPOSALS:
         raise ModelError(f"proposals: needed {MAX_PROPOSALS} or fewer, got {count}")
     return _with_count(graph, first_detections(graph), count, "proposals")
 
 
 def proposals(graph: Graph) -> int:
-    """How many proposals its first stage hands on at most."""
+    """Return the largest number of proposals that the first stage gives."""
     return int(first_detections(graph).get("keep_top_k", "i", -1))
 
 
 def max_detections(graph: Graph) -> int:
-    """How many rows of final detections it gives at most."""
+    """Return the largest number of rows of final detections."""
     return int(final_detections(graph).get("keep_top_k", "i", -1))
 
 
 def set_max_detections(graph: Graph, count: int | None) -> Graph:
-    """A graph that gives `count` rows of final detections at most, None for all, and no more than there can be.
+    """Return a graph that gives at most `count` rows of final detections, None for all.
 
-    A proposal is an object of each class at most, and OpenCV makes room for all rows.
+    The count is limited to one row per proposal and class, because OpenCV allocates all rows.
     """
     final = final_detections(graph)
     possible = int(first_detections(graph).get("keep_top_k", "i", 0)) * int(final.get("num_classes", "i", 0))
@@ -206,7 +206,7 @@ def set_max_detections(graph: Graph, count: int | None) -> Graph:
 
 
 def has_built_in_size(graph: Graph) -> bool:
-    """True where a layer before the proposals gives maps of a size that stands in the graph: one picture size fits."""
+    """Return True if a layer before the proposals has a constant output size: only one picture size fits."""
     before = graph.ancestors([first_detections(graph).name])
     return any(node.op in _OF_ONE_SIZE and node.name in before for node in graph)
 

@@ -1,4 +1,4 @@
-"""Reads and prints the text form of a graph, the `.pbtxt` that goes with a `.pb` in OpenCV."""
+"""Reads and prints text graphs: the `.pbtxt` that OpenCV needs with a `.pb`."""
 
 from __future__ import annotations
 
@@ -29,34 +29,34 @@ _MAX_DEPTH = 32
 
 
 class Word(NamedTuple):
-    """A value that is not a message: `kind` is string, number or word; a string's text has its quotes off."""
+    """A value that is not a message: `kind` is string, number or word; the text of a string has no quotes."""
 
     kind: str
     text: str
     line: int
 
     def raw(self) -> bytes:
-        """The bytes of a string."""
+        """Return the bytes of a string."""
         if self.kind != "string":
             raise ModelError(f"line {self.line}: expected a string in quotes, got {self.text!r}")
         return _ESCAPE.sub(_unescape, self.text.encode("utf-8", "surrogateescape"))
 
     def integer(self) -> int:
-        """The value of a whole number."""
+        """Return the value of an integer."""
         try:
             return int(self.text, 16 if "x" in self.text.lower() else 10)
         except ValueError:
             raise ModelError(f"line {self.line}: expected a whole number, got {self.text[:40]!r}") from None
 
     def real(self) -> float:
-        """The value of any number, `inf` and `nan` among them."""
+        """Return the value of a number, including `inf` and `nan`."""
         try:
             return float(self.text.rstrip("fF") if self.kind == "number" else self.text)
         except ValueError:
             raise ModelError(f"line {self.line}: expected a number, got {self.text[:40]!r}") from None
 
     def truth(self) -> bool:
-        """The value of `true`, `false`, 1 or 0."""
+        """Return the value of `true`, `false`, 1 or 0."""
         known = {"true": True, "t": True, "1": True, "True": True}
         known.update({"false": False, "f": False, "0": False, "False": False})
         if self.text not in known:
@@ -75,12 +75,12 @@ class Message:
 
 
 def parse_fields(text: str) -> Message:
-    """The outermost message of a text.
+    """Parse a text in protobuf's text format.
 
     Raises
     ------
     ModelError
-        If the text is not protobuf's text form; the message names the line.
+        If the text is not in that format; the message names the line.
     """
     tokens = _Tokens(text)
     top = Message(1)
@@ -89,7 +89,7 @@ def parse_fields(text: str) -> Message:
 
 
 class _Tokens:
-    """The words of a text, one ahead."""
+    """The tokens of a text, with one token of lookahead."""
 
     def __init__(self, text: str) -> None:
         self._text, self._at, self._line = text, 0, 1
@@ -101,7 +101,7 @@ class _Tokens:
             match = _TOKEN.match(self._text, self._at)
             if match is None:
                 sample = self._text[self._at : self._at + 20].split("\n")[0]
-                raise ModelError(f"line {self._line}: not protobuf's text form at {sample!r}")
+                raise ModelError(f"line {self._line}: not protobuf's text format at {sample!r}")
             self.line, self._at = self._line, match.end()
             if match.lastgroup:
                 self.kind, self.text = match.lastgroup, match.group()
@@ -159,7 +159,7 @@ def _value(tokens: _Tokens, colon: bool, depth: int) -> Word | Message:
     if word.kind != "string":
         return word
     parts = [word.text[1:-1]]
-    while tokens.kind == "string":  # neighbours are one string, as in C
+    while tokens.kind == "string":  # adjacent strings are one string, as in C
         parts.append(tokens.text[1:-1])
         tokens.advance()
     return Word("string", "".join(parts), word.line)
@@ -176,16 +176,16 @@ def _unescape(match: re.Match[bytes]) -> bytes:
     return _LETTERS.get(code, code)
 
 
-# The field that holds the elements of each type, spelled one by one.
+# The field of TensorProto that lists the elements of each type.
 _ELEMENT_FIELDS = {
     1: "float_val", 2: "double_val", 3: "int_val", 4: "int_val", 5: "int_val", 6: "int_val", 7: "string_val",
     9: "int64_val", 10: "bool_val", 17: "int_val", 22: "uint32_val", 23: "uint64_val",
 }  # fmt: skip
-_MAX_TENSOR_BYTES = 1 << 22  # weights belong into the .pb
+_MAX_TENSOR_BYTES = 1 << 22  # weights belong in the .pb
 
 
 def print_node(node: Node) -> Iterator[str]:
-    """The lines of one node."""
+    """Yield the lines of one node."""
     yield "node {"
     yield f"  name: {_quote(node.name.encode('utf-8', 'surrogateescape'))}"
     yield f"  op: {_quote(node.op.encode('utf-8', 'surrogateescape'))}"
@@ -229,7 +229,7 @@ def _scalar(kind: str, value: Any) -> str:
 
 
 def _real(value: float) -> str:
-    """The shortest decimal that reads back as the same 32-bit float."""
+    """Return the shortest decimal that reads back as the same 32-bit float."""
     with np.errstate(over="ignore"):
         return str(np.float32(value))
 
@@ -278,18 +278,18 @@ _ESCAPED = [chr(byte) if 32 <= byte < 127 else f"\\{byte:03o}" for byte in range
 _ESCAPED[ord('"')], _ESCAPED[ord("\\")], _ESCAPED[10] = '\\"', "\\\\", "\\n"
 
 
-_MAX_BYTES = 64 << 20  # a text graph has no weights: the largest known ones are under one MB
+_MAX_BYTES = 64 << 20  # a text graph has no weights: the largest known is under 1 MB
 _DTYPES = {name: number for number, name in DTYPE_NAMES.items()}
 _IGNORED = ("library", "versions", "version", "debug_info")
 
 
 def read_text(path: str | os.PathLike[str]) -> Graph:
-    """The graph in a `.pbtxt` file.
+    """Read the graph in a `.pbtxt` file.
 
     Raises
     ------
     ModelError
-        If the file cannot be opened, or is not a graph in text form.
+        If the file cannot be opened, or is not a text graph.
     """
     with open_regular(path) as file:
         raw = file.read(_MAX_BYTES + 1)
@@ -299,12 +299,12 @@ def read_text(path: str | os.PathLike[str]) -> Graph:
 
 
 def parse_text(text: str, origin: str = "text graph") -> Graph:
-    """The graph in a text.
+    """Parse a text graph.
 
     Raises
     ------
     ModelError
-        If the text is not a graph, or one without nodes; the message names the line.
+        If the text is not a graph, or has no nodes; the message names the line.
     """
     nodes = []
     try:
@@ -321,7 +321,7 @@ def parse_text(text: str, origin: str = "text graph") -> Graph:
 
 
 def print_text(nodes: Iterable[Node]) -> str:
-    """The canonical text form: two spaces an indent, attributes in the order of their names."""
+    """Return the canonical text form: indented by two spaces, attributes sorted by name."""
     return "".join(line + "\n" for node in nodes for line in print_node(node))
 
 

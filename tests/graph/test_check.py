@@ -156,7 +156,7 @@ def test_official_text_graph_fits_its_constants():
 def test_text_graph_of_another_model_is_a_problem():
     found = check.mismatches(read_graph(skeleton("mask_rcnn_resnet50_atrous")), read_text(shared(*OFFICIAL)))
     assert len(found) == 1
-    assert "is of another model than" in found[0]
+    assert "belongs to another model than" in found[0]
 
 
 def test_text_graph_for_other_classes_is_a_problem():

@@ -134,7 +134,7 @@ def test_an_op_without_translation_is_named():
     graph = read_graph(own_model("tiny_plain"))
     odd = next(node for node in graph if node.op == "Relu")
     graph = Graph([Node(n.name, "Sinh", n.inputs, n.attrs) if n is odd else n for n in graph], "model.pb")
-    with pytest.raises(ModelError, match=f"{odd.name}: there is no translation of a Sinh to ONNX"):
+    with pytest.raises(ModelError, match=f"{odd.name}: a Sinh cannot be converted to ONNX"):
         features_network(parts_of(graph))
 
 

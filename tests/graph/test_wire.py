@@ -88,7 +88,7 @@ def test_constant_that_does_not_fit_its_shape_allocates_nothing(dims):
         (b"<!DOCTYPE html>\n", "wire type 4 at byte 0"),
         (b"version https://git-lfs.github.com/spec/v1\n", "wire type 6"),
         (b"\x89HDF\r\n\x1a\n", "no field|wire type|truncated|number"),
-        (b"\x0a\x7fabc", "truncated: 127 bytes are promised at byte 0, 3 are left"),
+        (b"\x0a\x7fabc", "truncated: the field at byte 0 needs 127 bytes, 3 are left"),
         (b"\x0a" + b"\xff" * 11, "more than ten bytes"),
         (b"\x0a\xff", "ends within a number"),
         (message(1, message(1, "a")), "no name or no op"),

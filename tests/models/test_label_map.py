@@ -119,7 +119,7 @@ def test_of_several_files_of_names_none_is_taken_and_a_note_says_so(model: Path)
         (model / name).write_text(LABEL_MAP)
     files = model_files(model)
     assert files.labels is None
-    assert files.notes == ("which class names? None are taken: give one of a.pbtxt, b.pbtxt as labels",)
+    assert files.notes == ("several files of class names: none is used; give one of a.pbtxt, b.pbtxt as labels",)
     (model / "classes.txt").write_text("cat")  # a usual name goes before
     assert model_files(model).labels == model / "classes.txt"
 

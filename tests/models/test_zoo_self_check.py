@@ -105,7 +105,7 @@ def test_self_check_reports_a_text_graph_of_another_model(tmp_path):
     text = (folder / "graph.pbtxt").read_text().replace("stem_1/weights", "stem_9/weights")
     (tmp_path / "graph.pbtxt").write_text(text)
     (problem,) = self_check(tmp_path)
-    assert "is of another model than" in problem
+    assert "belongs to another model than" in problem
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if get(name).bundled])
