@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NAMES", "KnownModel", "Report", "download", "find", "known", "remove", "resolve", "verify"]
 
-# Whoever loads a model that is at hand needs neither HTTP nor TLS, which take longest to import.
+# Loading an installed model needs neither HTTP nor TLS, which take longest to import.
 _LATER = {"Report": "cvmask.models.audit", "download": "cvmask.models.install", "verify": "cvmask.models.audit"}
 
 

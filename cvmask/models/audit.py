@@ -1,4 +1,4 @@
-"""Whether a model that is at hand is what it should be, and works."""
+"""Verifies an installed model: its hashes, and that it runs."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from cvmask.models.zoo import GRAPH_FILE, NAMES, KnownModel, get, places, resolv
 from cvmask.runtime.net import Net
 from cvmask.system.files import read_text, regular_handle, write_private, writing_to
 
-_NOISE_SIZE = (160, 160)  # height and width, unless the model is built for one size
-# Few, because the whole graph runs its mask head on every row, found or not.
+_NOISE_SIZE = (160, 160)  # height and width, for models that take any size
+# Few, because the whole graph runs its mask head on every row, even on empty ones.
 _ROWS = 8
-# The two are the same to the bit where this was measured; a processor's kernels may differ by the row count.
+# Measured results were identical to the bit, but a processor's kernels may depend on the row count.
 _TOLERANCE = 1e-5
 
 
@@ -42,7 +42,7 @@ def self_check(model: Path) -> list[str]:
     Returns
     -------
     One line for each problem; none if the graph converts and splits, and detector plus mask head
-    give on noise what the whole graph gives.
+    give the same result on noise as the whole graph.
     """
     try:
         files = model_files(model)
@@ -60,7 +60,7 @@ def self_check(model: Path) -> list[str]:
 def split_differs(
     graph: NDArray[np.uint8], text: Graph, origin: str, size: tuple[int, int] = _NOISE_SIZE
 ) -> str | None:
-    """Say how detector plus mask head differ from the whole graph on seeded noise; None if they do not.
+    """Return how detector plus mask head differ from the whole graph on seeded noise; None if they do not.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def split_differs(
     ModelError
         If it cannot be split, loaded or run.
     """
-    # Noise looks like nothing, so without a floor there are rows to compare.
+    # Scores on noise are low: with a floor there would be no rows to compare.
     text = set_max_detections(set_score_floor(text, 0.0), _ROWS)
     parts = split(text)
     noise = np.random.default_rng(0).integers(0, 256, (1, 3, *size)).astype(np.float32)
@@ -86,7 +86,7 @@ def split_differs(
     split_rows, features = detector.forward({parts.image: noise})
     found = int(np.count_nonzero(rows[0, 0, :, 2]))
     if not found:
-        return f"{origin}: the whole graph finds nothing at all in noise, so there is nothing to compare"
+        return f"{origin}: the whole graph finds nothing in noise, so there is nothing to compare"
     # Half of them, as the mask head sees it in use: fewer rows than the whole graph's.
     kept = np.ascontiguousarray(split_rows[:, :, : (found + 1) // 2])
     head = Net(graph, parts.mask_head_text, [parts.masks], origin)
@@ -99,11 +99,11 @@ def split_differs(
 def _difference(whole: NDArray[np.float32], parts: NDArray[np.float32], origin: str, what: str) -> str | None:
     if whole.shape != parts.shape:
         return f"{origin}: split gives {what} of shape {parts.shape}, whole {whole.shape}"
-    # The maximum of anything with a NaN is NaN, which is not below the tolerance.
+    # With a NaN the maximum is NaN, which does not count as below the tolerance.
     largest = float(np.abs(whole - parts).max())
     if largest <= _TOLERANCE:
         return None
-    return f"{origin}: split and whole differ by {largest:.3g} in {what}, {_TOLERANCE:g} at most was needed"
+    return f"{origin}: split and whole differ by {largest:.3g} in {what}, needed at most {_TOLERANCE:g}"
 
 
 _CHUNK_BYTES = 1 << 20
@@ -112,7 +112,7 @@ _RECORD_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Digest:
-    """What a file's content is known by."""
+    """Size and hashes of a file."""
 
     n_bytes: int
     sha1: str
@@ -121,7 +121,7 @@ class Digest:
 
 @dataclass(frozen=True)
 class Record:
-    """Where a model came from and what it was then; ``files`` by their name in the model's folder."""
+    """Source and hashes of a model at its first download; ``files`` by name in the model's folder."""
 
     source: str
     recorded: str
@@ -131,7 +131,7 @@ class Record:
 
 def digest(path: Path) -> Digest:
     """Read a file once and hash it."""
-    # sha1 is what the zoo's files are known by, not what they are protected by.
+    # The zoo publishes only sha1: it identifies the files and does not protect them.
     sha1, sha256, n_bytes = hashlib.sha1(usedforsecurity=False), hashlib.sha256(), 0
     with open(path, "rb", opener=regular_handle) as file:
         while chunk := file.read(_CHUNK_BYTES):
@@ -142,7 +142,7 @@ def digest(path: Path) -> Digest:
 
 
 def new_record(source: str, archive: Digest, folder: Path) -> Record:
-    """Describe a model that has just come."""
+    """Describe a model that was just downloaded."""
     files = {path.name: digest(path) for path in sorted(folder.iterdir())}
     recorded = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     return Record(source, recorded, archive, files)
@@ -183,7 +183,7 @@ def write_record(path: Path, record: Record) -> None:
 
 @dataclass(frozen=True)
 class Report:
-    """What was looked at: each entry is a line; no `problems` means that all is well."""
+    """The result of a verification: one line per check; no `problems` means that the model is fine."""
 
     folder: Path
     passed: tuple[str, ...]
@@ -208,7 +208,7 @@ def verify(name_or_path: str) -> Report:
     if name_or_path in NAMES:
         _check_hashes(name_or_path, path, passed, problems)
     else:
-        passed.append("no hash is known for a model of your own: its files are not compared with anything")
+        passed.append("no hash is known for a model of your own: its files were not compared")
     found = self_check(path)
     if found:
         problems.extend(found)
@@ -220,7 +220,7 @@ def verify(name_or_path: str) -> Report:
 def _check_hashes(name: str, folder: Path, passed: list[str], problems: list[str]) -> None:
     model = get(name)
     if model.bundled:
-        passed.append("bundled with the package: came with its installation")
+        passed.append("bundled with the package")
         return
     if model.graph_sha1 is not None:
         found = digest(folder / GRAPH_FILE).sha1
@@ -233,7 +233,7 @@ def _check_hashes(name: str, folder: Path, passed: list[str], problems: list[str
     if record is not None:
         _check_record(folder, record, passed, problems)
     elif model.graph_sha1 is None:
-        passed.append("no hash is known: it was not downloaded by cvmask, which would have recorded one")
+        passed.append("no hash is known: cvmask did not download this model, so none was recorded")
 
 
 def _check_record(folder: Path, record: Record, passed: list[str], problems: list[str]) -> None:
@@ -258,10 +258,10 @@ def _compare(
 
 
 def difference(model: KnownModel, archive: Digest, recorded: Record | None) -> str | None:
-    """Say how an archive differs from what it has to be; None if it does not, or if nothing is known."""
+    """Return how an archive differs from the known hash; None if it does not differ or no hash is known."""
     if model.archive_sha1 is not None:
         same = archive.sha1 == model.archive_sha1
-        return None if same else f"its sha1 is {archive.sha1}, {model.archive_sha1} was needed"
+        return None if same else f"its sha1 is {archive.sha1}, needed {model.archive_sha1}"
     if archive.sha256 == model.listed_sha256 or (recorded is not None and archive.sha256 == recorded.archive.sha256):
         return None
     if recorded is None:
@@ -274,15 +274,15 @@ def difference(model: KnownModel, archive: Digest, recorded: Record | None) -> s
 
 
 def cure(model: KnownModel, recorded: Record | None) -> str:
-    """Say what to do about a difference."""
+    """Return what to do about a difference."""
     another = "try again from another network, or set CVMASK_MIRROR to another server"
     if model.archive_sha1 is None:
-        return f"{another}; to take what came in spite of that, run 'cvmask models download {model.name} --force'"
+        return f"{another}; to accept this file anyway, run 'cvmask models download {model.name} --force'"
     return another
 
 
 def hash_text(model: KnownModel, archive: Digest, recorded: Record | None, record_path: Path) -> str:
-    """Say what an archive that is taken was compared with."""
+    """Return what an accepted archive was compared with."""
     if model.archive_sha1 is not None:
         return f"the archive has the known sha1 {archive.sha1}"
     if archive.sha256 == model.listed_sha256:

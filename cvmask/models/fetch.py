@@ -1,4 +1,4 @@
-"""One resumable download: attempts, waiting between them, and what counts as having arrived."""
+"""One resumable download: attempts, waits between them, and the check that the file is complete."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ Answer = Union[http.client.HTTPResponse, urllib.error.HTTPError]
 
 
 class Passing(Exception):
-    """What another attempt may mend, and how long the server asks to wait, if it does."""
+    """A failure that another attempt may cure; `wait_s` is how long the server asks to wait, if it does."""
 
     def __init__(self, reason: str, wait_s: float | None = None) -> None:
         super().__init__(reason)
@@ -54,14 +54,14 @@ def request(url: str, headers: Mapping[str, str]) -> Answer:
 
     Returns
     -------
-    An answer to be closed, of status 200, 206, or 416 (nothing past the range that was asked for).
+    An answer, for the caller to close, of status 200, 206 or 416 (the requested range is past the end).
 
     Raises
     ------
     Passing
         If the server is busy, or the connection broke or timed out.
     ModelError
-        If another attempt would end the same way.
+        If another attempt would fail in the same way.
     """
     agent = {"User-Agent": f"cvmask/{cvmask.__version__}", "Accept-Encoding": "identity"}
     # A fresh opener each time: it reads the proxy variables as they are now.
@@ -78,17 +78,17 @@ def request(url: str, headers: Mapping[str, str]) -> Answer:
     except urllib.error.URLError as error:
         raise _unreachable(url, error.reason) from error
     except (http.client.InvalidURL, ValueError) as error:
-        raise ModelError(f"{url!r} is not an address that can be fetched: {error}") from error
+        raise ModelError(f"{url!r} is not a usable address: {error}") from error
     except (OSError, http.client.HTTPException) as error:
         raise _unreachable(url, error) from error
     if answer.status not in (200, 206):
         answer.close()
-        raise ModelError(f"{url}: the server answered {answer.status}, which holds no file")
+        raise ModelError(f"{url}: the server answered {answer.status}, which has no file")
     return answer
 
 
 def read_some(answer: Answer, at_most: int) -> bytes:
-    """Read what has come, without waiting for more; nothing at the end.
+    """Read what has arrived, without waiting for more; nothing at the end.
 
     Raises
     ------
@@ -107,19 +107,19 @@ def _refusal(url: str, error: urllib.error.HTTPError) -> Exception:
         return Passing(f"the server answered {status}", _retry_after_s(error.headers.get("Retry-After")))
     if error.code == 407:
         return ModelError(
-            f"{url}: the proxy wants a login ({status}), as in HTTP_PROXY=http://user:password@host:port"
+            f"{url}: the proxy needs a login ({status}), as in HTTP_PROXY=http://user:password@host:port"
         )
     return ModelError(
-        f"{url} cannot be had: the server answered {status}; check CVMASK_MIRROR if it is set, "
+        f"{url} cannot be downloaded: the server answered {status}; check CVMASK_MIRROR if it is set, "
         "or set it to a server that has the file"
     )
 
 
 def _unreachable(url: str, reason: object) -> Exception:
-    # Neither mends itself in seconds, so the user hears of it at once.
+    # Neither goes away within seconds, so it is reported at once.
     if isinstance(reason, socket.gaierror):
         return ModelError(
-            f"{url} cannot be reached: its host, or the proxy's, is not found; check the network, "
+            f"{url} cannot be reached: its host or the proxy's was not found; check the network, "
             "set HTTP_PROXY and HTTPS_PROXY behind a proxy, or CVMASK_MIRROR to another server"
         )
     if isinstance(reason, ssl.SSLCertVerificationError):
@@ -134,19 +134,19 @@ def _unreachable(url: str, reason: object) -> Exception:
 
 
 def _tunnel_refusal(url: str, status: str) -> ModelError:
-    """What a proxy that opens no tunnel means; urllib gives no more than the status."""
+    """Explain why a proxy refused a tunnel; urllib gives only the status."""
     if status.startswith("407"):
         return ModelError(
-            f"{url}: the proxy wants a login ({status}), as in HTTPS_PROXY=http://user:password@host:port"
+            f"{url}: the proxy needs a login ({status}), as in HTTPS_PROXY=http://user:password@host:port"
         )
     return ModelError(
-        f"{url}: the proxy refuses it ({status}); if the host can be reached without, name it in NO_PROXY"
+        f"{url}: the proxy refuses it ({status}); if the host can be reached directly, name it in NO_PROXY"
     )
 
 
 def _plain(reason: object) -> str:
     if isinstance(reason, socket.timeout):
-        return f"nothing came for {TIMEOUT_S:g} s"
+        return f"no data for {TIMEOUT_S:g} s"
     if isinstance(reason, http.client.IncompleteRead):
         return "the connection broke off"
     text = reason.strerror if isinstance(reason, OSError) and reason.strerror else str(reason)
@@ -165,10 +165,10 @@ def _retry_after_s(value: str | None) -> float | None:
 
 
 class Part:
-    """The first bytes of a download, and a note beside them that tells whether they may be resumed.
+    """The first bytes of a download, and a note beside them that decides whether it can be resumed.
 
-    Other people may write to the folder of a shared cache: links, pipes and devices in the place of either file are
-    replaced, and never followed, read or written.
+    Other users may write to a shared cache folder: a link, pipe or device in place of either file is replaced, and
+    never followed, read or written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -177,7 +177,7 @@ class Part:
 
     @property
     def size(self) -> int:
-        """How many bytes have come."""
+        """The number of bytes that have arrived."""
         try:
             status = self.path.lstat()
         except FileNotFoundError:
@@ -185,10 +185,10 @@ class Part:
         return status.st_size if stat.S_ISREG(status.st_mode) and status.st_nlink == 1 else 0
 
     def request_headers(self, url: str) -> dict[str, str]:
-        """Ask for the rest, if it is sure that the rest will fit.
+        """Return headers that request the rest, if it is certain to fit.
 
-        Without an ETag or a date from the server nobody can tell whether the file there is still
-        the one that was begun: then it is asked for from its first byte.
+        Without an ETag or a date from the server it is unknown whether the file is still the same: then
+        the whole file is requested.
         """
         note = self._note()
         validator = note.get("validator")
@@ -197,7 +197,7 @@ class Part:
         return {"Range": f"bytes={self.size}-", "If-Range": validator}
 
     def accept_whole(self, url: str, headers: Message) -> int | None:
-        """Start over with an answer that begins at the first byte; return its length, if it has one."""
+        """Start over with an answer that begins at the first byte; return its length, if it states one."""
         total = _number(headers.get("Content-Length"))
         self.discard()
         create_file(self.path).close()
@@ -206,18 +206,18 @@ class Part:
         return total
 
     def accept_rest(self, headers: Message) -> int | None:
-        """Go on with an answer to a Range; return the whole file's length.
+        """Continue with the answer to a Range; return the whole file's length.
 
         Raises
         ------
         ValueError
-            If it is not the rest of what is here.
+            If it is not the rest of this file.
         """
         note = self._note()
         span = re.fullmatch(rf"bytes ({_INTEGER})-{_INTEGER}/({_INTEGER}|\*)", headers.get("Content-Range", "").strip())
         if span is None or int(span[1]) != self.size:
             came = headers.get("Content-Range")
-            raise ValueError(f"asked for bytes from {self.size}, the answer's range is {came!r}")
+            raise ValueError(f"requested bytes from {self.size}, the answer's range is {came!r}")
         total = _number(span[2])
         if note.get("total_bytes") is not None and total is not None and total != note["total_bytes"]:
             raise ValueError(f"the file had {note['total_bytes']} bytes and now has {total}")
@@ -227,7 +227,7 @@ class Part:
         return total
 
     def is_all_of(self, headers: Message) -> bool:
-        """Say whether an answer "there is nothing past that" means that everything is here."""
+        """Return True if a 416 answer means that the file is complete."""
         return headers.get("Content-Range", "").strip() == f"bytes */{self.size}"
 
     def append(self) -> BinaryIO:
@@ -235,7 +235,7 @@ class Part:
         return os.fdopen(regular_handle(self.path, os.O_WRONLY | os.O_APPEND, follow_links=False), "ab")
 
     def discard(self) -> None:
-        """Forget what has come."""
+        """Delete what has arrived."""
         self.path.unlink(missing_ok=True)
         self._note_path.unlink(missing_ok=True)
 
@@ -248,7 +248,7 @@ class Part:
 
 
 def _validator(headers: Message) -> str | None:
-    # A weak ETag vouches for the meaning, not for the bytes.
+    # A weak ETag does not guarantee the same bytes.
     etag = headers.get("ETag")
     if etag and not etag.startswith("W/"):
         return etag
@@ -256,14 +256,14 @@ def _validator(headers: Message) -> str | None:
 
 
 _NOTE_BYTES = 1 << 20
-_INTEGER = "[0-9]{1,18}"  # of a byte, in a file of any size
+_INTEGER = "[0-9]{1,18}"  # digits of a byte position, in a file of any size
 
 
 def _number(text: str | None) -> int | None:
-    """A size that a server names; None where it names none. ModelError where no file has that size."""
+    """Parse a size from a header, None if it is missing. ModelError if it is impossibly long."""
     text = (text or "").strip()
     if re.fullmatch("[0-9]{19,}", text):
-        raise ModelError(f"the server names a size of {len(text)} digits, which no file has: try another CVMASK_MIRROR")
+        raise ModelError(f"the server states a size of {len(text)} digits: try another CVMASK_MIRROR")
     return int(text) if re.fullmatch(_INTEGER, text) else None
 
 
@@ -277,7 +277,7 @@ Say = Callable[[str], None]
 
 
 def fetch(url: str, part: Part, limit_bytes: int, progress: Progress, say: Say) -> None:
-    """Bring a file, from where an earlier attempt left off.
+    """Download a file, resuming an earlier attempt.
 
     Parameters
     ----------
@@ -285,30 +285,30 @@ def fetch(url: str, part: Part, limit_bytes: int, progress: Progress, say: Say) 
         Where the bytes go: complete when this returns, kept for a later call when it raises or is
         interrupted.
     limit_bytes
-        Nothing larger is taken.
+        Larger files are refused.
     progress
-        Called with the bytes that are here, and the whole size or None.
+        Called with the bytes that have arrived, and the whole size or None.
     say
-        Called with a line when there is something to wait for.
+        Called with a line before each wait.
 
     Raises
     ------
     ModelError
-        If the server does not have it, if `ATTEMPTS` in a row brought nothing new, if it is too
-        large, if the disk is full.
+        If the server does not have the file, `ATTEMPTS` in a row brought nothing new, the file is too
+        large, or the disk is full.
     """
     failures, furthest = 0, part.size
     while True:
         try:
             return _attempt(url, part, limit_bytes, progress)
         except Passing as problem:
-            # Only attempts that bring nothing count: a line that drops every minute still arrives.
+            # Only attempts without progress count: a connection that drops every minute still gets there.
             failures = failures + 1 if part.size <= furthest else 1
             furthest = max(furthest, part.size)
             wait_s = problem.wait_s if problem.wait_s is not None else BACKOFF_S * 2 ** (failures - 1)
             if failures >= ATTEMPTS or wait_s > LONGEST_WAIT_S:
                 raise ModelError(_given_up(url, problem, part)) from problem
-            say(f"{problem}; trying again in {wait_s:.0f} s ({size_text(part.size)} are here)")
+            say(f"{problem}; trying again in {wait_s:.0f} s ({size_text(part.size)} so far)")
             sleep(wait_s)
 
 
@@ -316,13 +316,13 @@ def _attempt(url: str, part: Part, limit_bytes: int, progress: Progress) -> None
     headers = part.request_headers(url)
     with request(url, headers) as answer:
         if answer.status == 206 and "Range" not in headers:
-            raise Passing("the whole file was asked for, the server answered 206 (a part of it)")
+            raise Passing("the whole file was requested, the server answered 206 (a part of it)")
         total_bytes = _accept(url, part, answer)
         if total_bytes is not None:
             _need_size(url, total_bytes, limit_bytes)
             need_free(part.path.parent, total_bytes - part.size)
         _copy(url, part, answer, total_bytes, limit_bytes, progress)
-    # urllib takes a connection that closes early for the end of the file.
+    # urllib treats a connection that closes early as the end of the file.
     if total_bytes is not None and part.size != total_bytes:
         raise Passing(f"the connection ended at {part.size} of {total_bytes} bytes")
 
@@ -333,7 +333,7 @@ def _accept(url: str, part: Part, answer: Answer) -> int | None:
         if part.is_all_of(headers):
             return part.size
         part.discard()
-        raise Passing("the server has less than what is here; starting over", wait_s=0)
+        raise Passing("the server's file is shorter than what has arrived; starting over", wait_s=0)
     if answer.status == 200:
         with writing_to(part.path.parent):
             return part.accept_whole(url, headers)
@@ -365,11 +365,11 @@ def _need_size(url: str, n_bytes: int, limit_bytes: int) -> None:
     if n_bytes > limit_bytes:
         raise ModelError(
             f"{url} is not the model: it has {size_text(n_bytes)} or more, "
-            f"at most {size_text(limit_bytes)} were expected"
+            f"expected at most {size_text(limit_bytes)}"
         )
 
 
 def _given_up(url: str, problem: Passing, part: Part) -> str:
     asked = f" and asks to wait {problem.wait_s:.0f} s" if problem.wait_s else ""
-    kept = f"{size_text(part.size)} are kept, and " if part.size else ""
-    return f"{url} did not arrive: {problem}{asked}; {kept}the same command tries again"
+    kept = f"{size_text(part.size)} are kept; " if part.size else ""
+    return f"{url} could not be downloaded: {problem}{asked}; {kept}run the same command to try again"

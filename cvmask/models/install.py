@@ -1,4 +1,4 @@
-"""From a name to a model's folder: fetch, check, unpack, record, and only then show it."""
+"""Installs a model by name: downloads, checks, unpacks, records, and only then puts the folder in place."""
 
 from __future__ import annotations
 
@@ -45,31 +45,31 @@ _WANTED = (GRAPH_FILE, CONFIG_FILE)
 _HEADER_BYTES = 1 << 20
 _MOST_MEMBERS = 1000
 _CHUNK_BYTES = 1 << 20
-# tarfile recurses for each header that stands before another one, and trusts the numbers in them.
+# tarfile recurses for chains of headers, and trusts the numbers in them.
 _DAMAGE = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError, LookupError, RecursionError,
            ArithmeticError, AttributeError, TypeError, MemoryError)  # fmt: skip
 
 
 def unpack(archive: Path, into: Path, folder_prefix: str, limit_bytes: int) -> None:
-    """Take the frozen graph, and its config if there is one, out of a ``.tar.gz``.
+    """Unpack the frozen graph, and its config if there is one, from a ``.tar.gz``.
 
-    Nothing else is written, no member chooses where it goes, and the archive is read to its end,
-    so that its own checksum is checked.
+    Nothing else is written, member names do not choose paths, and the archive is read to its end to check its
+    checksum.
 
     Parameters
     ----------
     into
         An empty folder.
     folder_prefix
-        How the archive's top folder begins; files that lie in no folder are taken as well.
+        Start of the name of the archive's top folder; files outside any folder are accepted too.
     limit_bytes
-        Of all members together, as unpacked.
+        Limit of all members together, unpacked.
 
     Raises
     ------
     ModelError
-        If it is no such archive, is damaged, is of another model, has a member that would lie
-        outside, has a link or a device in a model's place, or is too large.
+        If it is not such an archive, is damaged, belongs to another model, has a member that would lie
+        outside the folder, has a link or a device in place of a file, or is too large.
     """
     try:
         with open(archive, "rb", opener=regular_handle) as file, gzip.open(file) as stream:
@@ -80,11 +80,11 @@ def unpack(archive: Path, into: Path, folder_prefix: str, limit_bytes: int) -> N
     except _DAMAGE as error:
         raise ModelError(f"{archive.name} is damaged, or {kind_of(archive)} ({_reason(error)})") from error
     if not (into / GRAPH_FILE).exists():
-        raise ModelError(f"{archive.name} is of another model: it holds no {folder_prefix}*/{GRAPH_FILE}")
+        raise ModelError(f"{archive.name} belongs to another model: it has no {folder_prefix}*/{GRAPH_FILE}")
 
 
 def kind_of(path: Path) -> str:
-    """Say what a file that should be a ``.tar.gz`` seems to be."""
+    """Describe what a file that should be a ``.tar.gz`` seems to be."""
     with open(path, "rb", opener=regular_handle) as file:
         start = file.read(512)
     if not start:
@@ -93,31 +93,31 @@ def kind_of(path: Path) -> str:
         return "another gzip file"
     if start.lstrip()[:1] == b"<":
         return "an HTML page (from a proxy or a login page in between?)"
-    return "no gzip file"
+    return "not a gzip file"
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, RecursionError):
-        return "a chain of headers without an end"
+        return "an endless chain of headers"
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 class _Meter:
-    """A stream that ends in an error once more was read than was allowed."""
+    """A stream that raises an error when more is read than was allowed."""
 
     def __init__(self, stream: gzip.GzipFile) -> None:
         self._stream = stream
         self._left = _HEADER_BYTES
 
     def allow(self, member_bytes: int) -> None:
-        """Let one member's content and the next header pass."""
+        """Allow one member's content and the next header."""
         self._left = member_bytes + _HEADER_BYTES
 
     def read(self, n_bytes: int) -> bytes:
         try:
             data = self._stream.read(n_bytes)
         except gzip.BadGzipFile as error:
-            # An OSError by birth, which must not be taken for one of the disk.
+            # This is an OSError too, and must not be mistaken for one of the disk.
             raise tarfile.ReadError(str(error)) from error
         self._left -= len(data)
         if self._left < 0:
@@ -169,7 +169,7 @@ def _take(members: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> No
             file.write(chunk)
 
 
-# Weights hardly compress; text and padding do. A bomb does so a thousandfold.
+# Weights hardly compress; text and padding do. An archive bomb compresses a thousandfold.
 _UNPACKED_FACTOR, _UNPACKED_ROOM_BYTES = 4, 256 * 10**6
 _log = logging.getLogger(__name__)
 
@@ -177,22 +177,22 @@ _log = logging.getLogger(__name__)
 def download(
     name: str, progress: Progress | None = None, say: Say | None = None, *, force: bool = False
 ) -> Path:
-    """Bring a known model into the cache; at once if it is there already.
+    """Download a known model to the cache; returns at once if it is installed.
 
-    Two processes may do so at the same time: one fetches, the other waits and finds it.
-    An interrupted download goes on where it stopped the next time.
+    If two processes do so at the same time, one downloads and the other waits for it. An interrupted
+    download is resumed by the next call.
 
     Parameters
     ----------
     name
         One of `NAMES`.
     progress
-        Called with the bytes that are here, and the size of the whole or None.
+        Called with the bytes that have arrived, and the whole size or None.
     say
-        Called with each line that a user should see; without it they are logged.
+        Called with each line that a user should see; if None, the lines are logged.
     force
-        Take a model of which no hash is binding though it differs from the listed and from the recorded one. It has
-        to pass its self-check all the same.
+        Accept a model that differs from the listed or recorded hash, unless its hash is binding. It still has to pass
+        its self-check.
 
     Returns
     -------
@@ -201,7 +201,7 @@ def download(
     Raises
     ------
     ModelError
-        If it cannot be had, is not what was expected, or cannot be written.
+        If it cannot be downloaded, is not what was expected, or cannot be written.
     """
     model, say = get(name), say or _log.info
     found = find(name)
@@ -212,7 +212,7 @@ def download(
     urls, at = source_urls(model), places(model)
     if is_offline():
         raise ModelError(
-            f"model {name!r} is not here and CVMASK_OFFLINE forbids the network: "
+            f"model {name!r} is not installed and CVMASK_OFFLINE forbids the network: "
             f"unset it, or put {GRAPH_FILE} into {at.folder}"
         )
     waiting = f"another process is downloading model {name!r}: waiting for it"
@@ -226,7 +226,7 @@ def _install(
     with writing_to(at.folder.parent):
         make_private(at.folder.parent)
         _clear_way(at.folder)
-        # Made before the download, so that a folder that cannot be written is found out first.
+        # Made before the download, so that a folder that cannot be written fails first.
         fresh = Path(tempfile.mkdtemp(prefix=f".{model.name}.", dir=at.folder.parent))
         fresh.chmod(0o755)
     try:
@@ -248,20 +248,20 @@ def _install(
 
 
 def _clear_way(folder: Path) -> None:
-    # Only the holder of the lock comes here, so these are of a process that was killed.
+    # Only the holder of the lock gets here, so these files are leftovers of a killed process.
     for left_over in folder.parent.glob(f".{folder.name}.*"):
         shutil.rmtree(left_over, ignore_errors=True)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
     if folder.exists() or folder.is_symlink():
         raise ModelError(
-            f"{folder} is in the way, without a {GRAPH_FILE} in it: "
+            f"{folder} exists, but has no {GRAPH_FILE}: "
             f"run 'cvmask models remove {folder.name}' or move it"
         )
 
 
 def _recorded(model: KnownModel, path: Path, say: Say, force: bool) -> Record | None:
-    """The record of the first download; where it does not decide, one that cannot be read is written anew."""
+    """Read the record of the first download. An unreadable one is replaced if its hash does not decide."""
     try:
         return read_record(path)
     except ModelError as error:
@@ -280,13 +280,13 @@ def _fetch_from(
     say: Say,
     force: bool,
 ) -> tuple[str, Digest]:
-    """Fetch from the first place that answers; also give which one that was."""
+    """Fetch from the first source that answers; also return which one that was."""
     for url, other in zip(urls, urls[1:]):
         kept = part.size
         try:
             return url, _fetch_checked(model, url, part, recorded, progress, say, force)
         except ModelError as error:
-            if force or part.size > kept:  # without a hash that decides, or where it answered, no other one is asked
+            if force or part.size > kept:  # else try another source
                 raise
             say(f"{error}; trying {other}")
     return urls[-1], _fetch_checked(model, urls[-1], part, recorded, progress, say, force)
@@ -304,20 +304,20 @@ def _fetch_checked(
     came = kind_of(part.path)
     part.discard()
     if not resumed:
-        raise ModelError(f"{url} is not what was expected: {problem}; {came} came; {cure(model, recorded)}")
-    say("what was kept of the last attempt does not fit: starting over")
+        raise ModelError(f"{url} is not what was expected: {problem}; got {came}; {cure(model, recorded)}")
+    say("the kept part of the last attempt does not fit: starting over")
     return _fetch_checked(model, url, part, recorded, progress, say, force)
 
 
 def _check_works(model: KnownModel, archive: Digest, part: Part, fresh: Path, say: Say) -> None:
-    """Let a hash be recorded of nothing but a Mask R-CNN that converts and runs."""
+    """Raise ModelError unless this is a Mask R-CNN that converts and runs: only then is its hash recorded."""
     if model.graph_sha1 is not None:
         return
     say(f"checking that model {model.name!r} converts and runs")
     problems = self_check(fresh)
     if not problems:
         return
-    if archive.sha256 != model.listed_sha256:  # the genuine archive is kept: this machine may be too small for it
+    if archive.sha256 != model.listed_sha256:  # the archive is genuine, so it is kept: this machine may lack memory
         part.discard()
     reason = problems[0].replace(f"{fresh}{os.sep}", "")
     raise ModelError(f"{model.archive} holds no model {model.name!r} that works here: {reason}")
@@ -329,15 +329,15 @@ def _unpack_checked(model: KnownModel, part: Part, fresh: Path, limit_bytes: int
         found_sha1 = digest(fresh / GRAPH_FILE).sha1
         if model.graph_sha1 is not None and found_sha1 != model.graph_sha1:
             raise ModelError(
-                f"{GRAPH_FILE} of {model.archive} has sha1 {found_sha1}, {model.graph_sha1} was needed"
+                f"{GRAPH_FILE} of {model.archive} has sha1 {found_sha1}, needed {model.graph_sha1}"
             )
     except DiskError:
         raise
     except ModelError:
-        # It is whole, so going on from it would end here again.
+        # It is complete, so resuming it would fail here again.
         part.discard()
         raise
 
 
 def _no_progress(done_bytes: int, total_bytes: int | None) -> None:
-    """Tell nobody."""
+    """Report nothing."""

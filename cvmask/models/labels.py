@@ -1,4 +1,4 @@
-"""Class names: one a line, or the label maps of the Object Detection API."""
+"""Reads class names: one per line, or label maps of the Object Detection API."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from cvmask.system.files import MAX_TEXT_BYTES, open_regular, read_text, size_te
 COCO_CLASSES = 90
 COCO_NAMES = "mscoco_labels.names"
 _MAX_ID = 100_000
-_BACKGROUND = "background"  # the one name that the Object Detection API lets id 0 have
-_NO_LABELS = ("lfs", "html", "text", "config")  # text that would pass for names
+_BACKGROUND = "background"  # the only name that the Object Detection API allows for id 0
+_NO_LABELS = ("lfs", "html", "text", "config")  # text files that could be mistaken for names
 _NEEDED = f"each item needs an id from 1 to {_MAX_ID} and a name"
 # The folder names and text graphs of models that are known to be trained on COCO.
 _OF_COCO = re.compile(r"mask_rcnn_\w+_coco(_\d{4}_\d\d_\d\d)?")
 
 
 def names_file(files: ModelFiles, classes: int) -> Path | None:
-    """The file of class names to use if none was given; None if the classes have no names.
+    """Return the file of class names to use if none was given; None if the classes have no names.
 
-    It is the one beside the model. COCO's own, which come with cvmask, go to models of the zoo only: to those that
-    are called as there, that have a text graph called so, or whose pipeline.config names COCO's label map.
+    It is the file beside the model. COCO's names, which come with cvmask, are used for models of the zoo only: those
+    whose folder or text graph is named as in the zoo, or whose pipeline.config names COCO's label map.
 
     Raises
     ------
@@ -41,11 +41,11 @@ def names_file(files: ModelFiles, classes: int) -> Path | None:
 
 
 def unnamed_note(files: ModelFiles, classes: int) -> str:
-    """What to say of a model without names that has as many classes as COCO; otherwise nothing."""
+    """Return a note for a model without names that has as many classes as COCO, otherwise an empty text."""
     if classes != COCO_CLASSES or names_file(files, classes) is not None:
         return ""
     return (
-        f"no class names lie beside the model, so they are class 0 to class {classes - 1}; "
+        f"there are no class names beside the model, so they are class 0 to class {classes - 1}; "
         f"if it was trained on COCO, give {folders.path(COCO_NAMES)} as labels"
     )
 
@@ -62,7 +62,7 @@ def _is_of_coco(files: ModelFiles) -> bool:
 
 
 def read_names(path: str | os.PathLike[str], classes: int = 0) -> list[str]:
-    """Read class names, one a line, or a label map, which may leave out ids up to `classes`.
+    """Read class names, one per line, or a label map, which may leave out ids up to `classes`.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def read_names(path: str | os.PathLike[str], classes: int = 0) -> list[str]:
     kind = identify(path)
     if kind.name in _NO_LABELS:
         problem = kind.problem or f"{path}: a text graph"
-        raise ModelError(f"{problem}; needed class names, one a line, or a label map")
+        raise ModelError(f"{problem}; needed class names, one per line, or a label map")
     if kind.name != "label_map" and path.suffix != ".pbtxt":
         return read_labels(path)
     names = read_label_map(path)
@@ -83,13 +83,13 @@ def read_names(path: str | os.PathLike[str], classes: int = 0) -> list[str]:
 def read_label_map(path: Path) -> list[str]:
     """Read names in the order of their ids: line i (from 0) names id i + 1.
 
-    The map is protobuf's text form, a StringIntLabelMap of the Object Detection API. An id that it leaves out is
-    called "class i"; id 0 may be there for the background. display_name goes before name.
+    The map is in protobuf's text format, a StringIntLabelMap of the Object Detection API. An id that it leaves out is
+    called "class i"; id 0 may be the background. display_name takes precedence over name.
 
     Raises
     ------
     ModelError
-        If it is no label map, an item has no id from 1 to 100000 or no name, two share an id, or there are none.
+        If it is not a label map, an item has no id from 1 to 100000 or no name, two share an id, or there are none.
     """
     names: dict[int, str] = {}
     try:
@@ -124,7 +124,7 @@ def _decoded(raw: bytes, needed: str) -> str:
 
 
 def _item(item: Message) -> tuple[int, str]:
-    """The id and the name of one item."""
+    """Return the id and the name of one item."""
     found: dict[str, Word] = {}
     for field, value, line in item.fields:
         if field not in ("id", "name", "display_name"):
@@ -150,17 +150,17 @@ def _string(word: Word) -> str:
 
 
 def read_labels(path: str | os.PathLike[str]) -> list[str]:
-    """Read class names, one a line: line i (from 0) names class_id i.
+    """Read class names, one per line: line i (from 0) names class_id i.
 
     Raises
     ------
     CvmaskError
         If the file cannot be read, is empty, or has an empty line between names.
     """
-    # Not splitlines(): a name may hold what Unicode calls a separator.
+    # Not splitlines(): a name may contain Unicode line separators.
     lines = [line.strip() for line in read_text(path).rstrip().split("\n")]
     if lines == [""]:
-        raise CvmaskError(f"{path}: a labels file needs one class name a line, got an empty file")
+        raise CvmaskError(f"{path}: a labels file needs one class name per line, got an empty file")
     if "" in lines:
         raise CvmaskError(f"{path}: line {lines.index('') + 1} is empty, but every line must name one class")
     return lines

@@ -1,4 +1,4 @@
-"""From what a user calls a model to one that has run once."""
+"""Loads a model by name, folder or file, and runs it once."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def load(
     """Load a model; when this returns, it has run once.
 
     With glibc, a frame takes up to a tenth less time if the process has called
-    `cvmask.system.process.reuse_large_blocks`, as the command does: loading changes no limit of the process.
+    `cvmask.system.process.reuse_large_blocks`, as the command does. Loading itself changes no setting of the process.
 
     Parameters
     ----------
     model
         A name from the zoo (`cvmask models list`), a folder, or a frozen graph (`.pb`). A folder holds
-        ``frozen_inference_graph.pb`` and, where there are any, ``graph.pbtxt``, ``labels.names`` (or a
+        ``frozen_inference_graph.pb`` and optionally ``graph.pbtxt``, ``labels.names`` (or a
         label map) and ``pipeline.config``.
     graph
         A text graph (`.pbtxt`) to use instead of the one found or made. If it contradicts the frozen graph, the
@@ -61,40 +61,40 @@ def load(
     keep_graph
         Run the text graph even if it contradicts the frozen graph.
     labels
-        A file of names, one a line, a label map, or the names themselves: one for each class.
+        A file of names, one per line, a label map, or the names themselves: one for each class.
     target
-        Where it runs, see `cvmask.runtime.targets`.
+        The device to run on, see `cvmask.runtime.targets`.
     strict_target
-        Raise TargetError rather than run somewhere else.
+        Raise TargetError instead of running on another device.
     score_threshold
-        In 0..1; detections need a higher score. Takes effect below the text graph's own floor too.
+        In 0..1; detections need a higher score. It may be below the text graph's own floor.
     mask_threshold
-        In 0..1; kept in ``settings`` for those that draw and export. None: what is usual for `mask_paste`.
+        In 0..1; kept in ``settings`` for drawing and export. None: the usual one of `mask_paste`.
     mask_paste
         How soft masks become pixels: "tensorflow", as the Object Detection API does, cut at 0.5; or "tutorial", as
         OpenCV's tutorials do, cut at 0.3. Kept with the Detections.
     classes
-        Names or 0-based ids to keep, or a text of them with commas between; None for all.
+        Names or 0-based ids to keep, or one comma-separated text; None for all.
     max_detections
-        At most so many, the best. None: as many as the model was exported for. The model's own limit a class, where
-        that is the smaller one, holds in either case.
+        Keep at most this many, the best. None: as many as the model was exported for. A smaller limit per class in the
+        model still applies.
     proposals
-        Boxes that the first stage hands on. Fewer are faster and approximate: results change.
+        Number of boxes that the first stage passes on. Fewer are faster, but results are approximate.
     size
         "auto" (as trained), "native" (as the frame is), a number (the short side) or "WxH".
     tile, overlap
-        As in `Settings`: how a large picture is looked at in tiles, unless `detect` is told otherwise.
+        As in `Settings`: how large pictures are divided into tiles, unless `detect` is given other values.
 
     Raises
     ------
     ModelError
-        If the model is not at hand, damaged, of another kind, or does not fit its text graph or labels.
+        If the model is missing, damaged, of another kind, or does not fit its text graph or labels.
     TargetError
-        If the target is unknown or this OpenCV was built without it, or it does not run and `strict_target` is set.
+        If the target is unknown, or this OpenCV was built without it, or it fails and `strict_target` is set.
     TypeError, ValueError
         If an option is of another type, or out of range, or a class unknown.
     """
-    # What is wrong with the options is said before a large file is read.
+    # Options are checked before a large file is read.
     most = 100 if max_detections is None else max_detections
     settings = Settings(score_threshold, mask_threshold, None, most, mask_paste, tile, overlap)
     parse_size(size, Resizer())
@@ -140,8 +140,8 @@ def load(
 
 
 def _resizer(size: Size, known: GraphFacts | None, text: Graph, origin: str) -> Resizer:
-    """What a user's `size` means for this model: ValueError where its graph takes pictures of one size alone."""
-    trained = known.resizer if known is not None else Resizer()  # not understood: pictures as they are
+    """Return the resizer for a user's `size`; ValueError if the graph takes pictures of one size only."""
+    trained = known.resizer if known is not None else Resizer()  # not understood: pictures keep their size
     wanted = parse_size(size, trained)
     if trained.kind == "fixed" and wanted.fixed_wh != trained.fixed_wh and split.has_built_in_size(text):
         raise ValueError(
@@ -151,7 +151,7 @@ def _resizer(size: Size, known: GraphFacts | None, text: Graph, origin: str) -> 
 
 
 def _names(given: PathLike | Sequence[str] | None) -> PathLike | list[str] | None:
-    """Labels as they were given, looked at where they are the names themselves."""
+    """Check labels that were given as names; return a file's path unchanged."""
     if given is None or isinstance(given, (str, os.PathLike)):
         return given
     wanted = "labels must be a file or a list of names"
@@ -164,7 +164,7 @@ def _names(given: PathLike | Sequence[str] | None) -> PathLike | list[str] | Non
 
 
 def _labels(given: PathLike | list[str] | None, files: ModelFiles, classes: int) -> Sequence[str]:
-    """Names from what was given, or from the file that goes with the model."""
+    """Return the given names, or those in the file that belongs to the model."""
     place: PathLike = files.graph
     if isinstance(given, list):
         names, place = given, "labels"
@@ -179,10 +179,10 @@ def _labels(given: PathLike | list[str] | None, files: ModelFiles, classes: int)
 
 
 def class_ids(classes: Iterable[str | int] | str | int, labels: Sequence[str]) -> tuple[int, ...]:
-    """Turn names and ids into ids, sorted; a name goes before an id. ValueError names one that does not exist.
+    """Return the sorted ids of names and ids. ValueError names the first that does not exist.
 
-    A name means each class that has it. A single text may be several with commas between; the longest names are
-    found, so that a name may hold a comma itself.
+    A text is looked up as a name before it is read as an id, and selects every class of that name. A single text may
+    be a comma-separated list; the longest matches win, so that names may contain commas.
     """
     items = split_names(classes, labels) if isinstance(classes, str) else classes
     items = [items] if isinstance(items, (int, np.integer)) else items
@@ -190,7 +190,7 @@ def class_ids(classes: Iterable[str | int] | str | int, labels: Sequence[str]) -
 
 
 def split_names(text: str, labels: Sequence[str]) -> list[str]:
-    """Split at commas, but for those in a label."""
+    """Split at commas, except those inside a label."""
     known = {label.strip().casefold() for label in labels if "," in label}
     most = 1 + max((label.count(",") for label in known), default=0)
     parts, names, place = text.split(","), list[str](), 0

@@ -1,4 +1,4 @@
-"""The models that are at hand: finding one, naming one, removing one."""
+"""The known models: their table, their place in the cache, finding and removing them."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from cvmask.system.folders import cache_home
 
 ORIGIN = "https://storage.googleapis.com/download.tensorflow.org/models/object_detection"
 PLAIN_ORIGIN = "http://download.tensorflow.org/models/object_detection"
-"""The same files, for networks that let no https through; what comes from there is held against a known hash."""
+"""The same files for networks that block https; used only for models with a known hash."""
 GRAPH_FILE = "frozen_inference_graph.pb"
 CONFIG_FILE = "pipeline.config"
 
 
 @dataclass(frozen=True)
 class KnownModel:
-    """One model that has a name.
+    """One known model.
 
     ``archive`` is the file's name at the source, None for the bundled model. ``archive_sha1`` and
     ``graph_sha1`` are binding. ``listed_sha256`` and ``archive_bytes`` are what the Open Model Zoo
-    lists for the same file: good enough for a hint and for an estimate, not verified here.
+    lists for the same file: hints that are not verified here.
     """
 
     name: str
@@ -48,7 +48,7 @@ class KnownModel:
 
     @property
     def folder_prefix(self) -> str:
-        """How the archive's own top folder begins: the archive's name up to the date."""
+        """The start of the name of the archive's top folder: the archive's name up to the date."""
         return (self.archive or "").split("_2018")[0]
 
 
@@ -95,20 +95,20 @@ def known() -> tuple[KnownModel, ...]:
 
 
 def get(name: str) -> KnownModel:
-    """Look a known model up.
+    """Look up a known model.
 
     Raises
     ------
     ModelError
-        If there is none of that name; the message suggests the nearest.
+        If there is none of that name; the message suggests the most similar.
     """
     if name in _BY_NAME:
         return _BY_NAME[name]
-    raise ModelError(f"no model is called {name!r}{suggestion(name)}: known are {', '.join(NAMES)}")
+    raise ModelError(f"there is no model {name!r}{suggestion(name)}: known are {', '.join(NAMES)}")
 
 
 def suggestion(name: str) -> str:
-    """Say which known model was probably meant: ``, did you mean 'coco'?``, or nothing."""
+    """Return which known model was probably meant, ``, did you mean 'coco'?``, or an empty text."""
     # Users also type the zoo's own name of a model, with or without its ending.
     spellings = {model.name: model.name for model in _TABLE}
     spellings.update({model.archive[: -len(".tar.gz")]: model.name for model in _TABLE if model.archive})
@@ -117,12 +117,12 @@ def suggestion(name: str) -> str:
 
 
 def source_urls(model: KnownModel) -> list[str]:
-    """Say where a model's archive is: under ``CVMASK_MIRROR`` if that is set, else at its origin, the best place first.
+    """Return the addresses of a model's archive, best first: under ``CVMASK_MIRROR`` if it is set, else the origin's.
 
     Raises
     ------
     ModelError
-        If ``CVMASK_MIRROR`` is no http or https address, or holds a password.
+        If ``CVMASK_MIRROR`` is not an http or https address, or contains a login.
     """
     mirror = os.environ.get("CVMASK_MIRROR", "").strip()
     if not mirror:
@@ -130,20 +130,20 @@ def source_urls(model: KnownModel) -> list[str]:
         return [f"{origin}/{model.archive}" for origin in ([ORIGIN, PLAIN_ORIGIN] if is_known else [ORIGIN])]
     parts = urlsplit(mirror)
     if "@" in parts.netloc:
-        raise ModelError("CVMASK_MIRROR holds a login, which is not supported: give an address without one")
+        raise ModelError("CVMASK_MIRROR contains a login, which is not supported: give an address without one")
     if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise ModelError(f"CVMASK_MIRROR is {mirror!r}, an address like https://host/folder was needed")
+        raise ModelError(f"CVMASK_MIRROR is {mirror!r}, needed an address like https://host/folder")
     return [f"{mirror.rstrip('/')}/{model.archive}"]
 
 
 def is_offline() -> bool:
-    """Say whether ``CVMASK_OFFLINE`` forbids the network."""
+    """Return True if ``CVMASK_OFFLINE`` forbids the network."""
     return os.environ.get("CVMASK_OFFLINE", "").strip().lower() not in ("", "0", "false", "no")
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where the cache keeps what belongs to one model."""
+    """The paths of one model in the cache."""
 
     folder: Path
     record: Path
@@ -152,7 +152,7 @@ class Places:
 
 
 def places(model: KnownModel) -> Places:
-    """Say where the cache keeps a model, whether it is there or not."""
+    """Return the cache paths of a model, whether they exist or not."""
     models, downloads = cache_home() / "models", cache_home() / "downloads"
     return Places(
         folder=models / model.name,
@@ -163,12 +163,12 @@ def places(model: KnownModel) -> Places:
 
 
 def find(name: str) -> Path | None:
-    """Find a known model's folder; None if it is not at hand.
+    """Return a known model's folder; None if it is not installed.
 
     Raises
     ------
     ModelError
-        If no model is called that.
+        If there is no model of that name.
     """
     model = get(name)
     if not model.bundled:
@@ -182,14 +182,14 @@ def find(name: str) -> Path | None:
 
 
 def resolve(name_or_path: str | os.PathLike[str]) -> Path:
-    """Turn what a user calls a model into a path that exists: a folder or a file.
+    """Return the existing path, a folder or a file, for a user's name or path of a model.
 
-    A name of the zoo goes before a file or folder of the same name, which is ``./name`` or a Path.
+    A name of the zoo takes precedence over a file or folder of that name; for those give ``./name`` or a Path.
 
     Raises
     ------
     ModelError
-        If a known model is not at hand, or there is neither a model nor a file of that name.
+        If a known model is not installed, or there is neither a model nor a file of that name.
     """
     if not isinstance(name_or_path, (str, os.PathLike)):
         raise TypeError(f"model must be a name, a folder or a .pb file, got {type(name_or_path).__name__}")
@@ -207,7 +207,7 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     if len(path.parts) > 1 or path.suffix:
         raise ModelError(f"the model {text!r} does not exist (looked at {path.absolute()})")
     raise ModelError(
-        f"no model and no file is called {text!r}{suggestion(text)}: known are {', '.join(NAMES)}; "
+        f"there is no model and no file {text!r}{suggestion(text)}: known are {', '.join(NAMES)}; "
         "or give a folder or a .pb file"
     )
 
@@ -216,36 +216,36 @@ def _exists(path: Path) -> bool:
     try:
         path.stat()
     except PermissionError:
-        raise ModelError(f"no permission to look at the model {path}") from None
+        raise ModelError(f"no permission to read the model {path}") from None
     except (OSError, ValueError):
         return False
     return True
 
 
 def missing_text(model: KnownModel) -> str:
-    """Say in one line how to get a known model."""
+    """Return one line that says how to get a known model."""
     if model.bundled:
         return f"the bundled model {model.name!r} is missing from this installation: reinstall cvmask"
-    other = ", or use '-m people', which is bundled, sees people and works now" if find("people") else ""
+    other = ", or use '-m people', which is bundled and detects people" if find("people") else ""
     return (
-        f"model {model.name!r} is not here yet: run 'cvmask models download {model.name}' "
+        f"model {model.name!r} is not installed: run 'cvmask models download {model.name}' "
         f"({size_text(model.archive_bytes)}){other}"
     )
 
 
 def remove(name: str, *, forget: bool = False, say: Callable[[str], None] | None = None) -> list[Path]:
-    """Remove a downloaded model and what is left of a download that was broken off.
+    """Remove a downloaded model and the remains of an interrupted download.
 
     Parameters
     ----------
     forget
-        Remove the record of the first download too: the next one is then taken as it comes.
+        Remove the record of the first download too: the next download is then not compared with it.
     say
-        Called with a line when there is someone to wait for.
+        Called with a line before waiting for another process.
 
     Returns
     -------
-    The paths that are gone; none if there was nothing.
+    The paths that were removed.
 
     Raises
     ------
@@ -254,7 +254,7 @@ def remove(name: str, *, forget: bool = False, say: Callable[[str], None] | None
     """
     model = get(name)
     if model.bundled:
-        raise ModelError(f"model {name!r} is bundled with the package and is not removed")
+        raise ModelError(f"model {name!r} is bundled with the package and cannot be removed")
     at = places(model)
     wanted = [at.folder, at.part, *([at.record] if forget else [])]
     gone = [path for path in wanted if path.exists() or path.is_symlink()]
@@ -271,7 +271,7 @@ def _remove(path: Path) -> None:
     if not path.is_dir() or path.is_symlink():
         path.unlink(missing_ok=True)
         return
-    # Out of the way first, so that nobody finds a model of which half is gone.
+    # Renamed first, so that nobody finds a half-removed model.
     with suppress(FileNotFoundError):
         aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         os.replace(path, aside / path.name)

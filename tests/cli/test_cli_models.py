@@ -131,7 +131,7 @@ def test_path_of_a_missing_model_says_how_to_get_it(home):
 
 
 def test_path_takes_names_only(home):
-    with pytest.raises(ModelError, match="no model is called '/tmp'"):
+    with pytest.raises(ModelError, match="there is no model '/tmp'"):
         cvmask_models("path", "/tmp")
 
 

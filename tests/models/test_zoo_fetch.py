@@ -139,7 +139,7 @@ def test_fetch_gives_up_on_a_server_that_never_gets_past_a_point(bring, server, 
         handler.wfile.write(content[:1000])
 
     server.behaviours = [ignore_and_break] * 20
-    with pytest.raises(ModelError, match="did not arrive: the connection ended at 1000 of 500000 bytes"):
+    with pytest.raises(ModelError, match="could not be downloaded: the connection ended at 1000 of 500000 bytes"):
         bring()
     assert waits == [1.0, 2.0, 4.0, 8.0][: len(waits)]
     assert len(server.requests) == fetch.ATTEMPTS
@@ -213,7 +213,7 @@ def test_fetch_follows_a_redirect_and_resumes_through_it(bring, server):
 
 def test_fetch_ends_a_redirect_in_circles_in_one_line(bring, server):
     server.behaviours = [status(302, Location="/file")] * 30
-    with pytest.raises(ModelError, match="cannot be had: the server answered 302") as caught:
+    with pytest.raises(ModelError, match="cannot be downloaded: the server answered 302") as caught:
         bring()
     assert "\n" not in str(caught.value)
 
@@ -265,7 +265,7 @@ def test_fetch_does_not_wait_for_an_hour(bring, server, waits):
 
 def test_fetch_gives_up_after_its_attempts(bring, server, waits):
     server.behaviours = [status(503)] * 20
-    with pytest.raises(ModelError, match="did not arrive: the server answered 503"):
+    with pytest.raises(ModelError, match="could not be downloaded: the server answered 503"):
         bring()
     assert waits == [1.0, 2.0, 4.0, 8.0]
 

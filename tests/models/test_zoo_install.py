@@ -129,7 +129,7 @@ def test_a_listed_hash_that_does_not_fit_is_refused_unless_forced(server, home, 
 
 
 def test_a_binding_hash_is_not_forced(server, home):
-    with pytest.raises(ModelError, match="f8a920756744d0f7ee812b3ec2474979f74ab40c was needed"):
+    with pytest.raises(ModelError, match="needed f8a920756744d0f7ee812b3ec2474979f74ab40c"):
         models.download("coco", force=True)
     assert left_behind(home) == []
 
@@ -183,7 +183,7 @@ def test_download_refuses_a_record_that_cannot_be_read(server, home, record):
 def test_download_refuses_another_archive_than_the_known_one(server, home):
     with pytest.raises(ModelError) as caught:
         models.download("coco")
-    assert "f8a920756744d0f7ee812b3ec2474979f74ab40c was needed" in str(caught.value)
+    assert "needed f8a920756744d0f7ee812b3ec2474979f74ab40c" in str(caught.value)
     assert hashlib.sha1(server.files[f"{COCO}.tar.gz"]).hexdigest() in str(caught.value)
     assert left_behind(home) == []
 
@@ -197,7 +197,7 @@ def test_download_takes_the_known_archive(server, lines, monkeypatch):
 
 def test_download_checks_the_graph_inside_too(server, home, monkeypatch):
     as_known(monkeypatch, "coco", archive_sha1=hashlib.sha1(server.files[f"{COCO}.tar.gz"]).hexdigest())
-    with pytest.raises(ModelError, match="c8adff66a1e23e607f57cf1a7cfabad0faa371f9 was needed"):
+    with pytest.raises(ModelError, match="needed c8adff66a1e23e607f57cf1a7cfabad0faa371f9"):
         models.download("coco")
     assert left_behind(home) == []
 
@@ -254,7 +254,7 @@ def test_download_starts_over_when_what_was_kept_is_damaged(server, home, lines,
     part = places(RESNET50).part
     part.write_bytes(bytes(100_000))
     assert (models.download(NAME, None, lines.append) / GRAPH_FILE).read_bytes() == GRAPH
-    assert "what was kept of the last attempt does not fit: starting over" in lines
+    assert "the kept part of the last attempt does not fit: starting over" in lines
     assert server.ranges()[-2:] == ["bytes=100000-", None]
 
 
@@ -267,7 +267,7 @@ def test_download_of_a_missing_file_is_one_line(server):
     del server.files[RESNET50.archive]
     with pytest.raises(ModelError) as caught:
         models.download(NAME)
-    assert str(caught.value).startswith(f"{server.url}/{STEM}.tar.gz cannot be had: the server answered 404")
+    assert str(caught.value).startswith(f"{server.url}/{STEM}.tar.gz cannot be downloaded: the server answered 404")
     assert len(server.requests) == 1
 
 

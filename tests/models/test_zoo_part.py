@@ -72,7 +72,7 @@ def test_part_accepts_the_rest(part):
     ("fields", "message"),
     [
         ({}, "the answer's range is None"),
-        ({"content_range": "bytes 3-9/10"}, "asked for bytes from 4"),
+        ({"content_range": "bytes 3-9/10"}, "requested bytes from 4"),
         ({"content_range": "bytes 4-10/11"}, "had 10 bytes and now has 11"),
         ({"content_range": "bytes 4-9/10", "etag": '"v2"'}, "has changed"),
     ],

@@ -88,7 +88,7 @@ def test_download_logs_in_at_the_proxy(home, proxy, server, monkeypatch):
     proxy.login = "Basic bWU6c2VjcmV0"  # me:secret
     monkeypatch.setenv("CVMASK_MIRROR", server.url)
     monkeypatch.setenv("HTTP_PROXY", proxy.url)
-    with pytest.raises(ModelError, match="the proxy wants a login"):
+    with pytest.raises(ModelError, match="the proxy needs a login"):
         models.download(NAME)
     assert server.requests == []
     monkeypatch.setenv("HTTP_PROXY", proxy.url.replace("//", "//me:secret@"))
@@ -154,7 +154,7 @@ def test_a_tunnel_that_the_proxy_refuses_is_said_at_once(home, proxy, tls_server
     with pytest.raises(ModelError, match=r"the proxy refuses it \(.*403.*\)"):
         models.download(NAME)
     proxy.login = "Basic bWU6c2VjcmV0"
-    with pytest.raises(ModelError, match=r"the proxy wants a login .*HTTPS_PROXY=http://user:password"):
+    with pytest.raises(ModelError, match=r"the proxy needs a login .*HTTPS_PROXY=http://user:password"):
         models.download(NAME)
     assert len(proxy.asked) == 2
     assert tls_server.requests == []

@@ -61,7 +61,7 @@ def test_split_that_equals_whole_is_no_problem(monkeypatch):
 @pytest.mark.parametrize(("where", "what"), [("last", "boxes and scores"), ("soft", "masks")])
 def test_split_that_differs_is_named(monkeypatch, where, what):
     line = differs(monkeypatch, where=where, off=1e-3)
-    assert line == f"m.pb: split and whole differ by 0.001 in {what}, 1e-05 at most was needed"
+    assert line == f"m.pb: split and whole differ by 0.001 in {what}, needed at most 1e-05"
     assert differs(monkeypatch, where=where, off=1e-6) is None
 
 

@@ -57,7 +57,7 @@ def test_find_without_the_bundled_model(monkeypatch):
 
 
 def test_find_refuses_an_unknown_name(home):
-    with pytest.raises(ModelError, match="no model is called 'nope'"):
+    with pytest.raises(ModelError, match="there is no model 'nope'"):
         models.find("nope")
 
 
@@ -70,8 +70,8 @@ def test_resolve_says_how_to_get_a_missing_model(home, shapes):
     with pytest.raises(ModelError) as caught:
         models.resolve("coco")
     assert str(caught.value) == (
-        "model 'coco' is not here yet: run 'cvmask models download coco' (178 MB), "
-        "or use '-m people', which is bundled, sees people and works now"
+        "model 'coco' is not installed: run 'cvmask models download coco' (178 MB), "
+        "or use '-m people', which is bundled and detects people"
     )
 
 
@@ -121,7 +121,7 @@ def test_resolve_says_where_a_dead_link_leads(home, tmp_path):
 
 @pytest.mark.parametrize("text", ["cocco", "COCO"])
 def test_resolve_suggests_the_nearest_name(home, text):
-    with pytest.raises(ModelError, match=f"no model and no file is called '{text}', did you mean 'coco'"):
+    with pytest.raises(ModelError, match=f"there is no model and no file '{text}', did you mean 'coco'"):
         models.resolve(text)
 
 
@@ -132,7 +132,7 @@ def test_resolve_survives_strange_names(home, text):
 
 
 def test_resolve_refuses_an_empty_name(home):
-    with pytest.raises(ModelError, match="no model and no file is called ''"):
+    with pytest.raises(ModelError, match="there is no model and no file ''"):
         models.resolve("")
 
 

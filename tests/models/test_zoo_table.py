@@ -45,7 +45,7 @@ def test_suggestion_is_silent_when_nothing_is_near():
 
 def test_get_unknown_lists_the_known():
     with pytest.raises(
-        ModelError, match=r"no model is called 'cocoo', did you mean 'coco': known are people, shapes"
+        ModelError, match=r"there is no model 'cocoo', did you mean 'coco': known are people, shapes"
     ):
         get("cocoo")
 
@@ -72,7 +72,7 @@ def test_source_is_under_the_mirror(monkeypatch):
 )
 def test_source_refuses_a_mirror_that_is_no_address(monkeypatch, value):
     monkeypatch.setenv("CVMASK_MIRROR", value)
-    with pytest.raises(ModelError, match=r"CVMASK_MIRROR is .* was needed"):
+    with pytest.raises(ModelError, match=r"CVMASK_MIRROR is .*, needed an address"):
         source_urls(get("coco"))
 
 
