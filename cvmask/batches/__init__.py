@@ -41,7 +41,7 @@ def batch(
     Parameters
     ----------
     sources
-        Folders (all that is below), patterns, files, and lists of files (``.txt``, one a line):
+        Folders (all that is below), patterns, files, and lists of files (``.txt``, one per line):
         pictures, videos, tar shards in WebDataset's layout, Parquet files with a column of picture
         bytes. Paths of this machine, or addresses that PyArrow or fsspec know: ``s3://bucket/folder``.
     output

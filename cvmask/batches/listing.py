@@ -178,7 +178,7 @@ def _listed(source: str, place: Place) -> list[Item]:
             entry, wrong = Place(LOCAL, f"{scheme}://{rest.rpartition('@')[2]}"), str(error)
         items.append(_item(entry, name, kind_of(line) or PICTURES, None, wrong))
     if not items:
-        raise SourceError(f"{source}: a list must name files, one a line, found none")
+        raise SourceError(f"{source}: a list must name files, one per line, found none")
     return items
 
 

@@ -65,7 +65,7 @@ def _has_terminal() -> bool:
 
 def _agrees(model: KnownModel) -> bool:
     # On stderr, and not as the prompt of input(): stdout may be a pipe that somebody reads.
-    question = f"model {model.name!r} is not here yet: download {size_text(model.archive_bytes)} now? [Y/n] "
+    question = f"model {model.name!r} is not installed: download {size_text(model.archive_bytes)} now? [Y/n] "
     sys.stderr.write(question)
     sys.stderr.flush()
     answer = sys.stdin.readline()

@@ -94,7 +94,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--keep-graph", action="store_true", help="run the text graph even if it contradicts the frozen graph"
     )
-    group.add_argument("--labels", metavar="FILE", help="class names, one a line, or a label map")
+    group.add_argument("--labels", metavar="FILE", help="class names, one per line, or a label map")
     group.add_argument("--score-threshold", "--conf", type=share, default=usual.score_threshold, metavar="T",
                        help="keep detections with a higher score, 0 to 1 (default: 0.5)")  # fmt: skip
     add_mask_threshold(group)
@@ -171,7 +171,7 @@ class DrawingOptions:
 def add_drawing_options(parser: argparse.ArgumentParser) -> None:
     """Add the flags that say how detections are drawn."""
     group = parser.add_argument_group("drawing")
-    group.add_argument("--colors", metavar="FILE", help="colours, one a line: blue green red, as in colors.txt")
+    group.add_argument("--colors", metavar="FILE", help="colours, one per line: blue green red, as in colors.txt")
     group.add_argument("--color-by", choices=("class", "instance"), default=DrawingOptions.color_by,
                        help="one colour a class or one an object (default: class)")  # fmt: skip
     group.add_argument("--opacity", type=share, default=DrawingOptions.opacity, metavar="X",

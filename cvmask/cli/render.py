@@ -45,7 +45,7 @@ def add_parser(subparsers: options.Subparsers) -> None:
     parser.add_argument(
         "--classes", type=options.classes, metavar="A,B", help="draw these classes only: names or ids"
     )
-    parser.add_argument("--labels", metavar="FILE", help="other class names, one a line")
+    parser.add_argument("--labels", metavar="FILE", help="other class names, one per line")
     options.add_drawing_options(parser)
 
 

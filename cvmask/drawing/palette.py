@@ -14,7 +14,7 @@ from cvmask.system.files import read_text
 
 
 def read_colors(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
-    """Read colours, one a line: three numbers from 0 to 255, with spaces or commas between them.
+    """Read colours, one per line: three numbers from 0 to 255, with spaces or commas between them.
 
     The tutorials call the numbers r, g, b but hand them to OpenCV, which paints them as blue, green,
     red. A file looks here as it looked there: the first number is blue.

@@ -323,7 +323,7 @@ def mismatches(frozen: Graph, text: Graph, can_convert: bool = True) -> list[str
 
     The cure in the message depends on `can_convert`: whether a matching text graph can be made.
     """
-    cure = "leave it out; a matching one is then made" if can_convert else "find the one made for it"
+    cure = "leave it out; a matching one is then made from the graph" if can_convert else "find the one made for it"
     readable = (node for node in text if node.op != "Const")
     missing = [
         name for node in readable for name in node.sources() if name not in text and not _holds(frozen, name)

@@ -50,7 +50,7 @@ def test_offer_downloads_when_the_user_agrees(server, home, monkeypatch, capsys,
     monkeypatch.setattr("sys.stdin", Terminal(answer))
     assert offer_download(NAME) == home / "models" / NAME
     captured = capsys.readouterr()
-    assert captured.err.startswith(f"model {NAME!r} is not here yet: download 450 MB now? [Y/n] ")
+    assert captured.err.startswith(f"model {NAME!r} is not installed: download 450 MB now? [Y/n] ")
     assert captured.out == ""
 
 
@@ -72,14 +72,14 @@ def test_offer_does_not_ask_a_pipe(server, monkeypatch, capsys):
 
 def test_offer_does_not_ask_without_a_stdin(server, monkeypatch):
     monkeypatch.setattr("sys.stdin", None)
-    with pytest.raises(ModelError, match="is not here yet"):
+    with pytest.raises(ModelError, match="is not installed"):
         offer_download(NAME)
 
 
 def test_offer_does_not_ask_offline(server, monkeypatch, capsys):
     monkeypatch.setenv("CVMASK_OFFLINE", "1")
     monkeypatch.setattr("sys.stdin", Terminal("y\n"))
-    with pytest.raises(ModelError, match="is not here yet"):
+    with pytest.raises(ModelError, match="is not installed"):
         offer_download(NAME)
     assert capsys.readouterr().err == ""
 

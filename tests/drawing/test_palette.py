@@ -39,7 +39,7 @@ def test_read_labels_takes_windows_line_ends_a_bom_and_other_alphabets(tmp_path:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "one class name a line, got an empty file"),
+        (b"", "one class name per line, got an empty file"),
         (b"cat\n\ndog\n", "line 2 is empty"),
         (b"\xff\xfe\x00", "must be UTF-8 text, got byte 0xff"),
     ],

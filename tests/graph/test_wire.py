@@ -90,7 +90,7 @@ def test_constant_that_does_not_fit_its_shape_allocates_nothing(dims):
         (b"\x89HDF\r\n\x1a\n", "no field|wire type|truncated|number"),
         (b"\x0a\x7fabc", "truncated: the field at byte 0 needs 127 bytes, 3 are left"),
         (b"\x0a" + b"\xff" * 11, "more than ten bytes"),
-        (b"\x0a\xff", "ends within a number"),
+        (b"\x0a\xff", "end within a number"),
         (message(1, message(1, "a")), "no name or no op"),
         (message(1, message(1, b"\xff\xfe") + message(2, "Const")), "not UTF-8"),
         (message(1, message(1, "a") + message(2, "Const")) * 2, "two nodes are named 'a'"),

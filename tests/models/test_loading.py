@@ -136,7 +136,7 @@ def test_proposals_out_of_range_are_refused_before_the_model_is_read(proposals: 
 )
 def test_labels_that_are_something_else_are_named(tmp_path: Path, text: str, error: str) -> None:
     (tmp_path / "names.txt").write_text(text)
-    with pytest.raises(cvmask.ModelError, match=f"names.txt: {error}.*needed class names, one a line"):
+    with pytest.raises(cvmask.ModelError, match=f"names.txt: {error}.*needed class names, one per line"):
         cvmask.load("shapes", labels=tmp_path / "names.txt")
 
 

@@ -274,7 +274,7 @@ def test_fetch_gives_up_on_silence(bring, server, monkeypatch):
     monkeypatch.setattr(fetch, "TIMEOUT_S", 0.5)
     server.behaviours = [stall(5)]
     assert bring() == CONTENT
-    assert "nothing came for 0.5 s" in bring.lines[0]
+    assert "no data for 0.5 s" in bring.lines[0]
     assert server.ranges() == [None, "bytes=100-"]
 
 
@@ -299,13 +299,13 @@ def test_fetch_ends_at_once_without_a_network(waits, tmp_path, monkeypatch):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    with pytest.raises(ModelError, match="is not found; check the network, set HTTP_PROXY"):
+    with pytest.raises(ModelError, match="was not found; check the network, set HTTP_PROXY"):
         Bring("http://host.invalid", tmp_path)()
     assert waits == []
 
 
 def test_fetch_refuses_what_is_too_large_before_it_comes(bring):
-    with pytest.raises(ModelError, match="is not the model: it has 500 kB or more, at most 100 kB"):
+    with pytest.raises(ModelError, match="is not the model: it has 500 kB or more, expected at most 100 kB"):
         bring(limit_bytes=100_000)
     assert bring.part.size == 0
 
@@ -359,7 +359,7 @@ def test_fetch_keeps_what_came_when_it_is_interrupted(bring, server):
 
 
 def test_fetch_refuses_an_address_that_is_none(waits, tmp_path):
-    with pytest.raises(ModelError, match="not an address that can be fetched"):
+    with pytest.raises(ModelError, match="is not a usable address"):
         Bring("http://host/with space", tmp_path)()
 
 
@@ -377,7 +377,7 @@ def part_of_it(handler, content):
 def test_fetch_appends_no_part_that_it_did_not_ask_for(bring, server):
     server.behaviours = [part_of_it]
     assert bring() == CONTENT
-    assert "the whole file was asked for, the server answered 206" in bring.lines[0]
+    assert "the whole file was requested, the server answered 206" in bring.lines[0]
 
 
 def test_fetch_of_nothing_but_unasked_parts_ends(bring, server):
@@ -397,5 +397,5 @@ def test_fetch_of_a_size_of_thousands_of_digits_is_one_line(bring, server, lengt
 @pytest.mark.parametrize("after", ["9" * 5000, "Sun, 28 Jan 99999999999 00:00:00 GMT", "Mon, 01 Jan 0001 00:00:00 GMT"])
 def test_fetch_survives_the_time_that_a_busy_server_names(bring, server, after):
     server.behaviours = [status(503, Retry_After=after)] * 5
-    with pytest.raises(ModelError, match="did not arrive"):
+    with pytest.raises(ModelError, match="could not be downloaded"):
         bring()

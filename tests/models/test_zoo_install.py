@@ -210,7 +210,7 @@ def test_download_says_that_a_page_came(server):
 
 def test_download_refuses_the_archive_of_another_model(server, home):
     server.files[RESNET50.archive] = model_archive(COCO)
-    with pytest.raises(ModelError, match="is of another model"):
+    with pytest.raises(ModelError, match="belongs to another model"):
         models.download(NAME)
     assert left_behind(home) == []
 
@@ -311,7 +311,7 @@ def test_download_refuses_an_unknown_name(home):
 def test_download_does_not_overwrite_a_folder_of_yours(server, home):
     (home / "models" / NAME).mkdir(parents=True)
     (home / "models" / NAME / "notes.txt").write_text("mine")
-    with pytest.raises(ModelError, match=f"is in the way.*cvmask models remove {NAME}"):
+    with pytest.raises(ModelError, match=f"exists, but has no .*cvmask models remove {NAME}"):
         models.download(NAME)
     assert server.requests == []
     assert left_behind(home) == [f"models/{NAME}/notes.txt"]

@@ -97,7 +97,7 @@ def test_resolve_prefers_a_name_and_takes_a_path_spelled_as_one(home, tmp_path, 
     (tmp_path / "coco").mkdir()
     assert models.resolve("./coco") == Path("coco")
     assert models.resolve(Path("coco")) == Path("coco")
-    with pytest.raises(ModelError, match="is not here yet"):
+    with pytest.raises(ModelError, match="is not installed"):
         models.resolve("coco")
 
 

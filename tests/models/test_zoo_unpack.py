@@ -124,7 +124,7 @@ def test_unpack_refuses_the_graph_twice(take):
 
 
 def test_unpack_names_an_archive_of_another_model(take):
-    with pytest.raises(ModelError, match="of another model: it holds no mask_rcnn_resnet50_atrous_coco"):
+    with pytest.raises(ModelError, match="another model: it has no mask_rcnn_resnet50_atrous_coco"):
         take(tar_gz(member(f"ssd_mobilenet_v1_coco_2017_11_17/{GRAPH_FILE}", b"graph")))
 
 
@@ -147,7 +147,7 @@ def test_unpack_notices_one_changed_byte(take, at):
     [
         (b"", "an empty file"),
         (b"\n <!DOCTYPE html><html>login</html>", "an HTML page"),
-        (noise(100), "no gzip file"),
+        (noise(100), "not a gzip file"),
         (gzip.compress(b"no tar at all" * 100), "another gzip file"),
     ],
 )
