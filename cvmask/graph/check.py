@@ -312,7 +312,7 @@ def _check_kinds(files: ModelFiles) -> bool:
         if found is None or found.name == needed:
             continue
         if needed == "text" and found.name == "unknown" and not os.path.isdir(found.path):
-            raise ModelError(f"{found.path}: no text graph: leave it out; a matching one is then made from the graph")
+            raise ModelError(f"{found.path}: no text graph: leave it out; a matching one is made from the graph")
         what = "a binary frozen graph" if needed == "graph" else "a text graph (.pbtxt)"
         raise ModelError(found.problem or f"{found.path}: needed {what}, got a {found.name} file")
     return True
@@ -323,7 +323,7 @@ def mismatches(frozen: Graph, text: Graph, can_convert: bool = True) -> list[str
 
     The cure in the message depends on `can_convert`: whether a matching text graph can be made.
     """
-    cure = "leave it out; a matching one is then made from the graph" if can_convert else "find the one made for it"
+    cure = "leave it out; a matching one is then made" if can_convert else "find the one made for it"
     readable = (node for node in text if node.op != "Const")
     missing = [
         name for node in readable for name in node.sources() if name not in text and not _holds(frozen, name)
