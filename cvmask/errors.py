@@ -1,10 +1,10 @@
-"""What can go wrong, in five classes. Every message is one line that names the thing and the cure."""
+"""The exceptions of cvmask. Every message is one line that names the thing and the cure."""
 
 from __future__ import annotations
 
 
 class CvmaskError(Exception):
-    """Anything that a user can mend: the command line prints it as one line and exits with 1."""
+    """An error that a user can correct; the command line prints it as one line and exits with 1."""
 
 
 class ModelError(CvmaskError):
@@ -12,7 +12,7 @@ class ModelError(CvmaskError):
 
 
 class TargetError(CvmaskError):
-    """A target that is unknown, or that strict_target asked for and that does not run here."""
+    """A target that is unknown, or that was required with strict_target and does not run here."""
 
 
 class SourceError(CvmaskError):
@@ -24,7 +24,7 @@ class SinkError(CvmaskError):
 
 
 # What each extra installs. Messages name these packages and not the extra: pip would put opencv-python over
-# opencv-python-headless for `pip install 'cvmask[av]'`, and nobody can install an extra of a copied folder.
+# opencv-python-headless for `pip install 'cvmask[av]'`, and a copied folder has no extras to install.
 _PACKAGES = {
     "av": "av",
     "eval": "pycocotools",

@@ -54,9 +54,9 @@ def to_annotations(
     mask_threshold: float | None = None,
     polygons: bool = False,
 ) -> list[dict[str, Any]]:
-    """Give the annotations of one image of a data set; their ids count on from `first_id`.
+    """Give the annotations of one image of a data set; their ids count from `first_id`.
 
-    An object whose mask has no pixel is left out. With `polygons` the segmentation is no RLE, see `to_polygons`.
+    Objects whose masks have no pixel are left out. With `polygons` the segmentation is not RLE, see `to_polygons`.
     """
     found = detections[detections.area(mask_threshold) > 0]
     results = to_results(found, image_id, mask_threshold)
@@ -73,7 +73,7 @@ def to_annotations(
 def to_polygons(box_mask: BoxMask) -> list[list[int]]:
     """Give the polygons of one mask, one for each part: x, y, x, y along the edges of its pixels.
 
-    pycocotools makes the same mask of them again. COCO knows no holes: the outline runs into each one and back.
+    pycocotools makes the same mask from them. COCO has no holes: the outline runs into each hole and back.
     """
     return [one_ring([part]).ravel().tolist() for part in trace_edges(box_mask)]
 
@@ -96,7 +96,7 @@ class CocoWriter:
     results
         None: they are not written.
     polygons
-        The data set has polygons; results are RLE, for their readers take nothing else.
+        Write the data set with polygons. Results are always RLE, the only form that their readers accept.
     image_ids
         Ids of an existing data set by file name, to evaluate the results against it. Default: 1, 2, 3.
     """
@@ -122,11 +122,11 @@ class CocoWriter:
         if self._results_path is not None:
             self._results = self._stack.enter_context(whole_file(self._results_path))
             self._results.write("[")
-        # Images and annotations are two lists of one file: the shorter one waits outside it.
+        # Images and annotations are two lists in one file: the shorter one is kept in memory until the end.
         waiting = tempfile.TemporaryFile("w+", encoding="utf-8", errors="backslashreplace")
         self._images = self._stack.enter_context(waiting)
         names = [{"id": number, "name": name} for number, name in enumerate(self._labels, 1)]
-        # Some readers stop without them.
+        # Some readers fail without these fields.
         self._dataset.write('{"info": {"description": "Found by cvmask", "version": "1.0"},\n"licenses": [],\n')
         self._dataset.write(f'"categories": {json.dumps(names, ensure_ascii=False)},\n"annotations": [')
         return self

@@ -1,4 +1,4 @@
-"""How well detections fit a COCO data set: average precision as pycocotools computes it (extra `eval`)."""
+"""Average precision of detections on a COCO data set, as pycocotools computes it (extra `eval`)."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ _SURE = 0.5
 
 @dataclass(frozen=True)
 class Scores:
-    """Of boxes or of masks.
+    """Scores of boxes or of masks.
 
     Attributes
     ----------
     summary
-        By the names of `SUMMARY`, 0 to 1; nan where the truth has no such object.
+        By the names of `SUMMARY`, 0 to 1; nan if the truth has no such object.
     by_class
         AP of each class that the truth has, 0 to 1.
     curves
         Precision at `RECALLS` at an IoU of 0.5, by class, shape (101,).
     wrong
-        By image id: how many objects were missed at an IoU of 0.5, and how many with a confidence of at
-        least 0.5 are none.
+        By image id: how many objects were missed at an IoU of 0.5, and how many detections with a confidence of
+        at least 0.5 match no object.
     """
 
     summary: dict[str, float]
@@ -63,7 +63,7 @@ class Truth:
     CvmaskError
         If pycocotools is not installed.
     SourceError
-        If the file cannot be read or is no such data set.
+        If the file cannot be read or is not such a data set.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -85,7 +85,7 @@ class Truth:
             raise SourceError(f"{os.fspath(path)}: cannot be read: {error.strerror or error}") from None
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             cause = f"no {error}" if isinstance(error, KeyError) else f"{str(error)[:200]}"
-            raise SourceError(f"{os.fspath(path)}: is no COCO data set of instances: {cause}") from None
+            raise SourceError(f"{os.fspath(path)}: is not a COCO data set of instances: {cause}") from None
         if not names or not data.get("annotations"):
             raise SourceError(f"{os.fspath(path)}: has no images or no annotations")
 

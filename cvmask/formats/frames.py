@@ -1,4 +1,4 @@
-"""Pictures and frames of videos as files, upright, for whoever reads the results beside them."""
+"""Writes pictures and video frames as upright files, for programs that read the results beside them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from cvmask.system.files import write_whole
 def frame_file(record: Record, frame: NDArray[np.uint8]) -> tuple[str, bytes]:
     """Give the ending and the bytes of a picture that every reader sees as `frame`.
 
-    A whole JPEG that lies upright is taken as it is. Anything else becomes a PNG: other readers leave out an EXIF
-    orientation, show what is transparent, or do not know the format.
+    A complete, upright JPEG is copied. Anything else becomes a PNG, because other readers may ignore an EXIF
+    orientation, show transparent pixels, or not know the format.
     """
     if record.image_path is not None and record.metadata.upright:
         try:
@@ -38,7 +38,7 @@ class FramesWriter(FileForEach):
         self.save(record, frame)
 
     def save(self, record: Record, frame: Picture) -> Path:
-        """Write the picture and give its place."""
+        """Write the picture and return its path."""
         if frame is None:
             raise ValueError("frames are pictures: write(record, frame)")
         ending, data = frame_file(record, check_frame_of(frame, record.detections.frame_size))

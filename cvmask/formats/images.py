@@ -1,4 +1,4 @@
-"""PNG: one mask a file, or a map of instances, or a map of classes."""
+"""PNG: one mask per file, a map of instances, a map of classes, crops and cutouts."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """labelme: one JSON for each picture, with polygons.
 
-labelme fills a polygon up to and including its vertices' pixels, as OpenCV does. It knows no holes:
-the outline runs into each hole and back, which leaves the hole open. Parts of one object are shapes
-with the same ``group_id``. An object whose mask has no pixel is left out. labelme lists the pictures of a
-folder and takes the JSON beside each.
+labelme fills a polygon including the pixels of its vertices, as OpenCV does. It has no holes: the outline
+runs into each hole and back, which leaves the hole open. Parts of one object are shapes with the same
+``group_id``. Objects whose masks have no pixel are left out. labelme lists the pictures of a folder and
+reads the JSON beside each.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from cvmask.system.files import write_whole
 def to_shapes(
     detections: Detections, labels: Sequence[str], mask_threshold: float | None = None, tolerance_px: float = 1.0
 ) -> list[dict[str, Any]]:
-    """Give the shapes of one picture; the score stands in the description.
+    """Give the shapes of one picture; the description of each holds its score.
 
     `tolerance_px` is how far a polygon may lie from its mask, see `polygons.simplify`; 0 for every vertex.
     """
@@ -41,7 +41,7 @@ def to_shapes(
             shapes.append(
                 {
                     "label": label_of(class_id, labels),
-                    # labelme asks for three points: one pixel is a triangle without an area
+                    # labelme needs three points: one pixel becomes a triangle without area
                     "points": points + points[-1:] * (3 - len(points)),
                     "group_id": number if len(parts) > 1 else None,
                     "description": f"{score:.4f}",

@@ -22,7 +22,7 @@ from cvmask.system.files import LineTooLong, bounded_lines, whole_file
 
 
 def to_line(record: Record, labels: Sequence[str], mask_threshold: float | None = None) -> dict[str, Any]:
-    """Give what stands on one line: the record, `Detections.to_dict`, labels, areas, COCO's RLE."""
+    """Give the content of one line: the record, `Detections.to_dict`, labels, areas, COCO's RLE."""
     found = record.detections
     return {
         "name": record.name,
@@ -37,7 +37,7 @@ def to_line(record: Record, labels: Sequence[str], mask_threshold: float | None 
 
 
 def from_line(fields: dict[str, Any]) -> Record:
-    """Make the record again; its detections are equal to the first ones. ValueError if a field is bad."""
+    """Rebuild the record, with equal detections. ValueError if a field is bad."""
     name, index, time_s = fields["name"], fields["frame_index"], fields["time_s"]
     if not isinstance(name, str):
         raise ValueError(f"name must be a text, got {str(name)[:60]}")
@@ -57,10 +57,10 @@ def read_jsonl(path: str | os.PathLike[str]) -> Iterator[Record]:
                     fields = json.loads(line.decode())
                     if "detections" in fields:
                         cure = "`--save-json` of a video writes it; its reader is cvmask.streams.sinks.read_json_lines"
-                        raise SourceError(f"{path}: line {number} is of another kind: {cure}")
+                        raise SourceError(f"{path}: line {number} has another format: {cure}")
                     record = from_line(fields)
                 except (KeyError, TypeError, ValueError, RecursionError) as error:
-                    raise SourceError(f"{path}: line {number} is no record of detections: {error}") from error
+                    raise SourceError(f"{path}: line {number} is not a record of detections: {error}") from error
                 yield record
     except LineTooLong as error:
         raise SourceError(f"{path}: {error}") from None
@@ -72,7 +72,7 @@ _Self = TypeVar("_Self", bound="_LinesWriter")
 
 
 class _LinesWriter:
-    """Base of the formats that write ``path`` line by line; it appears whole, when the block has ended well."""
+    """Base of the formats that write ``path`` line by line; it appears when the block has ended without an error."""
 
     def __init__(
         self, path: str | os.PathLike[str], labels: Sequence[str] = (), mask_threshold: float | None = None
@@ -140,7 +140,7 @@ class CsvWriter(_LinesWriter):
         self._rows.writerows([guarded(field) if isinstance(field, str) else field for field in row] for row in rows)
 
 
-# What spreadsheets run as a formula, and the mark itself.
+# First characters that spreadsheets run as a formula, and the apostrophe itself.
 _RUN = ("=", "+", "-", "@", "\t", "\r", "'")
 
 
@@ -150,5 +150,5 @@ def guarded(text: str) -> str:
 
 
 def unguarded(field: str) -> str:
-    """Give the text that `guarded` was given."""
+    """Undo `guarded`."""
     return field[1:] if field.startswith("'") and field[1:].startswith(_RUN) else field

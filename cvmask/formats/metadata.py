@@ -1,7 +1,7 @@
-"""Colour profile and resolution of a picture, put into the bytes of a PNG, JPEG, WebP, TIFF or BMP.
+"""Adds colour profile and resolution to the bytes of a PNG, JPEG, WebP, TIFF or BMP.
 
-OpenCV writes neither. Pixels keep their values, so without the profile of its source a Display P3 or Adobe RGB
-picture would show paler colours. Definitions: ICC.1:2022 (annex B), PNG 3 (11.3.2), JFIF 1.02, RFC 9649 (WebP),
+OpenCV writes neither. Pixels keep their values, so without its source's profile a Display P3 or Adobe RGB
+picture would look paler. Definitions: ICC.1:2022 (annex B), PNG 3 (11.3.2), JFIF 1.02, RFC 9649 (WebP),
 TIFF 6.0.
 """
 
@@ -14,22 +14,22 @@ from typing import Callable, NamedTuple
 _INCH_M = 0.0254
 _JPEG_SEGMENT = 0xFFFF - 2
 _ICC_NAME = b"ICC_PROFILE\0"
-# What carries them, beside EXIF data: colour profile, width and height in pixels a unit, and the unit.
+# TIFF tags: colour profile, horizontal and vertical resolution, and its unit.
 ICC_TAG, X_TAG, Y_TAG, UNIT_TAG = 34675, 282, 283, 296
 _PER_INCH = 2
 
 
 class Metadata(NamedTuple):
-    """What a picture file says beside its pixels.
+    """The metadata of a picture file.
 
     Attributes
     ----------
     icc
-        Its colour profile, of RGB; empty: none is known.
+        Its RGB colour profile; empty if unknown.
     dpi
-        Pixels an inch, in x and in y, of the upright picture; None where unknown.
+        Pixels per inch in x and y of the upright picture; None if unknown.
     upright
-        Whether the pixels lie in the file as they are to be seen: it has no EXIF orientation.
+        Whether the file shows its pixels unrotated: it has no EXIF orientation.
     """
 
     icc: bytes = b""
@@ -41,7 +41,7 @@ NO_METADATA = Metadata()
 
 
 def embed(data: bytes, metadata: Metadata) -> bytes:
-    """Give the bytes of a picture file, as OpenCV encodes it, with what its format can hold of `metadata`."""
+    """Add `metadata`, as far as the format can hold it, to a picture file that OpenCV encoded."""
     if not metadata.icc and metadata.dpi is None:
         return data
     add = next((add for start, add in _ADD.items() if data.startswith(start)), None)
@@ -116,7 +116,7 @@ def _tiff(data: bytes, metadata: Metadata) -> bytes:
 
 
 def _with_tags(data: bytes, metadata: Metadata) -> bytes:
-    """Write the first directory of a little-endian TIFF again, behind its end, with more entries."""
+    """Append the first directory of a little-endian TIFF again, with more entries."""
     place = struct.unpack_from("<I", data, 4)[0]
     count = struct.unpack_from("<H", data, place)[0]
     entries = {}

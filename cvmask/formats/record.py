@@ -1,4 +1,4 @@
-"""What every format gets to write: one picture or video frame, and what was found in it."""
+"""The input of every format: one picture or video frame, and its detections."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cvmask.results.detections import Detections
 from cvmask.system.files import fit_name
 
 _SUFFIX = re.compile(r"\.(?!\d+$)[A-Za-z0-9]{1,6}")
-_LONGEST_LABEL = 100  # bytes in the name of a file: the name of its picture needs room too
+_LONGEST_LABEL = 100  # bytes of an object's label in a file name: the picture's name needs room too
 _FRAME = re.compile(r"(.+)_\d{6,}", re.ASCII)
 
 
@@ -28,7 +28,7 @@ def key_of(name: str) -> str:
 
 
 class Names:
-    """Holds pictures and videos against each other, in memory that does not grow with a video's frames."""
+    """Finds pictures and videos whose output files would have the same name; memory does not grow with frames."""
 
     def __init__(self) -> None:
         self._by_key: dict[str, str] = {}
@@ -36,7 +36,7 @@ class Names:
         self._like_frames: dict[str, str] = {}
 
     def add(self, name: str, video: bool) -> None:
-        """Add a picture or a video, which may be there already.
+        """Add a picture or a video; adding it again has no effect.
 
         Raises
         ------
@@ -44,7 +44,7 @@ class Names:
             If another one would get the same file: ``a.jpg`` and ``a.png``, or ``a_000017.jpg`` and a frame of
             ``a.mp4``.
         """
-        # Many file systems take A and a for one.
+        # Many file systems do not distinguish A and a.
         key = key_of(name).casefold()
         self._refuse(self._by_key.setdefault(key, name), name, key)
         like_frame = _FRAME.fullmatch(key)
@@ -62,7 +62,7 @@ class Names:
 
 @dataclass(frozen=True)
 class Record:
-    """One picture or video frame, and what was found in it.
+    """One picture or video frame, and its detections.
 
     Attributes
     ----------
@@ -73,11 +73,11 @@ class Record:
     time_s
         Of the frame in its video, in seconds; None for a picture or where it is not known.
     image_path
-        Where the picture lies, for formats that refer to it.
+        Path of the picture, for formats that refer to it.
     metadata
         Colour profile and resolution of the picture, for formats that hold its pixels.
     file_name
-        Of the file that `frames` has written of it, below their folder; empty if it has not.
+        The file that `frames` has written, relative to its folder; empty if there is none.
     """
 
     name: str
@@ -96,9 +96,9 @@ class Record:
 
 
 class Writer(Protocol):
-    """What every format offers: a context manager that takes one record after the other.
+    """The interface of every format: a context manager that takes one record after the other.
 
-    Its files are there when the block has ended well; after an error none that it had not finished.
+    Its files appear when the block ends without an error. After an error there are no unfinished files.
     """
 
     def __enter__(self) -> Writer: ...
@@ -108,7 +108,7 @@ class Writer(Protocol):
     ) -> bool | None: ...
 
     def write(self, record: Record, frame: Picture = None) -> None:
-        """Take one record; `frame` is needed by the formats that hold pixels."""
+        """Write one record; formats that hold pixels need `frame`."""
 
 
 _Self = TypeVar("_Self", bound="FileForEach")
@@ -130,12 +130,12 @@ class FileForEach:
         return None
 
     def path_for(self, record: Record, ending: str) -> Path:
-        """Give the place of a record's file.
+        """Give the path of a record's file.
 
         Raises
         ------
         SinkError
-            If another picture or video could have the same one; see `names.Names`.
+            If another picture or video could have the same file, see `Names`.
         """
         self._names.add(record.name, record.frame_index is not None)
         key = PurePath(record.key)
@@ -143,6 +143,6 @@ class FileForEach:
 
 
 def object_ending(number: int, label: str) -> str:
-    """End the name of an object's own file: ``_003_traffic_light``; `number` counts from 1."""
+    """Give the end of the name of an object's own file: ``_003_traffic_light``; `number` counts from 1."""
     name = re.sub(r"\W+", "_", label).strip("_") or "object"
     return f"_{number:03d}_" + fit_name(name, longest=_LONGEST_LABEL)

@@ -26,7 +26,7 @@ from cvmask.system.interrupts import deferred_signals
 
 
 class SaveSettings(NamedTuple):
-    """What a format may need: where to write; names and colours (BGR, shape (k, 3)) of classes; how masks are cut."""
+    """Settings of all formats: the folder; names and colours (BGR, shape (k, 3)) of classes; the mask threshold."""
 
     folder: Path
     labels: Sequence[str] = ()
@@ -70,7 +70,7 @@ FORMATS: Mapping[str, Callable[[SaveSettings], Writer]] = MappingProxyType(
     }
 )
 
-# All records in these files; the other formats write files for each record, in folders of their own.
+# These files hold all records; the other formats write files for each record, in folders of their own.
 FILES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "coco": ("coco.json", "coco_results.json"),
@@ -85,20 +85,20 @@ ONE_FILE = frozenset(FILES)
 class Saver:
     """Writes each record in several formats; a context manager like each of them.
 
-    When the block ends well or is interrupted (KeyboardInterrupt) all files are finished and hold what
-    came so far. After any other error, one of writing above all, those that hold many records are not
-    there. A record whose own files cannot be written costs the others nothing.
+    If the block ends without an error or is interrupted (KeyboardInterrupt), all files are finished and hold the
+    records so far. After any other error, such as a failed write, files that hold many records do not appear. If the
+    files of one record cannot be written, the other records are not affected.
 
     Parameters
     ----------
     formats
-        Names of `formats.FORMATS`; ValueError for another.
+        Names of `formats.FORMATS`; ValueError if one is unknown.
     settings
-        Where to, and what the formats need.
+        The folder, and what the formats need.
     """
 
     def __init__(self, formats: Sequence[str], settings: SaveSettings) -> None:
-        # Frames come first: others name their files.
+        # Frames come first, because other formats name their files.
         names = sorted(check_formats(formats), key=lambda name: name != "frames")
         self._writers = [FORMATS[name](settings) for name in names]
         self._threshold, self._refine = settings.mask_threshold, settings.refine
@@ -125,14 +125,14 @@ class Saver:
 
     @deferred_signals()
     def write(self, record: Record, frame: Picture) -> None:
-        """Write one record and its frame, as it was before anything was drawn on it.
+        """Write one record and its frame, which must not be annotated.
 
         Objects whose masks have no pixel are left out, so that an object has the same number in every format.
 
         Raises
         ------
         SinkError
-            If a file of this record alone cannot be written. All other files are, and later records may come.
+            If a file of this record cannot be written. All others are written, and later records are accepted.
         """
         if self._failure is not None:
             raise self._failure
@@ -161,12 +161,12 @@ def check_formats(formats: Sequence[str]) -> list[str]:
     unknown = [name for name in formats if name not in FORMATS]
     if unknown or not formats:
         got = ", ".join(map(repr, unknown)) or "nothing"
-        raise ValueError(f"needed one or more of {', '.join(FORMATS)} with commas between, got {got}")
+        raise ValueError(f"needed one or more of {', '.join(FORMATS)}, separated by commas, got {got}")
     return list(dict.fromkeys(formats))
 
 
 def check_names(pictures: Sequence[str], videos: Sequence[str], formats: Sequence[str]) -> None:
-    """Hold the names of pictures and videos against each other, before hours are spent on them.
+    """Check that no two pictures or videos would be saved as the same file, before the run begins.
 
     Raises
     ------

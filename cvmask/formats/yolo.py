@@ -1,10 +1,10 @@
 """YOLO segmentation: a text file for each picture, a line for each object, and ``data.yaml``.
 
-A line is the class id and the outline, x and y from 0 to 1. One line is one object and one ring, so
-holes and parts are joined to it by bridges of no width (`polygons.one_ring`). Readers that paint
-outlines add the pixels of a bridge between parts, so a part that has fewer pixels than its bridge is left
-out. A vertex is the pixel plus a quarter: readers that
-cut and readers that round find the same pixel. An object whose mask has no pixel is left out.
+A line is the class id and the outline, x and y from 0 to 1. One line is one object and one ring, so holes
+and parts are joined to it by bridges of no width (`polygons.one_ring`). Readers that paint outlines add the
+pixels of a bridge between parts, so parts with fewer pixels than their bridge are left out. A vertex is the
+pixel plus a quarter: readers that truncate and readers that round get the same pixel. Objects whose masks
+have no pixel are left out.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def to_lines(
     scores
         Add the confidence at the end of a line, as Ultralytics does.
     largest_part
-        Write the largest part of an object alone, without a bridge to others.
+        Write only the largest part of an object.
     """
     height, width = detections.frame_size
     lines = []
@@ -46,7 +46,7 @@ def to_lines(
         ring = one_ring(parts[:1] if largest_part else worth_joining(parts))
         if not len(ring):
             continue
-        # Readers take fewer than three points for a box.
+        # Readers treat fewer than three points as a box.
         ring = np.concatenate([ring, ring[-1:].repeat(max(0, 3 - len(ring)), axis=0)])
         values = ((ring + 0.25) / (width, height)).ravel().tolist()
         end = f" {score:.6f}" if scores else ""
@@ -55,14 +55,14 @@ def to_lines(
 
 
 def to_yaml(labels: Sequence[str], folder: Path) -> str:
-    """Give the text of ``data.yaml`` in `folder`; the pictures belong into ``images`` beside it."""
-    # A JSON string is a YAML string, whatever stands in it.
+    """Give the text of ``data.yaml`` in `folder`; the pictures belong in ``images`` beside it."""
+    # Every JSON string is also a YAML string.
     names = "".join(
         f"  {number}: {json.dumps(name, ensure_ascii=False)}\n" for number, name in enumerate(labels)
     )
     place = json.dumps(Path(os.path.abspath(folder)).as_posix(), ensure_ascii=False)
-    # Trainers look for a relative one in folders of their own.
-    return f"path: {place}  # where this file lies: change it when the folder moves\n" + (
+    # Trainers look for a relative path in folders of their own.
+    return f"path: {place}  # the folder of this file: change it when the folder moves\n" + (
         f"train: images\nval: images\nnames:\n{names}"
     )
 

@@ -1,1 +1,1 @@
-"""What was found in a frame, and the forms that it takes."""
+"""The objects found in a frame, and the forms they can be converted to."""

@@ -1,4 +1,4 @@
-"""Checks on the arrays and numbers that callers hand in: type, shape, range, and what may stand in square brackets."""
+"""Checks of arguments: types, shapes and ranges of arrays and numbers, and indices."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def check_range(name: str, value: object, least: float, most: float = math.inf) 
 
 
 def whole_number(name: str, value: object, least: int = 1) -> int:
-    """Give it as an int; TypeError unless it is a whole number, ValueError if it is less than `least`."""
+    """Return `value` as an int; TypeError unless it is a whole number, ValueError if it is less than `least`."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} must be a whole number from {least} up, got {value!r}")
     if value < least:
@@ -52,7 +52,7 @@ def whole_number(name: str, value: object, least: int = 1) -> int:
 
 
 def rows_of(index: Index, count: int) -> Any:
-    """Give what selects the rows of `index` in arrays of `count` rows, and keeps their dimensions.
+    """Return an index that selects the same rows as `index` from `count` rows, and keeps the dimensions.
 
     Raises
     ------
@@ -80,12 +80,12 @@ def rows_of(index: Index, count: int) -> Any:
 
 
 def check_frame(frame: object, *, alpha: bool = False) -> NDArray[np.uint8]:
-    """Give the frame back if it is one; it need not be contiguous. With `alpha`, BGRA is one too.
+    """Return the frame if it is valid; it need not be contiguous. With `alpha`, BGRA is one too.
 
     Raises
     ------
     TypeError
-        If it is no array.
+        If it is not an array.
     ValueError
         If it has another dtype or shape, or no pixel; the message says what to do.
     """
@@ -102,7 +102,7 @@ def check_frame(frame: object, *, alpha: bool = False) -> NDArray[np.uint8]:
 
 
 def check_frame_of(frame: object, frame_size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Give the frame back if it is one of this (height, width); ValueError or TypeError if not."""
+    """Return the frame if it is valid and of this (height, width); otherwise ValueError or TypeError."""
     checked = check_frame(frame)
     if checked.shape[:2] != frame_size:
         raise ValueError(
@@ -143,9 +143,9 @@ def _cure(frame: NDArray[np.generic]) -> str:
         return "for BGRA use cv2.cvtColor(frame, cv2.COLOR_BGRA2BGR)"
     if frame.ndim == 3 and frame.shape[0] == 3:
         return "the colours come last: use frame.transpose(1, 2, 0)"
-    return "pass one picture at a time" if frame.ndim == 4 else "it is no picture"
+    return "pass one picture at a time" if frame.ndim == 4 else "it is not a picture"
 
 
 def label_of(class_id: int, labels: Sequence[str] | None = None) -> str:
-    """Name a class; "class 7" where there is no label."""
+    """Return the name of a class, such as "class 7" if there is no label."""
     return labels[class_id] if labels is not None and 0 <= class_id < len(labels) else f"class {class_id}"

@@ -1,4 +1,4 @@
-"""What was found in one frame."""
+"""The objects found in one frame."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class Detections:
     ``detections[detections.confidence > 0.5]`` filters, ``detections[0]`` is Detections of length 1, and an iteration
     gives one `Detection` after the other. To change an array use `dataclasses.replace`.
 
-    Wherever a ``threshold`` is asked for, 0 to 1, a pixel belongs to a mask where the enlarged soft mask is greater;
-    None means the usual one of ``mask_paste``.
+    A pixel belongs to a mask if the enlarged soft mask is greater than the ``threshold``, 0 to 1; None means the usual
+    threshold of ``mask_paste``.
 
     Attributes
     ----------
     xyxy
         Shape (n, 4): left, top, right, bottom in pixels; x right, y down; right and bottom exclusive.
-        The mask covers every pixel in which the box has a part, see `masks.whole_boxes`.
+        The mask covers every pixel that the box touches, see `masks.whole_boxes`.
     confidence
         Shape (n,), range 0 to 1.
     class_id
@@ -42,16 +42,16 @@ class Detections:
     frame_size
         Height and width of the frame in pixels.
     tracker_id
-        Shape (n,): which object it is over a video. None where nothing tracks.
+        Shape (n,): the number of the object in a video. None without tracking.
     mask_paste
         How soft masks become pixels: one of `masks.MASK_PASTES`, which tells its usual threshold.
     labels
-        Shape (n,), text: the name of each object's class, so that ``found[found.labels == "person"]`` filters. None
-        where no model has said it. Detections that differ in nothing else are equal.
+        Shape (n,), text: the name of each object's class, so that ``found[found.labels == "person"]`` filters. None if
+        they are unknown. Labels are ignored when Detections are compared.
     carried
-        How many frames away the nearest frame is that the network saw; 0 where it saw this one.
+        Distance in frames to the nearest frame that the network saw; 0 if it saw this one.
     guide
-        The frame to whose edges those of the masks are drawn, see `refined`; no file keeps it. None: as they are.
+        The frame whose edges the masks follow, see `refined`; it is never saved. None: masks stay as they are.
 
     Raises
     ------
@@ -163,10 +163,10 @@ class Detections:
         return [self.xyxy, self.confidence, self.class_id, self.soft_masks, *more]
 
     def refined(self, frame: Picture) -> Detections:
-        """Give the same objects, with the edges of their masks drawn to those of the frame.
+        """Give the same objects, with masks that follow the edges in the frame.
 
-        Whatever is made of masks then follows the picture: drawings, effects, areas, polygons, exports. A guided
-        filter does it within each box; an object of 400x400 pixels takes some milliseconds more.
+        Everything made from the masks then follows the picture: drawings, effects, areas, polygons, exports. A guided
+        filter runs within each box; an object of 400x400 pixels takes some milliseconds more.
 
         Parameters
         ----------
@@ -186,11 +186,11 @@ class Detections:
         return order
 
     def box_masks(self, threshold: float | None = None) -> list[BoxMask]:
-        """Give each mask as large as its box, with its place: all that drawing and exports need."""
+        """Give each mask in the size of its box, with its position: all that drawing and exports need."""
         return list(self.each_box_mask(threshold))
 
     def each_box_mask(self, threshold: float | None = None) -> Iterator[BoxMask]:
-        """Give the masks of `box_masks` one after the other, each made when it is asked for."""
+        """Yield the masks of `box_masks`, each made when it is needed."""
         return paste(self.soft_masks, self.xyxy, self.frame_size, self.mask_paste, threshold, self.guide)
 
     def masks(self, threshold: float | None = None) -> NDArray[np.bool_]:
@@ -211,7 +211,7 @@ class Detections:
         return [encode(box_mask, self.frame_size) for box_mask in self.each_box_mask(threshold)]
 
     def to_dict(self) -> dict[str, Any]:
-        """Give everything in a form that JSON takes; see `from_dict`."""
+        """Give everything in a form that JSON can hold; see `from_dict`."""
         return interop.to_dict(self)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Detections in the terms of others: JSON, supervision, Matterport's Mask R-CNN for Keras."""
+"""Converts Detections to and from JSON, supervision, pandas, and Matterport's Mask R-CNN for Keras."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def arrays_from_dict(fields: Mapping[str, Any]) -> dict[str, Any]:
         "class_id": class_id,
         "tracker_id": None if ids is None else _int32("tracker_id", ids),
         "soft_masks": _unpack(fields["soft_masks"], len(xyxy)),
-        # Before there was a choice, masks were pasted as in the tutorials.
+        # Files without this field are from a time when masks were always pasted as in the tutorials.
         "mask_paste": fields.get("mask_paste", "tutorial"),
         "labels": labels,
         "carried": fields.get("carried", 0),
@@ -88,7 +88,7 @@ def _float32(name: str, values: Any) -> NDArray[np.float32]:
 
 def _int32(name: str, values: Any) -> NDArray[np.int32]:
     numbers, limits = np.array(values), np.iinfo(np.int32)
-    # Programs between may have made 1.0 of 1.
+    # Other programs may have turned 1 into 1.0.
     kind = numbers.dtype.kind
     whole = not numbers.size or kind in "iu" or (kind == "f" and (numbers == np.floor(numbers)).all())
     if not whole or not ((numbers >= limits.min) & (numbers <= limits.max)).all():

@@ -1,4 +1,4 @@
-"""From soft masks to pixels: the one place that knows which pixels a detection covers.
+"""Turns soft masks into pixels. Only this module decides which pixels a detection covers.
 
 There are two ways to paste, see `MASK_PASTES`. Both paint within the whole pixels of the box.
 
@@ -35,7 +35,7 @@ def check_mask_paste(name: object) -> str:
 
 
 def threshold_of(mask_paste: str, threshold: float | None) -> float:
-    """Give the threshold, or that of the paste if it is None; TypeError or ValueError if it is not in 0 to 1."""
+    """Give the threshold, or the usual one of `mask_paste` if None; TypeError or ValueError if not in 0 to 1."""
     if threshold is None:
         return MASK_PASTES[mask_paste]
     check_range("mask_threshold", threshold, 0, 1)
@@ -98,7 +98,7 @@ def paste(
     threshold: float | None = None,
     guide: NDArray[np.uint8] | None = None,
 ) -> Iterator[BoxMask]:
-    """Turn soft masks into the pixels of their boxes, each when it is asked for: all may not fit into memory.
+    """Turn soft masks into the pixels of their boxes, one by one, because all may not fit into memory.
 
     Parameters
     ----------
@@ -113,12 +113,12 @@ def paste(
     threshold
         A pixel is on where the enlarged soft mask is greater than this, 0 to 1; None: that of the paste.
     guide
-        The frame, shape (height, width, 3), to whose edges those of the masks are drawn; None: as they are.
+        The frame, shape (height, width, 3), whose edges the masks follow; None: masks stay as they are.
 
     Raises
     ------
     TypeError, ValueError
-        If the threshold is no number, or out of range, or there is no such paste.
+        If the threshold is not a number or out of range, or `mask_paste` is unknown.
     """
     cut = threshold_of(check_mask_paste(mask_paste), threshold)
     boxes = whole_boxes(xyxy, frame_size)
@@ -162,7 +162,7 @@ def enlarge(
 def _sampling(
     boxes: NDArray[np.float32], size_wh: tuple[int, int], cells_wh: tuple[int, int]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Give the sample of its mask in which pixel 0 of the frame lies, and the samples from pixel to pixel: (n, 2) each.
+    """Give the position of frame pixel 0 in samples of each mask, and the samples per pixel: (n, 2) each.
 
     TensorFlow's own arithmetic, step by step in single precision: ``transform_boxes_relative_to_boxes`` of the unit
     box, then the kernel of ``crop_and_resize``, which takes pixel i of n from i / (n - 1) of the frame. `boxes` are
@@ -182,7 +182,7 @@ def _sampling(
 def _samples(
     start: float, step: float, cells: int, first: int, end: int
 ) -> tuple[slice, NDArray[np.intp], NDArray[np.float32]]:
-    """Of pixels `first` to `end`: those within the mask, the sample before each, the share of the next."""
+    """For pixels `first` to `end`: those within the mask, the sample before each, the weight of the next."""
     at = np.arange(first, end, dtype=np.float32)
     at *= np.float32(step)
     at += np.float32(start)
@@ -196,7 +196,7 @@ def _samples(
 def _between(
     values: NDArray[np.float32], before: NDArray[np.intp], share: NDArray[np.float32], axis: int
 ) -> NDArray[np.float32]:
-    """Take values between neighbours along an axis."""
+    """Interpolate between neighbours along an axis."""
     low = values.take(before, axis)
     result = values.take(before + 1, axis, mode="clip")
     result -= low

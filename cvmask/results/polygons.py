@@ -119,9 +119,9 @@ def one_ring(polygons: Sequence[Polygon]) -> NDArray[np.int32]:
 
 
 def worth_joining(polygons: Sequence[Polygon]) -> list[Polygon]:
-    """Leave out each part that has fewer pixels than a bridge from the larger ones to it would add to them.
+    """Leave out parts that have fewer pixels than the bridge to them would add.
 
-    So what `one_ring` gives, painted with its outline, is never further from the mask than the largest part alone.
+    So the result of `one_ring`, painted with its outline, is never further from the mask than the largest part alone.
     """
     kept = list(polygons[:1])
     joined = kept[0].outline if kept else np.zeros((0, 2), dtype=np.int32)
@@ -141,7 +141,7 @@ _MOST_STARTS, _MOST_DISTANCES = 16, 200_000
 
 
 def _near(joined: NDArray[np.int32], ring: NDArray[np.int32]) -> tuple[int, int]:
-    """Find a vertex of each, close to one another: the nearest to some, from there to and fro until neither moves."""
+    """Find a vertex of each, close together: step to the nearest vertex of the other ring until neither moves."""
     count = max(1, min(_MOST_STARTS, len(ring), _MOST_DISTANCES // len(joined)))
     starts = np.linspace(0, len(ring) - 1, count).astype(int)
     apart = [_squares(joined, ring[start]).min() for start in starts]
@@ -166,7 +166,7 @@ def _open_holes(polygon: Polygon) -> NDArray[np.int32]:
     if not polygon.holes:
         return polygon.outline
     turned = [np.roll(hole, -int(hole[:, 0].argmin()), axis=0) for hole in polygon.holes]
-    # What lies to the left of a hole is the outline or a hole that begins further left: no bridge leads in a circle.
+    # To the left of a hole is the outline or a hole that begins further left, so bridges form no cycle.
     rings = [polygon.outline, *sorted(turned, key=lambda ring: int(ring[0, 0]))]
     bridges: list[list[tuple[int, int, NDArray[np.int32], int]]] = [[] for _ in rings]
     for child, (ring, vertex, step, point) in enumerate(_left_of_holes(rings), 1):
@@ -177,24 +177,24 @@ def _open_holes(polygon: Polygon) -> NDArray[np.int32]:
         for vertex, step, point, child in sorted(bridges[number], key=lambda bridge: bridge[:2]):
             pieces[number] += [vertices[done : vertex + 1], *([point] if step else []), *pieces[child], point]
             done = vertex + 1
-        # A hole ends where it began; the outline is closed by those who read it.
+        # A hole ends where it began; readers close the outline.
         pieces[number] += [vertices[done:], *([vertices[:1]] if number else [])]
     return np.concatenate(pieces[0])
 
 
 def _left_of_holes(rings: Sequence[NDArray[np.int32]]) -> list[tuple[int, int, int, NDArray[np.int32]]]:
-    """Find for each ring but the first what lies in the row to the left of its first vertex.
+    """For each ring except the first, find the edge to the left of its first vertex.
 
     Returns
     -------
-    The ring, the vertex at which the edge begins that is met, how many rows further it is met, and where, (1, 2).
+    The ring hit, the vertex at which the hit edge begins, how many rows further it is hit, and where, (1, 2).
     """
     lengths = [len(ring) for ring in rings]
     starts = np.cumsum([0, *lengths[:-1]])
     vertices = np.concatenate(rings).astype(np.int64)
     ends = np.concatenate([np.roll(ring, -1, axis=0) for ring in rings]).astype(np.int64)
     ring_of = np.repeat(np.arange(len(rings)), lengths)
-    # Every edge where it crosses a row, a level one at its first vertex.
+    # The crossing of every edge with every row; a level edge counts at its first vertex.
     rows = np.maximum(1, np.abs(ends[:, 1] - vertices[:, 1]))
     edges = np.repeat(np.arange(len(vertices)), rows)
     steps = np.arange(len(edges)) - np.repeat(np.cumsum(rows) - rows, rows)
@@ -214,7 +214,7 @@ def _left_of_holes(rings: Sequence[NDArray[np.int32]]) -> list[tuple[int, int, i
     for hole, place in zip(holes.tolist(), order[places].tolist()):
         edge, step, (x, y) = int(edges[place]), int(steps[place]), met[place].tolist()
         ring = int(ring_of[edge])
-        if ring >= hole or y != rings[hole][0, 1]:  # of rings that cross each other, as simplified ones may
+        if ring >= hole or y != rings[hole][0, 1]:  # rings may cross each other after simplification
             ring, edge, step = 0, int(_squares(rings[0], rings[hole][0]).argmin()), 0
             x, y = rings[0][edge].tolist()
         found.append((ring, edge - int(starts[ring]), step, np.array([[x, y]], dtype=np.int32)))

@@ -1,7 +1,7 @@
-"""Edges of masks drawn to those of the picture: a guided filter with the picture as guide.
+"""Aligns the edges of masks with those of the picture: a guided filter with the picture as guide.
 
 He, Sun and Tang, "Guided Image Filtering" (2010) and "Fast Guided Filter" (2015): within each neighbourhood the mask is
-taken for a linear function of the picture's colours. It is computed on a smaller picture; only its coefficients are
+modelled as a linear function of the picture's colours. It is computed on a smaller picture; only its coefficients are
 enlarged.
 """
 
@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-_EPS = 1e-4  # of squared colours in 0 to 1: edges weaker than its root are noise
+_EPS = 1e-4  # regularization, for colours in 0 to 1: edges weaker than its root count as noise
 _SHRINK = 4  # at most
 _LEAST_RADIUS = 1.5  # in pixels of the smaller picture
 Image = NDArray[np.float32]
@@ -22,7 +22,7 @@ Image = NDArray[np.float32]
 def refine(
     soft: NDArray[np.float32], picture: NDArray[np.uint8], cell_wh: tuple[float, float]
 ) -> NDArray[np.float32]:
-    """Draw the edges of a soft mask to the edges of the picture under it.
+    """Align the edges of a soft mask with the edges of the picture under it.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def refine(
 
 
 def _coefficients(colors: Image, mask: Image, size_wh: tuple[int, int]) -> tuple[Image, Image]:
-    """Give the slopes (h, w, 3) and the offset (h, w) that make of colours the mask, each a mean over a window."""
+    """Give the slopes (h, w, 3) and the offset (h, w) that map colours to the mask, each averaged over a window."""
 
     def mean(values: Image) -> Image:
         return cast(Image, cv2.blur(values, size_wh, borderType=cv2.BORDER_REPLICATE))

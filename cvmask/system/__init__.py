@@ -1,1 +1,1 @@
-"""What the operating system gives: files that appear whole, the cache folder, signals, streams."""
+"""Operating system helpers: files that appear whole, the cache folder, signals, standard streams."""

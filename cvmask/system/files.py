@@ -23,16 +23,16 @@ from cvmask.errors import CvmaskError, ModelError, SinkError
 def regular_handle(path: str | os.PathLike[str], flags: int = os.O_RDONLY, *, follow_links: bool = True) -> int:
     """Open a regular file with flags of `os.open`; OSError for a folder, a pipe, a device or a socket.
 
-    It waits for nobody at the other end of a pipe, and looks at what it has opened, not at what the name meant before.
+    It never blocks on a pipe, and checks the opened file, not the path, which may have changed since.
 
     Parameters
     ----------
     follow_links
-        False: refuse a symbolic link, where the system can tell, and a file of several names that is to be written.
-        Right for files that only cvmask makes, in folders that other people may write to.
+        False: refuse symbolic links, where the system can tell, and refuse to write to a file with several hard links.
+        For files that only cvmask makes, in folders that other users may write to.
     """
     with contextlib.suppress(FileNotFoundError):
-        _need_regular(path, os.stat(path))  # opening a device may do something already
+        _need_regular(path, os.stat(path))  # merely opening a device may have an effect
     no_links = 0 if follow_links else getattr(os, "O_NOFOLLOW", 0)
     quietly = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
     try:
@@ -45,7 +45,7 @@ def regular_handle(path: str | os.PathLike[str], flags: int = os.O_RDONLY, *, fo
         status = os.fstat(handle)
         _need_regular(path, status)
         if not follow_links and flags & (os.O_WRONLY | os.O_RDWR) and status.st_nlink > 1:
-            raise OSError(errno.EMLINK, "needed a file of its own, got one of several names", os.fspath(path))
+            raise OSError(errno.EMLINK, "needed a file with one name, got several hard links", os.fspath(path))
     except OSError:
         os.close(handle)
         raise
@@ -65,12 +65,12 @@ def _file_kind(mode: int) -> str:
 
 @contextmanager
 def open_regular(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Give the file, open for reading, with at least one byte in it.
+    """Open a file that is not empty for reading.
 
     Raises
     ------
     ModelError
-        If it is missing, empty, a folder, a pipe or a device, or may not be read.
+        If it is missing, empty, a folder, a pipe or a device, or unreadable.
     """
     try:
         file = open(path, "rb", opener=regular_handle)  # noqa: SIM115
@@ -88,7 +88,7 @@ def _unread(error: Exception) -> str:
 
 
 def wrong_name(name: str) -> str:
-    """Say why OpenCV and FFmpeg must not be given a full path, or an address: they may crash. "" if they may."""
+    """Return why a path or address must not be passed to OpenCV and FFmpeg, which may crash on it; "" if it is fine."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -96,16 +96,16 @@ def wrong_name(name: str) -> str:
     return "a name has no null character" if "\0" in name else ""
 
 
-_LONGEST_NAME = 255  # bytes that common file systems take
+_LONGEST_NAME = 255  # bytes, the limit of common file systems
 
 
 def fit_name(stem: str, ending: str = "", longest: int = _LONGEST_NAME) -> str:
-    """Join a file's name of stem and ending; a stem that is too long is cut, and a hash keeps it apart from others.
+    """Join stem and ending to a file name. A stem that is too long is cut, and a hash keeps it unique.
 
     Parameters
     ----------
     longest
-        Bytes that the whole name may have.
+        Most bytes of the whole name.
     """
     raw, room = os.fsencode(stem), longest - len(os.fsencode(ending))
     if len(raw) <= room:
@@ -119,10 +119,10 @@ _DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])\s
 
 
 def portable_name(name: str, longest: int = _LONGEST_NAME) -> str:
-    """Turn what may be anybody's text into the name of a file in one folder, on every system.
+    """Turn untrusted text into the name of a file in one folder, valid on every system.
 
-    What Windows refuses in names becomes ``_``: characters, dots and spaces at the end, names of devices; so do bytes
-    that are not UTF-8. A name that is too long is cut before its ending. Different texts may become one name.
+    Whatever Windows refuses in names becomes ``_``: characters, trailing dots and spaces, names of devices; so do bytes
+    that are not UTF-8. A name that is too long is cut before its ending. Different texts may give the same name.
 
     Source: Microsoft, "Naming Files, Paths, and Namespaces".
     """
@@ -138,21 +138,21 @@ def portable_name(name: str, longest: int = _LONGEST_NAME) -> str:
 
 @contextlib.contextmanager
 def whole_path(path: str | os.PathLike[str], mark: str = "") -> Iterator[Path]:
-    """Give a name beside `path` to write to, of the same ending; it becomes `path` once the block has ended well.
+    """Give a temporary name beside `path`, with the same ending; it is renamed to `path` when the block succeeds.
 
-    If the block raises, nothing is left and a file that was there before stays. Missing folders are made. Of a
-    link, it is the file that it leads to; a file that is replaced leaves its permissions to the new one.
-    The name begins with a dot and `mark`.
+    If the block raises, nothing is left, and an existing file stays. Missing folders are made. For a link, the file
+    that it points to is written. A replaced file passes its permissions to the new one. The temporary name begins
+    with a dot and `mark`.
 
     Raises
     ------
     SinkError
-        If the place cannot be written to, or what is there is no file: a pipe or a device stays.
+        If `path` cannot be written, or is a folder, a pipe or a device, which is never replaced.
     """
     path = Path(path)
     with _replaced(path, mark) as part:
         with _named(path):
-            # Libraries that write name the part, or say nothing, where a file cannot be made.
+            # Libraries that fail to create a file name the temporary file, or say nothing.
             part.touch(exist_ok=False)
             part.unlink()
         yield part
@@ -167,7 +167,7 @@ def _replaced(path: Path, mark: str = "") -> Iterator[Path]:
         with _named(path):
             target.parent.mkdir(parents=True, exist_ok=True)
         yield part
-        with contextlib.suppress(OSError):  # there was no file before, or the file system knows no permissions
+        with contextlib.suppress(OSError):  # there was no file before, or the file system has no permissions
             part.chmod(stat.S_IMODE(target.stat().st_mode))
         with _named(path):
             os.replace(part, target)
@@ -177,7 +177,7 @@ def _replaced(path: Path, mark: str = "") -> Iterator[Path]:
 
 
 def check_is_file(path: str | os.PathLike[str]) -> None:
-    """Raise SinkError where something lies that is no file: a folder, a pipe, a device. A link is what it leads to."""
+    """Raise SinkError if `path` is a folder, a pipe or a device. Links are followed."""
     with _named(Path(path)):
         if os.path.isdir(path):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -189,19 +189,19 @@ def check_is_file(path: str | os.PathLike[str]) -> None:
 def whole_file(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
     """Open a file for writing; it appears at `path` as with `whole_path`. Text is UTF-8, line ends as written.
 
-    A byte of a file's name that is not UTF-8 becomes ``\\udcff`` there, which JSON reads back as it was.
+    Bytes of file names that are not UTF-8 are written as ``\\udcff``, which JSON reads back unchanged.
 
     Raises
     ------
     SinkError
-        If the place cannot be written to, or the disk is full.
+        If `path` cannot be written, or the disk is full.
     """
     path = Path(path)
     text = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
     with _replaced(path) as part:
         with _named(path):
             file = open(part, mode.replace("w", "x"), **text)  # type: ignore[call-overload]  # noqa: SIM115
-        # An error of writing names no file, that of another file in the block does.
+        # Errors of this file name no file; errors of other files in the block do.
         with _named(path, unnamed_only=True), file:
             yield file
 
@@ -220,16 +220,16 @@ MAX_LINE_BYTES = 1 << 28
 
 
 class LineTooLong(ValueError):
-    """A line of a file is longer than any that was written for its reader."""
+    """A line is longer than any that cvmask writes."""
 
 
 def bounded_lines(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
-    """Give the number of each line, from 1, and the line; LineTooLong for one of more than 256 MB, as in a device."""
+    """Yield the number of each line, from 1, and the line; LineTooLong above 256 MB, as from a device."""
     number = 0
     while line := file.readline(MAX_LINE_BYTES + 1):
         number += 1
         if len(line) > MAX_LINE_BYTES:
-            raise LineTooLong(f"line {number} is longer than {size_text(MAX_LINE_BYTES)}: these are no JSON lines")
+            raise LineTooLong(f"line {number} is longer than {size_text(MAX_LINE_BYTES)}: not a JSON lines file")
         yield number, line
 
 
@@ -240,17 +240,17 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder, and those above it that are missing, for this user alone; OSError if that fails.
+    """Make a folder and its missing parents, accessible to this user only; OSError if that fails.
 
-    What is there already keeps its permissions, so that a cache can be shared on purpose.
+    Existing folders keep their permissions, so that a cache can be shared on purpose.
     """
     if folder.is_dir():
         return
     if folder.parent != folder:
         make_private(folder.parent)
-    with contextlib.suppress(FileExistsError):  # another process was quicker
+    with contextlib.suppress(FileExistsError):  # another process has just made it
         folder.mkdir(0o700)
-        folder.chmod(0o700)  # the umask may have taken some of it
+        folder.chmod(0o700)  # the umask may have removed some permissions
     if not folder.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
 
@@ -275,7 +275,7 @@ def write_private(path: Path, content: bytes) -> None:
 
 
 def create_file(path: Path) -> BinaryIO:
-    """Open a new file for writing, that others may read at most; OSError if anything is there, be it a link."""
+    """Create a file for writing that other users can at most read; OSError if anything exists there, even a link."""
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o644), "wb")
 
 
@@ -288,8 +288,8 @@ def read_text(path: str | os.PathLike[str], *, max_bytes: int = MAX_TEXT_BYTES, 
     Raises
     ------
     CvmaskError
-        If it is missing, no regular file, larger than `max_bytes` or no UTF-8. Its ``__cause__`` is what the system
-        raised, if that was the reason.
+        If it is missing, not a regular file, larger than `max_bytes` or not UTF-8. Its ``__cause__`` is the system's
+        error, if there was one.
     """
     try:
         with os.fdopen(regular_handle(path, follow_links=follow_links), "rb") as file:
@@ -317,12 +317,12 @@ def size_text(n_bytes: int) -> str:
 
 
 class DiskError(ModelError):
-    """What the file system refuses, as against what is wrong with a file."""
+    """The file system refused something; the file itself is not at fault."""
 
 
 @contextmanager
 def writing_to(folder: Path) -> Iterator[None]:
-    """Turn what the system refuses while a folder is written to into a DiskError.
+    """Turn the system's errors while writing to a folder into a DiskError.
 
     Raises
     ------
@@ -336,7 +336,7 @@ def writing_to(folder: Path) -> Iterator[None]:
 
 
 def need_free(folder: Path, needed_bytes: int) -> None:
-    """Refuse to begin what cannot end.
+    """Check the free space before a download.
 
     Raises
     ------
@@ -346,7 +346,7 @@ def need_free(folder: Path, needed_bytes: int) -> None:
     free_bytes = shutil.disk_usage(folder).free
     if free_bytes < needed_bytes:
         raise DiskError(
-            f"the disk of {folder} has {size_text(free_bytes)} free, {size_text(needed_bytes)} are needed: "
+            f"the disk of {folder} has {size_text(free_bytes)} free, needed {size_text(needed_bytes)}: "
             "make room, or set CVMASK_HOME to a folder on another disk"
         )
 
@@ -365,21 +365,21 @@ POLL_S = 0.2
 
 @contextmanager
 def locked(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
-    """Hold the lock file `path` for the time of the block; wait as long as another holds it.
+    """Hold the lock file `path` during the block; wait while another process holds it.
 
     The file itself stays: removing it would let two processes lock two files of one name.
 
     Parameters
     ----------
     path
-        The lock file; it and its folder are made if need be.
+        The lock file; it and its folder are made if needed.
     on_wait
-        Called once, if there is someone to wait for.
+        Called once before waiting.
 
     Raises
     ------
     ModelError
-        If the file cannot be made, or its file system knows no locks.
+        If the file cannot be made, or its file system has no locks.
     """
     with writing_to(path.parent):
         make_private(path.parent)
@@ -388,7 +388,7 @@ def locked(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
         _wait(handle, path, on_wait)
         yield
     finally:
-        # Closing is unlocking, on every system.
+        # Closing the file releases the lock on every system.
         os.close(handle)
 
 
@@ -421,6 +421,6 @@ else:
             return False
         except OSError as error:
             raise ModelError(
-                f"{path.parent} knows no file locks ({error.strerror}): set CVMASK_HOME to a local folder"
+                f"{path.parent} does not support file locks ({error.strerror}): set CVMASK_HOME to a local folder"
             ) from error
         return True

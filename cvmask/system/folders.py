@@ -1,4 +1,4 @@
-"""The cache folder: where downloads and everything that can be made again lie."""
+"""The cache folder, for downloads and files that can be made again, and the bundled files."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def cache_home() -> Path:
     Raises
     ------
     CvmaskError
-        If neither variable is set and this user has no home directory, or ``CVMASK_HOME`` begins with the
-        ``~`` of no user, or is relative to a working folder that is gone.
+        If neither variable is set and this user has no home directory, or ``CVMASK_HOME`` begins with ``~`` and an
+        unknown user, or is relative to a working folder that no longer exists.
     """
     own = os.environ.get("CVMASK_HOME")
     try:
@@ -44,7 +44,7 @@ def cache_home() -> Path:
             return Path(shared) / "cvmask"
         return Path.home() / ".cache" / "cvmask"
     except (RuntimeError, OSError):
-        what = f"CVMASK_HOME={own} leads nowhere" if own else "this user has no home directory"
+        what = f"CVMASK_HOME={own} is not a usable path" if own else "this user has no home directory"
         raise CvmaskError(f"{what}: set CVMASK_HOME to a folder for models") from None
 
 
@@ -60,7 +60,7 @@ def path(name: str) -> Path:
     Raises
     ------
     CvmaskError
-        If this installation lacks it.
+        If this installation does not have it.
     """
     package = Path(__file__).resolve().parents[1]
     if not package.is_dir():
@@ -80,7 +80,7 @@ def _cure() -> str:
 
 
 def _unpacked(package: Path, name: str) -> Path:
-    """Find what is bundled in a package that was imported from a zip file: OpenCV reads files, so it is unpacked."""
+    """Find a bundled file in a package imported from a zip file; it is unpacked, because OpenCV reads files."""
     archive = next((folder for folder in package.parents if folder.is_file()), package.parent)
     try:
         status = archive.stat()
@@ -104,7 +104,7 @@ def _unpacked(package: Path, name: str) -> Path:
 
 @contextmanager
 def _complete(target: Path) -> Iterator[Path]:
-    """Give a name beside `target` to make a file or folder at; it becomes `target` once the block has ended well."""
+    """Give a temporary name beside `target` for a file or folder; it is renamed to `target` when the block succeeds."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as folder:
         part = Path(folder) / target.name

@@ -1,7 +1,7 @@
-"""Ctrl-C, or an OpenCV that does not import, while the command is still importing: it ends at once, in one line.
+"""Signals and interrupts. While the command is importing, Ctrl-C or a broken OpenCV ends it with one line.
 
-A traceback through NumPy's and OpenCV's imports tells nobody anything. In a program that merely imports
-the package, nothing is changed.
+A traceback through NumPy's and OpenCV's imports would help nobody. Programs that only import the package are
+not affected.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ INTERRUPTED = 130
 
 
 def end_quietly_while_importing() -> None:
-    """Let Ctrl-C end the process, if the process is the command `cvmask` and nobody else handles it."""
+    """Let Ctrl-C end the process, if it is the command `cvmask` and no other handler is set."""
     is_main = threading.current_thread() is threading.main_thread()
     if is_main and _is_command() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _end)
@@ -42,7 +42,7 @@ def end_if_command_cannot_import(error: ImportError) -> None:
 
 
 def raise_as_usual() -> None:
-    """Let Ctrl-C be a KeyboardInterrupt again."""
+    """Let Ctrl-C raise KeyboardInterrupt again."""
     if signal.getsignal(signal.SIGINT) is _end:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -55,7 +55,7 @@ def _is_command() -> bool:
 
 
 def _module() -> str:
-    """What follows ``-m`` on the command line, behind a space or at once."""
+    """Return the module that follows ``-m`` on the command line, with or without a space."""
     words = _words()
     for word, after in zip(words, [*words[1:], ""]):
         option = re.fullmatch("-[A-Za-ln-z]*m(.*)", word)
@@ -65,7 +65,7 @@ def _module() -> str:
 
 
 def _words() -> list[str]:
-    """The command line as it was given."""
+    """Return the command line as it was given."""
     if sys.version_info >= (3, 10):
         return sys.orig_argv
     import ctypes
@@ -80,17 +80,17 @@ def _end(number: int, frame: object) -> None:
     os._exit(INTERRUPTED)
 
 
-# SIGINT last: while the others are put back it still waits.
+# SIGINT last: it stays deferred while the others are restored.
 _SIGNALS = [getattr(signal, name) for name in ("SIGHUP", "SIGTERM", "SIGINT") if hasattr(signal, name)]
 
 
 @contextmanager
 def deferred_signals() -> Iterator[None]:
-    """Let a Ctrl-C that comes in the block, or in the function that this decorates, have its effect at the end.
+    """Defer Ctrl-C to the end of the block, or of the function that this decorates.
 
-    Python raises KeyboardInterrupt between any two lines of the main thread, such as between a frame's
-    encoding and the note of its time. So may handlers of SIGTERM and SIGHUP: they wait as well. In other
-    threads, where none is ever called, nothing is changed.
+    Python raises KeyboardInterrupt between any two lines of the main thread, for example between encoding a
+    frame and noting its time. Handlers of SIGTERM and SIGHUP may raise too, so they are deferred as well. Other
+    threads never run handlers; there the block does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -110,7 +110,7 @@ def deferred_signals() -> Iterator[None]:
 
 
 class Stopped(Exception):
-    """The run is over: whoever waits or works for it, goes home."""
+    """The run has ended; threads that wait or work for it stop."""
 
 
 _work = threading.local()
@@ -118,7 +118,7 @@ _work = threading.local()
 
 @contextmanager
 def stopped_by(asked: Callable[[], bool]) -> Iterator[None]:
-    """Let `raise_if_stopped` raise in this thread, while the block runs, once `asked` gives True."""
+    """During the block, `raise_if_stopped` raises in this thread once `asked` returns True."""
     _work.asked = asked
     try:
         yield
@@ -127,7 +127,7 @@ def stopped_by(asked: Callable[[], bool]) -> Iterator[None]:
 
 
 def raise_if_stopped() -> None:
-    """Raise `Stopped` if the run that this thread works for is over: to be called within long work."""
+    """Raise `Stopped` if the run of this thread has ended. Call it during long work."""
     asked = getattr(_work, "asked", None)
     if asked is not None and asked():
         raise Stopped
@@ -138,7 +138,7 @@ _came = threading.Event()
 
 @contextmanager
 def terminated_as_interrupted() -> Iterator[None]:
-    """Raise KeyboardInterrupt on SIGTERM and SIGHUP, as on SIGINT, while the block runs, in the main thread.
+    """Raise KeyboardInterrupt in the main thread on SIGTERM and SIGHUP, as on SIGINT, during the block.
 
     A SIGHUP that is ignored, as under nohup, stays ignored.
     """
@@ -161,7 +161,7 @@ def terminated_as_interrupted() -> Iterator[None]:
 
 
 def raise_if_interrupted() -> None:
-    """Raise the KeyboardInterrupt that a library swallowed: one that came in a callback or a destructor is lost."""
+    """Raise a KeyboardInterrupt that a library swallowed because it came in a callback or a destructor."""
     if _came.is_set():
         raise KeyboardInterrupt
 

@@ -1,4 +1,4 @@
-"""What the command starts with: three open streams that take any name, and an OpenCV that leaves the talking to it."""
+"""Process setup of the command: standard streams, OpenCV's log, decoder warnings, malloc."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from typing import IO, Any
 
 import cv2
 
-# Control characters, separators of lines, and marks that turn the direction of what follows.
+# Control characters, line separators, and marks that change the direction of text.
 _NOT_PRINTED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 def printable(text: object) -> str:
-    r"""Spell what would end a line or steer a terminal: ``\x1b``, ``\n``. For all that is printed of foreign names."""
+    r"""Escape characters that end lines or control terminals: ``\x1b``, ``\n``. For names from outside."""
     return _NOT_PRINTED.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), str(text))
 
 
@@ -32,7 +32,7 @@ _FFMPEG_LEVEL, _FFMPEG_QUIET = "OPENCV_FFMPEG_LOGLEVEL", "-8"
 def python_program() -> str | None:
     """Find the Python interpreter that runs this program.
 
-    None where `sys.executable` is another program: a frozen app, or one that embeds Python, would start itself.
+    None if `sys.executable` is another program: a frozen app, or one that embeds Python, would start itself.
     """
     name = os.path.basename(sys.executable or "").lower()
     is_python = re.fullmatch(r"(python|pypy)[\d.]*[tdw]?(\.exe)?", name)
@@ -40,10 +40,10 @@ def python_program() -> str | None:
 
 
 def prepare_streams() -> None:
-    """Put /dev/null where a standard stream was closed, as in ``cvmask ... 2>&-`` or under a service manager.
+    """Open /dev/null in place of closed standard streams, as after ``cvmask ... 2>&-`` or under a service manager.
 
-    Or the next file that is opened would get its number, and what libraries print would be written into it.
-    A file name that a stream cannot spell is written with backslashes, as Python does on stderr.
+    Otherwise the next opened file would get that number, and libraries would print into it. Characters of file names
+    that a stream cannot encode are written with backslashes, as Python does on stderr.
     """
     for name, flags, mode in (("stdin", os.O_RDONLY, "r"), ("stdout", os.O_WRONLY, "w"), ("stderr", os.O_WRONLY, "w")):
         if getattr(sys, name) is None:
@@ -55,15 +55,15 @@ def prepare_streams() -> None:
 
 @contextmanager
 def opencv_silent() -> Iterator[None]:
-    """Keep OpenCV's own log, and that of its FFmpeg, from stderr meanwhile: the errors here say the same in a line.
+    """Keep the logs of OpenCV and its FFmpeg off stderr during the block: cvmask's errors say the same in one line.
 
-    Does nothing with ``CVMASK_DEBUG=1`` or where ``OPENCV_LOG_LEVEL`` is set. FFmpeg looks at its level once, at
-    the first video of the process, and keeps it.
+    Does nothing with ``CVMASK_DEBUG=1`` or if ``OPENCV_LOG_LEVEL`` is set. FFmpeg reads its level once, at the
+    first video of the process.
     """
     if os.environ.get("CVMASK_DEBUG") == "1" or "OPENCV_LOG_LEVEL" in os.environ:
         yield
         return
-    # Where OpenCV 4.8 to 4.10 have it, and where later ones do.
+    # Its place in OpenCV 4.8 to 4.10, and in later releases.
     log: Any = cv2 if hasattr(cv2, "setLogLevel") else cv2.utils.logging
     before = log.getLogLevel()
     log.setLogLevel(_SILENT)
@@ -83,9 +83,9 @@ STREAMS = (1, 2)  # OpenCV prints build logs on stdout, drivers and its own logg
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Throw away everything that this process writes to stdout and stderr meanwhile.
+    """Discard everything that this process writes to stdout and stderr during the block.
 
-    For the moments when OpenCL kernels are compiled, no longer: other threads are not heard either.
+    Use it only while OpenCL kernels are compiled: it silences other threads too.
     Does nothing with ``CVMASK_DEBUG=1``.
     """
     if os.environ.get("CVMASK_DEBUG") == "1":
@@ -116,7 +116,7 @@ def _swap(number: int, nowhere: int, undo: ExitStack) -> None:
 
 
 def _flush_c() -> None:
-    """Empty the buffers of the C library, which would otherwise print after the end of silence."""
+    """Flush the buffers of the C library, which would otherwise print after the block."""
     import ctypes
 
     with suppress(OSError, AttributeError, TypeError):
@@ -124,10 +124,10 @@ def _flush_c() -> None:
 
 
 class DecoderWarnings:
-    """Catches what this process writes to stderr while the block runs.
+    """Captures what this process writes to stderr during the block.
 
-    libjpeg tells nobody but stderr that the data of a picture is corrupt. It is caught for the whole
-    process, so only the command line, where nothing else writes meanwhile, can do it.
+    libjpeg reports corrupt data only on stderr. The whole process is captured, so only the command line
+    uses this, because nothing else writes there meanwhile.
     """
 
     def __enter__(self) -> DecoderWarnings:
@@ -137,7 +137,7 @@ class DecoderWarnings:
         try:
             file = tempfile.TemporaryFile()
             self._kept = os.dup(2)
-        except OSError:  # no place for it, or no stderr, as under a service manager: then nothing is caught
+        except OSError:  # no temporary file or no stderr, as under a service manager: nothing is captured
             return self
         self._file = file
         os.dup2(file.fileno(), 2)
@@ -153,7 +153,7 @@ class DecoderWarnings:
         self._file.close()
 
     def take(self) -> list[str]:
-        """Give the lines so far, and forget them; after the block those that were left at its end."""
+        """Return the lines since the last call; after the block, those that were left at its end."""
         if self._file.closed:
             return self._lines
         self._file.seek(0)
@@ -165,14 +165,14 @@ class DecoderWarnings:
 
 # From malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-# glibc raises these limits by itself, up to half as far. The largest block of Inception v2, which OpenCV
+# glibc raises these limits by itself, but only up to half as far. The largest block of Inception v2, which OpenCV
 # takes and frees in each frame, is 48 MB: one layer's windows of 100 proposals.
 _REUSED, _HELD = 64 << 20, 128 << 20
 _CHOSEN = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
 
 
 def give_back() -> None:
-    """Return to the system what was freed: glibc keeps it, tens of megabytes after a graph was read."""
+    """Return freed memory to the system: glibc keeps tens of megabytes after a graph was read."""
     with suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -180,9 +180,9 @@ def give_back() -> None:
 def reuse_large_blocks() -> None:
     """Keep freed blocks of up to 64 MB for the next frame; up to 128 MB stay free at the end of the heap.
 
-    Otherwise the system gives fresh pages for them in every frame, and clears each: 12,000 page faults,
-    a tenth of the time at 320x320. It holds for the whole process. Who has set glibc's limits in the
-    environment (`MALLOC_TRIM_THRESHOLD_` and its like, mallopt(3)) keeps them.
+    Otherwise the system provides and clears fresh pages for every frame: 12,000 page faults, a tenth of
+    the time at 320x320. This applies to the whole process. Limits that are set in the environment
+    (`MALLOC_TRIM_THRESHOLD_` and others, mallopt(3)) are kept.
     """
     if any(name in os.environ for name in _CHOSEN) or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
         return

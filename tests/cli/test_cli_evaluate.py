@@ -109,10 +109,10 @@ def test_a_picture_that_is_missing_or_of_another_size_is_named(truth: Path, caps
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "is no COCO data set"),
-        ("{}", "is no COCO data set of instances: no 'images'"),
+        ("{", "is not a COCO data set"),
+        ("{}", "is not a COCO data set of instances: no 'images'"),
         ('{"images": [], "annotations": [], "categories": []}', "has no images or no annotations"),
-        ('{"images": [{"id": 1, "file_name": "a"}], "annotations": [{}], "categories": []}', "is no COCO data set"),
+        ('{"images": [{"id": 1, "file_name": "a"}], "annotations": [{}], "categories": []}', "is not a COCO data set"),
     ],
 )
 def test_what_is_no_truth_is_one_line(

@@ -41,5 +41,5 @@ def test_read_jsonl_names_a_damaged_line_and_a_missing_file(tmp_path: Path, scen
 def test_the_lines_of_a_video_are_told_apart(tmp_path: Path) -> None:
     with JsonLines(tmp_path / "a.jsonl", ["cat"]) as sink:
         sink.write(np.zeros((2, 2, 3), np.uint8))
-    with pytest.raises(SourceError, match=r"a.jsonl: line 1 is of another kind: .*sinks.read_json_lines"):
+    with pytest.raises(SourceError, match=r"a.jsonl: line 1 has another format: .*sinks.read_json_lines"):
         list(read_jsonl(tmp_path / "a.jsonl"))

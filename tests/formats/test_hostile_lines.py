@@ -105,7 +105,7 @@ def test_damaged_line_is_named_and_takes_little_memory(tmp_path: Path, kind: str
 def test_place_in_a_video_must_be_one(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps({**sound(), **change}) + "\n")
-    with pytest.raises(SourceError, match=f"line 1 is no record of detections: {reason}"):
+    with pytest.raises(SourceError, match=f"line 1 is not a record of detections: {reason}"):
         list(read_jsonl(path))
 
 

@@ -333,7 +333,7 @@ def test_fetch_asks_for_room_first(bring, monkeypatch):
         free = 1000
 
     monkeypatch.setattr(files.shutil, "disk_usage", lambda folder: Usage)
-    with pytest.raises(files.DiskError, match=r"has 1.0 kB free, 500 kB are needed"):
+    with pytest.raises(files.DiskError, match=r"has 1.0 kB free, needed 500 kB"):
         bring()
 
 

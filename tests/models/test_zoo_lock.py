@@ -96,7 +96,7 @@ def test_lock_on_a_file_system_without_locks_is_one_line(tmp_path, monkeypatch):
         raise OSError(37, "No locks available")
 
     monkeypatch.setattr(files.fcntl, "flock", refuse)
-    with pytest.raises(ModelError, match=r"knows no file locks .*CVMASK_HOME"), locked(tmp_path / "a", never):
+    with pytest.raises(ModelError, match=r"does not support file locks .*CVMASK_HOME"), locked(tmp_path / "a", never):
         pass
 
 

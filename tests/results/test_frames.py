@@ -32,7 +32,7 @@ def test_check_frame_accepts_a_view_that_is_not_contiguous() -> None:
         (np.zeros((4, 5, 3), np.float32), r"got float32 \(4, 5, 3\): for 0 to 1 use"),
         (np.zeros((4, 5, 3), np.int64), "astype"),
         (np.zeros((1, 4, 5, 3), np.uint8), "one picture at a time"),
-        (np.zeros((4, 5, 2), np.uint8), "it is no picture"),
+        (np.zeros((4, 5, 2), np.uint8), "it is not a picture"),
         (np.zeros((0, 5, 3), np.uint8), "it has no pixel"),
     ],
 )
