@@ -23,7 +23,7 @@ examples:
   cvmask batch s3://bucket/shards/ -o s3://bucket/found --address auto
   cvmask batch files.txt -o found --annotated --max-failures 100
 
-Stopped at any moment, the same command goes on where it was.
+If it is stopped, run the same command again to continue.
 """
 
 
@@ -33,7 +33,7 @@ def add_parser(subparsers: options.Subparsers) -> None:
         subparsers,
         "batch",
         EPILOG,
-        help="go through an archive with all processors, or a cluster, into Parquet",
+        help="process an archive on all processors or a cluster, into Parquet",
         description="Find objects in archives of pictures and videos and write a Parquet table of them.",
     )
     parser.add_argument("sources", nargs="+", metavar="SOURCE",
@@ -44,16 +44,17 @@ def add_parser(subparsers: options.Subparsers) -> None:
     group.add_argument("--address", metavar="ADDRESS",
                        help="of a Ray cluster: auto, host:6379, ray://host:10001 (default: this machine)")  # fmt: skip
     group.add_argument("--workers", type=options.positive, metavar="N",
-                       help="processes with a model each (default: as many as there are processors for)")  # fmt: skip
-    group.add_argument("--threads", type=options.positive, default=1, metavar="N", help="of each worker (default: 1)")
+                       help="processes, each with its own model (default: by the number of processors)")  # fmt: skip
+    group.add_argument("--threads", type=options.positive, default=1, metavar="N", 
+                       help="threads of each worker (default: 1)")  # fmt: skip
     group.add_argument("--part-frames", type=options.positive, default=64, metavar="N",
-                       help="frames of a part: what a crash costs at most, for each worker (default: 64)")  # fmt: skip
+                       help="frames in a part, the most work that a crash loses per worker (default: 64)")  # fmt: skip
     group.add_argument("--max-failures", type=options.whole, metavar="N",
-                       help="stop after more failures (default: never)")  # fmt: skip
+                       help="stop after more than N failures (default: never)")  # fmt: skip
     group.add_argument("--retry-failed", action="store_true", help="try again what failed in an earlier run")
     group.add_argument("--add", action="store_true", help="take in files that came since the first run")
     group.add_argument("--stride", type=options.positive, default=1, metavar="N", help="every N-th frame of videos")
-    group.add_argument("--image-column", metavar="NAME", help="of Parquet files: the column of picture bytes")
+    group.add_argument("--image-column", metavar="NAME", help="the column of picture bytes in Parquet files")
     group.add_argument("--soft-masks", action="store_true", help="keep the soft masks in the table too")
     group.add_argument("--annotated", action="store_true", help="write annotated pictures and videos too")
     options.add_model_options(parser)
@@ -66,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def go_through(sources: Sequence[str], output: str, wanted: ModelOptions, how: Options) -> int:
-    """Go through the archive; every option of a batch is a flag of the same name."""
+    """Process the archive; every option of `cvmask.batch` is a flag of the same name."""
     need_ray()
     model = loading.load_model(wanted)
     with BatchProgress() as bar:
@@ -79,12 +80,12 @@ def go_through(sources: Sequence[str], output: str, wanted: ModelOptions, how: O
         settings = {option.name: getattr(how, option.name) for option in fields(how)}
         summary = batches.batch(sources, output, model, **settings)
     say(f"{summary['frames']} frames, {summary['objects']} objects, {summary['failed']} failed -> {output}")
-    say(_about_last_run(summary["last_run"]) if bar.shown else "nothing was left to do")
+    say(_about_last_run(summary["last_run"]) if bar.shown else "nothing left to do")
     for reason, count in sorted(summary["reasons"].items(), key=lambda one: -one[1]):
         say(f"cvmask: {count} failed: {reason}", error=True)
     if summary["failed"]:
         where = f"the rows of {output.rstrip('/')}/parts with an error"
-        say(f"cvmask: which ones: {where}; --retry-failed tries them again", error=True)
+        say(f"cvmask: see the reasons in {where}; --retry-failed tries them again", error=True)
     if summary["new_files"]:
         say(f"cvmask: {summary['new_files']} files came since and are not in the list: --add takes them in", error=True)
     return 0 if not summary["failed"] else (3 if summary["frames"] else 1)

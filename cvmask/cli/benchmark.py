@@ -1,4 +1,4 @@
-"""cvmask benchmark: how fast this machine runs this model, stage by stage and with several workers."""
+"""cvmask benchmark: time a model on this machine, stage by stage and with several workers."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def add_parser(subparsers: options.Subparsers) -> None:
         description="Time a model on this machine: its stages, frames a second, memory.",
     )
     parser.add_argument("picture", nargs="?", metavar="PICTURE",
-                        help="what to look at: time depends on the objects (default: a made scene)")  # fmt: skip
+                        help="the picture, since time depends on its objects (default: a generated scene)")  # fmt: skip
     parser.add_argument("--runs", type=options.positive, default=10, metavar="N",
-                        help="frames of which the median is given (default: 10)")  # fmt: skip
+                        help="number of frames; the report gives medians (default: 10)")  # fmt: skip
     parser.add_argument("--workers", type=_counts, metavar="N,N", help="(default: 1,2,4 ... up to the CPUs)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options.add_model_options(parser)
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def benchmark(wanted: ModelOptions, picture: str | None, runs: int, workers: Sequence[int] | None) -> dict[str, Any]:
-    """Time a model on a picture, or on a made scene, with each of these numbers of workers."""
+    """Time a model on a picture, or on a generated scene, with each of these numbers of workers."""
     began = time.perf_counter()
     model = loading.load_model(wanted)
     load_s = time.perf_counter() - began
@@ -78,10 +78,10 @@ def benchmark(wanted: ModelOptions, picture: str | None, runs: int, workers: Seq
 
 
 def setup_of(model: MaskRCNN, frame: NDArray[np.uint8], name: str) -> dict[str, Any]:
-    """What is timed, and on what."""
+    """Describe what is timed, and on what."""
     height, width = frame.shape[:2]
     return {
-        # A path may be personal, and this is made to be shown.
+        # Reports are made to be shared, and a path may be personal.
         "model": os.path.basename(os.path.abspath(name)),
         "opencv": cv2.__version__,
         "threads": cv2.getNumThreads(),
@@ -94,7 +94,7 @@ def setup_of(model: MaskRCNN, frame: NDArray[np.uint8], name: str) -> dict[str, 
 
 
 def time_stages(model: MaskRCNN, frame: NDArray[np.uint8], runs: int) -> tuple[dict[str, float], int]:
-    """Median milliseconds of each stage, after one run that does not count; how many objects there are."""
+    """Return the median milliseconds of each stage, after a warm-up, and the number of objects."""
     spent: dict[str, list[float]] = {stage: [] for stage in STAGES}
     style: dict[str, Any] = {"labels": model.labels, "mask_threshold": model.settings.mask_threshold}
     found = 0
@@ -109,7 +109,7 @@ def time_stages(model: MaskRCNN, frame: NDArray[np.uint8], runs: int) -> tuple[d
 
 
 def time_workers(model: MaskRCNN, frame: NDArray[np.uint8], count: int, runs: int) -> float:
-    """Frames a second that `count` clones find objects in, each in a thread; they share the CPUs."""
+    """Return the frames per second of `count` clones, each in a thread; they share the CPUs."""
     models = [model, *(model.clone() for _ in range(count - 1))]
     with threads_shared_by(count):
         for one in models:
@@ -124,12 +124,12 @@ def time_workers(model: MaskRCNN, frame: NDArray[np.uint8], count: int, runs: in
 
 
 def usual_counts(cpus: int) -> list[int]:
-    """1, 2, 4 ... up to the number of CPUs."""
+    """Return 1, 2, 4 ... up to the number of CPUs."""
     return [2**power for power in range(cpus.bit_length()) if 2**power <= cpus]
 
 
 def peak_memory_mb() -> float | None:
-    """The most memory that this process has had, in 10^6 bytes; None on Windows."""
+    """Return the peak memory of this process in 10^6 bytes; None on Windows."""
     if sys.platform == "win32":
         return None
     import resource
@@ -139,7 +139,7 @@ def peak_memory_mb() -> float | None:
 
 
 def table(report: dict[str, Any]) -> list[str]:
-    """The report for people."""
+    """Format the report as a table."""
     (width, height), (net_width, net_height) = report["frame_wh"], report["network_wh"]
     total = sum(report["stages_ms"].values())
     lines = [

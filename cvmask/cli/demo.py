@@ -1,4 +1,4 @@
-"""cvmask demo: see the bundled models work."""
+"""cvmask demo: show the bundled models at work."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def add_parser(subparsers: options.Subparsers) -> None:
                     "with a blurred background. With --camera, show a camera with a blurred background.",
     )  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, default=Path("cvmask_demo"), metavar="FOLDER",
-                        help="where they go (default: cvmask_demo)")  # fmt: skip
+                        help="the output folder (default: cvmask_demo)")  # fmt: skip
     parser.add_argument("--camera", nargs="?", const="0", metavar="N",
                         help="blur what is behind the people in front of camera N (default: 0), in a window; "
                              "q ends it")  # fmt: skip
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def demo(shapes: Path) -> None:
-    """Write all pictures and clips to this folder, and say how to go on."""
+    """Write all pictures and clips to this folder, and print commands to try next."""
     people, annotated = shapes / "people", shapes / "annotated"
 
     scene = scenes.make_scene(SCENE_SEED, SIZE_WH, objects=8).image
@@ -77,7 +77,7 @@ def demo(shapes: Path) -> None:
     program = how_called()
     say(
         "",
-        "Go on with:",
+        "Next, try:",
         f"  {program} predict -m people {people} -o out",
         f"  {program} edit -m people 0 --effect blur-background --show   # a camera",
         f"  {program} --help",
@@ -92,7 +92,7 @@ def show(
     clip_path: Path,
     annotated: Path,
 ) -> None:
-    """Write a picture and a clip, and what a model finds in them to a folder."""
+    """Write a picture and a clip to a folder, plain and annotated."""
     model = load.load(name)
     found = model.detect(picture)
     write_picture(picture_path, picture)
@@ -110,7 +110,7 @@ def show(
 
 
 def approach(picture: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
-    """Yield the frames of a clip in which the camera comes near and tilts a little."""
+    """Yield the frames of a clip in which the camera moves closer and tilts a little."""
     height, width = picture.shape[:2]
     for number in range(CLIP_FRAMES):
         done = number / (CLIP_FRAMES - 1)
@@ -125,7 +125,7 @@ def write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
 
 
 def how_called() -> str:
-    """Say how to call this program again: ``cvmask`` where the shell finds this one, else its path."""
+    """Return how to call this program again: ``cvmask`` if the shell finds this one, else its path."""
     program = Path(sys.argv[0])
     if program.stem != "cvmask" or not program.exists():
         return f"{Path(sys.executable).name} -m cvmask"

@@ -1,4 +1,4 @@
-"""cvmask doctor: what this machine can do, and what to do about the rest."""
+"""cvmask doctor: check what works on this machine, and how to fix the rest."""
 
 from __future__ import annotations
 
@@ -85,18 +85,18 @@ print(json.dumps(seen))
 
 
 def try_opencl(timeout_s: float = OPENCL_TIMEOUT_S) -> dict[str, Any]:
-    """What OpenCL there is.
+    """Find the OpenCL devices, in a process of their own.
 
     Returns
     -------
-    ``devices``, as `opencl_devices` gives them, ``taken``, the name of the one that OpenCV takes, and ``off``,
-    which variable keeps it from taking one; or else ``error``.
+    ``devices``, as `opencl_devices` gives them, ``taken``, the name of the device that OpenCV uses, and ``off``,
+    the variable that keeps it from using one; or else ``error``.
     """
     return _ask([_OPENCL_CODE], timeout_s)
 
 
 def try_target(name: str, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
-    """What happens on a target.
+    """Try a target, in a process of its own.
 
     Returns
     -------
@@ -106,7 +106,7 @@ def try_target(name: str, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
 
 
 def _ask(code_and_arguments: list[str], timeout_s: float) -> dict[str, Any]:
-    """What Python code prints as JSON in its last line, or why it did not, as ``error``."""
+    """Run Python code, and return the JSON in the last line it prints, or the reason for a failure as ``error``."""
     python = python_program()
     if python is None:
         return {"error": "not tried: this program is not a Python interpreter"}
@@ -126,32 +126,32 @@ def _ask(code_and_arguments: list[str], timeout_s: float) -> dict[str, Any]:
 
 
 def check_targets() -> Iterator[Finding]:
-    """The OpenCL devices of this machine, and what each target would really do: the bundled model runs on it."""
+    """Report the OpenCL devices, and what each target really does, by running the bundled model on it."""
     opencl = _opencl()
     yield opencl
     for name in targets.NAMES:
-        if opencl.state == PROBLEM and name != "cpu":  # OpenCV asks OpenCL before it answers for CUDA and Vulkan, too
+        if opencl.state == PROBLEM and name != "cpu":  # OpenCV also starts OpenCL for CUDA and Vulkan
             yield Finding(f"target {name}", NOTE, "not tried: the OpenCL driver does not work")
         else:
             yield _target(name)
 
 
 def _opencl() -> Finding:
-    """All devices, and the one that OpenCV takes."""
-    if os.environ.get("OPENCV_OPENCL_RUNTIME") == "disabled":  # the driver is not asked either
+    """Report all OpenCL devices, and the one that OpenCV uses."""
+    if os.environ.get("OPENCV_OPENCL_RUNTIME") == "disabled":  # the driver is not called either
         return Finding("OpenCL", NOTE, "switched off", "unset OPENCV_OPENCL_RUNTIME=disabled to use it")
     seen = try_opencl()
     if "error" in seen:
         listed_in = os.environ.get("OCL_ICD_VENDORS", "/etc/OpenCL/vendors")
         cure = (
-            "set OPENCV_OPENCL_RUNTIME=disabled to do without OpenCL, or remove or reinstall its driver "
+            "set OPENCV_OPENCL_RUNTIME=disabled to turn OpenCL off, or remove or reinstall its driver "
             f"(on Linux a file in {listed_in} names it)"
         )
-        return Finding("OpenCL", PROBLEM, f"the driver does not say which devices there are: {seen['error']}", cure)
+        return Finding("OpenCL", PROBLEM, f"the driver failed to list its devices: {seen['error']}", cure)
     devices, taken = seen["devices"], seen["taken"]
     if not devices:
         what = "no OpenCL library" if devices is None else "an OpenCL library without devices"
-        return Finding("OpenCL", NOTE, what, "install the driver of your GPU; without one, target cpu is the way")
+        return Finding("OpenCL", NOTE, what, "install the driver of your GPU; without a GPU use target cpu")
     listed = "; ".join(f"{device} ({platform_name})" for platform_name, device in devices)
     cure = "" if taken else seen["off"] or f"OpenCV takes GPUs only; to run on a CPU device, {targets.TAKE_CPU}"
     return Finding("OpenCL", OK if taken else NOTE, f"{listed}. OpenCV takes {taken or 'none'}", cure)
@@ -170,7 +170,7 @@ def _target(name: str) -> Finding:
 
 
 def check_video() -> Iterator[Finding]:
-    """Which kinds of video OpenCV writes, and H.264, for which PyAV is needed."""
+    """Report which video formats OpenCV writes, and whether PyAV can write H.264."""
     written: list[str] = []
     refused: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -196,7 +196,7 @@ def _h264() -> Finding:
 
 
 def why_not_written(path: Path, use_av: bool) -> str:
-    """Say why three frames do not go into a video and come out of it again; nothing if they do."""
+    """Write and read a video of three frames; return why that fails, or an empty text."""
     frame = np.full((48, 64, 3), 127, np.uint8)
     with quiet():
         try:
@@ -224,7 +224,7 @@ EXTRAS = {
 
 
 def check_versions() -> Iterator[Finding]:
-    """Python, NumPy and OpenCV, and whether they go together."""
+    """Report the versions of Python, NumPy and OpenCV, and whether they are supported."""
     yield Finding("cvmask", OK, f"{__version__}, Python {platform.python_version()}, NumPy {np.__version__}")
     yield Finding("system", OK, f"{platform.system()} {platform.machine()}")
     installed = installed_wheels()
@@ -243,7 +243,7 @@ def check_versions() -> Iterator[Finding]:
 
 
 def check_cpu() -> Iterator[Finding]:
-    """Threads, and which of its instruction sets OpenCV has code for and this CPU has."""
+    """Report threads, and the instruction sets that OpenCV was built for and this CPU has."""
     marks = cv2.getCPUFeaturesLine().split()
     used = " ".join(mark.lstrip("*") for mark in marks if not mark.endswith("?"))
     missing = " ".join(mark.strip("*?") for mark in marks if mark.endswith("?"))
@@ -252,25 +252,25 @@ def check_cpu() -> Iterator[Finding]:
 
 
 def check_window() -> Iterator[Finding]:
-    """Whether --show can open a window."""
+    """Report whether --show can open a window."""
     line = re.search(r"^\s*GUI:\s*(\S+)", cv2.getBuildInformation(), re.MULTILINE)
     kind = line[1] if line else "NONE"
     if kind == "NONE":
         cure = "to use --show, pip uninstall opencv-python-headless and pip install opencv-python"
         yield Finding("window", NOTE, "this OpenCV is built without windows", cure)
     elif sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        yield Finding("window", NOTE, f"OpenCV has {kind}, but this session has no display: no --show here")
+        yield Finding("window", NOTE, f"OpenCV has {kind}, but there is no display, so --show does not work")
     else:
         yield Finding("window", OK, kind)
 
 
 def check_models() -> Iterator[Finding]:
-    """Which known models are at hand, and whether they are what they should be."""
+    """Report which known models are installed, and whether their files are intact."""
     for model in models.known():
         topic = f"model {model.name}"
         if not _is_here(model.name):
             cure = "reinstall cvmask" if model.bundled else f"cvmask models download {model.name}"
-            yield Finding(topic, PROBLEM if model.bundled else NOTE, "not here", cure)
+            yield Finding(topic, PROBLEM if model.bundled else NOTE, "not installed", cure)
             continue
         report = models.verify(model.name)
         cure = ""
@@ -282,7 +282,7 @@ def check_models() -> Iterator[Finding]:
 
 
 def check_extras() -> Iterator[Finding]:
-    """Optional packages."""
+    """Report optional packages."""
     for extra, modules in EXTRAS.items():
         state = "installed" if all(importlib.util.find_spec(module) for module in modules) else "not installed"
         if extra == "av" and state == "installed" and not has_av():
@@ -292,7 +292,7 @@ def check_extras() -> Iterator[Finding]:
 
 
 def check_cache() -> Iterator[Finding]:
-    """Whether the cache folder can be written."""
+    """Report whether the cache folder can be written."""
     try:
         home = cache_home()
     except CvmaskError as error:
@@ -313,12 +313,12 @@ CHECKS = (
 def _is_here(model: str) -> bool:
     try:
         return models.find(model) is not None
-    except CvmaskError:  # there is no cache folder: `check_cache` says so, once
+    except CvmaskError:  # there is no cache folder: `check_cache` reports it once
         return False
 
 
 def _is_damaged(folder: Path) -> bool:
-    """Whether its files are wrong, not what runs them."""
+    """Return True if the model's files are wrong, False if only running them fails."""
     try:
         return bool(inspect(model_files(folder)).problems)
     except (CvmaskError, OSError):
@@ -326,7 +326,7 @@ def _is_damaged(folder: Path) -> bool:
 
 
 WIDTH = 27
-# What a bug report calls the folders that tell who or where the user is.
+# Placeholders in bug reports for folders that would reveal the user.
 _FOLDERS: dict[str, Callable[[], str | Path]] = {
     "CACHE": cache_home,
     "INSTALLED": lambda: Path(__file__).resolve().parents[2],
@@ -336,8 +336,8 @@ _FOLDERS: dict[str, Callable[[], str | Path]] = {
     "HOME": lambda: os.path.expanduser("~"),
 }
 EPILOG = """\
-Ends with 0 where nothing is wrong and 1 where something is. Runs the bundled model on every target:
-on a machine with OpenCL the first time takes a while.
+The exit code is 0 if nothing is wrong, else 1. The bundled model runs on every target: on a machine
+with OpenCL the first time takes a while.
 """
 
 
@@ -347,7 +347,7 @@ def add_parser(subparsers: options.Subparsers) -> None:
         subparsers,
         "doctor",
         EPILOG,
-        help="say what works on this machine and what to do about the rest",
+        help="check what works on this machine and how to fix the rest",
         description="Check OpenCV, targets, video, windows and models on this machine.",
     )
     parser.add_argument("--json", action="store_true", help="print JSON for a bug report, without personal paths")
@@ -371,7 +371,7 @@ def print_report(as_json: bool) -> int:
 
 
 def examine() -> Iterator[Finding]:
-    """All findings; a check that breaks is a finding too."""
+    """Run all checks; a check that fails to run is a finding too."""
     for examine_one in CHECKS:
         try:
             yield from examine_one()
@@ -380,17 +380,17 @@ def examine() -> Iterator[Finding]:
 
 
 def line(finding: Finding) -> str:
-    """The finding for people."""
+    """Format a finding as a line."""
     sign = {"ok": "ok   ", "note": "note ", "problem": "WRONG"}[finding.state]
     cure = f"\n      {'':{WIDTH}} -> {finding.cure}" if finding.cure else ""
     return f"{sign} {finding.topic:{WIDTH}} {finding.text}{cure}"
 
 
 def without_paths(text: str) -> str:
-    """Replace folders that tell who or where the user is; `text` is JSON."""
+    """Replace folders that would reveal the user; `text` is JSON."""
     folders = {}
     for name, find in _FOLDERS.items():
-        with suppress(CvmaskError, OSError):  # a user without a home, a working folder that is gone
+        with suppress(CvmaskError, OSError):  # a user without a home, a deleted working folder
             folders[str(find())] = name
     for folder, name in sorted(folders.items(), key=lambda item: -len(item[0])):
         if len(folder) > 1:
@@ -403,7 +403,7 @@ _AT_MOST = 64
 
 
 def opencl_devices() -> list[tuple[str, str]] | None:
-    """Platform and device, by name, of each OpenCL device; None where there is no OpenCL library."""
+    """Return the names of platform and device of each OpenCL device; None without an OpenCL library."""
     library = _library()
     if library is None:
         return None

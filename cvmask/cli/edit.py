@@ -1,4 +1,4 @@
-"""cvmask edit: pictures and videos in; out with another background, or with objects nobody recognises."""
+"""cvmask edit: change the background of pictures and videos, or make objects unrecognisable."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def add_parser(subparsers: options.Subparsers) -> None:
         "edit",
         EPILOG,
         help="change the background or the objects of pictures and videos",
-        description="Find objects in pictures, videos, cameras and streams and change them, or all but them.",
+        description="Find objects in pictures, videos, cameras and streams and change them or their background.",
     )
     options.add_sources(parser)
     options.add_output_options(parser)
@@ -47,7 +47,7 @@ def add_parser(subparsers: options.Subparsers) -> None:
     parser.add_argument("--feather", type=_width, dest="feather_px", metavar="PX",
                         help="width of the soft edge in pixels, 0 for a hard one (default: by size)")  # fmt: skip
     parser.add_argument("--no-refine", dest="refine", action="store_false",
-                        help=f"leave the edges of masks as they are (with {', '.join(REFINED)} they are drawn to "
+                        help=f"do not align the edges of masks ({', '.join(REFINED)} align them with "
                              "those of the picture)")  # fmt: skip
     options.add_model_options(parser)
     options.add_tile_options(parser)
@@ -61,7 +61,7 @@ class EditOptions:
     Raises
     ------
     UsageError
-        If the effect needs a background and has none, or the other way round.
+        If the effect needs a background and has none, or has one and needs none.
     """
 
     effect: str
@@ -76,7 +76,7 @@ class EditOptions:
             raise UsageError(f"--background goes with --effect {REPLACE}, got --effect {self.effect}")
 
     def paint(self, mask_threshold: float | None, alpha: bool) -> Paint:
-        """Make the function; UsageError or SourceError if an option does not fit."""
+        """Make the function that applies the effect; UsageError or SourceError if an option does not fit."""
         background = None if self.background is None else _background(self.background)
         try:
             return make_effect(
@@ -96,27 +96,27 @@ def run(args: argparse.Namespace) -> int:
     """Run the verb and give its exit code."""
     output = take(OutputOptions, args)
     how = take(EditOptions, args)
-    # What is missed for a moment would be in the clear.
+    # With carried masks, an object missed for a moment would be visible.
     bridge = how.effect in HIDING
     wanted = RunOptions(args.sources, take(ModelOptions, args), take(StreamOptions, args), output, bridge=bridge)
     return edit(wanted, how)
 
 
 def edit(wanted: RunOptions, how: EditOptions) -> int:
-    """Apply one effect to all sources; UsageError for what looks like an effect and would be none."""
+    """Apply one effect to all sources; UsageError if the sources or the output cannot take one."""
     wanted = replace(wanted, drawing=DrawingOptions(captions=False))
     for source in wanted.sources:
         if _COLOR.fullmatch(source) and not os.path.exists(source):
             raise UsageError(f"{source}: no such file; a colour goes with --background '{source}'")
     target = wanted.output.destination
     if target.is_file and target.path.suffix.lower() == ".jsonl":
-        raise UsageError(f"{target.path} holds no picture that an effect could change: name a picture or a video")
+        raise UsageError(f"{target.path}: this format holds no picture: name a picture or a video")
     paints = {alpha: how.paint(wanted.model.mask_threshold, alpha) for alpha in (False, True)}
     return run_sources.run(wanted, partial(painter, paints), needs_alpha(how.effect))
 
 
 def painter(paints: dict[bool, Paint], model: MaskRCNN, alpha: bool) -> Paint:
-    """Choose the function; it asks the model for nothing."""
+    """Choose the function by transparency; the model is not needed."""
     return paints[alpha]
 
 
@@ -125,13 +125,13 @@ def _background(text: str) -> NDArray[np.uint8] | tuple[int, int, int]:
         red, green, blue = bytes.fromhex(text[1:])
         return blue, green, red
     if text.startswith("#") and not os.path.exists(text):
-        raise UsageError(f"{text}: a colour is # and six hexadecimal digits, as #00ff00")
+        raise UsageError(f"{text}: a colour is # and six hexadecimal digits, such as #00ff00")
     return read_image(text)[0]
 
 
 def _effect(text: str) -> str:
     if text not in EFFECT_NAMES:
-        raise argparse.ArgumentTypeError(f"there is no {text!r}: choose from {', '.join(EFFECT_NAMES)}")
+        raise argparse.ArgumentTypeError(f"there is no effect {text!r}: choose from {', '.join(EFFECT_NAMES)}")
     return text
 
 

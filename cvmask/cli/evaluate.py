@@ -1,4 +1,4 @@
-"""cvmask evaluate: average precision on a COCO data set, of one model or of two beside each other."""
+"""cvmask evaluate: average precision of one or two models on a COCO data set."""
 
 from __future__ import annotations
 
@@ -47,19 +47,19 @@ def add_parser(subparsers: options.Subparsers) -> None:
         description="Compare what one or two models find with a COCO data set, as pycocotools does.",
     )
     parser.add_argument("models", nargs="+", metavar="MODEL", help="a name, a folder or a .pb; two are compared")
-    parser.add_argument("--truth", required=True, metavar="JSON", help="the data set, as instances_val2017.json")
+    parser.add_argument("--truth", required=True, metavar="JSON", help="the data set, such as instances_val2017.json")
     parser.add_argument("--images", required=True, type=Path, metavar="DIR", help="the folder of its pictures")
     parser.add_argument("-o", "--output", type=Path, default=Path("cvmask_evaluation"), metavar="DIR",
                         help="for evaluation.json, curves, worst pictures (default: cvmask_evaluation)")  # fmt: skip
     parser.add_argument("--score-threshold", "--conf", type=options.share, default=0.0, metavar="T",
-                        help="leave out detections of a lower score (default: 0)")  # fmt: skip
+                        help="ignore detections with a lower score (default: 0)")  # fmt: skip
     parser.add_argument("--size", default="auto", metavar="SIZE", help="as for predict (default: auto)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb and give its exit code: 3 if some pictures could not be read, 1 if none."""
     if len(args.models) > 2:
-        raise UsageError(f"evaluate compares two models at most, got {len(args.models)}")
+        raise UsageError(f"evaluate compares at most two models, got {len(args.models)}")
     truth = Truth(args.truth)
     reports: dict[str, dict[str, Scores]] = {}
     failures: list[str] = []
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError(str(error)) from None
         classes = truth.common(model.labels)
         if not classes:
-            raise SourceError(f"{args.truth}: has none of the classes of {name}: {', '.join(model.labels[:5])}, ...")
+            raise SourceError(f"{args.truth}: has no class of {name}: {', '.join(model.labels[:5])}, ...")
         if left_out := sorted(set(truth.categories) - set(classes)):
             say(f"cvmask: {name} does not know {', '.join(left_out[:10])}: left out", error=True)
         found, failures = _find(model, truth, args.images)
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _find(model: MaskRCNN, truth: Truth, folder: Path) -> tuple[dict[int, Detections], list[str]]:
-    """Run a model over the pictures; why others were left out has been told."""
+    """Run a model over the pictures; pictures that cannot be read are reported and returned."""
     found: dict[int, Detections] = {}
     failures: list[str] = []
     with FrameProgress(len(truth.images)) as progress:
@@ -102,7 +102,7 @@ def _find(model: MaskRCNN, truth: Truth, folder: Path) -> tuple[dict[int, Detect
                 height, width = picture.shape[:2]
                 if (image.get("width", width), image.get("height", height)) != (width, height):
                     theirs = f"{image['width']}x{image['height']}"
-                    raise SourceError(f"{path}: is {width}x{height}, the truth is of {theirs}")
+                    raise SourceError(f"{path}: is {width}x{height}, but {theirs} in the data set")
             except SourceError as error:
                 failures.append(str(error))
                 progress.say(f"cvmask: {error}", error=True)
@@ -113,7 +113,7 @@ def _find(model: MaskRCNN, truth: Truth, folder: Path) -> tuple[dict[int, Detect
 
 
 def table(reports: dict[str, dict[str, Scores]]) -> list[str]:
-    """Write the scores in percent, a column for boxes and one for masks of each model."""
+    """Format the scores in percent, with a column for boxes and one for masks of each model."""
     columns = [(f"{name} {kind}", scores[kind]) for name, scores in reports.items() for kind in KINDS]
     widths = [max(8, len(title)) for title, _ in columns]
     names = list(dict.fromkeys(name for _, scores in columns for name in scores.by_class))
@@ -132,7 +132,7 @@ def _percent(value: float | None) -> str:
 
 
 def as_json(reports: dict[str, dict[str, Scores]]) -> dict[str, Any]:
-    """Give all scores and curves; null where there is no such object."""
+    """Return all scores and curves; null if there is no such object."""
     return {
         name: {
             kind: {
@@ -168,7 +168,7 @@ def draw_curves(scores: Scores) -> NDArray[np.uint8]:
 def _worst(
     model: MaskRCNN, truth: Truth, folder: Path, found: dict[int, Detections], scores: Scores
 ) -> NDArray[np.uint8]:
-    """Lay out the pictures with the most mistakes, each with what was found and how much is wrong."""
+    """Arrange the pictures with the most mistakes, each with its detections and the counts of mistakes."""
     order = sorted(scores.wrong, key=lambda image_id: (-sum(scores.wrong[image_id]), image_id))[:WORST]
     width, height = _CELL_WH
     columns = 4

@@ -1,4 +1,4 @@
-"""What the user named as sources: pictures, folders, patterns, videos, cameras, streams."""
+"""Expands the sources that the user gave: pictures, folders, patterns, videos, cameras, streams."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Input(NamedTuple):
     Attributes
     ----------
     path
-        Where it lies, or its address.
+        Its path or address.
     name
-        What records call it: relative to what the user gave, with forward slashes; of a camera or an
-        address a name like ``camera0``, since an address may hold a password.
+        Its name in records: relative to the user's folder, with forward slashes. A camera or an address
+        gets a name such as ``camera0``, because an address may contain a password.
     stream
-        Whether it is anything but a picture.
+        Whether it is something other than a picture.
     """
 
     path: str
@@ -51,7 +51,7 @@ class Input(NamedTuple):
 
 
 def expand(sources: Sequence[str], rated: bool = False) -> tuple[list[Input], list[str]]:
-    """Turn what was named into inputs, in order, a file once however often it is spelled; and what could not be.
+    """Turn sources into inputs, in order and without duplicates; also return messages for those that are none.
 
     With a rate (`rated`) a folder is one video. In a folder an animated picture is a picture, anywhere else a video.
     """
@@ -61,7 +61,7 @@ def expand(sources: Sequence[str], rated: bool = False) -> tuple[list[Input], li
     failures: list[str] = []
     for source in map(local_path, sources):
         if Path(source).suffix.lower() in (".pb", ".pbtxt"):
-            failures.append(f"{source}: is of a model, not a source: give the .pb with -m, the .pbtxt with --graph")
+            failures.append(f"{source}: belongs to a model, give the .pb with -m, the .pbtxt with --graph")
             continue
         try:
             whole = rated and os.path.isdir(source)
@@ -71,7 +71,7 @@ def expand(sources: Sequence[str], rated: bool = False) -> tuple[list[Input], li
             failures.append(str(error))
             continue
         for path in found:
-            # Said here, before a model is loaded; pictures may have such names.
+            # Reported before a model is loaded; a picture may have such a name too.
             full = os.path.abspath(path) if is_file(path) else path
             if (wrong := wrong_name(full)) and path not in pictures and is_stream(path):
                 failures.append(f"{path}: {wrong}")
@@ -84,7 +84,7 @@ def expand(sources: Sequence[str], rated: bool = False) -> tuple[list[Input], li
 
 
 def files_left_out(sources: Sequence[str]) -> list[str]:
-    """For each folder of pictures, one line if it holds videos too, and one for other files that are not hidden."""
+    """Return notes about ignored files: for each folder, one line for videos and one for other files."""
     lines = []
     for folder in map(local_path, sources):
         with suppress(OSError):
@@ -96,23 +96,23 @@ def files_left_out(sources: Sequence[str]) -> list[str]:
             if videos:
                 count = sum(videos.values())
                 named = " ".join(f"'{os.path.join(folder, '*' + ending)}'" for ending in sorted(videos))
-                cure = f"to have its {'video, name it' if count == 1 else f'{count} videos, name them'}: {named}"
-                lines.append(f"{folder}: of a folder the pictures are taken; {cure}")
+                cure = f"to process its {'video, name it' if count == 1 else f'{count} videos, name them'}: {named}"
+                lines.append(f"{folder}: only the pictures of a folder are read; {cure}")
             others = {end: count for end, count in endings.items() if end.lower() not in (*SUFFIXES, *CODECS)}
             if others:
                 counted = ", ".join(f"{others[ending]} {ending or 'without an ending'}" for ending in sorted(others))
-                cure = "name them to have them read"
-                lines.append(f"{folder}: not taken for pictures, by their endings: {counted}; {cure}")
+                cure = "to read them, name them"
+                lines.append(f"{folder}: ignored, because of their endings: {counted}; {cure}")
     return lines
 
 
 def _is_many(source: str) -> bool:
-    # An address may have a question mark, which is no wildcard.
+    # A question mark in an address is not a wildcard.
     return is_file(source) and (os.path.isdir(source) or is_pattern(source))
 
 
 def _base_of(source: str) -> str:
-    """Give the folder that the user meant: itself, or what stands before a file or the first wildcard."""
+    """Return the folder that the user meant: the source itself, or the part before a file or the first wildcard."""
     if os.path.isdir(source):
         return source
     if not _is_many(source):
@@ -123,7 +123,7 @@ def _base_of(source: str) -> str:
 def _named(bases: dict[str, str], pictures: Collection[str]) -> list[Input]:
     names = [_name(path, base) for path, base in bases.items()]
     if len(set(names)) < len(names):
-        # The same name in several folders: then the folders are part of the name.
+        # If a name occurs in several folders, the folders become part of it.
         folder = _common_folder([path for path in bases if is_file(path)])
         names = [_name(path, folder) for path in bases]
     streams = [path not in pictures and is_stream(path) for path in bases]
@@ -147,21 +147,21 @@ def _name(path: str, base: str) -> str:
 
 
 def is_stream(place: str) -> bool:
-    """Tell whether a source is anything but a still picture."""
+    """Return True if a source is not a still picture."""
     return not is_file(place) or is_numbered(place) or is_animation(place) or not is_picture(place)
 
 
 def is_file(place: str) -> bool:
-    """Tell whether a source is a file and no camera, address or standard input."""
+    """Return True if a source is a file, and not a camera, an address or standard input."""
     return not live_kind(place)
 
 
-# Of what lies at an address; a host's own name ends otherwise.
+# Endings of files at an address; the name of a host ends in others.
 _ENDING = re.compile(r"\.(mp4|m4v|mov|mkv|avi|webm|ts|flv|m3u8|mjpe?g|jpe?g|png)$", re.IGNORECASE)
 
 
 def stem_of(place: str) -> str:
-    """Name an output after its source: camera0, stdin, host_path, or the stem of the file."""
+    """Return a name for outputs of a source: camera0, stdin, host_path, or the stem of the file."""
     if place == "-":
         return "stdin"
     if place.isdigit():

@@ -1,4 +1,4 @@
-"""From the flags of a model to a loaded one; a known model that is not at hand is offered for download."""
+"""Loads the model that the flags describe, and offers to download a known model that is not installed."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from cvmask.system.files import size_text
 
 
 def load_model(wanted: ModelOptions, captions: bool = False) -> MaskRCNN:
-    """Load the model that the flags describe; offers to download a known one that is not at hand.
+    """Load the model that the flags describe; offers to download a known one that is not installed.
 
-    With `captions`, its labels are going to be drawn: one that cannot be is named.
+    With `captions`, labels that cannot be drawn are reported.
     """
     if wanted.model in NAMES:
         offer_download(wanted.model)
@@ -35,13 +35,13 @@ def load_model(wanted: ModelOptions, captions: bool = False) -> MaskRCNN:
 
 
 def offer_download(name: str) -> Path:
-    """Find a known model, or bring it if the user at the terminal agrees.
+    """Find a known model, or download it if the user at the terminal agrees.
 
     Raises
     ------
     ModelError
-        If it is not at hand and stdin is no terminal, the answer is no, or the network is
-        forbidden: one line that says how to get it.
+        If it is not installed, and stdin is not a terminal, the answer is no, or the network is
+        forbidden. The message says how to get it.
     """
     found = models.find(name)
     if found is not None:
@@ -53,21 +53,21 @@ def offer_download(name: str) -> Path:
 
 
 def download_with_progress(name: str, force: bool = False) -> Path:
-    """Download a known model and show how far it is on stderr."""
+    """Download a known model and show the progress on stderr."""
     with DownloadProgress(name) as progress:
         return models.download(name, progress.advance, progress.say, force=force)
 
 
 def _has_terminal() -> bool:
-    # A process without a console has no stdin at all.
+    # A process without a console has no stdin.
     return sys.stdin is not None and sys.stdin.isatty()
 
 
 def _agrees(model: KnownModel) -> bool:
-    # On stderr, and not as the prompt of input(): stdout may be a pipe that somebody reads.
+    # On stderr, not as the prompt of input(): stdout may be a pipe.
     question = f"model {model.name!r} is not installed: download {size_text(model.archive_bytes)} now? [Y/n] "
     sys.stderr.write(question)
     sys.stderr.flush()
     answer = sys.stdin.readline()
-    # The end of the input is no answer; Enter is a yes.
+    # End of input is not an answer; Enter means yes.
     return answer.strip().lower() in ("", "y", "yes") if answer else False

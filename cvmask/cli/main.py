@@ -1,4 +1,4 @@
-"""The command `cvmask`: verbs, errors as one line, exit codes."""
+"""The command `cvmask`: its verbs, one-line errors, exit codes."""
 
 from __future__ import annotations
 
@@ -45,26 +45,26 @@ _WITH_COMMAS = ("--classes", "--save")
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line: the flags of some verbs would push it off the screen."""
+    """Reports errors in one line, because argparse's usage text would push them off the screen."""
 
     def error(self, message: str) -> NoReturn:
         """End with code 2."""
         self.exit(WRONG_USAGE, f"{self.prog}: error: {printable(message)} (see `{self.prog} --help`)\n")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
-        """End with code 2 for unknown flags: left to argparse, the command would answer, which knows no verb's.
+        """End with code 2 for unknown flags: argparse would report them for the command, without the verb's flags.
 
-        Sources may stand before and behind flags.
+        Sources may stand before and after flags.
         """
         if args is not None and self._subparsers is None:
             self._refuse_empty(args)
         known, unknown = super().parse_known_args(args, namespace)
         if unknown:
             if args is not None and (before := _flag_before(args, unknown[0])) in _WITH_COMMAS:
-                self.error(f"{before} takes one value: put commas between them, as in {before} a,b")
+                self.error(f"{before} takes one value: separate several by commas, as in {before} a,b")
             sources = vars(known).get("sources")
             if isinstance(sources, list) and all(word == "-" or not word.startswith("-") for word in unknown):
-                # argparse takes no positional arguments on both sides of a flag.
+                # argparse does not accept positional arguments on both sides of a flag.
                 sources += unknown
                 return known, []
             flag = unknown[0].split("=")[0]
@@ -74,16 +74,16 @@ class Parser(argparse.ArgumentParser):
         return known, unknown
 
     def _refuse_empty(self, args: Sequence[str]) -> None:
-        """End with code 2 for an empty argument: as a path it would be the folder one is in."""
+        """End with code 2 for an empty argument: as a path it would be the working folder."""
         for before, argument in zip([self.prog, *args], args):
             flag, sign, value = argument.partition("=")
             given = flag if flag.startswith("--") and sign and not value else ""
             if given or not argument:
-                self.error(f"what follows {given or before} is empty: a variable that is not set?")
+                self.error(f"the value after {given or before} is empty: is a variable not set?")
 
 
 def _flag_before(args: Sequence[str], word: str) -> str:
-    """Give the flag that this word follows, directly or behind other words; "" if it is a flag itself."""
+    """Return the flag that this word follows, directly or after other words; "" if it is a flag itself."""
     before = [argument for argument in args[: args.index(word)] if argument.startswith("-")] if word in args else []
     return before[-1] if before and not word.startswith("-") else ""
 
@@ -136,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         say("cvmask: interrupted", error=True)
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has gone, as in `cvmask ... | head`: there is nobody to tell.
+        # The reader of stdout has ended, as in `cvmask ... | head`: nobody would see a message.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + getattr(signal, "SIGPIPE", 13)  # Windows does not name it
     except (MemoryError, OSError, cv2.error) as error:

@@ -1,4 +1,4 @@
-"""The verb ``models``: what is at hand, downloads, and a look into files."""
+"""cvmask models: list, download, check, inspect and convert models."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from cvmask.system.files import size_text, write_whole
 
 
 def _add_convert(actions: options.Subparsers) -> None:
-    """Add this action."""
+    """Add the action."""
     about = "write the text graph that OpenCV needs beside a frozen graph, without TensorFlow"
     parser = options.add_verb(actions, "convert", help=about, description=about)
     parser.add_argument(
@@ -40,13 +40,13 @@ def _add_convert(actions: options.Subparsers) -> None:
         "-o",
         "--output",
         metavar="OUT",
-        help="a file, replaced if it is there, or a folder, which is made where the name ends in / "
-        f"(default: {TEXT_FILE} beside the .pb; beside several of its own name)",
+        help="a file, which is replaced, or a folder, which is made if the name ends in / "
+        f"(default: {TEXT_FILE} beside the .pb, or named as the .pb if there are several)",
     )
 
 
 def _convert(name: str, output: str | None) -> int:
-    """Convert one graph and print where its text is."""
+    """Convert one graph and print the path of the text graph."""
     model = models.resolve(name)
     graph = model_files(model).graph
     target = _target(graph, output)
@@ -61,7 +61,7 @@ def _target(graph: Path, output: str | None) -> Path:
         target = graph.with_name(TEXT_FILE) if stands_for_folder(graph) else graph.with_suffix(".pbtxt")
         # It may have been made by hand, and nobody asked for that file to be replaced.
         if target.exists():
-            raise SinkError(f"{target} is there already: name it with -o to replace it")
+            raise SinkError(f"{target} already exists: name it with -o to replace it")
         return target
     is_folder = output.endswith(("/", os.sep)) or os.path.isdir(output)
     target = Path(output, TEXT_FILE) if is_folder else Path(output)
@@ -71,18 +71,18 @@ def _target(graph: Path, output: str | None) -> Path:
 
 
 def _add_inspect(actions: options.Subparsers) -> None:
-    """Add this action."""
-    about = "say what a model file or folder is, and everything that is wrong with it"
+    """Add the action."""
+    about = "describe a model file or folder, and report everything that is wrong with it"
     parser = options.add_verb(actions, "inspect", help=about, description=about)
     parser.add_argument("model", metavar="PATH", help="a file, a folder, or a model's name")
-    parser.add_argument("--graph", metavar="PBTXT", help="a text graph to look at with it")
+    parser.add_argument("--graph", metavar="PBTXT", help="a text graph to inspect with it")
     parser.add_argument(
-        "--keep-graph", action="store_true", help="show what runs with the flag of this name: the text graph as it is"
+        "--keep-graph", action="store_true", help="inspect as with this flag of predict: the text graph runs as it is"
     )
 
 
 def _inspect(model: str, graph: str | None, keep_graph: bool) -> int:
-    """Print what is known, then the problems; 1 if there are any."""
+    """Print the facts, then the problems; return 1 if there are any."""
     place = models.resolve(model)
     try:
         files = model_files(place, graph)
@@ -104,7 +104,7 @@ def _inspect(model: str, graph: str | None, keep_graph: bool) -> int:
 
 
 def _print_problem(place: Path, problem: str) -> None:
-    """Below the name of the file or folder, which is not said again."""
+    """Print a problem under the name of the file or folder, without repeating that name."""
     say(f"  problem: {problem.removeprefix(f'{place}: ')}")
 
 
@@ -121,7 +121,7 @@ def _facts(report: Inspection, found: ModelFiles) -> Iterator[tuple[str, str]]:
 
 
 def _labels_text(files: ModelFiles, classes: int | None) -> str:
-    """Which file the names come from."""
+    """Return which file the names come from."""
     path = files.labels if classes is None else names_file(files, classes)
     if path is not None:
         return str(path) if path == files.labels else f"{path} (a COCO model without a list of its own)"
@@ -129,7 +129,7 @@ def _labels_text(files: ModelFiles, classes: int | None) -> str:
 
 
 def _support_facts(text: Graph) -> Iterator[tuple[str, str]]:
-    """What takes the model, from the layers in its text graph."""
+    """Yield what can run the model, judged by the layers in its text graph."""
     kinds, lacking = {node.op for node in text}, {node.op for node in unread(text)}
     if lacking:
         yield "OpenCV", f"not known: {', '.join(sorted(lacking))} of {len(kinds)} kinds of layer"
@@ -176,7 +176,7 @@ def _resizer_text(resizer: Resizer) -> str:
 def _label_problems(report: Inspection) -> list[str]:
     try:
         return _label_count_problems(report)
-    except (CvmaskError, OSError) as error:  # one bad file does not hide what is known of the others
+    except (CvmaskError, OSError) as error:  # one bad file does not hide the facts of the others
         return [str(error)]
 
 
@@ -189,8 +189,8 @@ def _label_count_problems(report: Inspection) -> list[str]:
 
 
 _EPILOG = """\
-Models lie in CVMASK_HOME (default: ~/.cache/cvmask). CVMASK_OFFLINE=1 forbids the network,
-CVMASK_MIRROR=https://host/folder fetches from there, HTTP_PROXY and HTTPS_PROXY are used.
+Models are stored in CVMASK_HOME (default: ~/.cache/cvmask). CVMASK_OFFLINE=1 forbids the network,
+CVMASK_MIRROR=https://host/folder sets another server, HTTP_PROXY and HTTPS_PROXY are used.
 """
 
 
@@ -199,11 +199,11 @@ def add_parser(subparsers: options.Subparsers) -> None:
     about = "list, download, check, convert and inspect models"
     parser = options.add_verb(subparsers, "models", _EPILOG, help=about)
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    options.add_verb(actions, "list", help="the known models, and which of them are here")
+    options.add_verb(actions, "list", help="list the known models, and which are installed")
     for action, text in (
-        ("download", "fetch a model; goes on where an earlier attempt stopped"),
+        ("download", "download a model, or resume an interrupted download"),
         ("verify", "check the hashes of a model, and that it converts, splits and runs"),
-        ("path", "print the folder of a model that is here"),
+        ("path", "print the folder of an installed model"),
         ("remove", "remove a downloaded model"),
     ):
         verb = options.add_verb(actions, action, help=text, description=text)
@@ -213,19 +213,19 @@ def add_parser(subparsers: options.Subparsers) -> None:
             verb.add_argument(
                 "--force",
                 action="store_true",
-                help="take a model whose hash is neither the listed nor the recorded one, if it works",
+                help="accept a model with another hash than the listed or recorded one, if it works",
             )
     verb.add_argument(
         "--forget",
         action="store_true",
-        help="also forget its recorded hash, so that the next download sets it anew",
+        help="also delete its recorded hash, so that the next download records a new one",
     )
     _add_convert(actions)
     _add_inspect(actions)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do what was asked; 0 done, 1 failed, 130 interrupted."""
+    """Run the action; the exit code is 0 done, 1 failed, 130 interrupted."""
     if args.action == "list":
         return _list()
     if args.action == "convert":
@@ -250,7 +250,7 @@ def _list() -> int:
 def _state(model: KnownModel) -> str:
     folder = models.find(model.name)
     if folder is not None:
-        return f"here ({size_text((folder / GRAPH_FILE).stat().st_size)})"
+        return f"installed ({size_text((folder / GRAPH_FILE).stat().st_size)})"
     if model.bundled:
         return "missing"
     part = places(model).part
@@ -261,13 +261,13 @@ def _state(model: KnownModel) -> str:
 def _download(name: str, force: bool) -> int:
     folder = models.find(name)
     if folder is not None:
-        say(f"model {name!r} is here already", error=True)
+        say(f"model {name!r} is already installed", error=True)
         say(folder)
         return 0
     try:
         folder = download_with_progress(name, force)
     except KeyboardInterrupt:
-        say("interrupted: what came is kept, the same command goes on from there", error=True)
+        say("interrupted: run the same command again to resume the download", error=True)
         return 130
     say(folder)
     return 0
@@ -293,7 +293,7 @@ def _remove(name: str, forget: bool) -> int:
     gone = models.remove(name, forget=forget, say=_say)
     if not gone:
         folder = places(zoo.get(name)).folder
-        raise ModelError(f"nothing of model {name!r} is here (looked at {folder})")
+        raise ModelError(f"model {name!r} is not installed (looked at {folder})")
     for path in gone:
         say(f"removed {path}")
     return 0

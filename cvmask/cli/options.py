@@ -1,4 +1,4 @@
-"""The flags that several verbs share, and the frozen options that they become at the edge of a verb."""
+"""The flags that several verbs share, and the frozen options that each verb makes from them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Subparsers = Any
 
 
 class UsageError(Exception):
-    """Wrong usage that the parser alone cannot see: one line, exit code 2."""
+    """Wrong usage that the parser alone cannot detect: one line, exit code 2."""
 
 
 def add_verb(subparsers: Subparsers, name: str, epilog: str | None = None, **texts: Any) -> argparse.ArgumentParser:
@@ -52,7 +52,7 @@ def take(kind: type[_Options], args: argparse.Namespace) -> _Options:
     """Make a dataclass of options from the flags of the same names; a flag that the verb lacks is its default."""
     names = {option.name for option in fields(kind)}  # type: ignore[arg-type]
     given = {name: value for name, value in vars(args).items() if name in names}
-    # A flag that may be repeated is a list for argparse; frozen options hold none.
+    # argparse gives lists for repeated flags; frozen options hold tuples.
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
 
 
@@ -77,7 +77,7 @@ class ModelOptions:
     overlap: float = OVERLAP
 
     def check(self) -> None:
-        """Read the small file that --labels names; ModelError says what is wrong with it."""
+        """Check the file that --labels names; ModelError says what is wrong with it."""
         if self.labels is not None:
             read_names(self.labels)
 
@@ -99,28 +99,28 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
                        help="keep detections with a higher score, 0 to 1 (default: 0.5)")  # fmt: skip
     add_mask_threshold(group)
     group.add_argument("--mask-paste", default=usual.mask_paste, choices=tuple(MASK_PASTES),
-                       help="how masks become pixels: as TensorFlow does, cut at 0.5, or as OpenCV's tutorials do, "
+                       help="how masks become pixels: as in TensorFlow, cut at 0.5, or as in OpenCV's tutorials, "
                        "cut at 0.3 (default: tensorflow)")  # fmt: skip
     group.add_argument("--classes", type=classes, metavar="A,B",
-                       help="keep these classes only: names or ids, with commas between")  # fmt: skip
+                       help="keep only these classes: names or ids, separated by commas")  # fmt: skip
     group.add_argument("--max-detections", type=positive, metavar="N",
-                       help="keep the N best of a picture (default: as many as the model gives)")  # fmt: skip
+                       help="keep the N best in each picture (default: all that the model gives)")  # fmt: skip
     group.add_argument("--proposals", type=positive, metavar="N",
-                       help="first-stage boxes; fewer are faster and approximate: results change")  # fmt: skip
+                       help="number of first-stage boxes; fewer are faster, but change the results")  # fmt: skip
     group.add_argument("--size", default=usual.size, metavar="SIZE",
                        help="auto (as trained), native, 640 (short side) or 800x600 (default: auto)")  # fmt: skip
-    group.add_argument("--target", default=usual.target, choices=targets.NAMES, help="where it runs (default: cpu)")
-    group.add_argument("--strict-target", action="store_true", help="end rather than run somewhere else")
+    group.add_argument("--target", default=usual.target, choices=targets.NAMES, help="the device (default: cpu)")
+    group.add_argument("--strict-target", action="store_true", help="fail instead of running on another device")
 
 
 def add_tile_options(parser: argparse.ArgumentParser) -> None:
     """Add the flags for large pictures."""
     group = parser.add_argument_group("large pictures")
     group.add_argument("--tile", type=_tile, metavar="SIZE",
-                       help="look at overlapping tiles of this side in pixels too, and join what they show; "
+                       help="also process overlapping tiles of this side in pixels, and merge the results; "
                        "auto: the model's own size (default: no tiles)")  # fmt: skip
     group.add_argument("--overlap", type=_overlap, default=OVERLAP, metavar="X",
-                       help="share of its side that a tile has in common with the next, 0 to 0.8 "
+                       help="share of its side by which a tile overlaps the next, 0 to 0.8 "
                        f"(default: {OVERLAP})")  # fmt: skip
 
 
@@ -149,7 +149,7 @@ def add_mask_threshold(group: argparse._ActionsContainer) -> None:
 
 @dataclass(frozen=True, eq=False)
 class DrawingOptions:
-    """Arguments of `cvmask.draw` that no model gives, with its defaults."""
+    """Arguments of `cvmask.draw` that do not come from the model, with its defaults."""
 
     colors: NDArray[np.uint8] | None = None
     color_by: str = "class"
@@ -163,27 +163,27 @@ class DrawingOptions:
     refine: bool = False
 
     def style(self, mask_threshold: float | None) -> dict[str, Any]:
-        """Keyword arguments for `cvmask.draw`, but for the labels."""
+        """Return keyword arguments for `cvmask.draw`, without the labels."""
         own = {option.name: getattr(self, option.name) for option in fields(self)}
         return {"mask_threshold": mask_threshold, **own}
 
 
 def add_drawing_options(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that say how detections are drawn."""
+    """Add the flags for drawing."""
     group = parser.add_argument_group("drawing")
     group.add_argument("--colors", metavar="FILE", help="colours, one per line: blue green red, as in colors.txt")
     group.add_argument("--color-by", choices=("class", "instance"), default=DrawingOptions.color_by,
-                       help="one colour a class or one an object (default: class)")  # fmt: skip
+                       help="one colour per class or per object (default: class)")  # fmt: skip
     group.add_argument("--opacity", type=share, default=DrawingOptions.opacity, metavar="X",
-                       help="of masks, 0 to 1 (default: 0.45)")  # fmt: skip
+                       help="opacity of masks, 0 to 1 (default: 0.45)")  # fmt: skip
     group.add_argument("--line-width", type=partial(whole, least=1, most=MOST_PX), dest="line_px", metavar="PX",
-                       help="of boxes and outlines, in pixels (default: by picture and object)")  # fmt: skip
+                       help="of boxes and outlines, in pixels (default: by sizes of picture and object)")  # fmt: skip
     group.add_argument(
         "--text-size", type=partial(whole, least=SMALLEST_TEXT_PX, most=MOST_PX), dest="text_px", metavar="PX",
         help="height of capitals, in pixels (default: by picture and object)",
     )  # fmt: skip
     group.add_argument("--refine", action="store_true",
-                       help="draw the edges of masks to those of the picture, in what is saved too")  # fmt: skip
+                       help="align the edges of masks with those of the picture, in saved results too")  # fmt: skip
     group.add_argument("--no-boxes", dest="boxes", action="store_false", help="leave out the boxes")
     group.add_argument(
         "--no-masks", dest="masks", action="store_false", help="leave out the masks and their outlines"
@@ -200,12 +200,12 @@ def drawing_options(args: argparse.Namespace) -> DrawingOptions:
 PICTURE, VIDEO, NUMBERED = "picture", "video", "numbered frames"
 _RATED = f"{STDIN} and {NUMBERED}"
 _USERS = {VIDEO: "videos", _RATED: _RATED, CAMERA: "cameras and streams", STREAM: "streams", STDIN: "standard input"}
-# What has a use for the flags of others too; what lies at an http address shows when it is opened.
+# Kinds that also use the flags of others; an http address may turn out to be any of them.
 _LIKE = {STREAM: (CAMERA,), ADDRESS: (VIDEO, CAMERA, STREAM), STDIN: (_RATED,), NUMBERED: (VIDEO, _RATED)}
 
 
 def _flag(name: str, used_by: str = "") -> dict[str, str]:
-    """Note the flag of an option; `used_by` is the only kind of source that uses it, if not all but pictures do."""
+    """Return field metadata: the flag, and the only kind of source that uses it ("" for all but pictures)."""
     return {"flag": name, "used_by": used_by}
 
 
@@ -218,12 +218,12 @@ class StreamOptions:
     detect_every
         None: 1, and "auto" for a camera or stream in a window, see `run_stream`.
     workers
-        None: as many as suit the source, see `run_stream.usual_workers`.
+        None: chosen by the source, see `run_stream.usual_workers`.
 
     Raises
     ------
     UsageError
-        If the part of a video is empty, or there are events without ids.
+        If the selected part of a video is empty, or --on-event is given without --track.
     """
 
     start_s: float = field(default=0.0, metadata=_flag("--start", VIDEO))
@@ -244,10 +244,10 @@ class StreamOptions:
             raise UsageError(f"--end must come after --start, got {self.start_s:g} s to {self.end_s:g} s")
 
         if self.on_event is not None and not self.track:
-            raise UsageError("--on-event needs --track: without numbers nobody knows what is new")
+            raise UsageError("--on-event needs --track, which numbers the objects: add --track")
 
     def source(self) -> dict[str, Any]:
-        """Keyword arguments for `open_source`."""
+        """Return keyword arguments for `open_source`."""
         run = ("track", "on_event", "detect_every", "workers")
         return {option.name: getattr(self, option.name) for option in fields(self) if option.name not in run}
 
@@ -257,13 +257,13 @@ def add_stream_options(parser: argparse.ArgumentParser, track: bool = True, work
     usual = StreamOptions
     group = parser.add_argument_group("videos, cameras and streams")
     group.add_argument("--start", type=seconds, default=usual.start_s, dest="start_s", metavar="TIME",
-                       help="begin there: seconds, or 1:23:45 (videos)")  # fmt: skip
+                       help="start time: seconds, or 1:23:45 (videos)")  # fmt: skip
     group.add_argument("--end", type=seconds, dest="end_s", metavar="TIME",
-                       help="end before: seconds, or 1:23:45 (videos)")  # fmt: skip
+                       help="end time, exclusive: seconds, or 1:23:45 (videos)")  # fmt: skip
     group.add_argument("--stride", type=_stride, default=usual.stride, metavar="N",
-                       help="every N-th frame only (videos)")  # fmt: skip
+                       help="process only every N-th frame (videos)")  # fmt: skip
     if track:
-        group.add_argument("--track", action="store_true", help="give each object a number that it keeps")
+        group.add_argument("--track", action="store_true", help="track objects: each keeps its number")
         group.add_argument("--on-event", type=_command, metavar="CMD",
                            help="with --track: run CMD when an object appears or has left, with JSON on its standard "
                            "input; words in quotes, no shell")  # fmt: skip
@@ -274,63 +274,63 @@ def add_stream_options(parser: argparse.ArgumentParser, track: bool = True, work
                            "auto for a camera or stream in a window, else 1, every frame)")  # fmt: skip
     many = workers or "for a long video as many as OpenCV has threads, up to 4, if memory lasts; else 1"
     group.add_argument("--workers", type=positive, default=workers, metavar="N",
-                       help=f"so many models on consecutive frames at the same time (default: {many})")  # fmt: skip
+                       help=f"number of models that work on frames in parallel (default: {many})")  # fmt: skip
     group.add_argument(
         "--every-frame",
         action="store_true",
         help="process every frame of cameras and streams, however late (default: the newest)",
     )
     group.add_argument("--retries", type=positive, default=usual.retries, metavar="N",
-                       help="give a stream up after N attempts in a row (default: 10)")  # fmt: skip
+                       help="give up a stream after N failed attempts in a row (default: 10)")  # fmt: skip
     group.add_argument("--timeout", type=_positive_float, default=usual.timeout_s, dest="timeout_s", metavar="S",
                        help="a stream that sends nothing for S seconds is lost (default: 1.5)")  # fmt: skip
     group.add_argument("--raw-size", type=_size, dest="size_wh", metavar="WxH",
                        help="raw BGR frames of this size on standard input (default: JPEGs)")  # fmt: skip
     group.add_argument("--rate", type=_rate, dest="frame_rate", metavar="R",
-                       help="frames a second on standard input and of numbered frames, which a folder becomes "
+                       help="frames per second on standard input and of numbered frames, which a folder becomes "
                        "with it: 25, 30000/1001")  # fmt: skip
 
 
 class Destination(NamedTuple):
-    """Where results go.
+    """The place of results.
 
     Attributes
     ----------
     path
         The file or the folder.
     is_file
-        Whether it is a file: it has an ending, is no folder that exists, and was not named with a
-        slash behind it.
+        Whether it is a file: it has an ending, is not an existing folder, and was not given with a
+        trailing slash.
     """
 
     path: Path
     is_file: bool = False
 
     def __str__(self) -> str:
-        """The file, or the folder with a slash behind it: a name with an ending stays one of a folder."""
+        """Return the file, or the folder with a trailing slash, so that it stays a folder if its name has an ending."""
         return str(self.path) if self.is_file else f"{self.path}/"
 
     @property
     def folder(self) -> Path:
-        """The folder for what belongs to no single source: itself, or where the file lies."""
+        """The folder for outputs that belong to no single source: the destination, or the folder of the file."""
         return self.path.parent if self.is_file else self.path
 
     def check(self, sources: int, stream: bool, alpha: bool = False) -> None:
-        """Say what cannot be before anything is loaded.
+        """Check the destination before anything is loaded.
 
         Parameters
         ----------
         sources
-            How many there are: one file takes the results of one.
+            Number of sources: one file can hold the results of one.
         stream
-            Whether that one is a video, a camera or a stream, and no picture.
+            Whether the source is a video, a camera or a stream, not a picture.
         alpha
             Whether pictures have transparency.
 
         Raises
         ------
         UsageError
-            If a file is named for several sources or in a format that is not written, or a folder that is
+            If one file is given for several sources, its format cannot be written, or a folder is
             a file.
         """
         path, suffix = self.path, self.path.suffix.lower()
@@ -342,16 +342,16 @@ class Destination(NamedTuple):
             if wrong := no_folder(str(path)):
                 raise UsageError(f"{path}: {wrong}")
             if path.exists() and not path.is_dir():
-                raise UsageError(f"{path} is not a folder: end the name in .png or .jpg for a single picture")
+                raise UsageError(f"{path} is not a folder: for a single picture end the name in .png or .jpg")
             return
         if sources > 1:
             raise UsageError(f"{path} is one file for {sources} sources: give a folder")
-        # One picture would hold the first frame of many.
+        # A picture would hold only the first frame.
         videos = tuple(ending for ending in STREAM_SUFFIXES if ending not in PICTURE_SUFFIXES or ending == ".webp")
         suffixes = videos if stream else PICTURE_SUFFIXES
         if suffix not in suffixes:
             known, what = " ".join(suffixes), "video" if stream else "picture"
-            needed = f"of a {what} needed one of {known}, or a folder with / at its end"
+            needed = f"for a {what} needed one of {known}, or a folder with / at its end"
             raise UsageError(f"{path}: {needed}, got {path.suffix}")
         if alpha and not stream and suffix not in ALPHA_SUFFIXES:
             raise UsageError(f"{path}: {suffix} has no transparency: end the name in .png")
@@ -366,7 +366,7 @@ VIRTUAL = Destination(Path(VIRTUAL_CAMERA), is_file=True)
 
 
 def destination(text: str) -> Destination:
-    """Understand what was given to -o."""
+    """Parse the value of -o."""
     path = Path(text)
     if text == VIRTUAL_CAMERA:
         return VIRTUAL
@@ -376,7 +376,7 @@ def destination(text: str) -> Destination:
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """What is written, and where.
+    """Which files are written, and where.
 
     Attributes
     ----------
@@ -396,16 +396,16 @@ class OutputOptions:
 
     @property
     def destination(self) -> Destination:
-        """Where results go."""
+        """The place of results."""
         return self.output or DEFAULT_FOLDER
 
     @property
     def only_shown(self) -> bool:
-        """Whether what is live goes to a window and to no file."""
+        """Whether live sources go to a window and not to a file."""
         return self.output is None and self.show
 
     def check_codec(self) -> None:
-        """Raise UsageError for a video that cannot have this codec; a folder takes .mp4 files."""
+        """Raise UsageError if the video's format cannot have this codec; in a folder videos are .mp4."""
         target = self.destination
         if wrong := wrong_codec(target.path.suffix.lower() if target.is_file else ".mp4", self.codec):
             raise UsageError(f"--codec {self.codec}: {wrong}")
@@ -429,30 +429,30 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     add_codec_option(parser)
     parser.add_argument("--show", action="store_true",
                         help="show each result in a window: q or Esc ends, s saves, space pauses a video, any key "
-                             "leaves a picture")  # fmt: skip
+                             "closes a picture")  # fmt: skip
 
 
 def add_codec_option(parser: argparse.ArgumentParser) -> None:
-    """Add --codec, for whatever writes videos."""
+    """Add --codec."""
     parser.add_argument("--codec", choices=("h264", "mp4v"), metavar="CODEC",
-                        help="of a video: h264, which needs PyAV, or mp4v, which is larger and written "
-                        "about twice as fast (default: h264 where it can be)")  # fmt: skip
+                        help="of videos: h264, which needs PyAV, or mp4v, which is larger and written "
+                        "about twice as fast (default: h264 if possible)")  # fmt: skip
 
 
 def add_save_options(parser: argparse.ArgumentParser) -> None:
     """Add --save and --save-json."""
     parser.add_argument("--save", metavar="FORMAT,...", type=_formats, default=(),
-                        help=f"write the results too, in any of: {', '.join(FORMATS)}")  # fmt: skip
+                        help=f"also write the results in formats: {', '.join(FORMATS)}")  # fmt: skip
     parser.add_argument(
         "--save-json",
         action="store_true",
-        help="write JSON too: boxes, scores, classes and RLE masks; of videos one line a frame",
+        help="also write JSON: boxes, scores, classes and RLE masks; for videos one line per frame",
     )
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Everything that a run of `predict` or `edit` needs to know; `bridge` is that of `cvmask.annotate`."""
+    """All options of a run of `predict` or `edit`; `bridge` is that of `cvmask.annotate`."""
 
     sources: Sequence[str]
     model: ModelOptions = ModelOptions()
@@ -463,7 +463,7 @@ class RunOptions:
 
 
 def unused_flags(options: Sequence[StreamOptions | OutputOptions], kinds: Collection[str]) -> list[str]:
-    """Flags that were given and that sources of these kinds do not use: "--rate (standard input)"."""
+    """Return the given flags that sources of these kinds do not use: "--rate (standard input)"."""
     flags = [
         (option.metadata["flag"], option.metadata["used_by"])
         for group in options
@@ -482,7 +482,7 @@ def _uses(kind: str, user: str) -> bool:
 
 
 def share(text: str) -> float:
-    """Read a number from 0 to 1."""
+    """Parse a number from 0 to 1."""
     try:
         value = float(text)
     except ValueError:
@@ -494,12 +494,12 @@ def share(text: str) -> float:
 
 
 def positive(text: str) -> int:
-    """Read a whole number from 1 up."""
+    """Parse a whole number from 1 up."""
     return whole(text, 1)
 
 
 def whole(text: str, least: int = 0, most: int = 2**31 - 1) -> int:
-    """Read a whole number from `least` to `most`."""
+    """Parse a whole number from `least` to `most`."""
     number = int(text[:20]) if text.isdecimal() else -1
     if not least <= number <= most:
         limit = f" to {most}" if number > most else ""
@@ -508,9 +508,9 @@ def whole(text: str, least: int = 0, most: int = 2**31 - 1) -> int:
 
 
 def classes(text: str) -> str:
-    """Read names or ids of classes with commas between."""
+    """Check a comma-separated list of class names or ids."""
     if not text.replace(",", "").strip():
-        raise argparse.ArgumentTypeError("needs names or ids with commas between, got none")
+        raise argparse.ArgumentTypeError("needed names or ids, separated by commas, got none")
     return text
 
 
@@ -526,7 +526,7 @@ _DAY_S = 86_400.0
 
 
 def seconds(text: str) -> float:
-    """Read seconds: 90, 1:30 or 0:01:30.5."""
+    """Parse a time: 90, 1:30 or 0:01:30.5."""
     found = _CLOCK.fullmatch(text)
     try:
         hours, minutes, only_minutes, rest = found.groups(default="0") if found else ("0", "0", "0", text)
@@ -547,7 +547,7 @@ def _positive_float(text: str) -> float:
 
 
 def _stride(text: str) -> int:
-    # The rate of what is left has to be a fraction of numbers of 32 bits.
+    # The resulting frame rate has to be a fraction of 32-bit numbers.
     return whole(text, 1, 1_000_000)
 
 
@@ -583,7 +583,7 @@ def _rate(text: str) -> Fraction:
     except (ValueError, OverflowError, ZeroDivisionError):
         rate = Fraction(0)
     if not Fraction(1, 1000) <= rate <= 1000:
-        wanted = "frames a second from 0.001 to 1000, like 25 or 30000/1001"
+        wanted = "frames per second from 0.001 to 1000, such as 25 or 30000/1001"
         raise argparse.ArgumentTypeError(f"needed {wanted}, got {text[:40]!r}")
-    # As that of a file, it has to be a fraction of numbers of 32 bits.
+    # Like that of a file, it has to be a fraction of 32-bit numbers.
     return rate.limit_denominator(100_000)

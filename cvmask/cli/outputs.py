@@ -16,7 +16,7 @@ from cvmask.streams.sinks.sink import file_id, file_ids
 from cvmask.streams.sources.opening import ADDRESS
 from cvmask.system.files import fit_name, wrong_name
 
-_LONGEST_STEM = 240  # bytes: a number and any ending fit behind it
+_LONGEST_STEM = 240  # bytes: leaves room for a number and any ending
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Plan:
     save_json: bool
 
     def of(self, source: str) -> list[Path]:
-        """Give all files of one source, the picture or the video first."""
+        """Return all files of one source, the picture or the video first."""
         if source in self.pictures:
             main, suffix = self.pictures[source], ".json"
         else:
@@ -48,22 +48,22 @@ class Plan:
 
 
 def plan_outputs(inputs: Sequence[Input], output: OutputOptions, alpha: bool = False) -> Plan:
-    """Name all files that will be written, and hold them against each other and against those that are read.
+    """Name all files that will be written, and check that none replaces another output or a source.
 
     Parameters
     ----------
     inputs
         Two of the same name get "_2", "_3" and so on.
     output
-        The destination is a file for a single source, which `Destination.check` has seen, or a folder.
+        The destination is a folder, or a file for a single source, as checked by `Destination.check`.
     alpha
         Whether the pictures have transparency: then a ``.jpg`` becomes a ``.png``.
 
     Raises
     ------
     SinkError
-        If a result would replace a source, be it that of another result, two are one file, or a video has a
-        name that no encoder takes.
+        If a result would replace any source, two results are the same file, or no encoder accepts the name of
+        a video.
     """
     target, one_file = output.destination
     suffixes = ALPHA_SUFFIXES if alpha else PICTURE_SUFFIXES
@@ -75,9 +75,9 @@ def plan_outputs(inputs: Sequence[Input], output: OutputOptions, alpha: bool = F
         ending = ".mp4" if one.stream else suffix if suffix in suffixes else ".png"
         (videos if one.stream else pictures)[one.path] = target if one_file else target / (stem + ending)
     plan = Plan(pictures, videos, output.save_json)
-    # An address may be a video, which is written; what is live for sure is not.
+    # An address may be a video, which is written; sources that are certainly live are not.
     written = [one for one in inputs if is_file(one.path) or one.kind == ADDRESS or not output.only_shown]
-    # An address may hold a password.
+    # An address may contain a password.
     planned = [(path, one.path if is_file(one.path) else one.name) for one in written for path in plan.of(one.path)]
     _refuse_names(planned)
     _refuse_replacing(planned, [one.path for one in inputs])
@@ -95,7 +95,7 @@ def _refuse_names(planned: Sequence[tuple[Path, str]]) -> None:
 
 
 def _refuse_replacing(planned: Sequence[tuple[Path, str]], sources: Sequence[str]) -> None:
-    """Raise SinkError if a file that will be written, here with its own source, is one of the sources."""
+    """Raise SinkError if a planned file, given with its source, is one of the sources."""
     read = file_ids(sources)
     for path, source in planned:
         found = file_id(path)
@@ -105,20 +105,20 @@ def _refuse_replacing(planned: Sequence[tuple[Path, str]], sources: Sequence[str
 
 
 def _refuse_writing_twice(planned: Sequence[tuple[Path, str]], formats: Sequence[str], folder: Path) -> None:
-    # Many file systems take A and a for one.
+    # Many file systems do not distinguish A and a.
     saved = {str(folder / name).casefold(): kind for kind in formats for name in FILES.get(kind, ())}
     for path, source in planned:
         kind = saved.get(str(path).casefold())
         if kind is not None:
             raise SinkError(
-                f"{path} would be written for {source} and by --save {kind}: leave one out, or name them apart"
+                f"{path} would be written for {source} and by --save {kind}: leave one out, or rename one"
             )
 
 
 def _free_stem(stem: str, taken: set[str]) -> str:
-    """Give a name that no other source has, also where the file system ignores case, and add it to those taken.
+    """Return a name that no other source has, ignoring case, and add it to `taken`.
 
-    Without its ending, so that what is written beside a file has a name of its own too.
+    Names are compared without their endings, so that files beside an output are unique too.
     """
     stem = fit_name(stem, longest=_LONGEST_STEM)
     free, number = stem, 1

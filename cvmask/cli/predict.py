@@ -1,4 +1,4 @@
-"""cvmask predict: pictures and videos in, annotated ones and results in any format out."""
+"""cvmask predict: annotate pictures and videos, and save results in any format."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def painter(drawing: DrawingOptions, model: MaskRCNN, alpha: bool) -> Paint:
-    """Make the function that draws what was found; no drawing has transparency."""
+    """Make the function that draws detections; drawings have no transparency."""
     style = drawing.style(model.settings.mask_threshold)
 
     def paint(image: NDArray[np.uint8], detections: Detections) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""A bar on stderr where there is a terminal and tqdm, and lines that do not break it."""
+"""Progress bars on stderr, with tqdm on a terminal, and printing that does not break them."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 
 def say(*lines: object, error: bool = False) -> None:
-    """Print lines at once, on stderr if they are of an error; all that cvmask says goes through here or a bar."""
+    """Print lines at once, errors on stderr. All output of cvmask goes through here or a bar."""
     for line in lines:
         print(printable(line), file=sys.stderr if error else sys.stdout, flush=True)
 
 
 class Bar:
-    """What every progress is made of; as a context manager it takes its bar away at the end.
+    """Base of all progress bars; a context manager that removes its bar at the end.
 
     Attributes
     ----------
     bar
-        tqdm's, once `show` found a terminal and tqdm; None otherwise: in a log file a bar is
-        thousands of lines.
+        tqdm's bar, once `show` has found a terminal and tqdm; None otherwise, because in a log file
+        a bar is thousands of lines.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Bar:
         self.close()
 
     def show(self, **options: Any) -> None:
-        """Show a bar with these options of tqdm, if that is possible."""
+        """Show a bar with these options of tqdm, if possible."""
         if not sys.stderr.isatty():
             return
         try:
@@ -56,7 +56,7 @@ class Bar:
 
     def print(self, line: str, stream: TextIO) -> None:
         """Print a line at once, above the bar if there is one."""
-        # Sources tell things from threads of their own, while the bar may be closed.
+        # Sources print from their own threads, while the bar may be closed.
         bar = self.bar
         if bar is not None:
             bar.write(printable(line), file=stream)
@@ -64,7 +64,7 @@ class Bar:
             print(printable(line), file=stream, flush=True)
 
     def close(self) -> None:
-        """Take the bar away; a second call does nothing."""
+        """Remove the bar; a second call does nothing."""
         if self.bar is not None:
             self.bar.close()
             self.bar = None
@@ -91,7 +91,7 @@ class FrameProgress(Bar):
             self.bar.update()
 
     def say(self, line: str, error: bool = False) -> None:
-        """Print a line, on stderr if it is of an error."""
+        """Print a line, errors on stderr."""
         self.print(line, sys.stderr if error else sys.stdout)
 
 
@@ -99,7 +99,7 @@ _EVERY_S = 5.0
 
 
 class StreamProgress(Bar):
-    """Frames, frames a second, time left, and what was found lately; all but the end on stderr."""
+    """Shows frames, frames per second, time left and the last detections; all but the summary on stderr."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class StreamProgress(Bar):
         return self
 
     def begin(self, name: str, total: int | None) -> None:
-        """Start counting; `total` is None where nobody knows."""
+        """Start counting; `total` is None if unknown."""
         self._name, self._total = name, total or 0
         self._began_s = self._told_s = time.monotonic()
         self.show(total=total, unit="frame", desc=name)
@@ -127,7 +127,7 @@ class StreamProgress(Bar):
             self.warn(f"{self._name}: {self._how_far()}, {lately}")
 
     def warn(self, line: str) -> None:
-        """Say a line on stderr."""
+        """Print a line on stderr."""
         self.print(f"cvmask: {line}", sys.stderr)
 
     def end(self, summary: Summary, outputs: Sequence[str], events: str = "") -> None:
@@ -165,12 +165,12 @@ class DownloadProgress(Bar):
         return self
 
     def advance(self, done_bytes: int, total_bytes: int | None) -> None:
-        """Show how many bytes are here, of how many if that is known."""
+        """Show how many bytes have arrived, and of how many if that is known."""
         if self.bar is not None:
             self.bar.total = total_bytes
             self.bar.update(done_bytes - self.bar.n)
             return
-        # Silence reads as a hang, a line for each block as noise.
+        # No output looks like a hang, a line for each block is too much.
         percent = 100 * done_bytes // total_bytes if total_bytes else 0
         now = time.monotonic()
         if percent < self._next_percent and now < self._next_time:
@@ -181,7 +181,7 @@ class DownloadProgress(Bar):
         self._next_time = now + _STEP_S
 
     def say(self, line: str) -> None:
-        """Show a line, above the bar if there is one."""
+        """Print a line, above the bar if there is one."""
         self.print(line, sys.stderr)
 
 

@@ -1,4 +1,4 @@
-"""cvmask render: draw again from JSON lines, without the network."""
+"""cvmask render: draw saved detections again, without the network."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ def add_parser(subparsers: options.Subparsers) -> None:
         subparsers,
         "render",
         EPILOG,
-        help="draw detections again, in another way",
-        description="Draw the detections of an earlier run again, with other settings, without the network.",
+        help="draw saved detections with other settings",
+        description="Draw the saved detections of an earlier run with other settings, without the network.",
     )
-    parser.add_argument("source", metavar="VIDEO", help="what the earlier run read")
+    parser.add_argument("source", metavar="VIDEO", help="the video that the earlier run read")
     parser.add_argument("detections", metavar="DETECTIONS", help="the .jsonl file that it wrote")
     parser.add_argument("-o", "--output", metavar="OUT", type=options.destination, required=True,
-                        help="a video, .jsonl, or a folder for a picture of each frame")  # fmt: skip
+                        help="a video, .jsonl, or a folder for one picture per frame")  # fmt: skip
     options.add_codec_option(parser)
     parser.add_argument("--score-threshold", "--conf", type=options.share, default=0.0, metavar="T",
                         help="draw detections with a higher score, 0 to 1 (default: all)")  # fmt: skip
     options.add_mask_threshold(parser)
     parser.add_argument(
-        "--classes", type=options.classes, metavar="A,B", help="draw these classes only: names or ids"
+        "--classes", type=options.classes, metavar="A,B", help="draw only these classes: names or ids"
     )
     parser.add_argument("--labels", metavar="FILE", help="other class names, one per line")
     options.add_drawing_options(parser)
@@ -56,7 +56,7 @@ class RenderOptions:
     Raises
     ------
     UsageError
-        If the two files are named the other way round.
+        If the two files are given in the wrong order.
     """
 
     source: str
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def render_again(wanted: RenderOptions, output: OutputOptions, drawing: DrawingOptions) -> int:
-    """Draw what an earlier run found."""
+    """Draw the detections of an earlier run."""
     target = output.destination
     target.check(sources=1, stream=True)
     if output.codec and not target.is_file:
@@ -89,7 +89,7 @@ def render_again(wanted: RenderOptions, output: OutputOptions, drawing: DrawingO
     with StreamProgress() as progress, opencv_silent(), ExitStack() as stack:
         source = stack.enter_context(open_recorded(wanted.source, wanted.detections, on_message=progress.warn))
         progress.begin(source.name, source.length)
-        # `render` opens what has no codec: it knows the labels.
+        # `render` opens outputs without a codec itself: it knows the labels.
         sink: Sink | str = str(target)
         if output.codec is not None:
             sink = open_sink(str(target), source=source, codec=output.codec, on_message=progress.warn)
@@ -110,7 +110,7 @@ class Counting(Sink):
     """Counts the frames that are drawn."""
 
     name = "progress"
-    main_thread = True  # where the bar was made
+    main_thread = True  # tqdm's bar belongs to this thread
 
     def __init__(self, progress: StreamProgress) -> None:
         self._progress = progress

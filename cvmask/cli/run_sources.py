@@ -1,4 +1,4 @@
-"""The run that `predict` and `edit` share: read, find, paint, write; what differs is how they paint."""
+"""The run that `predict` and `edit` share: read, detect, paint, write. They differ in how they paint."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ from cvmask.system.files import write_whole
 from cvmask.system.process import DecoderWarnings
 
 Painter = Callable[[MaskRCNN, bool], Paint]
-"""Makes the function that paints what a model finds: BGR, or BGRA where the second argument allows it."""
+"""Makes the function that paints a model's detections: BGR, or BGRA if the second argument allows it."""
 
 _MUCH_SHRUNK = 4
 _EVERY_S = 5.0
 
-# Of colour profiles, which no part of the work looks at.
+# Warnings about colour profiles, which do not affect the pixels.
 _NOISE = "libpng warning: iCCP:"
-# What OpenCV 5 puts before a warning: level, thread, time, file and function.
+# The prefix of OpenCV 5's warnings: level, thread, time, file and function.
 _LOG_HEAD = re.compile(r"^\[ ?WARN:\S+\] global \S+ \w+ ")
 
 
 def run(wanted: RunOptions, painter: Painter, alpha: bool = False) -> int:
-    """Run a verb over all sources; its exit code: 0, 1 if every source failed, 3 if some did.
+    """Run a verb over all sources; return its exit code: 0, 1 if every source failed, 3 if some did.
 
-    `alpha` says that pictures are painted with transparency.
+    With `alpha`, pictures are painted with transparency.
     """
     output = wanted.output
     rated = wanted.stream.frame_rate is not None
@@ -55,14 +55,14 @@ def run(wanted: RunOptions, painter: Painter, alpha: bool = False) -> int:
         _tell(failure)
     if not inputs:
         return 1
-    # Whatever is wrong with the wishes is said before a large model is loaded.
+    # Options are checked before a large model is loaded.
     if output.output is not None:
         output.output.check(len(inputs) + len(failures), inputs[0].stream, alpha)
     if any(one.stream for one in inputs):
         output.check_codec()
     wanted.model.check()
     unused = unused_flags([wanted.stream, output], {one.kind for one in inputs})
-    if wanted.model.tile is not None:  # pictures share their tiles out
+    if wanted.model.tile is not None:  # the workers share the tiles of a picture
         unused = [flag for flag in unused if not flag.startswith("--workers")]
     if unused:
         _tell(f"ignored for these sources: {', '.join(unused)}")
@@ -108,7 +108,7 @@ def _saver(wanted: RunOptions, model: MaskRCNN) -> Saver | None:
 
 
 class _SaverSink(Sink):
-    """Hands what was found in the frames of one stream to the saver, which outlives it."""
+    """Passes the detections of one stream to the saver, which outlives it."""
 
     def __init__(self, saver: Saver, name: str) -> None:
         self.name, self._saver = name, saver
@@ -116,16 +116,16 @@ class _SaverSink(Sink):
     def write(
         self, image: Picture, frame: Frame | None = None, detections: Detections | None = None
     ) -> None:
-        """Hand it on."""
+        """Pass one frame on."""
         if frame is not None and detections is not None:
             self._saver.write(Record(self.name, detections, frame.index, frame.time_s), frame.image)
 
     def close(self) -> None:
-        """Do nothing: the saver goes on with the next source."""
+        """Do nothing: the saver is used for the next source too."""
 
 
 class _PictureLoop:
-    """Goes from picture to picture, and writes all that belongs to each."""
+    """Processes pictures one by one, and writes the files of each."""
 
     def __init__(
         self,
@@ -144,7 +144,7 @@ class _PictureLoop:
         self._paint, self._paint_shown = painter(model, alpha), painter(model, False)
 
     def run(self, inputs: Sequence[Input]) -> tuple[int, list[str]]:
-        """Give how many went well, and why others, which have been reported, did not."""
+        """Return the number of pictures that succeeded, and the reported failures of the others."""
         names = {one.path: one.name for one in inputs}
         done, failures = 0, list[str]()
         with FrameProgress(len(inputs)) as progress:
@@ -175,7 +175,7 @@ class _PictureLoop:
         return done, failures
 
     def _write(self, frame: Frame, record: Record) -> list[str]:
-        """Write all files of a picture; what could not be written, which keeps no other from being."""
+        """Write all files of a picture. If one fails the others are still written; the failures are returned."""
         refused = []
         for write in (self._write_picture, self._write_json, self._save):
             try:
@@ -199,20 +199,20 @@ class _PictureLoop:
 
 
 def _tell_tiles(progress: FrameProgress, name: str, told_s: list[float], done: int, total: int) -> None:
-    """Say now and then how far it is with one large picture; `told_s` holds when it last did."""
+    """Report the progress of one large picture now and then; `told_s` holds the time of the last report."""
     if total > 1 and time.perf_counter() - told_s[0] >= _EVERY_S:
         told_s[0] = time.perf_counter()
         progress.say(f"cvmask: {name}: {done} of {total} tiles", error=True)
 
 
 def _tile_hint(detections: Detections, model: MaskRCNN, wanted: ModelOptions) -> str:
-    """Say that tiles would show more: the picture was shrunk more than fourfold, or a limit was reached."""
+    """Return a hint to use tiles if the picture was shrunk more than fourfold, or a limit was reached."""
     if wanted.tile is not None or wanted.size != "auto":
         return ""
     height, width = detections.frame_size
     shrunk = max(width, height) / max(model.resizer.target_wh((width, height)))
     if shrunk > _MUCH_SHRUNK:
-        return f"shrunk {shrunk:.1f}-fold, small objects are lost: try --tile auto"
+        return f"shrunk {shrunk:.1f}-fold, small objects may be missed: try --tile auto"
     if wanted.max_detections is None and len(detections) >= model.settings.max_detections:
         return f"{len(detections)} found, the most this model gives: try --tile auto"
     return ""
@@ -248,17 +248,17 @@ def frame_fields(frame: Frame, detections: Detections, model: MaskRCNN) -> dict[
 
 
 def summarise(detections: Detections, labels: Sequence[str]) -> str:
-    """Say what was found: "2 circle, 1 star", the most frequent first."""
+    """Summarize detections: "2 circle, 1 star", the most frequent first."""
     counts = Counter(labels[i] for i in detections.class_id.tolist())
     return ", ".join(f"{n} {name}" for name, n in counts.most_common()) or "nothing found"
 
 
 def read_and_tell(paths: Sequence[str], failures: list[str], progress: FrameProgress) -> Iterator[Frame]:
-    """Read pictures; what is wrong with one is told with its name, and added to `failures` if there is none."""
+    """Read pictures; problems are printed with the name, and added to `failures` if the picture is unusable."""
 
     def fail(error: SourceError) -> None:
         failures.append(str(error))
-        # One line is enough for a file that is not used.
+        # One line is enough for a file that cannot be read.
         decoder.take()
 
     frames = iter(Images(paths, on_error=fail))
@@ -270,7 +270,7 @@ def read_and_tell(paths: Sequence[str], failures: list[str], progress: FrameProg
             progress.say(f"cvmask: {failure}", error=True)
         if frame is None:
             return
-        # What is known here already is said better than by a decoder.
+        # cvmask's own warnings are clearer than those of a decoder.
         lines = (_LOG_HEAD.sub("", line) for line in decoder.take() if not line.startswith(_NOISE))
         for warning in frame.warnings or lines:
             progress.say(f"cvmask: warning: {frame.name}: {warning}", error=True)

@@ -95,10 +95,10 @@ def test_help_has_examples(argv: list[str], capsys: pytest.CaptureFixture[str]) 
         (["predict", "x.png", "--oppacity", "1"], "unknown argument --oppacity, did you mean --opacity?"),
         (["predict", "x.png", "--oppacity=1"], "unknown argument --oppacity, did you mean --opacity?"),
         (["predict", "x.png", "--zzz"], "unknown argument --zzz (see"),
-        (["predict", "x.png", "-o", ""], "what follows -o is empty: a variable that is not set? (see"),
-        (["predict", "x.png", "--output="], "what follows --output is empty: a variable that is not set? (see"),
+        (["predict", "x.png", "-o", ""], "the value after -o is empty: is a variable not set? (see"),
+        (["predict", "x.png", "--output="], "the value after --output is empty: is a variable not set? (see"),
         (["predict", "x.png", "--labels=a=", "--zzz"], "unknown argument --zzz (see"),
-        (["predict", ""], "what follows cvmask predict is empty: a variable that is not set? (see"),
+        (["predict", ""], "the value after cvmask predict is empty: is a variable not set? (see"),
     ],
 )
 def test_wrong_usage_is_code_2(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -397,7 +397,7 @@ def test_predict_takes_the_folder_of_odd_pictures(capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--classes", "star", "circle"], "--classes takes one value: put commas between them, as in --classes a,b"),
+        (["--classes", "star", "circle"], "--classes takes one value: separate several by commas, as in --classes a,b"),
         (["--save", "coco", "csv"], "--save takes one value: put commas between them"),
         (["--conf", "50"], "needed a number from 0 to 1, got '50': for 50 percent give 0.5"),
     ],

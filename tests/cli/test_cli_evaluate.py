@@ -103,7 +103,7 @@ def test_a_picture_that_is_missing_or_of_another_size_is_named(truth: Path, caps
     assert main(["evaluate", "shapes", *options]) == 3
     said = capsys.readouterr().err
     assert "s1.png: cannot be read" in said
-    assert "s2.png: is 30x20, the truth is of 160x128" in said
+    assert "s2.png: is 30x20, but 160x128 in the data set" in said
 
 
 @pytest.mark.parametrize(

@@ -65,11 +65,11 @@ def test_a_folder_says_that_its_videos_are_left_out(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     (tmp_path / "only").mkdir()
     (tmp_path / "only" / "d.mp4").touch()
-    line = f"{tmp_path}: of a folder the pictures are taken; to have its 2 videos, name them: "
+    line = f"{tmp_path}: only the pictures of a folder are read; to process its 2 videos, name them: "
     line += f"'{tmp_path}/*.MKV' '{tmp_path}/*.mp4'"
     assert files_left_out([str(tmp_path), str(tmp_path / "only"), "gone", "0"]) == [line]
     (tmp_path / "b.mp4").unlink()
-    assert files_left_out([str(tmp_path)])[0].endswith(f"; to have its video, name it: '{tmp_path}/*.MKV'")
+    assert files_left_out([str(tmp_path)])[0].endswith(f"; to process its video, name it: '{tmp_path}/*.MKV'")
     failure = expand([str(tmp_path / "only")])[1][0]
     assert failure.endswith(f"videos are named, as in {tmp_path}/only/*.mp4), found none")
 
@@ -77,8 +77,8 @@ def test_a_folder_says_that_its_videos_are_left_out(tmp_path: Path) -> None:
 def test_a_folder_names_what_it_leaves_out_by_ending(tmp_path: Path) -> None:
     for name in ("a.png", "b.psd", "c.psd", "d.txt", "Makefile", ".hidden"):
         (tmp_path / name).touch()
-    line = f"{tmp_path}: not taken for pictures, by their endings: 1 without an ending, 2 .psd, 1 .txt; "
-    assert files_left_out([str(tmp_path)]) == [line + "name them to have them read"]
+    line = f"{tmp_path}: ignored, because of their endings: 1 without an ending, 2 .psd, 1 .txt; "
+    assert files_left_out([str(tmp_path)]) == [line + "to read them, name them"]
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "e.jpg").touch()
     assert files_left_out([str(tmp_path / "more")]) == []
@@ -93,7 +93,7 @@ def test_an_address_of_a_file_is_the_file(tmp_path: Path) -> None:
 def test_a_model_is_no_source() -> None:
     inputs, failures = expand(["my/graph.pb"])
     assert inputs == []
-    assert failures == ["my/graph.pb: is of a model, not a source: give the .pb with -m, the .pbtxt with --graph"]
+    assert failures == ["my/graph.pb: belongs to a model, give the .pb with -m, the .pbtxt with --graph"]
 
 
 def test_a_video_whose_name_is_not_utf8_is_a_failure_and_a_picture_is_not(pictures: Path) -> None:

@@ -75,7 +75,7 @@ def test_download_again_says_that_it_is_here(server, home, capsys):
     assert cvmask_models("download", NAME) == 0
     captured = capsys.readouterr()
     assert captured.out == f"{home}/models/{NAME}\n"
-    assert captured.err == f"model {NAME!r} is here already\n"
+    assert captured.err == f"model {NAME!r} is already installed\n"
     assert server.requests == []
 
 
@@ -100,7 +100,7 @@ def test_download_interrupted_exits_130_and_goes_on_later(server, home):
     _, error = process.communicate(timeout=30)
     go_on.set()
     assert process.returncode == 130
-    assert error.splitlines()[-1] == "interrupted: what came is kept, the same command goes on from there"
+    assert error.splitlines()[-1] == "interrupted: run the same command again to resume the download"
     assert "Traceback" not in error
     kept = part.stat().st_size
     assert kept > 50_000
@@ -149,7 +149,7 @@ def test_remove_forgets_the_record_when_asked(server, home, capsys):
 
 
 def test_remove_of_nothing_is_an_error(home):
-    with pytest.raises(ModelError, match="nothing of model 'coco' is here"):
+    with pytest.raises(ModelError, match="model 'coco' is not installed"):
         cvmask_models("remove", "coco")
 
 

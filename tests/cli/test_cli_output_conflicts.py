@@ -82,7 +82,7 @@ def test_save_and_the_files_of_a_source_do_not_overwrite_each_other(
     assert main(["predict", source, *flags.split(), *SHAPES]) == 1
     error = capsys.readouterr().err
     assert error.startswith(f"cvmask: error: {said}")
-    assert error.endswith(f" and by --save {flags.split()[-1].split(',')[-1]}: leave one out, or name them apart\n")
+    assert error.endswith(f" and by --save {flags.split()[-1].split(',')[-1]}: leave one out, or rename one\n")
     assert not Path("c").exists()
 
 

@@ -24,7 +24,7 @@ def wide(tmp_path):
 
 def test_a_picture_that_is_shrunk_much_is_told(wide, tmp_path, capsys):
     assert main(["predict", "-m", "shapes", str(wide), "-o", str(tmp_path / "out")]) == 0
-    assert f"cvmask: {wide}: shrunk 4.4-fold, small objects are lost: try --tile auto" in capsys.readouterr().err
+    assert f"cvmask: {wide}: shrunk 4.4-fold, small objects may be missed: try --tile auto" in capsys.readouterr().err
 
 
 def test_tiles_find_more_and_workers_share_them(wide, tmp_path, capsys):

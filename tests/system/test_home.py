@@ -42,7 +42,7 @@ def test_cache_home_without_a_home_names_the_cure(monkeypatch):
 
 def test_cache_home_of_no_user_names_the_variable(monkeypatch):
     monkeypatch.setenv("CVMASK_HOME", "~nosuch/models")
-    with pytest.raises(CvmaskError, match=r"^CVMASK_HOME=~nosuch/models is not a usable path: set CVMASK_HOME to a folder"):
+    with pytest.raises(CvmaskError, match=r"^CVMASK_HOME=~nosuch/models is not a usable path: set"):
         cache_home()
 
 
