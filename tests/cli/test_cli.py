@@ -269,7 +269,7 @@ def test_predict_output_of_a_format_that_is_not_written_is_one_line_and_code_2(
 ) -> None:
     assert main(["predict", "-m", "no such model", str(scene_png), "-o", name]) == 2
     err = capsys.readouterr().err
-    assert err.startswith(f"cvmask: error: {name}: of a picture needed one of .png .jpg")
+    assert err.startswith(f"cvmask: error: {name}: for a picture needed one of .png .jpg")
     assert len(err.splitlines()) == 1
     assert os.listdir() == ["scene.png"]
 
@@ -398,7 +398,7 @@ def test_predict_takes_the_folder_of_odd_pictures(capsys: pytest.CaptureFixture[
     ("flags", "words"),
     [
         (["--classes", "star", "circle"], "--classes takes one value: separate several by commas, as in --classes a,b"),
-        (["--save", "coco", "csv"], "--save takes one value: put commas between them"),
+        (["--save", "coco", "csv"], "--save takes one value: separate several by commas"),
         (["--conf", "50"], "needed a number from 0 to 1, got '50': for 50 percent give 0.5"),
     ],
 )

@@ -97,7 +97,7 @@ def test_user_without_a_home_is_told_once(monkeypatch: pytest.MonkeyPatch) -> No
     found = {finding.topic: finding for finding in doctor.examine()}
     assert [topic for topic, finding in found.items() if "CVMASK_HOME" in finding.text] == ["cache folder"]
     assert (found["cache folder"].state, found["model shapes"].state) == ("problem", "ok")
-    assert found["model coco"].text == "not here"
+    assert found["model coco"].text == "not installed"
     assert doctor.without_paths('["ok"]') == '["ok"]'
 
 

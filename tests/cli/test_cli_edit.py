@@ -117,7 +117,7 @@ def test_edit_removes_the_background_of_a_jpeg_into_a_png(scene_png: Path) -> No
 
 def test_edit_writes_no_json_lines(clip_mp4: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["edit", "clip.mp4", "--effect", "grey-background", "-o", "out.jsonl", *MODEL]) == 2
-    said = "out.jsonl this format holds no picture: name a picture or a video"
+    said = "out.jsonl: this format holds no picture: name a picture or a video"
     assert capsys.readouterr().err == f"cvmask: error: {said}\n"
     assert not Path("out.jsonl").exists()
 

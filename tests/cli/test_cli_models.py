@@ -55,7 +55,7 @@ def test_list_names_every_model_and_its_state(home, capsys):
     assert cvmask_models("list") == 0
     rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert tuple(rows) == models_module.NAMES
-    assert "here (93 kB)" in rows["coco"]
+    assert "installed (93 kB)" in rows["coco"]
     assert "to download (450 MB, 2.0 MB begun)" in rows[NAME]
     assert "to download (662 MB)" in rows["coco-resnet101"]
     assert "36" in rows["coco-inception-resnet"]

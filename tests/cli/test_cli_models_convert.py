@@ -83,7 +83,7 @@ def test_convert_writes_where_it_is_told(folder):
 
 def test_convert_does_not_replace_a_text_graph_unasked(folder):
     (folder / "graph.pbtxt").write_text("made by hand")
-    with pytest.raises(SinkError, match="is there already: name it with -o"):
+    with pytest.raises(SinkError, match="already exists: name it with -o"):
         convert(folder)
     assert (folder / "graph.pbtxt").read_text() == "made by hand"
 

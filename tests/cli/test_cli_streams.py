@@ -137,7 +137,7 @@ def test_an_output_that_is_not_written_is_wrong_usage(capsys: pytest.CaptureFixt
     assert main(["predict", "in.avi", "gone.avi", "-o", "out.mp4"]) == 2
     assert main(["render", "in.avi", "x.jsonl", "-o", "out.xyz"]) == 2
     flv, several, xyz = capsys.readouterr().err.splitlines()
-    assert "out.flv: of a video needed one of .mp4 .m4v .mov .mkv .avi .webm .gif .jsonl .webp, or" in flv
+    assert "out.flv: for a video needed one of .mp4 .m4v .mov .mkv .avi .webm .gif .jsonl .webp, or" in flv
     assert flv.endswith("got .flv")
     assert "out.mp4 is one file for 2 sources" in several
     assert xyz.endswith("got .xyz")
@@ -506,5 +506,5 @@ def test_a_folder_that_cannot_be_made_is_one_failed_video(capsys: pytest.Capture
 def test_one_picture_is_no_place_for_a_video(output: str, capsys: pytest.CaptureFixture[str]) -> None:
     write_clip("in.avi")
     assert main(["predict", "in.avi", "-o", output]) == 2
-    assert f"{output}: of a video needed one of .mp4" in capsys.readouterr().err
+    assert f"{output}: for a video needed one of .mp4" in capsys.readouterr().err
     assert not Path(output).exists()

@@ -28,7 +28,7 @@ def test_read_jsonl_names_a_damaged_line_and_a_missing_file(tmp_path: Path, scen
     path = tmp_path / "all.jsonl"
     write_all(JsonlWriter(path, LABELS), scene)
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(SourceError, match=r"all\.jsonl: line 4 is no record"):
+    with pytest.raises(SourceError, match=r"all\.jsonl: line 4 is not a record"):
         list(read_jsonl(path))
     for damaged in (b"\xff\n", b"[" * 200_000):
         path.write_bytes(damaged)

@@ -84,7 +84,7 @@ def test_damaged_line_is_named_and_takes_little_memory(tmp_path: Path, kind: str
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     began = time.perf_counter()
     tracemalloc.start()
-    with pytest.raises(SourceError, match=rf"a\.jsonl: line 2 is no .*{reason}"):
+    with pytest.raises(SourceError, match=rf"a\.jsonl: line 2 is not .*{reason}"):
         read(kind, path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -114,7 +114,7 @@ def test_class_without_a_label_is_named_in_the_line_that_has_it(tmp_path: Path) 
     first = {**lines_of("video", sound()), "labels": LABELS}
     second = {**lines_of("video", {**sound(), "class_id": [2]}), "index": 1}
     path.write_text(json.dumps(first) + "\n" + json.dumps(second) + "\n")
-    with pytest.raises(SourceError, match=r"line 2 is no .*class_id must be below 2, the number of labels, got 2"):
+    with pytest.raises(SourceError, match=r"line 2 is not .*class_id must be below 2, the number of labels, got 2"):
         list(read_json_lines(path))
 
 
