@@ -269,10 +269,10 @@ def add_stream_options(parser: argparse.ArgumentParser, track: bool = True, work
                            "input; words in quotes, no shell")  # fmt: skip
     if workers is None:
         group.add_argument("--detect-every", type=_every, default=usual.detect_every, metavar="N",
-                           help="run the network on every N-th frame and carry what it found to the frames between; "
+                           help="run the network on every N-th frame and carry its masks to the frames between; "
                            "auto chooses the frames, with cameras and streams whenever the network is free (default: "
                            "auto for a camera or stream in a window, else 1, every frame)")  # fmt: skip
-    many = workers or "for a long video as many as OpenCV has threads, up to 4, if memory lasts; else 1"
+    many = workers or "for long videos as many as OpenCV has threads, at most 4, if memory allows; else 1"
     group.add_argument("--workers", type=positive, default=workers, metavar="N",
                        help=f"number of models that work on frames in parallel (default: {many})")  # fmt: skip
     group.add_argument(
