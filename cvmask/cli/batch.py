@@ -45,7 +45,7 @@ def add_parser(subparsers: options.Subparsers) -> None:
                        help="of a Ray cluster: auto, host:6379, ray://host:10001 (default: this machine)")  # fmt: skip
     group.add_argument("--workers", type=options.positive, metavar="N",
                        help="processes, each with its own model (default: by the number of processors)")  # fmt: skip
-    group.add_argument("--threads", type=options.positive, default=1, metavar="N", 
+    group.add_argument("--threads", type=options.positive, default=1, metavar="N",
                        help="threads of each worker (default: 1)")  # fmt: skip
     group.add_argument("--part-frames", type=options.positive, default=64, metavar="N",
                        help="frames in a part, the most work that a crash loses per worker (default: 64)")  # fmt: skip

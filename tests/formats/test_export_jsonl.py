@@ -32,7 +32,7 @@ def test_read_jsonl_names_a_damaged_line_and_a_missing_file(tmp_path: Path, scen
         list(read_jsonl(path))
     for damaged in (b"\xff\n", b"[" * 200_000):
         path.write_bytes(damaged)
-        with pytest.raises(SourceError, match=r"all\.jsonl: line 1 is no record"):
+        with pytest.raises(SourceError, match=r"all\.jsonl: line 1 is not a record"):
             list(read_jsonl(path))
     with pytest.raises(SourceError, match="absent cannot be read: No such file"):
         list(read_jsonl(tmp_path / "absent"))

@@ -194,18 +194,18 @@ def test_lines_of_a_run_that_was_broken_off_are_drawn(clip: Path, lines: tuple[P
         (lambda text: text, "90", "there is no class '90'"),
         (lambda text: text.partition("\n")[2], "cat", "its first line tells no class names: give ids"),
         (lambda text: text * 2, None, "tells frame 0 after frame 7: needed the lines of one run"),
-        (lambda text: text.replace("}\n", "\n", 1), None, "line 1 is no frame of detections: Expecting"),
-        (lambda text: text.replace('"index":0', '"index":Infinity'), None, "line 1 is no frame of detections: cannot"),
-        (lambda text: "[" * 200_000 + "\n" + text, None, "line 1 is no frame of detections: maximum recursion depth"),
+        (lambda text: text.replace("}\n", "\n", 1), None, "line 1 is not a frame of detections: Expecting"),
+        (lambda text: text.replace('"index":0', '"index":Infinity'), None, "line 1 is not a frame of detections: cannot"),
+        (lambda text: "[" * 200_000 + "\n" + text, None, "line 1 is not a frame of detections: maximum recursion depth"),
         (
             lambda text: re.sub(r'"labels":\[[^]]*\]', '"labels":5', text),
             None,
-            "line 1 is no frame of detections: labels must be a list of names, got 5",
+            "line 1 is not a frame of detections: labels must be a list of names, got 5",
         ),
         (
             lambda text: re.sub(r'"labels":\[[^]]*\]', '"labels":[1,2]', text),
             None,
-            "line 1 is no frame of detections: labels must be a list of names, got [1, 2]",
+            "line 1 is not a frame of detections: labels must be a list of names, got [1, 2]",
         ),
     ],
 )

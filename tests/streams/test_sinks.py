@@ -794,7 +794,7 @@ def test_damaged_json_line_is_named(tmp_path: Path, line: str) -> None:
 
 def test_a_file_without_a_whole_line_is_no_run_that_was_broken_off(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b"garbage")
-    with pytest.raises(SourceError, match=r"a.jsonl: line 1 is no frame of detections: Expecting value"):
+    with pytest.raises(SourceError, match=r"a.jsonl: line 1 is not a frame of detections: Expecting value"):
         list(read_json_lines(tmp_path / "a.jsonl"))
 
 

@@ -139,16 +139,16 @@ def _parse(line: bytes, name: str, labels: list[str] | None) -> tuple[dict[str, 
         _check_labels(record.get("labels"))
         _check_classes(detections, record.get("labels", labels))
     except json.JSONDecodeError as error:
-        raise SourceError(f"{name} is no frame of detections: {error.msg} (character {error.colno})") from None
+        raise SourceError(f"{name} is not a frame of detections: {error.msg} (character {error.colno})") from None
     except UnicodeDecodeError:
-        raise SourceError(f"{name} is no frame of detections: the file is not JSON lines in UTF-8") from None
+        raise SourceError(f"{name} is not a frame of detections: the file is not JSON lines in UTF-8") from None
     except KeyError as error:
         raise SourceError(
             f"{name} has no {error}: needed what `--save-json` writes of a video; "
             "of `--save jsonl` the reader is cvmask.formats.lines.read_jsonl"
         ) from None
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise SourceError(f"{name} is no frame of detections: {error or 'damaged'}") from None
+        raise SourceError(f"{name} is not a frame of detections: {error or 'damaged'}") from None
     return record, detections
 
 
