@@ -47,7 +47,7 @@ def undrawn_note(labels: Sequence[str] | None) -> str | None:
     """Say which label cannot be drawn here, and what would help; None if all can."""
     for class_id, label in enumerate(labels or ()):
         text = drawable(label)
-        if text.count("?") > label.count("?"):
+        if text.count("?") > sum(letter == "?" or not letter.isprintable() for letter in label):
             shown = text if text.strip("? ") else f"class {class_id}"
             cure = "a font that has its letters" if _has_pillow() else "pip install pillow, or opencv-python 5"
             return f"OpenCV {cv2.__version__} cannot draw the label {label!r}: {shown!r} is drawn; {cure} would help"

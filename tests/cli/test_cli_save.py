@@ -113,7 +113,7 @@ def test_an_interrupted_run_keeps_what_it_has(
             return Detections.empty(frame.shape[:2])
 
     plain = load("shapes")
-    monkeypatch.setattr("cvmask.cli.loading.load_model", lambda args: plain)
+    monkeypatch.setattr("cvmask.cli.loading.load_model", lambda *args: plain)
     monkeypatch.setattr(plain, "__class__", Impatient)
     assert predict("in", "-o", "out", "--save", "coco,csv,jsonl,yolo") == 130
     assert len(json.loads(Path("out/coco.json").read_text())["images"]) == 2

@@ -204,7 +204,7 @@ class Flickering(Model):
 def test_what_hides_objects_hides_them_in_every_frame(
     effect: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(loading, "load_model", lambda args: Flickering())
+    monkeypatch.setattr(loading, "load_model", lambda *args: Flickering())
     clip = write_still("in.avi", 6)
     assert main(["edit", clip, "-o", "out.avi", "--effect", effect, "--track"]) == 0
     said = capsys.readouterr().out
@@ -420,7 +420,7 @@ def test_a_signal_finishes_the_video_and_it_plays(tmp_path: Path, number: int) -
             def detect(self, frame):
                 time.sleep(0.05)
                 return super().detect(frame)
-        t.loading.load_model = lambda args: Slow()
+        t.loading.load_model = lambda *args: Slow()
         sys.exit(t.main(["predict", "in.avi", "-o", "out.mp4", "--save-json"]))
     """
     write_clip("in.avi", 2000)

@@ -25,7 +25,7 @@ _PROGRAM = """
     import test_cli_streams
     from cvmask.cli import loading, progress
     from cvmask.cli.main import main
-    loading.load_model = lambda args: test_cli_streams.Model()
+    loading.load_model = lambda *args: test_cli_streams.Model()
     progress._EVERY_S = {every_s}
     sys.exit(main({argv!r}))
 """
