@@ -41,7 +41,7 @@ PARTS = {
     "cvmask models list | download | verify | path | remove | convert | inspect": "cvmask models list",
 }
 NOT_RUN = {
-    r"-m \S+ 0\b|edit -m people 0|demo --camera|rtsp:": "needs a camera or a stream",
+    r"-m \S+ 0\b|(?:predict|edit) 0|demo --camera|rtsp:": "needs a camera or a stream",
     r" - --": "needs FFmpeg before it: tests/streams reads standard input",
     r"^cvmask serve": "goes on for ever: tests/serve runs it",
     r"^cvmask batch": "starts Ray: tests/batches runs it",
@@ -72,7 +72,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_a_line_is_taken(line: str) -> None:
+def test_a_line_is_taken(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for program in re.findall(r"--on-event '(?:\./)?(\S+)", line):
+        shutil.copy(shutil.which("true") or pytest.skip("needs the program true"), tmp_path / program)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
     for name in re.findall(r"\w+", line.split("models ")[1]) if "|" in line else [""]:
         if name in ("download", "verify", "path", "remove", "convert", "inspect"):
             assert build_parser().parse_args(["models", name, "shapes"]).verb == "models"
