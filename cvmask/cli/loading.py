@@ -23,7 +23,7 @@ def load_model(wanted: ModelOptions, captions: bool = False) -> MaskRCNN:
     With `captions`, labels that cannot be drawn are reported.
     """
     if wanted.model in NAMES:
-        offer_download(wanted.model)
+        find_or_download(wanted.model)
     try:
         model = load.load(**{option.name: getattr(wanted, option.name) for option in fields(wanted)})
     except ValueError as error:
@@ -34,7 +34,7 @@ def load_model(wanted: ModelOptions, captions: bool = False) -> MaskRCNN:
     return model
 
 
-def offer_download(name: str) -> Path:
+def find_or_download(name: str) -> Path:
     """Find a known model, or download it if the user at the terminal agrees.
 
     Raises

@@ -149,21 +149,21 @@ def _edges(distances: Floats) -> Floats | None:
     return np.array([ends[0][0], ends[1][0], ends[0][1], ends[1][1]], dtype=np.float32)
 
 
-class _Place(NamedTuple):
+class _Samples(NamedTuple):
     """A window in small pixels: left, top, right, bottom, and the positions in it that are read, (side, side, 2)."""
 
     window: tuple[int, int, int, int]
     points: Floats
 
 
-def _place(window: tuple[int, int, int, int], mask_side: int) -> _Place:
+def _sample_grid(window: tuple[int, int, int, int], mask_side: int) -> _Samples:
     left, top, right, bottom = window
     side = mask_side * 9 // 7
     steps = (np.arange(side, dtype=np.float32) + 0.5) / side
     x, y = left - 0.5 + steps * (right - left), top - 0.5 + steps * (bottom - top)
     points = np.empty((side, side, 2), dtype=np.float32)
     points[..., 0], points[..., 1] = x, y[:, None]
-    return _Place(window, points)
+    return _Samples(window, points)
 
 
 class Arrival:
@@ -197,40 +197,40 @@ class Arrival:
             min(top + height + _BORDER, bottom),
         )
 
-    def read(self, index: int, place: _Place, wanted: Sequence[float]) -> tuple[list[Floats], Floats]:
+    def read(self, index: int, samples: _Samples, wanted: Sequence[float]) -> tuple[list[Floats], Floats]:
         """Read the distances of an object in a window, as each way of moving says, and the weight of each pixel.
 
         The ways are the dense flow; the flow averaged inside the mask; one affine motion. One whose number in
         `wanted` is 0 is left out: what stands for it is the dense flow's.
         """
-        left, top, right, bottom = place.window
+        left, top, right, bottom = samples.window
         field = self.field[top:bottom, left:right]
-        local = place.points - np.array([left, top], dtype=np.float32)
+        local = samples.points - np.array([left, top], dtype=np.float32)
         dense = sample(field, local)
         one = self.key.objects[index]
-        reached = place.points + dense[..., :2]
+        reached = samples.points + dense[..., :2]
         distances = [one.read(reached)] * len(wanted)
         if any(wanted[1:]):
             mask = self.masks[index][top:bottom, left:right] > 127
             inside = _inner(mask & self._trusted[top:bottom, left:right])
             if inside is not None and wanted[1]:
                 smooth = sample(smooth_inside(field[..., :2], inside), local)
-                distances[1] = one.read(place.points + smooth)
-            affine = self._affine(place, field, inside) if inside is not None and any(wanted[2:]) else None
+                distances[1] = one.read(samples.points + smooth)
+            affine = self._affine(samples, field, inside) if inside is not None and any(wanted[2:]) else None
             if affine is not None:
                 distances[2] = one.read(affine)
         return distances, self._weight(reached, dense[..., 2])
 
-    def _affine(self, place: _Place, field: Floats, inside: Floats) -> Floats | None:
+    def _affine(self, samples: _Samples, field: Floats, inside: Floats) -> Floats | None:
         y, x = np.nonzero(inside)
         step = max(1, len(x) // 120)
         x, y = x[::step], y[::step]
-        points = np.stack([x + place.window[0], y + place.window[1]], axis=1).astype(np.float32)
+        points = np.stack([x + samples.window[0], y + samples.window[1]], axis=1).astype(np.float32)
         affine = fit_affine(points, field[y, x, :2])
         if affine is None:
             return None
-        moves: Floats = place.points @ affine[:, :2].T.astype(np.float32) + affine[:, 2].astype(np.float32)
-        return place.points + moves
+        moves: Floats = samples.points @ affine[:, :2].T.astype(np.float32) + affine[:, 2].astype(np.float32)
+        return samples.points + moves
 
     def _weight(self, reached: Floats, valid: Floats) -> Floats:
         """Next to nothing for pixels that come from outside the frame, little for those that cannot be trusted."""
@@ -255,12 +255,12 @@ class _Carried(NamedTuple):
     soft: Floats
 
 
-def _put_together(distances: Floats, place: _Place, offsets: Floats, key: Key) -> _Carried | None:
+def _combine(distances: Floats, samples: _Samples, offsets: Floats, key: Key) -> _Carried | None:
     """Box and soft mask from the distances in a window; None where there is nothing to see."""
     edges = _edges(distances)
     if edges is None:
         return None
-    left, top, right, bottom = place.window
+    left, top, right, bottom = samples.window
     scale = np.array([right - left, bottom - top] * 2, dtype=np.float32) / len(distances)
     small_xy = np.tile(key.motion.scale_xy, 2)
     tight = (edges * scale + np.array([left, top] * 2, dtype=np.float32)) / small_xy
@@ -316,11 +316,11 @@ def _one_way(arrival: Arrival, index: int) -> _Carried | None:
     window = arrival.window(index)
     if window is None:
         return None
-    place = _place(window, arrival.key.side)
+    samples = _sample_grid(window, arrival.key.side)
     ways = (1.0, 1.0) if len(arrival.key.objects) <= _MANY else (1.0,)
-    distances, _ = arrival.read(index, place, ways)
+    distances, _ = arrival.read(index, samples, ways)
     mean: Floats = np.mean(distances, axis=0, dtype=np.float32)
-    return _put_together(mean, place, arrival.key.objects[index].offsets, arrival.key)
+    return _combine(mean, samples, arrival.key.objects[index].offsets, arrival.key)
 
 
 @dataclass(frozen=True)
@@ -393,9 +393,9 @@ def _trust(ahead: Arrival, back: Arrival, i: int, j: int) -> tuple[float, ...]:
         window = _union(arrival.window(mine), _grown(there, key.motion.size_wh))
         if window is None:
             continue
-        place = _place(window, key.side)
-        truth = key.objects[other].read(place.points) > 0
-        distances, _ = arrival.read(mine, place, (1.0, 1.0, 1.0))
+        samples = _sample_grid(window, key.side)
+        truth = key.objects[other].read(samples.points) > 0
+        distances, _ = arrival.read(mine, samples, (1.0, 1.0, 1.0))
         ious += [_iou(one > 0, truth) for one in distances]
     trust = np.exp(_TRUST * (ious - ious.max()))
     return tuple(np.where(trust < 0.05, 0, trust).tolist())
@@ -445,20 +445,20 @@ def _meet(arrivals: tuple[Arrival, Arrival], pair: _Pair, share: float) -> _Carr
     window = _union(*(arrival.window(index) for arrival, index in zip(arrivals, ends)))
     if window is None:
         return None
-    place = _place(window, max(arrival.key.side for arrival in arrivals))
+    samples = _sample_grid(window, max(arrival.key.side for arrival in arrivals))
     total, weights = np.zeros(1, dtype=np.float32), np.zeros(1, dtype=np.float32)
     offsets = np.zeros(4, dtype=np.float32)
     for arrival, index, part in zip(arrivals, ends, (1 - share, share)):
         if arrival.window(index) is None:
             continue
-        distances, weight = arrival.read(index, place, pair.trust)
+        distances, weight = arrival.read(index, samples, pair.trust)
         parts = [trust * one for trust, one in zip(pair.trust, distances) if trust]
         mixed = sum(parts[1:], parts[0]) / sum(pair.trust)
         total = total + part * weight * mixed
         weights = weights + part * weight
         offsets = offsets + part * arrival.key.objects[index].offsets
     mean: Floats = (total / weights).astype(np.float32, copy=False)
-    return _put_together(mean, place, offsets, arrivals[0].key)
+    return _combine(mean, samples, offsets, arrivals[0].key)
 
 
 def _between(first: float, second: float, share: float) -> float:

@@ -21,14 +21,14 @@ from cvmask.streams.sources import Source, open_source
 from cvmask.streams.sources.source import Notify, ignore
 from cvmask.streams.summary import Summary
 
-Place = Union[str, int, "os.PathLike[str]"]
+Location = Union[str, int, "os.PathLike[str]"]
 
 
 def annotate(
-    source: Source | Place,
+    source: Source | Location,
     model: Model,
     *,
-    outputs: Sequence[Sink | Place] | Sink | Place = (),
+    outputs: Sequence[Sink | Location] | Sink | Location = (),
     style: Mapping[str, Any] | None = None,
     paint: Paint | None = None,
     track: bool = False,
@@ -130,7 +130,7 @@ def _drawing(style: Mapping[str, Any]) -> Paint:
 
 
 def _opened(
-    source: Source | Place,
+    source: Source | Location,
     summary: Summary,
     on_message: Notify,
     on_error: Callable[[SourceError], None] | None,

@@ -20,13 +20,13 @@ from cvmask.streams.sources import Frame, Source, open_source
 from cvmask.streams.sources.source import Notify, ignore
 from cvmask.streams.summary import Summary
 
-Place = Union[str, "os.PathLike[str]"]
+PathLike = Union[str, "os.PathLike[str]"]
 
 
 def render(
-    source: Source | Place,
-    detections: Place,
-    outputs: Sequence[Sink | Place] | Sink | Place,
+    source: Source | PathLike,
+    detections: PathLike,
+    outputs: Sequence[Sink | PathLike] | Sink | PathLike,
     *,
     score_threshold: float = 0.0,
     classes: Sequence[str | int] | str | None = None,
@@ -90,7 +90,7 @@ def render(
 _LINES_FOR_RATE = 50
 
 
-def open_recorded(source: Place, detections: Place, on_message: Notify = ignore) -> Source:
+def open_recorded(source: PathLike, detections: PathLike, on_message: Notify = ignore) -> Source:
     """Open the video of an earlier run; its rate is that of the frames that the run took.
 
     Raises
@@ -180,7 +180,7 @@ def _chained(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
 
 
 def _class_ids(
-    classes: Sequence[str | int] | str | None, labels: Sequence[str] | None, name: Place
+    classes: Sequence[str | int] | str | None, labels: Sequence[str] | None, name: PathLike
 ) -> Sequence[int] | None:
     if classes is None:
         return None

@@ -9,15 +9,15 @@ import sys
 import pytest
 from zoo_server import ARCHIVE, RESNET50, clean_home, put_model, serving
 
-from cvmask.cli.loading import offer_download
+from cvmask.cli.loading import find_or_download
 from cvmask.errors import ModelError
 
 NAME = "coco-resnet50"
 OFFER = """
 from zoo_server import RESNET50, replace, zoo
 zoo._BY_NAME[RESNET50.name] = replace(RESNET50, listed_sha256=None)
-from cvmask.cli.loading import offer_download
-print(offer_download(RESNET50.name))
+from cvmask.cli.loading import find_or_download
+print(find_or_download(RESNET50.name))
 """
 
 
@@ -41,14 +41,14 @@ def server(home, monkeypatch):
 def test_offer_asks_nothing_about_a_model_at_hand(home, monkeypatch, capsys):
     monkeypatch.setattr("sys.stdin", Terminal("n\n"))
     folder = put_model(home, NAME)
-    assert offer_download(NAME) == folder
+    assert find_or_download(NAME) == folder
     assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("answer", ["\n", "y\n", "Yes\n"])
 def test_offer_downloads_when_the_user_agrees(server, home, monkeypatch, capsys, answer):
     monkeypatch.setattr("sys.stdin", Terminal(answer))
-    assert offer_download(NAME) == home / "models" / NAME
+    assert find_or_download(NAME) == home / "models" / NAME
     captured = capsys.readouterr()
     assert captured.err.startswith(f"model {NAME!r} is not installed: download 450 MB now? [Y/n] ")
     assert captured.out == ""
@@ -58,14 +58,14 @@ def test_offer_downloads_when_the_user_agrees(server, home, monkeypatch, capsys,
 def test_offer_declined_is_one_line(server, monkeypatch, answer):
     monkeypatch.setattr("sys.stdin", Terminal(answer))
     with pytest.raises(ModelError, match=f"run 'cvmask models download {NAME}'"):
-        offer_download(NAME)
+        find_or_download(NAME)
     assert server.requests == []
 
 
 def test_offer_does_not_ask_a_pipe(server, monkeypatch, capsys):
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
     with pytest.raises(ModelError, match=f"run 'cvmask models download {NAME}'"):
-        offer_download(NAME)
+        find_or_download(NAME)
     assert capsys.readouterr().err == ""
     assert server.requests == []
 
@@ -73,14 +73,14 @@ def test_offer_does_not_ask_a_pipe(server, monkeypatch, capsys):
 def test_offer_does_not_ask_without_a_stdin(server, monkeypatch):
     monkeypatch.setattr("sys.stdin", None)
     with pytest.raises(ModelError, match="is not installed"):
-        offer_download(NAME)
+        find_or_download(NAME)
 
 
 def test_offer_does_not_ask_offline(server, monkeypatch, capsys):
     monkeypatch.setenv("CVMASK_OFFLINE", "1")
     monkeypatch.setattr("sys.stdin", Terminal("y\n"))
     with pytest.raises(ModelError, match="is not installed"):
-        offer_download(NAME)
+        find_or_download(NAME)
     assert capsys.readouterr().err == ""
 
 
