@@ -22,6 +22,8 @@ from cvmask.results.detections import Detections
 from cvmask.serve.limits import Limits
 from cvmask.serve.pool import Pool, QueueFullError, share
 from cvmask.serve.view import Controls, paint
+from cvmask.streams.follow import Every
+from cvmask.streams.keyframes import longest
 from cvmask.streams.pipeline import annotate
 from cvmask.streams.sinks.av_encoder import has_av
 from cvmask.streams.sources import Video
@@ -70,6 +72,7 @@ class Clip:
     controls: Controls
     client: str = ""
     shown_width: int | None = None
+    every: Every = 1
     key: str = field(default_factory=lambda: secrets.token_urlsafe(12))
     state: str = WAITING
     message: str = ""
@@ -135,7 +138,7 @@ class Clips:
         self._thread.start()
 
     def new(
-        self, suffix: str, controls: Controls, client: str = "", shown_width: int | None = None
+        self, suffix: str, controls: Controls, client: str = "", shown_width: int | None = None, every: Every = 1
     ) -> Clip | None:
         """Make room for a clip; its file is still to be written. None if too many wait, of all or of this client."""
         self._forget_old()
@@ -144,7 +147,7 @@ class Clips:
             clients = [clip.client for clip in self._clips.values() if clip.state in (WAITING, WORKING)]
             if len(clients) >= most or clients.count(client) >= share(most) or self._closed:
                 return None
-            clip = Clip(self._folder, suffix, controls, client, shown_width)
+            clip = Clip(self._folder, suffix, controls, client, shown_width, every)
             self._clips[clip.key] = clip
         return clip
 
@@ -226,7 +229,12 @@ class Clips:
 
             track = clip.controls.color_by == "instance"
             outputs, bridge = [clip.video, clip.lines], clip.controls.effect in HIDING
-            with annotate(source, model, outputs=outputs, paint=painted, track=track, bridge=bridge) as run:
+            every = self._every(clip, *(source.size_wh or (0, 0)))
+            if every != clip.every:
+                said.append(f"detect_every was {every} and not {clip.every}: frames of this size need too much memory")
+            with annotate(
+                source, model, outputs=outputs, paint=painted, track=track, bridge=bridge, detect_every=every
+            ) as run:
                 for result in run:
                     clip.frames += 1
                     clip.found += len(result.detections)
@@ -238,6 +246,11 @@ class Clips:
                         raise SourceError(f"the clip: more than {limit} frames: cut it, or use cvmask predict")
         # One for each damaged frame, and the last one says how many are missing.
         return "; ".join([*said[: _SAID - 1], *said[_SAID - 1 :][-1:]])
+
+    def _every(self, clip: Clip, width: int, height: int) -> Every:
+        """Give what was asked for, or less where the frames kept meanwhile would need more than `held_bytes`."""
+        most = self._limits.held_bytes // (2 * 3 * max(1, width * height))
+        return clip.every if longest(clip.every) <= max(1, most) else max(1, most)
 
     def _check_pixels(self, width: int, height: int) -> None:
         if width * height > self._limits.pixels:

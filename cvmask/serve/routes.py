@@ -19,7 +19,7 @@ from cvmask.serve.clips import DONE, HEAD_BYTES, Clip, suffix_of
 from cvmask.serve.guard import client_of
 from cvmask.serve.pool import QueueFullError, share
 from cvmask.serve.problems import Problem, busy
-from cvmask.serve.schema import Answer, ClipStatus, DetectQuery, Look, problems
+from cvmask.serve.schema import Answer, ClipQuery, ClipStatus, DetectQuery, Look, problems
 from cvmask.serve.service import Service
 from cvmask.serve.view import Controls
 
@@ -217,7 +217,7 @@ _STATUS: dict[Any, dict[str, Any]] = {202: {"description": "It is queued."}}
     responses={**_STATUS, **problems(400, 408, 413, 415, 422)},
     openapi_extra={"requestBody": _CLIP_BODY},
 )
-async def post_clip(request: Request, query: Annotated[Look, Query()]) -> ClipStatus:
+async def post_clip(request: Request, query: Annotated[ClipQuery, Query()]) -> ClipStatus:
     """Take a clip; ask for its state with GET /v1/clips/{id}."""
     service: Service = request.app.state.service
     controls = controls_of(query, service)
@@ -235,7 +235,9 @@ async def post_clip(request: Request, query: Annotated[Look, Query()]) -> ClipSt
     if suffix is None:
         got = f"the body must be an MP4, MOV, MKV, WebM or AVI, got {len(head)} bytes that start with {head[:8]!r}"
         raise Problem(415, got, "convert it, as with ffmpeg -i IN out.mp4")
-    clip = await run_in_threadpool(service.clips.new, suffix, controls, client_of(request.scope), query.shown_width)
+    clip = await run_in_threadpool(
+        service.clips.new, suffix, controls, client_of(request.scope), query.shown_width, query.every
+    )
     if clip is None:
         most = service.limits.clips
         raise busy(f"{most} clips wait already, or {share(most)} of this client", 30)

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cvmask.models.load import split_names
 from cvmask.serve.view import EFFECT_NAMES, Controls
+from cvmask.streams.follow import Every
 
 _STAR: dict[str, Any] = {
     "class_id": 3,
@@ -76,6 +77,22 @@ class DetectQuery(Look):
     """Parameters of `POST /v1/detect`."""
 
     format: Literal["rle", "polygons", "none"] = Field("rle", description="How the JSON gives masks.")
+
+
+class ClipQuery(Look):
+    """Parameters of `POST /v1/clips`."""
+
+    detect_every: str = Field(
+        "1",
+        pattern="^(auto|[1-9]|[1-5][0-9]|60)$",
+        description="Find objects in every N-th frame, 1 to 60, and carry them along the motion; auto: where needed.",
+        examples=["5"],
+    )
+
+    @property
+    def every(self) -> Every:
+        """As `annotate` takes it."""
+        return "auto" if self.detect_every == "auto" else int(self.detect_every)
 
 
 class Rle(BaseModel):

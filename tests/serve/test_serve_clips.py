@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import socket
 import struct
@@ -127,6 +128,30 @@ def test_odd_clips_have_an_answer(server: Served, shared: Path) -> None:
         states[path.name] = posted.status_code if posted.status_code != 202 else finished(server, posted)["state"]
     assert states["zero_bytes.mp4"] == states["text.mp4"] == 415
     assert set(states.values()) <= {415, "done", "failed"}
+
+
+def test_masks_are_carried_between_frames_that_the_network_sees(server: Served, clip_mp4: Path) -> None:
+    before = server.inferences("clip")
+
+    def post(every: str) -> Any:
+        return server.client.post(f"/v1/clips?detect_every={every}", content=clip_mp4.read_bytes(), headers=MP4)
+
+    status = finished(server, post("5"))
+    assert (status["state"], status["frames"]) == ("done", 6)
+    assert server.inferences("clip") - before < 6
+    lines = server.client.get(status["detections"]).text.splitlines()
+    assert all(json.loads(line)["detections"]["xyxy"] for line in lines), "in each frame"
+    assert finished(server, post("auto"))["state"] == "done"
+    for every in ("0", "61", "-1", "often", "1e1", "5 "):
+        assert post(every).status_code == 422, every
+
+
+def test_of_large_frames_fewer_are_kept(quick_model: MaskRCNN, clip_mp4: Path) -> None:
+    with served(quick_model, held_bytes=2 * 3 * 3 * 160 * 128) as server:
+        posted = server.client.post("/v1/clips?detect_every=60", content=clip_mp4.read_bytes(), headers=MP4)
+        status = finished(server, posted)
+    assert status["state"] == "done"
+    assert status["message"] == "detect_every was 3 and not 60: frames of this size need too much memory"
 
 
 def test_only_the_newest_results_are_kept(quick_model: MaskRCNN, clip_mp4: Path) -> None:

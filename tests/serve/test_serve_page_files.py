@@ -204,3 +204,14 @@ def test_on_a_phone_controls_come_first_and_labels_fit_the_screen(
         width = page.locator("#results img").bounding_box()["width"]
     (address,) = [url for url in asked if "/v1/detect" in url]
     assert abs(int(address.split("shown_width=")[1]) - width) < 20
+
+
+def test_a_clip_can_be_looked_at_in_fewer_frames(page: Any, server: Served, clip_mp4: Path) -> None:
+    before = server.inferences("clip")
+    page.get_by_label("In clips, find in").select_option("every 5th frame")
+    page.set_input_files("#choose", clip_mp4)
+    page.wait_for_selector('#results li[data-state="done"]:has-text("in 6 frames")')
+    assert server.inferences("clip") - before < 6
+    assert page.get_by_role("button", name="Annotate again").count() == 0
+    page.get_by_label("In clips, find in").select_option("every frame")
+    page.get_by_role("button", name="Annotate again: clip.mp4").wait_for()

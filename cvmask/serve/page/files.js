@@ -74,6 +74,7 @@ export class Files {
         drop.classList.toggle("over", name === "dragover");
       });
     }
+    $("detect_every").addEventListener("change", () => this.changed());
     document.addEventListener("drop", (event) => this.add(event.dataTransfer.files));
     this.restored = this.restore();
   }
@@ -109,8 +110,15 @@ export class Files {
     }
   }
 
+  // What is asked for; null if no class is ticked.
+  queryOf({ clip }) {
+    const query = this.controls.query();
+    if (clip && query) query.set("detect_every", $("detect_every").value);
+    return query;
+  }
+
   queue(entry) {
-    entry.query = this.controls.query();
+    entry.query = this.queryOf(entry);
     if (entry.waits) return;
     entry.waits = true;
     const work = async () => {
@@ -132,7 +140,7 @@ export class Files {
     this.timer = setTimeout(() => {
       for (const entry of this.entries) {
         const { state } = entry.card.item.dataset;
-        const same = String(entry.query) === String(this.controls.query());
+        const same = String(entry.query) === String(this.queryOf(entry));
         if (state === "failed") continue;
         if (entry.clip && state === "done") entry.card.offer(same || !entry.file ? "" : "Annotate again");
         else if ((!entry.clip || entry.waits) && !same) this.queue(entry);

@@ -95,7 +95,7 @@ function describe() {
 // What became of the frames that are not shown; at no pace of their own, nothing is left out.
 function fates() {
   const { passed_over: passed = 0, undecodable = 0 } = status.fates || {};
-  return `Not shown so far: ${passed} for newer frames, ${undecodable} that could not be read`;
+  return `Not shown so far: ${passed} passed over, ${undecodable} unreadable`;
 }
 
 function badge(paused, lost, recording) {
@@ -237,6 +237,7 @@ function choose(name) {
   $("stage").hidden = name === "file";
   $("stage").setAttribute("aria-labelledby", `tab-${name}`);
   $("files").hidden = $("results-box").hidden = name !== "file";
+  $("clips-only").hidden = name !== "file";
   history.replaceState(null, "", name === start ? location.pathname : `#${name}`); // a reload comes back here
   for (const one of document.querySelectorAll(".seen, .keys")) one.hidden = name === "file";
   $("camera-switch").hidden = name !== "camera";
