@@ -92,8 +92,8 @@ def batch(
                       part_frames, image_column, retry_failed, add, on_progress)  # fmt: skip
     need_ray()
     from cvmask.batches.run import is_client, run, run_in_cluster
-    from cvmask.batches.storage import place_of
+    from cvmask.batches.storage import storage_path
 
     named = [sources] if isinstance(sources, (str, os.PathLike)) else sources
     runner = run_in_cluster if is_client(address) else run
-    return runner([os.fspath(source) for source in named], place_of(output), model, options)
+    return runner([os.fspath(source) for source in named], storage_path(output), model, options)

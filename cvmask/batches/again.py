@@ -8,7 +8,7 @@ from contextlib import suppress
 from cvmask.batches.annotated import FOLDER as ANNOTATED
 from cvmask.batches.job import SUCCESS
 from cvmask.batches.listing import annotated_name, plan, with_own_names
-from cvmask.batches.storage import Place, file_size
+from cvmask.batches.storage import StoragePath, file_size
 from cvmask.batches.work_items import PICTURES, VIDEO, Finished, Item, WorkItem
 
 
@@ -46,7 +46,7 @@ class Retry:
     def __init__(self, units: Sequence[WorkItem], finished: Finished, annotated: bool) -> None:
         failed = finished.failed()
         self.pictures: set[int] = set()
-        self.removed: list[Place] = []
+        self.removed: list[StoragePath] = []
         self.replanned: dict[Item, Item] = {}
         for unit in units:
             if unit.number not in failed:
@@ -71,7 +71,7 @@ class Retry:
         planned = plan(list(self.replanned.values()), part_frames, run)
         return [*left, *(unit._replace(number=first + unit.number) for unit in planned)]
 
-    def remove(self, output: Place) -> None:
+    def remove(self, output: StoragePath) -> None:
         """Remove the parts that are made again, and the annotated videos that are joined again."""
         for place in self.removed:
             _remove(place)
@@ -80,7 +80,7 @@ class Retry:
                 _remove(output / ANNOTATED / annotated_name(item))
 
 
-def reopen(output: Place) -> None:
+def reopen(output: StoragePath) -> None:
     """Say that a batch is not at its end."""
     _remove(output / SUCCESS)
 
@@ -91,6 +91,6 @@ def remove_strangers(units: Iterable[WorkItem], finished: Finished) -> None:
         _remove(place)
 
 
-def _remove(place: Place) -> None:
+def _remove(place: StoragePath) -> None:
     with suppress(FileNotFoundError):
         place.filesystem.delete_file(place.path)

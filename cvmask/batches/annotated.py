@@ -17,7 +17,7 @@ import ray.data
 from numpy.typing import NDArray
 
 from cvmask.batches.listing import annotated_name
-from cvmask.batches.storage import LOCAL, Place, file_size, read_bytes, write_bytes
+from cvmask.batches.storage import LOCAL, StoragePath, file_size, read_bytes, write_bytes
 from cvmask.batches.video_segments import local_file
 from cvmask.batches.work_items import VIDEO, Finished, WorkItem, note_of
 from cvmask.errors import CvmaskError, SinkError, SourceError, install
@@ -30,18 +30,18 @@ from cvmask.streams.sources.source import Frame
 FOLDER, CLIPS = "annotated", "annotated/_clips"
 
 
-def write_picture(place: Place, image: NDArray[np.uint8], metadata: Metadata) -> None:
+def write_picture(place: StoragePath, image: NDArray[np.uint8], metadata: Metadata) -> None:
     """Write the annotated form of a picture; one that is too large for its format becomes a PNG beside that name."""
     data = encode_image(posixpath.splitext(place.path)[1], image, metadata)
     if data is None:
-        place = Place(place.root, f"{place.path}.png")
+        place = StoragePath(place.root, f"{place.path}.png")
         data = encode_image(".png", image, metadata)
     if data is None:
         raise SinkError(f"{place.shown}: OpenCV cannot write {image.shape[1]}x{image.shape[0]} pixels so")
     write_bytes(place, data)
 
 
-def clip_place(output: Place, part: str) -> Place:
+def clip_place(output: StoragePath, part: str) -> StoragePath:
     """Where the piece of an annotated video lies that belongs to a part, until all pieces are joined."""
     return output / CLIPS / f"{part}.mp4"
 
@@ -60,7 +60,7 @@ class Clip:
         self.first_s = frame.time_s if self.first_s is None else self.first_s
         self._video.write(image, frame)
 
-    def finish(self, place: Place) -> None:
+    def finish(self, place: StoragePath) -> None:
         """Write the clip to its place; nothing if it has no frame."""
         with self._folder:
             self._video.close()
@@ -79,7 +79,7 @@ def need_av() -> None:
         raise CvmaskError(f"annotated videos of a batch need PyAV: {install('av')}")
 
 
-def join_videos(output: Place, units: Sequence[WorkItem], finished: Finished, run: str, sound: bool) -> None:
+def join_videos(output: StoragePath, units: Sequence[WorkItem], finished: Finished, run: str, sound: bool) -> None:
     """Join the clips of every video; those that are joined already are left as they are."""
     rows = []
     videos = [unit for unit in units if unit.kind == VIDEO]
@@ -98,16 +98,16 @@ def join_videos(output: Place, units: Sequence[WorkItem], finished: Finished, ru
 def _join_one(row: dict[str, Any]) -> dict[str, Any]:
     """Join the clips of one video; nothing is written if it has none."""
     job = json.loads(row["job"])
-    output = Place(*job["output"])
+    output = StoragePath(*job["output"])
     source = None
     if job["source"] is not None:
         with suppress(SourceError):
-            source = local_file(Place(*job["source"]), job["run"])
+            source = local_file(StoragePath(*job["source"]), job["run"])
     with tempfile.TemporaryDirectory(prefix="cvmask-join-") as folder:
         joined = Path(folder) / ("joined" + Path(job["name"]).suffix)
         clips = []
         for path in job["parts"]:
-            first_s = note_of(Place(output.root, path)).get("first_s")
+            first_s = note_of(StoragePath(output.root, path)).get("first_s")
             if first_s is not None:
                 clips.append((clip_place(output, path.rsplit("/", 1)[-1]), first_s))
         if clips:
@@ -116,7 +116,7 @@ def _join_one(row: dict[str, Any]) -> dict[str, Any]:
     return {"name": job["name"]}
 
 
-def _join(joined: Path, clips: Sequence[tuple[Place, float]], folder: Path, source: str | None) -> None:
+def _join(joined: Path, clips: Sequence[tuple[StoragePath, float]], folder: Path, source: str | None) -> None:
     av = importlib.import_module("av")
     zero_s = clips[0][1]
     stream, voice = None, None
@@ -139,7 +139,7 @@ def _join(joined: Path, clips: Sequence[tuple[Place, float]], folder: Path, sour
             voice.close()
 
 
-def _near(place: Place, folder: Path) -> str:
+def _near(place: StoragePath, folder: Path) -> str:
     """Give a clip's path on this machine."""
     if place.root == LOCAL:
         return place.path

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from ray.data import Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
-from cvmask.batches.storage import LOCAL, Place, one_line, read_bytes, spelled
+from cvmask.batches.storage import LOCAL, StoragePath, one_line, read_bytes, spelled
 from cvmask.batches.work_items import PARQUET, PICTURES, TAR, VIDEO, WorkItem
 from cvmask.errors import SourceError
 from cvmask.streams.sources.image_source import SUFFIXES
@@ -112,7 +112,7 @@ def _read_pictures(unit: WorkItem, done: frozenset[int]) -> Chunk:
     return chunk
 
 
-def read_picture(place: Place) -> bytes:
+def read_picture(place: StoragePath) -> bytes:
     """Read the bytes of a picture file; SourceError in one line without its name."""
     try:
         data = read_bytes(place)
@@ -124,7 +124,7 @@ def read_picture(place: Place) -> bytes:
     return data
 
 
-def _no_such_file(place: Place) -> str:
+def _no_such_file(place: StoragePath) -> str:
     is_link = place.root == LOCAL and os.path.islink(place.path)
     return f"it is a link to {os.readlink(place.path)}, which is not there" if is_link else "no such file"
 

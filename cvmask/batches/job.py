@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cvmask.batches.storage import Place, file_size, list_files, read_bytes, write_bytes
+from cvmask.batches.storage import StoragePath, file_size, list_files, read_bytes, write_bytes
 from cvmask.batches.work_items import Finished, WorkItem
 from cvmask.errors import SinkError
 
 RUN, UNITS, SUMMARY, SUCCESS = "_run.json", "_units.parquet", "_summary.json", "_SUCCESS"
 
 
-def is_begun(output: Place, command: dict[str, Any]) -> bool:
+def is_begun(output: StoragePath, command: dict[str, Any]) -> bool:
     """Tell whether this command has begun to write into a folder before.
 
     Raises
@@ -41,7 +41,7 @@ def is_begun(output: Place, command: dict[str, Any]) -> bool:
     return True
 
 
-def begin(output: Place, command: dict[str, Any]) -> None:
+def begin(output: StoragePath, command: dict[str, Any]) -> None:
     """Write down which command a folder belongs to: from now on its work list is certain."""
     write_bytes(output / RUN, (json.dumps(command, indent=1) + "\n").encode())
 

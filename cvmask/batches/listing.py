@@ -14,14 +14,14 @@ import ray.data
 
 from cvmask.batches.storage import (
     LOCAL,
-    Place,
+    StoragePath,
     file_size,
     is_folder,
     list_files,
     one_line,
-    place_of,
     read_bytes,
     spelled,
+    storage_path,
 )
 from cvmask.batches.video_segments import cut, local_file
 from cvmask.batches.work_items import PARQUET, PICTURES, TAR, VIDEO, Item, VideoSegment, WorkItem
@@ -107,7 +107,7 @@ def find_items(sources: Iterable[str | os.PathLike[str]]) -> list[Item]:
         If a folder or a pattern holds nothing of a known kind, a file is missing, or a place cannot be
         reached. What a list names is not looked at: it is told when it is read, as is a name that cannot be.
     """
-    found: dict[Place, Item] = {}
+    found: dict[StoragePath, Item] = {}
     for source in sources:
         for item in _expand(os.fspath(source)):
             found.setdefault(item.place, item)
@@ -121,14 +121,14 @@ def kind_of(path: str) -> str | None:
 
 
 def _expand(source: str) -> list[Item]:
-    place = place_of(source)
+    place = storage_path(source)
     if wrong := wrong_name(place.path):
         raise SourceError(f"{place.path}: {wrong}")
     if source.lower().endswith(LISTS):
         return _listed(source, place)
     magic = _WILDCARD.search(place.path)
     if magic and not (place.root == LOCAL and os.path.exists(place.path)):
-        base = Place(place.root, posixpath.dirname(place.path[: magic.start()]))
+        base = StoragePath(place.root, posixpath.dirname(place.path[: magic.start()]))
         wanted = re.compile(_pattern(place.path))
         files = [file for file in list_files(base) if wanted.fullmatch(file[0])]
         return _items(base, files, source, f"{source}: a pattern must match files, found none", strict=False)
@@ -141,20 +141,22 @@ def _expand(source: str) -> list[Item]:
     return [Item(place, posixpath.basename(place.path), kind_of(place.path) or PICTURES, size)]
 
 
-def _items(base: Place, files: Sequence[tuple[str, int | None]], source: str, empty: str, strict: bool) -> list[Item]:
+def _items(
+    base: StoragePath, files: Sequence[tuple[str, int | None]], source: str, empty: str, strict: bool
+) -> list[Item]:
     """Make items of the files below `base`; with `strict` leave out what is of no known kind."""
     items = []
     for path, size in files:
         kind = kind_of(path)
         if kind is not None or not strict:
             name = posixpath.relpath(path, base.path) if base.path else path
-            items.append(_item(Place(base.root, path), name, kind or PICTURES, size))
+            items.append(_item(StoragePath(base.root, path), name, kind or PICTURES, size))
     if not items:
         raise SourceError(empty)
     return items
 
 
-def _listed(source: str, place: Place) -> list[Item]:
+def _listed(source: str, place: StoragePath) -> list[Item]:
     """Read a list: one path or address a line, relative ones from the folder of the list."""
     try:
         data = read_bytes(place)
@@ -163,7 +165,7 @@ def _listed(source: str, place: Place) -> list[Item]:
     if b"\0" in data:
         raise SourceError(f"{source}: this list is not text in UTF-8: save it as such")
     lines = data.decode("utf-8-sig", "surrogateescape").replace("\r\n", "\n").split("\n")
-    folder = Place(place.root, posixpath.dirname(place.path))
+    folder = StoragePath(place.root, posixpath.dirname(place.path))
     items = []
     for line in (line.strip() for line in lines):
         if not line or line.startswith("#"):
@@ -172,22 +174,22 @@ def _listed(source: str, place: Place) -> list[Item]:
         name = posixpath.basename(line) if absolute else posixpath.normpath(line)
         wrong = ""
         try:
-            entry = place_of(line) if absolute else folder / posixpath.normpath(line)
+            entry = storage_path(line) if absolute else folder / posixpath.normpath(line)
         except SourceError as error:
             scheme, _, rest = line.partition("?")[0].partition("://")
-            entry, wrong = Place(LOCAL, f"{scheme}://{rest.rpartition('@')[2]}"), str(error)
+            entry, wrong = StoragePath(LOCAL, f"{scheme}://{rest.rpartition('@')[2]}"), str(error)
         items.append(_item(entry, name, kind_of(line) or PICTURES, None, wrong))
     if not items:
         raise SourceError(f"{source}: a list must name files, one per line, found none")
     return items
 
 
-def _item(place: Place, name: str, kind: str, size: int | None, error: str = "") -> Item:
+def _item(place: StoragePath, name: str, kind: str, size: int | None, error: str = "") -> Item:
     """Make an item; of a name that no table can hold, and no video can have, one that fails."""
     error = error or wrong_name(place.path)
     if not error:
         return Item(place, name, kind, size)
-    return Item(Place(place.root, spelled(place.path)), spelled(name), PICTURES, None, error)
+    return Item(StoragePath(place.root, spelled(place.path)), spelled(name), PICTURES, None, error)
 
 
 def _pattern(text: str) -> str:
@@ -212,8 +214,8 @@ _MOST_BLOCKS = 200
 
 
 def plan(items: Sequence[Item], part_frames: int, run: str) -> list[WorkItem]:
-    """Make the work list: pictures in groups, shards and files one by one, videos in stretches, in order."""
-    stretches = _cut_videos([item for item in items if item.kind == VIDEO], part_frames, run)
+    """Make the work list: pictures in groups, shards and files one by one, videos in segments, in order."""
+    segments = _cut_videos([item for item in items if item.kind == VIDEO], part_frames, run)
     units: list[WorkItem] = []
     group: list[Item] = []
     for item in items:
@@ -224,8 +226,8 @@ def plan(items: Sequence[Item], part_frames: int, run: str) -> list[WorkItem]:
         if item.kind == PICTURES:
             group.append(item)
             continue
-        for stretch in stretches.get(item) or [None]:
-            units.append(WorkItem(len(units), item.kind, (item,), stretch))
+        for segment in segments.get(item) or [None]:
+            units.append(WorkItem(len(units), item.kind, (item,), segment))
     if group:
         units.append(WorkItem(len(units), PICTURES, tuple(group)))
     return units
@@ -239,14 +241,14 @@ def _cut_videos(videos: Sequence[Item], part_frames: int, run: str) -> dict[Item
         for index, item in enumerate(videos)
     ]
     cuts = ray.data.from_items(rows, override_num_blocks=min(len(rows), _MOST_BLOCKS)).map(_cut_one)
-    found = {row["index"]: json.loads(row["stretches"]) for row in cuts.iter_rows()}
-    return {item: [VideoSegment(*stretch) for stretch in found[index]] for index, item in enumerate(videos)}
+    found = {row["index"]: json.loads(row["segments"]) for row in cuts.iter_rows()}
+    return {item: [VideoSegment(*segment) for segment in found[index]] for index, item in enumerate(videos)}
 
 
 def _cut_one(row: dict[str, Any]) -> dict[str, Any]:
     """Cut one video; nothing where that is not possible: reading it as a whole will say why."""
     try:
-        stretches = cut(local_file(Place(row["root"], row["path"]), row["run"]), row["least"])
+        segments = cut(local_file(StoragePath(row["root"], row["path"]), row["run"]), row["least"])
     except (SourceError, OSError):
-        stretches = []
-    return {"index": row["index"], "stretches": json.dumps(stretches)}
+        segments = []
+    return {"index": row["index"], "segments": json.dumps(segments)}

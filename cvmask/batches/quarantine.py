@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Callable, TypeVar
 
-from cvmask.batches.storage import Place, file_size, read_bytes, write_bytes
+from cvmask.batches.storage import StoragePath, file_size, read_bytes, write_bytes
 from cvmask.errors import SourceError
 
 DEATHS = "_deaths"
@@ -47,10 +47,10 @@ class Quarantine:
         that one is among them.
     """
 
-    def __init__(self, output: Place, watching: bool) -> None:
+    def __init__(self, output: StoragePath, watching: bool) -> None:
         self._output = output
         self._chunks_left = _WATCHED_CHUNKS if watching else 0
-        self._place: Place | None = None
+        self._place: StoragePath | None = None
         # How often each picture was tried, or why it is not tried again.
         self._tried: dict[str, int | str] = {}
 

@@ -25,7 +25,7 @@ from cvmask.batches.job import Progress
 from cvmask.batches.listing import find_items, plan
 from cvmask.batches.options import Options
 from cvmask.batches.quarantine import DEATHS
-from cvmask.batches.storage import Place, place_of, read_bytes, write_bytes
+from cvmask.batches.storage import StoragePath, read_bytes, storage_path, write_bytes
 from cvmask.batches.table import Counts
 from cvmask.batches.work_items import (
     VIDEO,
@@ -42,7 +42,7 @@ from cvmask.errors import CvmaskError, SourceError
 from cvmask.runtime.model import MaskRCNN
 
 
-def run(sources: Sequence[str], output: Place, model: MaskRCNN, options: Options) -> dict[str, Any]:
+def run(sources: Sequence[str], output: StoragePath, model: MaskRCNN, options: Options) -> dict[str, Any]:
     """See `cvmask.batch`."""
     command = command_of(sources, model, options)
     begun = commands.is_begun(output, command)
@@ -66,7 +66,7 @@ def run(sources: Sequence[str], output: Place, model: MaskRCNN, options: Options
         return batch.finish(units)
 
 
-def _items(sources: Sequence[str], output: Place) -> list[Item]:
+def _items(sources: Sequence[str], output: StoragePath) -> list[Item]:
     """Find the files of an archive, without what a batch has written among them."""
     inside = output.path.rstrip("/") + "/"
     return [
@@ -79,7 +79,7 @@ def _items(sources: Sequence[str], output: Place) -> list[Item]:
 class _Batch:
     """What the steps of one run have in common."""
 
-    def __init__(self, output: Place, model: MaskRCNN, options: Options, dashboard: str) -> None:
+    def __init__(self, output: StoragePath, model: MaskRCNN, options: Options, dashboard: str) -> None:
         self._output, self._model, self._options = output, model, options
         self._run = uuid.uuid4().hex[:12]
         self._began = time.monotonic()
@@ -204,7 +204,7 @@ def command_of(sources: Sequence[str], model: MaskRCNN, options: Options) -> dic
     settings = asdict(model.settings)
     return {
         "cvmask": __version__,
-        "sources": [place_of(source).shown for source in sources],
+        "sources": [storage_path(source).shown for source in sources],
         "model": model.origin,
         "model_sha256": model.fingerprint(),
         **{name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()},
@@ -251,7 +251,7 @@ def is_client(address: str | None) -> bool:
     return (found or "").startswith("ray://")
 
 
-def run_in_cluster(sources: Sequence[str], output: Place, model: MaskRCNN, options: Options) -> dict[str, Any]:
+def run_in_cluster(sources: Sequence[str], output: StoragePath, model: MaskRCNN, options: Options) -> dict[str, Any]:
     """See `cvmask.batch`; paths are those of the cluster's machines, progress comes twice a second."""
     # Of this process's folder the cluster knows nothing.
     paths = [source if "://" in source else os.path.abspath(source) for source in sources]
@@ -290,7 +290,7 @@ class Driver:
         same_version(version)
         self._progress: Progress | None = None
 
-    def run(self, sources: list[str], output: Place, model: MaskRCNN, options: Options) -> dict[str, Any]:
+    def run(self, sources: list[str], output: StoragePath, model: MaskRCNN, options: Options) -> dict[str, Any]:
         """Run it and give the summary."""
         return run(sources, output, model, replace(options, on_progress=self._note))
 

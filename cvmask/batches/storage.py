@@ -68,7 +68,7 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
 LOCAL = ""
 
 
-class Place(NamedTuple):
+class StoragePath(NamedTuple):
     """A path in a filesystem.
 
     Attributes
@@ -100,11 +100,11 @@ class Place(NamedTuple):
         """The PyArrow filesystem."""
         return _filesystem(self.root)[0]
 
-    def __truediv__(self, name: str) -> Place:
-        return Place(self.root, posixpath.join(self.path, name))
+    def __truediv__(self, name: str) -> StoragePath:
+        return StoragePath(self.root, posixpath.join(self.path, name))
 
 
-def place_of(text: str | os.PathLike[str]) -> Place:
+def storage_path(text: str | os.PathLike[str]) -> StoragePath:
     """Understand a path or an address: ``in/a.jpg``, ``s3://bucket/in``, ``zip://in::/data/a.zip``.
 
     Raises
@@ -116,20 +116,20 @@ def place_of(text: str | os.PathLike[str]) -> Place:
     if name.startswith("file://"):
         name = name[len("file://") :]
     if "://" not in name:
-        return Place(LOCAL, os.path.abspath(name))
+        return StoragePath(LOCAL, os.path.abspath(name))
     scheme, rest = name.split("://", 1)
     if "::" in rest:  # fsspec's chains: a filesystem inside of a file of another one
         path, chain = rest.split("::", 1)
         root = f"{scheme}://::{chain}"
         _filesystem(root)
-        return Place(root, path)
+        return StoragePath(root, path)
     rest, mark, query = rest.partition("?")
     host, _, path = rest.partition("/")
     root = f"{scheme}://{host}{mark}{query}"
-    return Place(root, posixpath.join(_filesystem(root)[1], path))
+    return StoragePath(root, posixpath.join(_filesystem(root)[1], path))
 
 
-def list_files(folder: Place) -> list[tuple[str, int | None]]:
+def list_files(folder: StoragePath) -> list[tuple[str, int | None]]:
     """Find every file below a folder, hidden ones left out: paths and bytes, sorted; empty if there is no folder.
 
     Bytes are None for a link that leads nowhere.
@@ -147,24 +147,24 @@ def list_files(folder: Place) -> list[tuple[str, int | None]]:
     return sorted((path, size) for path, size in found if "/." not in "/" + path[start:])
 
 
-def file_size(place: Place) -> int | None:
+def file_size(place: StoragePath) -> int | None:
     """Count the bytes of a file; None if there is no such file."""
     info = _infos(place, [place.path])[0]
     return int(info.size) if info.type == arrow_fs.FileType.File else None
 
 
-def is_folder(place: Place) -> bool:
+def is_folder(place: StoragePath) -> bool:
     """Tell whether a folder, or anything below such a prefix, is there."""
     return bool(_infos(place, [place.path])[0].type == arrow_fs.FileType.Directory)
 
 
-def read_bytes(place: Place) -> bytes:
+def read_bytes(place: StoragePath) -> bytes:
     """Read a whole file; OSError if that fails."""
     with place.filesystem.open_input_file(place.path) as file:
         return bytes(file.read())
 
 
-def write_bytes(place: Place, data: bytes) -> None:
+def write_bytes(place: StoragePath, data: bytes) -> None:
     """Write a file that appears whole or not at all, over one that may be there.
 
     Here it is written beside and renamed, on object stores put at once; SinkError if that fails.
@@ -189,7 +189,7 @@ def _put(files: Any, path: str, data: bytes) -> None:
         file.write(data)
 
 
-def _infos(place: Place, wanted: Any) -> Any:
+def _infos(place: StoragePath, wanted: Any) -> Any:
     try:
         return place.filesystem.get_file_info(wanted)
     except (OSError, pa.ArrowException) as error:

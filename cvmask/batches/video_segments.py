@@ -1,4 +1,4 @@
-"""Cutting videos into stretches that can be decoded apart, and reading one of them."""
+"""Cutting videos into segments that can be decoded apart, and reading one of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cvmask.batches.storage import LOCAL, Place, one_line
+from cvmask.batches.storage import LOCAL, StoragePath, one_line
 from cvmask.batches.work_items import VideoSegment
 from cvmask.errors import SourceError
 from cvmask.streams.sources.capture import FileCapture, length_of, open_file
@@ -34,9 +34,9 @@ _STEPS_BACK_MS = (0.0, 2000.0, 20000.0)
 
 
 def cut(path: str, least_frames: int) -> list[VideoSegment]:
-    """Cut a video before pictures that need no other one, into stretches of at least so many frames.
+    """Cut a video before pictures that need no other one, into segments of at least so many frames.
 
-    Only reads the file, decodes nothing. Empty where stretches would not be certain: without times
+    Only reads the file, decodes nothing. Empty where segments would not be certain: without times
     of its own, with times that are not those of the frames, or with another count of frames than it
     says. Such a video is read in one go.
 
@@ -61,28 +61,28 @@ def cut(path: str, least_frames: int) -> list[VideoSegment]:
     ]
 
 
-def read_segment(path: str, stretch: VideoSegment, stride: int = 1) -> Iterator[Frame]:
-    """Decode one stretch: the frames whose index is a multiple of `stride`, as `Video` gives them.
+def read_segment(path: str, segment: VideoSegment, stride: int = 1) -> Iterator[Frame]:
+    """Decode one segment: the frames whose index is a multiple of `stride`, as `Video` gives them.
 
     Raises
     ------
     SourceError
-        If it cannot be opened, or fewer frames come than the stretch has.
+        If it cannot be opened, or fewer frames come than the segment has.
     """
-    capture = _opened_at(path, stretch.begin_ms)
+    capture = _opened_at(path, segment.begin_ms)
     try:
-        for index in range(stretch.first, stretch.first + stretch.frames):
+        for index in range(segment.first, segment.first + segment.frames):
             time_ms = capture.get(cv2.CAP_PROP_POS_MSEC)
-            if stretch.end_ms is not None and time_ms >= stretch.end_ms - _SAME_MS:
-                raise _missing(path, index, stretch)
+            if segment.end_ms is not None and time_ms >= segment.end_ms - _SAME_MS:
+                raise _missing(path, index, segment)
             if index % stride == 0:
                 found, image = capture.retrieve()
                 if not found or image is None:
-                    raise _missing(path, index, stretch)
+                    raise _missing(path, index, segment)
                 frame = cast("NDArray[np.uint8]", image)
-                yield Frame(frame, index, time_ms / 1000 - stretch.zero_ms / 1000, path)
-            if index + 1 < stretch.first + stretch.frames and not capture.grab():
-                raise _missing(path, index + 1, stretch)
+                yield Frame(frame, index, time_ms / 1000 - segment.zero_ms / 1000, path)
+            if index + 1 < segment.first + segment.frames and not capture.grab():
+                raise _missing(path, index + 1, segment)
     finally:
         capture.release()
 
@@ -126,8 +126,8 @@ def _opened_at(path: str, begin_ms: float) -> FileCapture:
     raise SourceError(f"{path}: no frame at {begin_ms / 1000:.3f} s could be decoded")
 
 
-def _missing(path: str, index: int, stretch: VideoSegment) -> SourceError:
-    left = stretch.first + stretch.frames - index
+def _missing(path: str, index: int, segment: VideoSegment) -> SourceError:
+    left = segment.first + segment.frames - index
     return SourceError(f"{path}: {left} frames from frame {index} on could not be decoded")
 
 
@@ -136,7 +136,7 @@ _CHUNK_BYTES = 8 << 20
 _USERS = "users.lock"
 
 
-def local_file(place: Place, run: str) -> str:
+def local_file(place: StoragePath, run: str) -> str:
     """Give a path on this machine for a file; it stays until this process asks for another one, or ends.
 
     Raises
@@ -198,7 +198,7 @@ def _is_alive(process: int) -> bool:
     return True
 
 
-def _copy(place: Place, path: Path) -> None:
+def _copy(place: StoragePath, path: Path) -> None:
     part = path.with_suffix(".part")
     try:
         with place.filesystem.open_input_stream(place.path) as source, open(part, "wb") as target:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cvmask.batches.storage import LOCAL, Place, list_files, read_bytes, write_bytes
+from cvmask.batches.storage import LOCAL, StoragePath, list_files, read_bytes, write_bytes
 from cvmask.batches.table import Counts, counts_of, read_note
 
 PICTURES, TAR, PARQUET, VIDEO = "pictures", "tar", "parquet", "video"
@@ -37,7 +37,7 @@ class Item(NamedTuple):
         Why it cannot be read, as is known from its name alone; "" if it may be tried.
     """
 
-    place: Place
+    place: StoragePath
     name: str
     kind: str
     size: int | None
@@ -54,7 +54,7 @@ class VideoSegment(NamedTuple):
     frames
         How many there are.
     begin_ms, end_ms
-        When the first one is due, and the first one of the next stretch (None for the last stretch).
+        When the first one is due, and the first one of the next segment (None for the last segment).
     zero_ms
         When the first frame of the video is due.
     """
@@ -67,19 +67,19 @@ class VideoSegment(NamedTuple):
 
 
 class WorkItem(NamedTuple):
-    """What one worker reads in one go: some pictures, a tar shard, a Parquet file, a stretch of a video."""
+    """What one worker reads in one go: some pictures, a tar shard, a Parquet file, a segment of a video."""
 
     number: int
     kind: str
     items: tuple[Item, ...]
-    stretch: VideoSegment | None = None
+    segment: VideoSegment | None = None
 
     @property
     def frames(self) -> int | None:
         """How many frames it has; None where that is known only once it is read."""
         if self.kind == PICTURES:
             return len(self.items)
-        return None if self.stretch is None else self.stretch.frames
+        return None if self.segment is None else self.segment.frames
 
 
 SCHEMA = pa.schema(
@@ -100,7 +100,7 @@ SCHEMA = pa.schema(
 )
 
 
-def write_units(place: Place, units: list[WorkItem]) -> None:
+def write_units(place: StoragePath, units: list[WorkItem]) -> None:
     """Write the work list as Parquet; of the roots, which may hold passwords, what may be shown."""
     rows = [
         {
@@ -111,7 +111,7 @@ def write_units(place: Place, units: list[WorkItem]) -> None:
             "size": [item.size for item in unit.items],
             "error": [item.error for item in unit.items],
             "root": _shown(unit.items[0].place.root),
-            **({} if unit.stretch is None else unit.stretch._asdict()),
+            **({} if unit.segment is None else unit.segment._asdict()),
         }
         for unit in units
     ]
@@ -120,25 +120,25 @@ def write_units(place: Place, units: list[WorkItem]) -> None:
     write_bytes(place, file.getvalue())
 
 
-def read_units(place: Place, roots: Iterable[str]) -> list[WorkItem]:
+def read_units(place: StoragePath, roots: Iterable[str]) -> list[WorkItem]:
     """Read what `write_units` wrote; `roots` are those of the sources, with their passwords."""
     units = []
     known = {_shown(root): root for root in roots}
     for row in pq.read_table(pa.BufferReader(read_bytes(place))).to_pylist():
         root = known.get(row["root"], row["root"])
         items = tuple(
-            Item(Place(root, path), name, row["kind"], size, error)
+            Item(StoragePath(root, path), name, row["kind"], size, error)
             for path, name, size, error in zip(row["path"], row["name"], row["size"], row["error"])
         )
-        stretch = None
+        segment = None
         if row["first"] is not None:
-            stretch = VideoSegment(*(row[field] for field in VideoSegment._fields))
-        units.append(WorkItem(row["unit"], row["kind"], items, stretch))
+            segment = VideoSegment(*(row[field] for field in VideoSegment._fields))
+        units.append(WorkItem(row["unit"], row["kind"], items, segment))
     return units
 
 
 def _shown(root: str) -> str:
-    return Place(root, "").shown
+    return StoragePath(root, "").shown
 
 
 FOLDER = "parts"
@@ -155,16 +155,16 @@ def part_name(unit: int, chunk: int, last: bool) -> str:
 class Finished:
     """Which parts are there, by unit and chunk."""
 
-    def __init__(self, output: Place) -> None:
+    def __init__(self, output: StoragePath) -> None:
         self._ends: dict[int, int] = {}
-        self._places: dict[int, dict[int, Place]] = defaultdict(dict)
+        self._places: dict[int, dict[int, StoragePath]] = defaultdict(dict)
         folder = output / FOLDER
         for path, _ in list_files(folder):
             name = _NAME.fullmatch(path.rsplit("/", 1)[-1])
             if name is None:
                 continue
             unit, chunk = int(name[1]), int(name[2])
-            self._places[unit][chunk] = Place(output.root, path)
+            self._places[unit][chunk] = StoragePath(output.root, path)
             if name[3]:
                 self._ends[unit] = chunk
 
@@ -177,7 +177,7 @@ class Finished:
         end = self._ends.get(unit)
         return end is not None and self._places[unit].keys() == set(range(end + 1))
 
-    def of(self, unit: int) -> list[Place]:
+    def of(self, unit: int) -> list[StoragePath]:
         """Give the parts of a unit, in order of their numbers."""
         return [place for _, place in sorted(self._places.get(unit, {}).items())]
 
@@ -192,26 +192,26 @@ class Finished:
                 total.add(counts)
         return total
 
-    def failed(self) -> dict[int, list[Place]]:
+    def failed(self) -> dict[int, list[StoragePath]]:
         """Give the parts that hold failures, by unit."""
-        found: dict[int, list[Place]] = defaultdict(list)
+        found: dict[int, list[StoragePath]] = defaultdict(list)
         for unit, place, counts in self._counted():
             if counts.failed:
                 found[unit].append(place)
         return dict(found)
 
-    def others(self, numbers: Collection[int]) -> list[Place]:
+    def others(self, numbers: Collection[int]) -> list[StoragePath]:
         """Give the parts of all units but these."""
         return [place for unit, parts in self._places.items() if unit not in numbers for place in parts.values()]
 
-    def _counted(self) -> Iterator[tuple[int, Place, Counts]]:
+    def _counted(self) -> Iterator[tuple[int, StoragePath, Counts]]:
         parts = [(unit, place) for unit, chunks in self._places.items() for place in chunks.values()]
         with ThreadPoolExecutor(_READERS) as pool:
             counted = pool.map(_counts_of, [place for _, place in parts])
             yield from ((unit, place, counts) for (unit, place), counts in zip(parts, counted))
 
 
-def remove_leftovers(output: Place) -> None:
+def remove_leftovers(output: StoragePath) -> None:
     """Remove what workers that were killed had begun to write: files that `system.files` names, no others."""
     if output.root != LOCAL:
         return
@@ -226,11 +226,11 @@ def missing(numbers: Iterable[int], finished: Finished) -> list[int]:
     return [number for number in numbers if not finished.has_all(number)]
 
 
-def note_of(place: Place) -> dict[str, Any]:
+def note_of(place: StoragePath) -> dict[str, Any]:
     """Read the footer of a part."""
     with place.filesystem.open_input_file(place.path) as file:
         return read_note(file)
 
 
-def _counts_of(place: Place) -> Counts:
+def _counts_of(place: StoragePath) -> Counts:
     return counts_of(note_of(place))

@@ -24,7 +24,7 @@ from cvmask.batches.chunks import Chunk, read_picture
 from cvmask.batches.cluster import same_version
 from cvmask.batches.listing import annotated_name, member_name
 from cvmask.batches.quarantine import Quarantine
-from cvmask.batches.storage import Place, one_line, read_bytes, write_bytes
+from cvmask.batches.storage import StoragePath, one_line, read_bytes, write_bytes
 from cvmask.batches.table import Rows
 from cvmask.batches.video_segments import local_file, read_segment, read_whole
 from cvmask.batches.work_items import FOLDER, PICTURES, VIDEO, Finished, Item, WorkItem, part_name
@@ -78,7 +78,7 @@ class Job:
         Of Parquet files: which column holds the pictures.
     """
 
-    output: Place
+    output: StoragePath
     run: str
     version: str
     threads: int
@@ -185,7 +185,7 @@ class Work:
         return replace(frame, image=image[:0, :0].copy()), found, took_s
 
     def _video(self, unit: WorkItem, done: list[int]) -> Iterator[dict[str, Any]]:
-        """Make the parts of a video or a stretch of one."""
+        """Make the parts of a video or a segment of one."""
         self._deaths.begin(unit.number, 0)
         if not self._deaths.is_suspect(0):
             yield from self._parts_of_video(unit, done)
@@ -236,15 +236,15 @@ class Work:
             yield self._write(rows, unit.number, number, True, clip)
 
     def _decoded(self, unit: WorkItem, notes: list[str]) -> Iterator[Frame | str]:
-        """Decode a video or a stretch of one; at the end what went wrong, if something did."""
+        """Decode a video or a segment of one; at the end what went wrong, if something did."""
         item = unit.items[0]
         path = shown = item.place.shown
         try:
             path = local_file(item.place, self._job.run)
             if item.size is not None and os.path.getsize(path) != item.size:
                 raise SourceError(f"has changed since the run began, when it had {item.size} bytes")
-            if unit.stretch is not None:
-                frames = read_segment(path, unit.stretch, self._job.stride)
+            if unit.segment is not None:
+                frames = read_segment(path, unit.segment, self._job.stride)
             else:
                 frames = read_whole(path, self._job.stride, notes)
             for frame in frames:

@@ -28,7 +28,7 @@ from cvmask.batches import job, listing, work_items  # noqa: E402
 from cvmask.batches import table as table_module  # noqa: E402
 from cvmask.batches.annotated import write_picture  # noqa: E402
 from cvmask.batches.chunks import Chunk, read_chunks  # noqa: E402
-from cvmask.batches.storage import place_of, read_bytes, write_bytes  # noqa: E402
+from cvmask.batches.storage import read_bytes, storage_path, write_bytes  # noqa: E402
 from cvmask.batches.video_segments import cut, read_segment  # noqa: E402
 from cvmask.batches.work_items import (  # noqa: E402
     PARQUET,
@@ -109,11 +109,11 @@ def test_missing_source_is_an_error(work: Path, source: str) -> None:
 
 
 def test_passwords_are_not_shown() -> None:
-    place = place_of("s3://key:secret@bucket/deep/a b#1.jpg?region=here&endpoint_override=http://127.0.0.1:9")
+    place = storage_path("s3://key:secret@bucket/deep/a b#1.jpg?region=here&endpoint_override=http://127.0.0.1:9")
     assert place.path == "bucket/deep/a b#1.jpg"
     assert place.shown == "s3://bucket/deep/a b#1.jpg"
     with pytest.raises(SourceError, match=r"^nothing: neither PyArrow nor fsspec can open it") as caught:
-        place_of("strange://user:secret@nothing/x")
+        storage_path("strange://user:secret@nothing/x")
     assert "secret" not in str(caught.value)
 
 
@@ -130,8 +130,8 @@ def test_a_filesystem_of_fsspec(work: Path) -> None:
 FETCH = """
 import sys
 from cvmask.batches.video_segments import local_file
-from cvmask.batches.storage import place_of
-print(local_file(place_of(sys.argv[1]), sys.argv[2]))
+from cvmask.batches.storage import storage_path
+print(local_file(storage_path(sys.argv[1]), sys.argv[2]))
 """
 
 
@@ -143,7 +143,7 @@ def test_fetched_file_outlives_other_processes_and_newer_files(work: Path, monke
             archive.writestr(f"{number}.mp4", b"%d" % number)
     holder = (
         "import time\n" + FETCH + "sys.stdout.flush(); sys.stdin.readline()\n"
-        "print(open(local_file(place_of(sys.argv[1]), sys.argv[2])).read())\n"
+        "print(open(local_file(storage_path(sys.argv[1]), sys.argv[2])).read())\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     addresses = [f"zip://{number}.mp4::{work}/a.zip" for number in range(7)]
@@ -153,7 +153,7 @@ def test_fetched_file_outlives_other_processes_and_newer_files(work: Path, monke
     ) as first:  # fmt: skip
         assert first.stdout is not None
         path = Path(first.stdout.readline().strip())
-        many = FETCH + "for one in sys.argv[3:]: print(local_file(place_of(one), sys.argv[2]))\n"
+        many = FETCH + "for one in sys.argv[3:]: print(local_file(storage_path(one), sys.argv[2]))\n"
         other = [sys.executable, "-c", many, addresses[0], "run", *addresses[1:]]
         assert len(subprocess.check_output(other, env=environment).split()) == 7
         assert path.read_bytes() == b"0"
@@ -180,8 +180,8 @@ def test_units_survive_writing(tree: Path) -> None:
     items = listing.find_items(["in"])
     segment = VideoSegment(12, 24, 480.5, None, 0.0)
     units = [WorkItem(0, PICTURES, tuple(items[:3])), WorkItem(1, VIDEO, (items[3],), segment)]
-    place = place_of("units.parquet")
-    far = place_of("s3://key:secret@bucket/a.tar?region=here")
+    place = storage_path("units.parquet")
+    far = storage_path("s3://key:secret@bucket/a.tar?region=here")
     units.append(WorkItem(2, TAR, (Item(far, "a.tar", TAR, 5),)))
     write_units(place, units)
     assert read_units(place, [far.root, ""]) == units
@@ -198,7 +198,7 @@ def shard(path: str, pictures: int, cut_off: int = 0) -> WorkItem:
                 tar.addfile(member, io.BytesIO(data))
     data = file.getvalue()[: -cut_off or None]
     Path(path).write_bytes(data)
-    return WorkItem(0, TAR, (Item(place_of(path), path, TAR, len(data)),))
+    return WorkItem(0, TAR, (Item(storage_path(path), path, TAR, len(data)),))
 
 
 @pytest.mark.parametrize("path", ["a.tar", "a.tar.gz"])
@@ -228,7 +228,7 @@ def test_damaged_shards_say_so_in_their_last_chunk(work: Path) -> None:
 
 def parquet(table: dict[str, list[object]]) -> WorkItem:
     pq.write_table(pa.table(table), "a.parquet")
-    return WorkItem(0, PARQUET, (Item(place_of("a.parquet"), "a.parquet", PARQUET, None),))
+    return WorkItem(0, PARQUET, (Item(storage_path("a.parquet"), "a.parquet", PARQUET, None),))
 
 
 def test_parquet_columns_of_bytes(work: Path) -> None:
@@ -268,28 +268,28 @@ def test_rows_have_every_frame_and_every_mask(scene: Detections) -> None:
 
 def test_finished_parts_need_every_chunk(work: Path) -> None:
     for name in ("000000-0000-last", "000001-0000", "000002-0001-last", "000003-0000", "000003-0001-last"):
-        write_bytes(place_of("out") / "parts" / f"part-{name}.parquet", b"")
-    finished = work_items.Finished(place_of("out"))
+        write_bytes(storage_path("out") / "parts" / f"part-{name}.parquet", b"")
+    finished = work_items.Finished(storage_path("out"))
     assert work_items.missing(range(5), finished) == [1, 2, 4]
     assert finished.chunks(3) == {0, 1}
 
 
 def test_parts_of_a_very_long_video_are_in_order(work: Path) -> None:
     for number in (10000, 9999):
-        write_bytes(place_of("out") / "parts" / work_items.part_name(0, number, False), b"")
-    names = [place.path.rsplit("/", 1)[-1] for place in work_items.Finished(place_of("out")).of(0)]
+        write_bytes(storage_path("out") / "parts" / work_items.part_name(0, number, False), b"")
+    names = [place.path.rsplit("/", 1)[-1] for place in work_items.Finished(storage_path("out")).of(0)]
     assert names == ["part-000000-9999.parquet", "part-000000-10000.parquet"]
 
 
 def test_annotated_picture_too_large_for_its_format_is_a_png(work: Path) -> None:
     for name, width in (("a.jpg", 65_500), ("b.jpg", 66_000), ("c.webp", 17_000)):
-        write_picture(place_of("out") / name, np.zeros((2, width, 3), np.uint8), NO_METADATA)
+        write_picture(storage_path("out") / name, np.zeros((2, width, 3), np.uint8), NO_METADATA)
     assert sorted(os.listdir("out")) == ["a.jpg", "b.jpg.png", "c.webp.png"]
     assert cv2.imread("out/b.jpg.png").shape == (2, 66_000, 3)
 
 
 def test_one_folder_is_of_one_command(work: Path) -> None:
-    out = place_of("out")
+    out = storage_path("out")
     assert not job.is_begun(out, {"model": "shapes"})
     job.begin(out, {"model": "shapes", "stride": 1})
     assert job.is_begun(out, {"model": "shapes", "stride": 1})
@@ -298,30 +298,30 @@ def test_one_folder_is_of_one_command(work: Path) -> None:
     Path("other").mkdir()
     Path("other/mine.txt").write_text("keep")
     with pytest.raises(SinkError, match="is not empty and holds no batch"):
-        job.is_begun(place_of("other"), {})
+        job.is_begun(storage_path("other"), {})
 
 
-def assert_stretches_are_the_video(path: Path, least: int) -> int:
-    stretches = cut(str(path), least)
-    apart = (frame for stretch in reversed(stretches) for frame in reversed(list(read_segment(str(path), stretch))))
+def assert_segments_are_the_video(path: Path, least: int) -> int:
+    segments = cut(str(path), least)
+    apart = (frame for segment in reversed(segments) for frame in reversed(list(read_segment(str(path), segment))))
     frames = list(Video(path))
     count = 0
     for one, other in zip(reversed(frames), apart):
         assert (one.index, one.time_s) == (other.index, other.time_s)
         assert np.array_equal(one.image, other.image)
         count += 1
-    assert count == len(frames) == sum(stretch.frames for stretch in stretches)
-    return len(stretches)
+    assert count == len(frames) == sum(segment.frames for segment in segments)
+    return len(segments)
 
 
-@pytest.mark.parametrize(("name", "stretches"), [("nasa_13013.mp4", 2), ("car-detection.mp4", 7)])
-def test_stretches_of_real_videos_are_the_video(shared: Path, name: str, stretches: int) -> None:
-    assert assert_stretches_are_the_video(shared / "data" / "video" / name, 50) == stretches
+@pytest.mark.parametrize(("name", "segments"), [("nasa_13013.mp4", 2), ("car-detection.mp4", 7)])
+def test_segments_of_real_videos_are_the_video(shared: Path, name: str, segments: int) -> None:
+    assert assert_segments_are_the_video(shared / "data" / "video" / name, 50) == segments
 
 
 @pytest.mark.parametrize("name", ["vfr.mp4", "fps_23976.mp4", "rotate_meta_90.mp4", "odd_321x241_mjpeg.avi"])
-def test_stretches_of_odd_videos_are_the_video(shared: Path, name: str) -> None:
-    assert_stretches_are_the_video(shared / "data" / "odd_video" / name, 3)
+def test_segments_of_odd_videos_are_the_video(shared: Path, name: str) -> None:
+    assert_segments_are_the_video(shared / "data" / "odd_video" / name, 3)
 
 
 @pytest.mark.parametrize("name", ["raw.h264", "size_changes_midway.h264", "truncated_faststart.mp4"])
@@ -329,11 +329,11 @@ def test_uncertain_videos_are_not_cut(shared: Path, name: str) -> None:
     assert cut(str(shared / "data" / "odd_video" / name), 1) == []
 
 
-def test_stretches_begin_with_whole_pictures(moving: Path) -> None:
-    stretches = cut(str(moving), 20)
-    assert assert_stretches_are_the_video(moving, 20) == len(stretches) > 2
-    assert all(stretch.frames >= 20 for stretch in stretches[:-1])
-    strided = [frame.index for stretch in stretches for frame in read_segment(str(moving), stretch, 7)]
+def test_segments_begin_with_whole_pictures(moving: Path) -> None:
+    segments = cut(str(moving), 20)
+    assert assert_segments_are_the_video(moving, 20) == len(segments) > 2
+    assert all(segment.frames >= 20 for segment in segments[:-1])
+    strided = [frame.index for segment in segments for frame in read_segment(str(moving), segment, 7)]
     assert strided == list(range(0, 90, 7))
 
 

@@ -13,12 +13,12 @@ pytest.importorskip("pyarrow", reason="needs PyArrow: pip install 'ray[data]'")
 
 from cvmask.batches.chunks import read_chunks, read_picture
 from cvmask.batches.listing import annotated_name, find_items, member_name, plan, with_own_names
-from cvmask.batches.storage import LOCAL, Place, files_below, place_of
+from cvmask.batches.storage import LOCAL, StoragePath, files_below, storage_path
 from cvmask.batches.work_items import PICTURES, TAR, VIDEO, Item, read_units, write_units
 
 
 def item(name: str, kind: str = PICTURES) -> Item:
-    return Item(Place(LOCAL, f"/{name}"), name, kind, None)
+    return Item(StoragePath(LOCAL, f"/{name}"), name, kind, None)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs links")
@@ -63,8 +63,8 @@ def test_a_name_that_is_not_utf8_is_a_failure_of_its_own(tmp_path: Path) -> None
     for source, count in ((tmp_path, 2), (tmp_path / "files.txt", 3)):
         items = find_items([source])
         assert [Path(one.place.path).name for one in items] == ["b.jpg", "caf\\xe9.jpg", "c.jpg"][:count]
-        write_units(place_of(tmp_path / "units"), plan(items, 9, "run"))
-        unit = read_units(place_of(tmp_path / "units"), [LOCAL])[0]
+        write_units(storage_path(tmp_path / "units"), plan(items, 9, "run"))
+        unit = read_units(storage_path(tmp_path / "units"), [LOCAL])[0]
         errors = next(read_chunks(unit, 9, None, frozenset())).errors
         assert errors[:2] == ["is empty (0 bytes)", "its name, or that of its folder, is not UTF-8: rename it"]
         assert errors[2:] == [] or errors[2].startswith("host: neither PyArrow nor fsspec can open it: ")

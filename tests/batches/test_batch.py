@@ -171,9 +171,9 @@ def test_every_kind_of_source(ray_here: str, work: Path, model: MaskRCNN) -> Non
     assert Path("out/_SUCCESS").is_file()
     assert seen == sorted(seen)
     assert seen[-1] == summary["units"]
-    stretches = [row for row in rows if row["source"].endswith("clip.mp4") and row["object"] in (None, 0)]
-    assert [row["frame"] for row in stretches] == list(range(30))
-    assert [row["time_s"] for row in stretches] == pytest.approx([index / 25 for index in range(30)])
+    segments = [row for row in rows if row["source"].endswith("clip.mp4") and row["object"] in (None, 0)]
+    assert [row["frame"] for row in segments] == list(range(30))
+    assert [row["time_s"] for row in segments] == pytest.approx([index / 25 for index in range(30)])
     assert np.shape(next(row["soft_mask"] for row in rows if row["object"] == 0)) == (15, 15)
     assert_other_programs_agree(rows)
 
@@ -491,7 +491,7 @@ def bucket(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
 
 
 def test_object_store_in_and_out(ray_here: str, work: Path, model: MaskRCNN, bucket: str) -> None:
-    from cvmask.batches.storage import list_files, place_of, read_bytes, write_bytes
+    from cvmask.batches.storage import list_files, read_bytes, storage_path, write_bytes
 
     key, options = bucket.split("?")
     shown = f"{key.split('://')[0]}://archive"
@@ -499,20 +499,21 @@ def test_object_store_in_and_out(ray_here: str, work: Path, model: MaskRCNN, buc
     write_clip(work / "clip.mp4", 24)
     expected = {}
     for path in (work / "in").iterdir():
-        write_bytes(place_of(f"{key}/in/{path.name}?{options}"), path.read_bytes())
+        write_bytes(storage_path(f"{key}/in/{path.name}?{options}"), path.read_bytes())
         expected[f"{shown}/in/{path.name}", "", 0] = expected_of(model, cv2.imread(str(path)))
-    write_bytes(place_of(f"{key}/in/clip.mp4?{options}"), Path("clip.mp4").read_bytes())
+    write_bytes(storage_path(f"{key}/in/clip.mp4?{options}"), Path("clip.mp4").read_bytes())
     with cvmask.open_source("clip.mp4") as clip:
         for frame in clip:
             expected[f"{shown}/in/clip.mp4", "", frame.index] = expected_of(model, frame.image)
     out = f"{key}/out?{options}"
     summary = cvmask.batch(f"{key}/in?{options}", out, model, part_frames=4)
     assert summary["frames"] == 27
-    names = {path for path, _ in list_files(place_of(out))}
+    names = {path for path, _ in list_files(storage_path(out))}
     assert {"archive/out/_SUCCESS", "archive/out/_summary.json"} < names
-    table = pytest.importorskip("pyarrow.parquet").read_table("archive/out/parts", filesystem=place_of(out).filesystem)
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = parquet.read_table("archive/out/parts", filesystem=storage_path(out).filesystem)
     assert_same(by_frame(table.to_pylist()), expected)
-    assert b"secret" not in read_bytes(place_of(out) / "_run.json")
+    assert b"secret" not in read_bytes(storage_path(out) / "_run.json")
 
 
 def test_annotated_pictures_and_videos(ray_here: str, work: Path, model: MaskRCNN) -> None:

@@ -15,7 +15,7 @@ import pytest
 from cvmask.errors import SourceError
 
 quarantine = pytest.importorskip("cvmask.batches.quarantine", reason="needs PyArrow: pip install pyarrow")
-from cvmask.batches.storage import place_of  # noqa: E402
+from cvmask.batches.storage import storage_path  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="ends processes by signals")
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="ends processes by signa
 def suspect(name: str) -> quarantine.Quarantine:
     """Take over from a watched worker that died at picture 2 of a chunk."""
     for _ in range(2):
-        deaths = quarantine.Quarantine(place_of(name), watching=True)
+        deaths = quarantine.Quarantine(storage_path(name), watching=True)
         deaths.begin(3, 0)
         assert [deaths.is_suspect(number) for number in range(2)] == [False, False]
         told = deaths.is_suspect(2)
@@ -39,7 +39,7 @@ def test_a_picture_that_crashes_alone_fails_and_is_not_tried_again(work: Path) -
     with pytest.raises(SourceError, match="kills the process that reads it"):
         deaths.alone(2, signal.raise_signal, signal.SIGABRT)
     assert not deaths.is_suspect(3)  # the next one is tried, and has killed once the chunk is begun again
-    after = quarantine.Quarantine(place_of("out"), watching=True)
+    after = quarantine.Quarantine(storage_path("out"), watching=True)
     after.begin(3, 0)
     assert [after.is_suspect(number) for number in (0, 1, 2)] == [False, False, True]
     began = time.monotonic()
