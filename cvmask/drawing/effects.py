@@ -10,7 +10,7 @@ Frames are BGR, shape (height, width, 3).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Callable, Protocol, cast
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from cvmask.results.arrays import Picture, check_frame, check_frame_of, check_range, whole_number
 from cvmask.results.detections import Detections
+from cvmask.results.masks import BoxMask
 from cvmask.system.interrupts import raise_if_stopped
 
 # Three bytes as one thing: NumPy moves such pixels several times as fast as rows of three.
@@ -29,12 +30,30 @@ _PIXEL = np.dtype((np.void, 3))
 
 def union_mask(detections: Detections, mask_threshold: float | None = None) -> NDArray[np.uint8]:
     """Join all masks; shape (height, width), 0 or 255."""
-    union = np.zeros(detections.frame_size, dtype=np.uint8)
-    for box_mask in detections.each_box_mask(mask_threshold):
+    return _union(detections.each_box_mask(mask_threshold), detections.frame_size)
+
+
+def _union(box_masks: Iterable[BoxMask], frame_size: tuple[int, int]) -> NDArray[np.uint8]:
+    union = np.zeros(frame_size, dtype=np.uint8)
+    for box_mask in box_masks:
         raise_if_stopped()
         place = union[box_mask.window]
         cv2.bitwise_or(place, box_mask.mask * np.uint8(255), dst=place)
     return union
+
+
+def hiding_mask(detections: Detections, mask_threshold: float | None = None) -> NDArray[np.uint8]:
+    """Join all masks to hide what they cover; shape (height, width), 0 or 255.
+
+    Of a box thinner than a pixel, between the centres of pixels, and of any mask without a pixel, it is the whole box:
+    something was found there, and nothing of it may stay in the clear.
+    """
+    thin = (detections.xyxy[:, 2:] - detections.xyxy[:, :2] < 1).any(axis=1).tolist()
+    hiding = (
+        one._replace(mask=np.ones_like(one.mask)) if is_thin or not one.mask.any() else one
+        for one, is_thin in zip(detections.each_box_mask(mask_threshold), thin)
+    )
+    return _union(hiding, detections.frame_size)
 
 
 def feather(mask: NDArray[np.uint8], width_px: float) -> NDArray[np.uint8]:
@@ -265,7 +284,7 @@ def blur_objects(
     check_range("strength", strength, _LEAST_STRENGTH)
     frame = _check(frame, detections)
     width = _width(detections, feather_px)
-    union = _widened(union_mask(detections, mask_threshold), margin)
+    union = _widened(hiding_mask(detections, mask_threshold), margin)
     # Twice as wide and twice as strong: opaque up to the edge of the mask, fading outside it.
     soft = union if width <= 0 else cv2.convertScaleAbs(feather(union, 2 * width), alpha=2)
     alpha = cast("NDArray[np.uint8]", soft)
@@ -302,7 +321,7 @@ def pixelate_objects(
     block = max(2, round(min(height, width) / 40)) if block_px is None else whole_number("block_px", block_px)
     block = min(block, max(height, width))
     result: NDArray[np.uint8] = frame.copy()
-    union = _widened(union_mask(detections, mask_threshold), margin)
+    union = _widened(hiding_mask(detections, mask_threshold), margin)
     # The grid is that of the whole frame, so that blocks stand still while objects move.
     window = window_of(union, step_px=block)
     if union[window].size:

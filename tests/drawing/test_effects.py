@@ -164,6 +164,29 @@ def test_blur_objects_is_opaque_up_to_the_edge_of_the_mask(
     assert np.abs(wide - hard)[mask].mean() < 8
 
 
+THIN = [(20.6, 10, 20.9, 40), (10, 20.6, 40, 20.9), (20.2, 30.2, 20.4, 30.4), (20.9, 10, 21.2, 40), (63.7, 5, 64, 9)]
+
+
+@pytest.mark.parametrize("box", THIN)
+@pytest.mark.parametrize("hide", [blur_objects, pixelate_objects])
+@pytest.mark.parametrize("soft", [1.0, 0.0])
+def test_what_has_no_pixel_in_its_mask_is_hidden_with_its_whole_box(
+    hide: Callable[..., NDArray[np.uint8]], box: tuple[float, ...], soft: float
+) -> None:
+    rng = np.random.default_rng(1)
+    frame = rng.integers(0, 256, (64, 64, 3), np.uint8)
+    one = Detections(
+        xyxy=np.array([box], np.float32),
+        confidence=np.array([0.9], np.float32),
+        class_id=np.zeros(1, np.int32),
+        soft_masks=np.full((1, 15, 15), soft, np.float32),
+        frame_size=(64, 64),
+    )
+    left, top, right, bottom = one.boxes()[0].tolist()
+    changed = (hide(frame, one) != frame).any(axis=2)
+    assert changed[top:bottom, left:right].mean() > 0.95  # by chance, a pixel keeps its colour
+
+
 def test_pixelate_objects_has_one_color_in_each_touched_block_on_a_fixed_grid() -> None:
     frame = np.random.default_rng(15).integers(0, 256, (20, 30, 3), np.uint8)
     one = Detections(
