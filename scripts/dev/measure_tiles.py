@@ -1,17 +1,24 @@
-"""Measure tiles on mosaics of made scenes: of the objects that single scenes find, how many are found again."""
+"""Measure tiles on mosaics of made scenes: of the objects that single scenes find, how many are found again.
+
+With --picture, make the one of docs/large-pictures.md instead: the same mosaic without and with tiles.
+"""
 
 from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cvmask import MaskRCNN, load, scenes
+from cvmask import MaskRCNN, draw, load, scenes
 from cvmask.results.detections import Detections
 
 SIDE = 320
+PICTURE = Path(__file__).resolve().parents[2] / "docs" / "pictures" / "tiles.jpg"
+PICTURE_SIDE, JPEG_QUALITY = 560, 80
 
 
 def hits(found: Detections, scene: scenes.Scene, shift: tuple[int, int] = (0, 0)) -> NDArray[np.intp]:
@@ -30,10 +37,24 @@ def hits(found: Detections, scene: scenes.Scene, shift: tuple[int, int] = (0, 0)
     return counts
 
 
+def mosaic(count: int, seed: int) -> tuple[list[scenes.Scene], NDArray[np.uint8]]:
+    """Make `count` x `count` scenes and the picture of all."""
+    parts = [scenes.make_scene(seed + n, (SIDE, SIDE), objects=8) for n in range(count * count)]
+    return parts, np.vstack([np.hstack([s.image for s in parts[row * count :][:count]]) for row in range(count)])
+
+
+def make_picture(model: MaskRCNN) -> None:
+    """Draw what is found in a mosaic without tiles beside what is found with them."""
+    _, picture = mosaic(4, seed=1000)
+    both = [draw(picture, model.detect(picture, tile=tile), captions=False) for tile in (None, "auto")]
+    size_wh = (PICTURE_SIDE, PICTURE_SIDE)
+    row = cv2.hconcat([cv2.resize(one, size_wh, interpolation=cv2.INTER_AREA) for one in both])
+    cv2.imwrite(str(PICTURE), row, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY, cv2.IMWRITE_JPEG_OPTIMIZE, 1])
+
+
 def compare(model: MaskRCNN, count: int, seed: int) -> None:
     """Print the rows of one mosaic of `count` x `count` scenes."""
-    parts = [scenes.make_scene(seed + n, (SIDE, SIDE), objects=8) for n in range(count * count)]
-    picture = np.vstack([np.hstack([s.image for s in parts[row * count :][:count]]) for row in range(count)])
+    parts, picture = mosaic(count, seed)
     places = [((n % count) * SIDE, (n // count) * SIDE) for n in range(count * count)]
     alone = np.concatenate([hits(model.detect(scene.image), scene) for scene in parts])
     for tile in (None, "auto"):
@@ -50,9 +71,17 @@ def compare(model: MaskRCNN, count: int, seed: int) -> None:
         print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    names = [name for name in sys.argv[1:] if name != "--picture"]
+    model = load(names[0] if names else "shapes")
+    if "--picture" in sys.argv:
+        make_picture(model)
+        return
     print("| picture | tiles | objects | right in single scenes | found | right | of single scenes | twice | seconds |")
     print("|---|---|---|---|---|---|---|---|---|")
-    model = load(sys.argv[1] if len(sys.argv) > 1 else "shapes")
     for count in (2, 4, 6):
         compare(model, count, seed=1000)
+
+
+if __name__ == "__main__":
+    main()
