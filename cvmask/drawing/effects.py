@@ -48,10 +48,10 @@ def hiding_mask(detections: Detections, mask_threshold: float | None = None) -> 
     Of a box thinner than a pixel, between the centres of pixels, and of any mask without a pixel, it is the whole box:
     something was found there, and nothing of it may stay in the clear.
     """
-    thin = (detections.xyxy[:, 2:] - detections.xyxy[:, :2] < 1).any(axis=1).tolist()
+    thin = np.any(detections.xyxy[:, 2:] - detections.xyxy[:, :2] < 1, axis=1)
     hiding = (
         one._replace(mask=np.ones_like(one.mask)) if is_thin or not one.mask.any() else one
-        for one, is_thin in zip(detections.each_box_mask(mask_threshold), thin)
+        for one, is_thin in zip(detections.each_box_mask(mask_threshold), thin.tolist())
     )
     return _union(hiding, detections.frame_size)
 

@@ -1,4 +1,4 @@
-"""Hold tiles against SAHI: the same model, picture, tile size and overlap. Needs `pip install sahi`."""
+"""Hold tiles against SAHI: the same model, picture, tile size and overlap."""
 
 from __future__ import annotations
 
