@@ -140,7 +140,8 @@ def serve(wanted: ServeOptions, model_options: ModelOptions, stream: StreamOptio
             app = make_app(service, token=token, hosts=None if token else names)
             running = server.make_server(app, service.limits, wanted.proxy)
             say(f"cvmask: {address(wanted.host, socket.getsockname()[1], token)}")
-            running.run(sockets=[socket])
+            with server.ending_in_order(running):
+                running.run(sockets=[socket])
         finally:
             service.close()
     say("cvmask: stopped", error=True)

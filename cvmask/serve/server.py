@@ -1,4 +1,10 @@
-"""Uvicorn around the app: a socket, a stop that ends well, clients that say nothing."""
+"""Uvicorn around the app: a socket, a stop that ends well, clients that say nothing.
+
+All is done with uvicorn's own options, but for its HTTP protocol on h11, which is given to `Config(http=...)` as a
+subclass, because it has no options for these: a time for the head of a request (`timeout_keep_alive` begins behind
+the first one), letting go of the oldest silent connection (`limit_concurrency` refuses the new one, health checks
+too), a limit of WebSocket messages for each path, and a limit of a head that comes at once.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +16,6 @@ import ipaddress
 import logging
 import signal
 import socket
-import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -57,7 +62,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def make_server(app: ASGIApp, limits: Limits, proxies: Sequence[str] = ()) -> Server:
+def make_server(app: ASGIApp, limits: Limits, proxies: Sequence[str] = ()) -> uvicorn.Server:
     """Make a server for `app`; ``run(sockets=[...])`` serves until it is stopped.
 
     Of requests that come from an address of `proxies`, the client and the scheme are what ``X-Forwarded-For`` and
@@ -80,25 +85,22 @@ def make_server(app: ASGIApp, limits: Limits, proxies: Sequence[str] = ()) -> Se
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=_GRACE_S,
     )
-    return Server(config)
+    return uvicorn.Server(config)
 
 
-class Server(uvicorn.Server):
-    """Ends in order on Ctrl-C and SIGTERM, and returns instead of raising the signal again."""
+@contextlib.contextmanager
+def ending_in_order(server: uvicorn.Server) -> Iterator[None]:
+    """Have Ctrl-C and SIGTERM end the server and nothing else while the block runs; a second one ends it at once.
 
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Take both signals while it runs; a second one ends at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.signal(number, self.handle_exit) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    Uvicorn takes both while it serves, and raises them again when it has ended: they come here, and change nothing.
+    """
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, server.handle_exit) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _is_news(record: logging.LogRecord) -> bool:
