@@ -37,7 +37,7 @@ ELSEWHERE = {
 # What some need that the core does not; PySide6 has no extra, and takes 80 MB.
 NEEDED = (
     *("cvat_sdk", "duckdb", "fastapi", "fiftyone", "flask", "httpx", "label_studio_ml", "label_studio_sdk", "pandas"),
-    *("PySide6", "supervision", "tkinter"),
+    *("onnxruntime", "openvino", "PySide6", "supervision", "tkinter"),
 )
 _TRIES = {
     "Flask(__name__)": """
@@ -45,6 +45,14 @@ data = open("cvmask_demo/people/portrait.png", "rb").read()
 answer = app.test_client().post("/annotate", data=data)
 assert answer.status_code == 200 and answer.data[:2] == b"\\xff\\xd8", answer
 assert app.test_client().post("/annotate", data=b"text").status_code == 400
+""",
+    "exported/": """
+import cvmask
+expected = cvmask.load("people").detect(picture[:, :, ::-1])
+assert len(scores) == len(expected) == 1
+assert abs(scores - expected.confidence).max() < 0.01
+assert abs(boxes[:, [1, 0, 3, 2]] * 512 - expected.xyxy).max() < 2
+assert masks.shape == expected.soft_masks.shape and abs(masks - expected.soft_masks).max() < 0.1
 """,
     "FastAPI()": """
 from fastapi.testclient import TestClient
@@ -63,6 +71,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (demo / "people").mkdir(parents=True)
     cv2.imwrite(str(demo / "scene.png"), scenes.make_scene(5, (320, 240), objects=4).image)
     cv2.imwrite(str(demo / "people" / "portrait.png"), cv2.imread(str(folders.path("docs/pictures/astronaut.jpg"))))
+    assert main(["models", "export", "people", "-o", str(work / "exported"), "--score-threshold", "0.5"]) == 0
     with VideoFile(demo / "clip.mp4", frame_rate=25) as video:
         for scene in scenes.moving_scene(5, 4, (160, 128), objects=2):
             video.write(scene.image)

@@ -1,10 +1,12 @@
-"""cvmask models: list, download, check, inspect and convert models."""
+"""cvmask models: list, download, check, inspect, convert and export models."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -14,19 +16,32 @@ from cvmask.cli import options
 from cvmask.cli.loading import download_with_progress
 from cvmask.cli.progress import say
 from cvmask.errors import CvmaskError, ModelError, SinkError
-from cvmask.graph.check import OPENCV_VERSIONS, Inspection, has_clipped_anchors, inspect, label_problems, unread
+from cvmask.graph.check import (
+    OPENCV_VERSIONS,
+    Inspection,
+    has_clipped_anchors,
+    inspect,
+    label_problems,
+    prepare,
+    unread,
+)
 from cvmask.graph.convert import convert
 from cvmask.graph.facts import GraphFacts, Resizer
 from cvmask.graph.graph_def import read_graph
 from cvmask.graph.model_files import TEXT_FILE, ModelFiles, model_files, stands_for_folder
 from cvmask.graph.nodes import Graph
+from cvmask.graph.onnx_networks import parts_of
+from cvmask.graph.onnx_whole import onnx_files
+from cvmask.graph.split import set_score_floor
 from cvmask.graph.text import print_text
 from cvmask.models import zoo
 from cvmask.models.labels import names_file, read_names, unnamed_note
+from cvmask.models.load import labels_of
 from cvmask.models.zoo import GRAPH_FILE, KnownModel, places
 from cvmask.runtime.net import engine_text
+from cvmask.runtime.onnx_pair import as_asked
 from cvmask.runtime.targets import SELF_BUILT, is_built
-from cvmask.system.files import size_text, write_whole
+from cvmask.system.files import size_text, whole_file, write_whole
 
 
 def _add_convert(actions: options.Subparsers) -> None:
@@ -68,6 +83,44 @@ def _target(graph: Path, output: str | None) -> Path:
     if target.suffix == ".pb" or (target.exists() and target.samefile(graph)):
         raise ModelError(f"{target} would replace a graph: needed a .pbtxt to write to")
     return target
+
+
+def _add_export(actions: options.Subparsers) -> None:
+    """Add this action."""
+    about = "write a frozen graph as ONNX, for ONNX Runtime, OpenVINO and others, without TensorFlow"
+    parser = options.add_verb(actions, "export", help=about, description=about)
+    parser.add_argument(
+        "model", metavar="MODEL", help="a frozen graph (.pb), a folder with one, or a model's name"
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="DIR", required=True,
+        help="a folder, made where it is missing; files of an earlier export are replaced",
+    )  # fmt: skip
+    parser.add_argument("--format", choices=("onnx",), default="onnx", help="what to write (default: onnx)")
+    parser.add_argument(
+        "--score-threshold", "--conf", type=options.share, metavar="T",
+        help="leave out detections that do not score above T (default: what the model was exported with)",
+    )  # fmt: skip
+
+
+def _export(model: str, output: str, score_threshold: float | None) -> int:
+    """Write the ONNX files of one model, all or none, and print their names."""
+    files = model_files(models.resolve(model))
+    report = prepare(files)
+    report.raise_problem()
+    assert report.text is not None
+    assert report.classes is not None
+    text = report.text if score_threshold is None else set_score_floor(report.text, score_threshold)
+    parts = parts_of(read_graph(files.graph))
+    parts = replace(parts, facts=as_asked(parts.facts, text))
+    contents = onnx_files(parts, labels_of(None, files, report.classes))
+    with contextlib.ExitStack() as stack:  # each gets its name when all are written
+        places = [Path(output, name) for name in contents]
+        for place, content in zip(places, contents.values()):
+            stack.enter_context(whole_file(place, "wb")).write(content)
+    for place in places:
+        say(place)
+    return 0
 
 
 def _add_inspect(actions: options.Subparsers) -> None:
@@ -196,7 +249,7 @@ CVMASK_MIRROR=https://host/folder sets another server, HTTP_PROXY and HTTPS_PROX
 
 def add_parser(subparsers: options.Subparsers) -> None:
     """Add this verb and its own verbs."""
-    about = "list, download, check, convert and inspect models"
+    about = "list, download, check, convert, export and inspect models"
     parser = options.add_verb(subparsers, "models", _EPILOG, help=about)
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     options.add_verb(actions, "list", help="list the known models, and which are installed")
@@ -221,6 +274,7 @@ def add_parser(subparsers: options.Subparsers) -> None:
         help="also delete its recorded hash, so that the next download records a new one",
     )
     _add_convert(actions)
+    _add_export(actions)
     _add_inspect(actions)
 
 
@@ -230,6 +284,8 @@ def run(args: argparse.Namespace) -> int:
         return _list()
     if args.action == "convert":
         return _convert(args.model, args.output)
+    if args.action == "export":
+        return _export(args.model, args.output, args.score_threshold)
     if args.action == "inspect":
         return _inspect(args.model, args.graph, args.keep_graph)
     if args.action == "remove":

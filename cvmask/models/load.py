@@ -108,7 +108,7 @@ def load(
     assert report.frozen is not None
     assert report.text is not None
     assert report.classes is not None
-    names = _labels(names_given, files, report.classes)
+    names = labels_of(names_given, files, report.classes)
     unnamed = unnamed_note(files, report.classes) if names_given is None else ""
     text = report.text
     if score_threshold < split.score_floor(text):
@@ -163,8 +163,8 @@ def _names(given: PathLike | Sequence[str] | None) -> PathLike | list[str] | Non
     return [str(name) for name in given]
 
 
-def _labels(given: PathLike | list[str] | None, files: ModelFiles, classes: int) -> Sequence[str]:
-    """Return the given names, or those in the file that belongs to the model."""
+def labels_of(given: PathLike | list[str] | None, files: ModelFiles, classes: int) -> Sequence[str]:
+    """Return the given names, or those in the file that belongs to the model. ModelError if their number is wrong."""
     place: PathLike = files.graph
     if isinstance(given, list):
         names, place = given, "labels"
