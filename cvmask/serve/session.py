@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cvmask.drawing.effects import HIDING
 from cvmask.errors import CvmaskError, SinkError
 from cvmask.results.arrays import Picture
 from cvmask.results.detections import Detections
@@ -22,9 +23,11 @@ from cvmask.serve.limits import Limits
 from cvmask.serve.metrics import Metrics
 from cvmask.serve.pool import Pool, QueueFullError
 from cvmask.serve.view import Controls, View, paint
+from cvmask.streams.live_masks import Follower
 from cvmask.streams.pipeline import annotate
 from cvmask.streams.sinks import Sink, VideoFile
 from cvmask.streams.sources import Frame
+from cvmask.streams.summary import Summary
 
 OFF, ON, READY = "off", "on", "ready"
 _SPARE_BYTES = 16 << 20  # so much is needed at most to finish a recording in order
@@ -180,6 +183,7 @@ class Session:
         self._times_s: deque[float] = deque(maxlen=200)
         self._frame: Frame | None = None
         self._image_status: dict[str, Any] = {}
+        self._summary = Summary()
         self._shown = 0
         self._widths_lock = threading.Lock()
         self._widths: dict[object, int] = {}
@@ -199,6 +203,8 @@ class Session:
     def pause(self, on: bool) -> None:
         """Keep the picture, or go on."""
         self.feed.pause(on)
+        if on:
+            self.feed.give_again()  # what stays is what the network saw itself
         self.tell()
 
     def fit(self, viewer: object, width: int | None) -> None:
@@ -246,6 +252,8 @@ class Session:
             "size": [image.shape[1], image.shape[0]],
             "inference_ms": round(1000 * self._model.spent_s, 1),
             "age_ms": round(1000 * age_s),
+            "carried": shown.carried,
+            "filled_in": self._summary.bridged,
             "total": len(shown),
             "counts": dict(names.most_common()),
         }
@@ -266,6 +274,10 @@ class Session:
 
     def _is_wanted(self) -> bool:
         return self.view.viewers > 0 or self.recorder.state == ON
+
+    def is_hiding(self) -> bool:
+        """Tell whether what is found must stay hidden: then every frame shown is seen by the network."""
+        return self.controls.effect in HIDING
 
     def _clear_old(self) -> None:
         # After a rest the picture may be hours old: whoever comes waits for the newest.
@@ -300,7 +312,11 @@ class Session:
     def _run(self) -> None:
         try:
             outputs = [self.recorder, _Shower(self)]
-            annotate(self.feed, self._model, outputs=outputs, paint=self.paint, track=True).run()
+            run = annotate(
+                self.feed, self._model, outputs=outputs, paint=self.paint, track=True, bridge=self.is_hiding
+            )
+            self._summary = run.summary
+            run.run()
         except CvmaskError as error:
             self.error = str(error)
         except Exception as error:
@@ -329,29 +345,52 @@ class _Shower(Sink):
         pass
 
 
-class _Remembering:
-    """The model of the loop: asks the pool, but not again for what the last answer covers.
+class _Remembering(Follower):
+    """The model of the loop: carries what the pool found last to each frame, and asks no more than it has to.
 
-    All classes are found at the threshold of the moment; filtering and drawing come afterwards. So
-    only a lower threshold than that of the last answer needs the network again for the same frame.
+    A frame that is looked at for long, or in which objects must stay hidden, is seen by the network itself. All
+    classes are found at the threshold of the moment; filtering and drawing come afterwards. So only a lower
+    threshold than that of the last answer needs the network again for the same frame.
     """
 
     def __init__(self, session: Session, pool: Pool, key: str) -> None:
-        self._session, self._pool, self._key = session, pool, key
+        self._session = session
+        self._pooled = _Pooled(session, pool, key)
+        super().__init__([self._pooled], careful=True)
         self._image: NDArray[np.uint8] | None = None
         self._found: Detections | None = None
-        self._threshold = 1.0
-        self.spent_s = 0.0
+
+    @property
+    def spent_s(self) -> float:
+        """What the last inference took."""
+        return self._pooled.spent_s
+
+    def detect(self, frame: NDArray[np.uint8]) -> Detections:
+        controls, again = self._session.controls, frame is self._image
+        exact = self._session.feed.paused or self._session.is_hiding()
+        known = again and self._found is not None and not (exact and self._found.carried)
+        if self._found is None or not known or controls.score_threshold < self._pooled.threshold:
+            self._found = self.follow(frame, wait=exact or again)
+            self._image = frame
+        return self._found
+
+
+class _Pooled:
+    """Asks the pool, for objects above the threshold of the moment."""
+
+    def __init__(self, session: Session, pool: Pool, key: str) -> None:
+        self._session, self._pool, self._key = session, pool, key
+        self.threshold, self.spent_s = 1.0, 0.0
 
     def detect(self, frame: NDArray[np.uint8]) -> Detections:
         wanted = self._session.controls.score_threshold
-        if self._found is None or frame is not self._image or wanted < self._threshold:
-            asked = {"score_threshold": wanted, "classes": None}
-            kind = self._key.split(":")[0]
-            try:
-                answer = self._pool.submit(self._key, lambda worker: worker.find(frame, asked, kind), limited=False)
-            except QueueFullError:
-                raise CvmaskError("the server is ending") from None
-            self._found, self.spent_s = answer.result()
-            self._image, self._threshold = frame, wanted
-        return self._found
+        asked = {"score_threshold": wanted, "classes": None}
+        kind = self._key.split(":")[0]
+        try:
+            answer = self._pool.submit(self._key, lambda worker: worker.find(frame, asked, kind), limited=False)
+        except QueueFullError:
+            raise CvmaskError("the server is ending") from None
+        found: Detections
+        found, self.spent_s = answer.result()
+        self.threshold = wanted
+        return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Callable
 
 import cv2
 import numpy as np
@@ -46,6 +47,8 @@ class Bridge:
         Whether frames cannot wait.
     mask_threshold
         Where the edge of a soft mask lies; None: where it usually does.
+    wanted
+        Whether anything must be filled in at the moment; asked for each frame of a live source.
 
     Attributes
     ----------
@@ -53,7 +56,14 @@ class Bridge:
         Object-frames filled in so far.
     """
 
-    def __init__(self, most: int, live: bool = False, mask_threshold: float | None = None) -> None:
+    def __init__(
+        self,
+        most: int,
+        live: bool = False,
+        mask_threshold: float | None = None,
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._wanted = wanted
         self._most, self._live, self._threshold = most, live, mask_threshold
         self._waiting: deque[_Entry] = deque()
         self._number = 0
@@ -68,6 +78,10 @@ class Bridge:
 
     def push(self, frame: Frame, detections: Detections) -> Iterator[tuple[Frame, Detections]]:
         """Take the next frame with its tracked detections; gives those that wait for nothing any more."""
+        if self._live and not self._wanted():
+            yield from self.end()
+            yield frame, detections
+            return
         size = detections.frame_size
         if self._before is None or self._before.motion.frame_size != size:
             yield from self.end()

@@ -219,7 +219,7 @@ class Run:
         summary: Summary,
         detect_every: Every = 1,
         mask_threshold: float | None = None,
-        bridge: bool = False,
+        bridge: bool | Callable[[], bool] = False,
     ) -> None:
         self.source, self.summary = source, summary
         self.finished: list[Sink] = []
@@ -227,9 +227,10 @@ class Run:
         self._follower = models[0] if isinstance(models[0], Follower) else None
         second = min(_MOST_BRIDGED, max(1, round(source.frame_rate or _USUAL_RATE)))
         gap = second if bridge else 0
-        self._bridge = Bridge(gap, source.live, mask_threshold) if bridge else None
+        wanted = bridge if callable(bridge) else lambda: True
+        self._bridge = Bridge(gap, source.live, mask_threshold, wanted) if bridge else None
         # What the network misses once is missing in all frames to which that is carried.
-        lasting = bridge or self._follower is not None
+        lasting = bool(bridge) or self._follower is not None
         self._tracker = (Tracker(max_gap=second) if lasting else Tracker()) if track or bridge else None
         self._every, self._threshold = detect_every, mask_threshold
         self._carrier = Carrier(mask_threshold)

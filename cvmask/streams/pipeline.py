@@ -34,7 +34,7 @@ def annotate(
     track: bool = False,
     workers: int = 1,
     detect_every: Every = 1,
-    bridge: bool = False,
+    bridge: bool | Callable[[], bool] = False,
     on_event: OnEvent | None = None,
     on_message: Notify = ignore,
     on_error: Callable[[SourceError], None] | None = None,
@@ -76,7 +76,8 @@ def annotate(
         result carried forwards to it. 1: the network sees every frame that is given.
     bridge
         Fill objects in where they are missed for up to a second, 60 frames at most: between two sightings in a file,
-        after the last one in a live source. For what must stay hidden; each object gets an id.
+        after the last one in a live source. For what must stay hidden; each object gets an id. A function says for
+        each frame of a live source whether it is to be done.
     on_event
         Called with an `Event` for each object that appears or has left, in a thread that waits for it; needs `track`.
     on_message
@@ -118,7 +119,7 @@ def annotate(
     threshold = {} if settings is None else {"mask_threshold": cut}
     paint = paint or _drawing({"labels": labels, **threshold, **(style or {})})
     if every != 1 and source.live and source.newest:
-        models, every = [Follower(models, every, cut, careful=bridge)], 1
+        models, every = [Follower(models, every, cut, careful=bool(bridge))], 1
     return Run(source, models, sinks, paint, track, summary, every, cut, bridge)
 
 

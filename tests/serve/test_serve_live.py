@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -17,10 +18,13 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from serve_helpers import PATIENCE_S, Hand, Served, Viewer, jpeg, picture, served, until
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from cvmask import scenes
 from cvmask.errors import SourceError
+from cvmask.results.detections import Detections
 from cvmask.runtime.model import MaskRCNN
 from cvmask.serve.metrics import resident_bytes
 from cvmask.serve.session import Recorder
@@ -134,6 +138,65 @@ def test_each_picture_has_its_own_counts_although_the_next_is_drawn_meanwhile(
         viewer.wait(at(1))
     assert totals[0] > 0
     assert totals[1] == 0
+
+
+def moving(hand: Hand, stop: threading.Event) -> None:
+    """A camera that pans over a picture."""
+    wide = scenes.make_scene(5, (320, 128), objects=5).image
+    left = 0
+    while not stop.wait(1 / 30):
+        left = (left + 1) % 160
+        hand.give(wide[:, left : left + 160].copy())
+
+
+@pytest.fixture
+def slow(quick_model: MaskRCNN, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Served, Hand, list[Detections]]]:
+    """Serve a camera of 30 frames a second; the network takes 0.2 s, and every third time it misses everything."""
+    found: list[Detections] = []
+    fast = MaskRCNN.detect
+
+    def detect(model: MaskRCNN, image: NDArray[np.uint8]) -> Detections:
+        time.sleep(0.2)
+        found.append(fast(model, image)[: 0 if len(found) % 3 == 2 else None])
+        return found[-1]
+
+    monkeypatch.setattr(MaskRCNN, "detect", detect)
+    stop = threading.Event()
+    with showing(quick_model) as (server, hand):
+        thread = threading.Thread(target=moving, args=(hand, stop))
+        thread.start()
+        yield server, hand, found
+        stop.set()
+        thread.join()
+
+
+def test_the_picture_keeps_the_rate_of_the_camera(slow: tuple[Served, Hand, list[Detections]]) -> None:
+    server, _, found = slow
+    with Viewer(server.connect("/v1/live")) as viewer:
+        viewer.wait(lambda status: status.get("carried", 0) > 0)
+        first, inferences = viewer.wait(at(5))[0]["index"], len(found)
+        status, _ = viewer.wait(lambda status: status.get("index", 0) > first + 40)
+        # 0.2 s are six frames.
+        assert len(found) - inferences < 12
+        assert server.count("frames_total") >= 3 * server.count("inferences_total")
+        assert status["fps"] > 15
+        # Who pauses sees what the network itself says.
+        viewer.order(do="pause", on=True)
+        status, _ = viewer.wait(lambda status: status["paused"] and status.get("carried") == 0)
+
+
+def test_what_must_stay_hidden_is_seen_by_the_network_and_does_not_blink(
+    slow: tuple[Served, Hand, list[Detections]]
+) -> None:
+    server, _, found = slow
+    with Viewer(server.connect("/v1/live")) as viewer:
+        viewer.order(do="change", controls={"effect": "pixelate-objects"})
+        viewer.wait(lambda status: status["controls"]["effect"] == "pixelate-objects" and status.get("total"))
+        seen = [viewer.wait(lambda status: "total" in status)[0] for _ in range(5)]
+        assert {status["carried"] for status in seen} == {0}
+        assert min(status["total"] for status in seen) > 0
+        assert 0 in [len(one) for one in found]
+        viewer.wait(lambda status: status.get("filled_in", 0) > 1)
 
 
 def test_only_a_lower_threshold_runs_the_network_again(stage: tuple[Served, Hand]) -> None:

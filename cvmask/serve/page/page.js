@@ -95,7 +95,9 @@ function describe() {
 // What became of the frames that are not shown; at no pace of their own, nothing is left out.
 function fates() {
   const { passed_over: passed = 0, undecodable = 0 } = status.fates || {};
-  return `Not shown so far: ${passed} passed over, ${undecodable} unreadable`;
+  const carried = status.carried ? `Masks carried on from ${status.carried} frames before. ` : "";
+  const filled = status.filled_in ? `, ${status.filled_in} missed objects hidden` : "";
+  return `${carried}Not shown so far: ${passed} passed over, ${undecodable} unreadable${filled}`;
 }
 
 function badge(paused, lost, recording) {
