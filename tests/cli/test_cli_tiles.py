@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from cvmask import scenes
+from cvmask import load, scenes
 from cvmask.cli.main import main
 
 
@@ -36,6 +36,24 @@ def test_tiles_find_more_and_workers_share_them(wide, tmp_path, capsys):
     assert len(found[1]) > len(found[0])
     assert found[1] == found[2]
     assert "no source here has a use" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_every_frame_of_a_video_is_looked_at_in_tiles(tmp_path, workers):
+    writer = cv2.VideoWriter(str(tmp_path / "in.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (400, 100))
+    for seed in (3, 5):
+        writer.write(np.hstack([scenes.make_scene(seed + n, (100, 100), objects=2).image for n in range(4)]))
+    writer.release()
+    assert main(["predict", "-m", "shapes", str(tmp_path / "in.avi"), "-o", str(tmp_path / "out.avi"), "--save-json",
+                 "--size", "128x128", "--tile", "100", "--workers", workers]) == 0  # fmt: skip
+    lines = (tmp_path / "out.jsonl").read_text().splitlines()
+    model, capture = load("shapes", size="128x128", tile=100), cv2.VideoCapture(str(tmp_path / "in.avi"))
+    for line in lines:
+        wanted = model.detect(capture.read()[1])
+        assert json.loads(line)["detections"]["class_id"] == wanted.class_id.tolist()
+        assert len(wanted) > 3
+    capture.release()
+    assert len(lines) == 2
 
 
 def test_wrong_tiles_are_wrong_usage(wide, capsys):

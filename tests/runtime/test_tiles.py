@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 from pathlib import Path
 
@@ -116,6 +117,15 @@ def test_the_order_of_tiles_and_the_workers_change_no_bit(model, monkeypatch):
 
     monkeypatch.setattr(tiles, "merge", shuffled)
     assert model.detect(picture, tile=160) == one
+
+
+def test_a_model_that_is_sent_to_another_process_keeps_its_tiles():
+    """That is how the workers of a batch get it."""
+    row = np.hstack([scenes.make_scene(3 + n, (100, 100), objects=2).image for n in range(4)])
+    model = load("shapes", size="128x128", tile=100)
+    found = pickle.loads(pickle.dumps(model)).detect(row)
+    assert found == model.detect(row)
+    assert len(found) > len(load("shapes", size="128x128").detect(row))
 
 
 def test_a_picture_of_one_tile_is_detected_as_ever(model):
