@@ -1,7 +1,7 @@
-"""What the Object Detection API does with boxes, by its own rules, in NumPy: anchors, decoding, clipping, suppression.
+"""The box operations of the Object Detection API in NumPy: anchors, decoding, clipping, suppression.
 
-All arithmetic is in 32-bit floats and in TensorFlow's order, so that scores and boxes tie, and suppress each other,
-where they do there. Boxes are top, left, bottom, right in pixels of the resized picture, or in 0..1 where said.
+All arithmetic is in 32-bit floats and in TensorFlow's order, so that ties and suppressions are the same as there.
+Boxes are top, left, bottom, right in pixels of the resized picture, or in 0..1 where stated.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cvmask.graph.facts import Anchors, GraphFacts, Suppression
 Floats = NDArray[np.float32]
 Scales = tuple[float, float, float, float]
 BoxesOf = Callable[[NDArray[np.intp], NDArray[np.intp]], Floats]
-_CHUNK = 128  # candidates that are held against each other at a time
+_CHUNK = 128  # candidates compared with each other at a time
 _SORTED_FIRST = 2000
 
 
@@ -32,7 +32,7 @@ class Found:
 
 
 def anchor_grid(anchors: Anchors, cells: tuple[int, int], size: tuple[int, int]) -> Floats:
-    """The anchors of a feature map of `cells` (rows, columns), for a picture of `size` (height, width).
+    """Return the anchors of a feature map of `cells` (rows, columns), for a picture of `size` (height, width).
 
     Returns
     -------
@@ -51,9 +51,9 @@ def anchor_grid(anchors: Anchors, cells: tuple[int, int], size: tuple[int, int])
 
 
 def decode(codes: Floats, anchors: Floats, scales: Scales) -> Floats:
-    """Boxes from codes (..., 4) in the order y, x, height, width, and anchors (..., 4), as FasterRcnnBoxCoder does.
+    """Decode codes (..., 4) in the order y, x, height, width with anchors (..., 4), as FasterRcnnBoxCoder does.
 
-    An anchor of no height or width gives a box of none. Sizes that are too large for a float become infinite.
+    An anchor without height or width gives a box without it. Sizes too large for a float become infinite.
     """
     low, high = anchors[..., :2], anchors[..., 2:]
     sizes = high - low
@@ -68,19 +68,19 @@ def decode(codes: Floats, anchors: Floats, scales: Scales) -> Floats:
 
 
 def clip(boxes: Floats, size: tuple[int, int]) -> Floats:
-    """Boxes (..., 4) inside a picture of `size` (height, width)."""
+    """Clip boxes (..., 4) to a picture of `size` (height, width)."""
     limits = np.array([*size, *size], np.float32)
     return cast(Floats, np.clip(boxes, np.float32(0), limits))
 
 
 def areas(boxes: Floats) -> Floats:
-    """The areas of boxes (..., 4); none is negative."""
+    """Return the areas of boxes (..., 4), 0 or more."""
     sides = np.maximum(boxes[..., 2:] - boxes[..., :2], np.float32(0))
     return cast(Floats, sides[..., 0] * sides[..., 1])
 
 
 def overlaps(some: Floats, others: Floats) -> Floats:
-    """Intersection over union of boxes (n, 4) with boxes (m, 4), shape (n, m); 0 with a box of no area."""
+    """Return the IoU of boxes (n, 4) with boxes (m, 4), shape (n, m); 0 for a box without area."""
     common = _common(some, others, 0) * _common(some, others, 1)
     first, second = areas(some)[:, None], areas(others)[None]
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -90,33 +90,32 @@ def overlaps(some: Floats, others: Floats) -> Floats:
 
 
 def _common(some: Floats, others: Floats, axis: int) -> Floats:
-    """How far boxes lie over each other along an axis, shape (n, m)."""
+    """Return the overlap of boxes along an axis, shape (n, m)."""
     ends = np.minimum(some[:, None, axis + 2], others[None, :, axis + 2])
     ends -= np.maximum(some[:, None, axis], others[None, :, axis])
     return cast(Floats, np.maximum(ends, np.float32(0), out=ends))
 
 
 def suppress(scores: Floats, boxes_of: BoxesOf, rule: Suppression, size: tuple[int, int]) -> Found:
-    """Non-maximum suppression for each class, with its limits: the best boxes of all classes.
+    """Apply non-maximum suppression to each class, with all limits; return the best boxes of all classes.
 
-    A box has to score above the floor; a better one of its class that overlaps it by more than the threshold takes it
-    away. Ties go to the lower class, then to the box that stands first: TensorFlow's suppression takes that one first,
-    and its sorts are stable.
+    A box has to score above the floor. A better box of the same class that overlaps it by more than the threshold
+    removes it. Ties go to the lower class, then to the first box, as in TensorFlow, whose sorts are stable.
 
     Parameters
     ----------
     scores
         Shape (n, classes), numbers.
     boxes_of
-        Gives the boxes (k, 4) of k numbers of rows and k classes. Only the best are asked for.
+        Returns the boxes (k, 4) for k row numbers and k classes. It is called for the best candidates only.
     rule
-        Thresholds and limits. Boxes are clipped to the picture before, and those without area left out; or after, and
-        then those without area are left out of the total.
+        Thresholds and limits. Boxes are clipped before the suppression, and those without area dropped; or after it,
+        and then those without area do not count in the total.
     size
         Height and width of the picture in pixels.
     """
     count, classes = scores.shape
-    flat = np.ascontiguousarray(scores.T).reshape(-1)  # class by class: the order in which ties are resolved
+    flat = np.ascontiguousarray(scores.T).reshape(-1)  # class by class, which decides ties
     boxes, owners, numbers = np.empty((0, 4), np.float32), np.empty(0, np.intp), np.empty(0, np.intp)
     room = np.full(classes, rule.max_per_class)
     for part in _best_first(flat, np.flatnonzero(flat > np.float32(rule.score_threshold))):
@@ -137,7 +136,7 @@ def suppress(scores: Floats, boxes_of: BoxesOf, rule: Suppression, size: tuple[i
 
 
 def _best_first(scores: Floats, candidates: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
-    """The candidates in chunks, best first and in a stable order; those that most pictures need are sorted first."""
+    """Yield the candidates in chunks, best first and stable; the first chunk is all that most pictures need."""
     values, done = scores[candidates], 0
     for count in (_SORTED_FIRST, len(candidates)):
         best = candidates
@@ -152,13 +151,13 @@ def _best_first(scores: Floats, candidates: NDArray[np.intp]) -> Iterator[NDArra
 def _taken(
     some: Floats, classes: NDArray[np.intp], others: Floats, other_classes: NDArray[np.intp], threshold: float
 ) -> NDArray[np.bool_]:
-    """Which of some boxes, shape (n, m), are taken away by which of others of their class."""
+    """Return which of some boxes are removed by which others of the same class, shape (n, m)."""
     same = classes[:, None] == other_classes
     return cast("NDArray[np.bool_]", same & (overlaps(some, others) > np.float32(threshold)))
 
 
 def _greedy(boxes: Floats, classes: NDArray[np.intp], room: NDArray[Any], threshold: float) -> list[int]:
-    """The numbers of the boxes that stay, best first; `room` for their classes becomes less."""
+    """Return the numbers of the boxes that stay, best first; decreases `room` of their classes."""
     takes = _taken(boxes, classes, boxes, classes, threshold)
     gone, kept = np.zeros(len(boxes), bool), []
     for number, owner in enumerate(classes.tolist()):
@@ -170,14 +169,14 @@ def _greedy(boxes: Floats, classes: NDArray[np.intp], room: NDArray[Any], thresh
 
 
 def _there(boxes: Floats, rule: Suppression, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Which of the boxes have an area in the picture."""
+    """Return which boxes have an area inside the picture."""
     return np.ones(len(boxes), bool) if rule.clip_first else areas(clip(boxes, size)) > 0
 
 
 def proposals(
     codes: Floats, scores: Floats, cells: tuple[int, int], size: tuple[int, int], facts: GraphFacts
 ) -> Floats:
-    """The boxes (k, 4), in 0..1, that the first stage hands on.
+    """Return the proposals (k, 4), in 0..1, of the first stage.
 
     Parameters
     ----------
@@ -196,7 +195,7 @@ def proposals(
 
 
 def detections(codes: Floats, scores: Floats, boxes: Floats, size: tuple[int, int], facts: GraphFacts) -> Floats:
-    """The rows (1, 1, n, 7) of the second stage: image id, class, score, left, top, right, bottom, the last in 0..1.
+    """Return the second stage's rows (1, 1, n, 7): image id, class, score, left, top, right, bottom, the last in 0..1.
 
     Parameters
     ----------
@@ -221,5 +220,5 @@ def detections(codes: Floats, scores: Floats, boxes: Floats, size: tuple[int, in
 
 
 def _shares(size: tuple[int, int]) -> Floats:
-    """What makes parts of the picture of pixels: the reciprocals that the Object Detection API multiplies with."""
+    """Return the factors that turn pixels into 0..1: reciprocals, as in the Object Detection API."""
     return cast(Floats, np.float32(1) / np.array([*size, *size], np.float32))

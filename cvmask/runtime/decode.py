@@ -1,4 +1,4 @@
-"""Raw rows and masks of the network -> Detections. Pure functions on arrays."""
+"""Turns raw rows and masks of the network into Detections. Pure functions on arrays."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def keep_rows(
 
     Returns
     -------
-    Shape (1, 1, k, 7), contiguous: what the mask head takes.
+    Shape (1, 1, k, 7), contiguous: the input of the mask head.
     """
     flat = rows.reshape(-1, 7)
     wanted = flat[:, SCORE] > score_threshold
@@ -47,16 +47,16 @@ def keep_rows(
 
 
 def limit_rows(rows: NDArray[np.float32], max_of_a_class: int, max_total: int) -> NDArray[np.float32]:
-    """Pick the best rows of each class, and of those the best of all: the limits that OpenCV's layer lacks.
+    """Keep the best rows of each class, and of those the best in total: limits that OpenCV's layer lacks.
 
     Parameters
     ----------
     rows
         As `keep_rows` takes them.
     max_of_a_class
-        How many of each class there may be.
+        Most rows of each class.
     max_total
-        How many there may be of all classes together; 0 and less: any number.
+        Most rows in total; 0 or less: any number.
 
     Returns
     -------
@@ -79,7 +79,7 @@ def to_detections(
     mask_paste: str = "tensorflow",
     labels: Sequence[str] = (),
 ) -> Detections:
-    """Rows and their masks as Detections of a frame.
+    """Convert rows and their masks to Detections of a frame.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def to_detections(
         Shape (1, 1, n, 7), as `keep_rows` gives them.
     masks
         ``detection_masks`` of these rows, shape (n, number of classes, h, w), range 0 to 1; (n, 1, h, w)
-        where the network has one mask for whatever class.
+        if the network has one mask for all classes.
     frame_size
         Height and width of the frame in pixels.
     mask_paste

@@ -1,4 +1,4 @@
-"""The pieces tied together: a frame in, Detections out."""
+"""`MaskRCNN`, which turns a frame into Detections, its settings and its specification."""
 
 from __future__ import annotations
 
@@ -37,25 +37,25 @@ USUAL_WH = (640, 480)  # the frame that target="auto" measures with, resized as 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a model looks for.
+    """Settings of a detection.
 
     Attributes
     ----------
     score_threshold
         In 0..1; detections need a higher score.
     mask_threshold
-        In 0..1; what drawing and exports take as the edge of a mask. None: what is usual for `mask_paste`.
+        In 0..1; where drawing and exports cut masks. None: the usual threshold of `mask_paste`.
     classes
         0-based ids to keep, None for all. The mask head does not run for the others.
     max_detections
-        At most so many, the best.
+        Keep at most this many, the best.
     mask_paste
         How soft masks become pixels, one of `cvmask.results.masks.MASK_PASTES`; kept with the Detections.
     tile
-        Side in pixels of the overlapping tiles in which a frame is looked at besides as a whole, or "auto" for the
+        Side in pixels of overlapping tiles that are processed in addition to the whole frame, or "auto" for the
         model's own size; None for no tiles. ``max_detections`` then holds for each tile.
     overlap
-        0 to 0.8: the share of its side that a tile has in common with the next one.
+        0 to 0.8: the share of its side by which a tile overlaps the next one.
     """
 
     score_threshold: float = 0.5
@@ -77,13 +77,13 @@ class Settings:
 
 @dataclass(frozen=True, eq=False)
 class ModelSpec:
-    """Everything that a `MaskRCNN` is made of. Models are cloned and pickled by it.
+    """Everything that a `MaskRCNN` is made of, for loading, cloning and pickling.
 
     Attributes
     ----------
     graph
-        The bytes of the binary GraphDef, shape (n,), or its file, which is read again whenever bytes are needed
-        again: for a clone, a copy in another process, the fingerprint.
+        The bytes of the binary GraphDef, shape (n,), or its file, which is read again when the bytes are needed
+        again: for a clone, a copy in another process, or the fingerprint.
     text
         Its text graph.
     labels
@@ -95,13 +95,13 @@ class ModelSpec:
     target
         One of `targets.NAMES`.
     strict_target
-        Whether to raise TargetError when something else would run.
+        Whether to raise TargetError instead of running on another device.
     origin
         What messages call the model.
     notes
         What is worth saying about its files, a sentence each.
     max_of_a_class
-        The largest number of objects of one class, None for any: a limit that a text graph cannot express.
+        Most objects of one class, None for no limit. A text graph cannot express it.
     """
 
     graph: NDArray[np.uint8] | GraphFile
@@ -123,19 +123,19 @@ class ModelSpec:
 class MaskRCNN:
     """A loaded model; `cvmask.load` makes one.
 
-    Two networks share one binary graph: the detector finds boxes, then the mask head runs on the boxes that are
-    left. The result is that of the whole graph, bit for bit.
+    Two networks share one binary graph: the detector finds boxes, then the mask head runs on the boxes that pass
+    the settings. The result equals that of the whole graph, bit for bit.
 
     Attributes
     ----------
     labels
         One name for each class.
     target
-        What was asked for and what runs.
+        The requested and the effective target.
     settings, resizer
-        As in the specification; both may be replaced between two frames. Settings that the loaded networks cannot
-        serve are a ValueError: scores below those that the text graph gives, and classes that do not exist. If
-        ``max_detections`` is higher than the model was loaded with, there are as many as its text graph gives.
+        As in the specification; both may be replaced between two frames. Settings that the loaded networks do not
+        support raise ValueError: scores below the floor of the text graph, and classes that do not exist. A
+        ``max_detections`` above that of the text graph has no effect.
     notes
         What is worth saying about its files.
     origin
@@ -164,7 +164,7 @@ class MaskRCNN:
         self._score_floor = split.score_floor(spec.text)
         text = spec.text
         self._limits: tuple[int, int] | None = None
-        if spec.max_of_a_class is not None:  # the network gives all rows, or one class leaves no room for others
+        if spec.max_of_a_class is not None:  # the network gives all rows; otherwise one class could displace the others
             self._limits = spec.max_of_a_class, split.max_detections(text)
             text = split.set_max_detections(text, None)
         self.origin, self.notes, self.resizer = spec.origin, spec.notes, spec.resizer
@@ -173,7 +173,7 @@ class MaskRCNN:
         data = spec.read_graph()
         self.graph_bytes = data.size
 
-        # A graph may have been made for pictures of one size, and run with no other.
+        # A graph may accept pictures of one size only.
         warm_up_wh = spec.resizer.fixed_wh if spec.resizer.kind == "fixed" else WARM_UP_WH
 
         def make(name: str) -> Pair:
@@ -181,7 +181,7 @@ class MaskRCNN:
 
         self._pair: Pair | OnnxPair
         if engine() == "onnx":
-            self._limits = None  # the limit of a class is kept there
+            self._limits = None  # it applies the limit per class itself
             self._pair = OnnxPair(data, spec.text, spec.origin, warm_up_wh)
             self._pair.warm_up()
             self.target = _on_cpu(spec)
@@ -229,18 +229,18 @@ class MaskRCNN:
         clones: Sequence[MaskRCNN] = (),
         on_tile: Progress = None,
     ) -> Detections:
-        """Find objects in one frame. Safe from several threads, which take turns; see `clone`.
+        """Find objects in one frame. Thread-safe: calls run one after the other; see `clone`.
 
         Parameters
         ----------
         frame
             uint8, shape (H, W, 3), BGR; not changed.
         tile, overlap
-            As in the settings, instead of what is there.
+            Override the settings.
         clones
             Models that share the tiles with this one.
         on_tile
-            Called with the tiles that are done, and how many there are.
+            Called with the number of finished tiles, and of all tiles.
 
         Returns
         -------
@@ -262,7 +262,7 @@ class MaskRCNN:
         return detect_tiled(detect, frame, size_wh, overlap, self.settings.mask_threshold, on_tile)
 
     def detect_timed(self, frame: Picture) -> tuple[Detections, dict[str, float]]:
-        """As `detect`, and the milliseconds of its stages: resize, detector, mask head, decode."""
+        """Like `detect`, and return the milliseconds of its stages: resize, detector, mask head, decode."""
         spent_ms: dict[str, float] = {}
         last = time.perf_counter()
 
@@ -278,11 +278,11 @@ class MaskRCNN:
         return f"<MaskRCNN {self.origin}: {len(self.labels)} classes, {self.resizer}, on {self.target.effective}>"
 
     def clone(self) -> MaskRCNN:
-        """Make the same model with networks of its own, for work in parallel."""
+        """Make a copy with networks of its own, for parallel work."""
         return MaskRCNN(self._as_it_is())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A copy in another process, perhaps on another machine, loads its networks there.
+        # A copy in another process or on another machine loads its networks there.
         return MaskRCNN, (replace(self._as_it_is(), graph=self._spec.read_graph()),)
 
     def fingerprint(self) -> str:
@@ -313,7 +313,7 @@ class MaskRCNN:
         with self._lock:
             rows, features = self._pair.detect(blob)
             if not np.isfinite(rows).all():
-                raise ModelError(f"{self.origin}: the network gives boxes or scores that are no numbers (NaN)")
+                raise ModelError(f"{self.origin}: the network gives boxes or scores that are NaN")
             note("detector")
             if self._limits is not None:
                 rows = limit_rows(rows, *self._limits)
@@ -327,7 +327,7 @@ class MaskRCNN:
 
 
 def _on_cpu(spec: ModelSpec) -> Target:
-    """What runs where networks are ONNX: the CPU. TargetError if something else must run."""
+    """Return the target of ONNX networks, always the CPU; TargetError if another is required."""
     why = "" if spec.target == "cpu" else "OpenCV runs ONNX networks on the CPU only"
     target = Target(spec.target, "cpu", "CPU", why, "onnx")
     if spec.strict_target and target.fell_back:
@@ -340,11 +340,11 @@ def _ignore(stage: str) -> None:
 
 
 def _checked_labels(labels: Sequence[str] | None, count: int, origin: str) -> tuple[str, ...]:
-    """The labels, if there are as many as masks for each object; one mask may serve all classes."""
+    """Return the labels, if their number fits the model's."""
     if labels is None:
         return tuple(map(label_of, range(count)))
     if count not in (1, len(labels)):
         raise ModelError(
-            f"{origin} has {count} classes, but there are {len(labels)} labels: give one line a class"
+            f"{origin} has {count} classes, but there are {len(labels)} labels: give one line per class"
         )
     return tuple(labels)

@@ -1,4 +1,4 @@
-"""Loading and forward, over OpenCV 4 and 5: the one place that knows how they differ."""
+"""Loads and runs networks in OpenCV 4 and 5. Only this module knows how they differ."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from cvmask.errors import ModelError
 
-# These versions keep, for all later sizes, the paddings and the algorithm that each convolution had in its first run.
-# "SAME" padding depends on the size, so a network that has seen another size may be wrong by more than a score's worth.
+# These versions keep the paddings and the algorithm of each convolution's first run for all later sizes.
+# "SAME" padding depends on the size, so results of a network that first saw another size can be clearly wrong.
 KEEPS_FIRST_RUN = tuple(int(number) for number in re.findall(r"\d+", cv2.__version__)[:2]) < (4, 13)
-_FORCED = "OPENCV_FORCE_DNN_ENGINE"  # goes before `engine=`
+_FORCED = "OPENCV_FORCE_DNN_ENGINE"  # takes precedence over `engine=`
 
 
 class Net:
@@ -29,9 +29,9 @@ class Net:
     text
         The text graph that picks nodes from it.
     outputs
-        Names of what `forward` gives, in this order.
+        Names of the outputs of `forward`, in this order.
     origin
-        What messages call the model.
+        Name of the model in messages.
 
     Raises
     ------
@@ -72,7 +72,7 @@ class Net:
         if _engine() and _FORCED in os.environ:
             return ModelError(
                 f"{self._origin}: OpenCV {cv2.__version__} cannot run this model with the engine that "
-                f"{_FORCED}={os.environ[_FORCED]} asks for: take it out of the environment"
+                f"{_FORCED}={os.environ[_FORCED]} requests: remove it from the environment"
             )
         return ModelError(f"{self._origin}: OpenCV {cv2.__version__} cannot run this model: {reason(error)}")
 
@@ -85,9 +85,9 @@ class OnnxNet:
     model
         The bytes of the ONNX model.
     outputs
-        Names of what `forward` gives, in this order.
+        Names of the outputs of `forward`, in this order.
     origin
-        What messages call the model.
+        Name of the model in messages.
 
     Raises
     ------
@@ -120,15 +120,15 @@ ENGINE_SETTING = "CVMASK_ENGINE"
 
 
 def engine() -> str:
-    """What runs frozen graphs: OpenCV's TensorFlow "importer", or networks written as "onnx".
+    """Return what runs frozen graphs: OpenCV's TensorFlow "importer", or networks written as "onnx".
 
-    The importer where this OpenCV has it: it is as fast, and runs on OpenCL. The environment variable ``CVMASK_ENGINE``
-    (auto, importer, onnx) asks for one of them.
+    The importer is used if this OpenCV has it: it is as fast, and runs on OpenCL. The environment variable
+    ``CVMASK_ENGINE`` (auto, importer, onnx) selects one.
 
     Raises
     ------
     ModelError
-        If the variable says something else, or this OpenCV cannot do what it asks for, or neither.
+        If the variable is invalid, or this OpenCV supports neither the selected engine nor any.
     """
     wanted = os.environ.get(ENGINE_SETTING, "auto")
     if wanted not in ENGINES:
@@ -145,7 +145,7 @@ def engine() -> str:
 
 
 def engine_text() -> str:
-    """What runs frozen graphs here, in words; why nothing does."""
+    """Describe what runs frozen graphs here, or why nothing does."""
     try:
         return {"importer": "OpenCV's TensorFlow importer", "onnx": "ONNX networks made from them"}[engine()]
     except ModelError as error:
@@ -153,7 +153,7 @@ def engine_text() -> str:
 
 
 def missing_importer() -> str:
-    """Say why this OpenCV can run a TensorFlow graph neither itself nor as ONNX, and the cure; "" if it can.
+    """Return why this OpenCV can run TensorFlow graphs neither itself nor as ONNX, with the cure; "" if it can.
 
     OpenCV announced that releases after 5.0 drop the TensorFlow importer and the engine that runs it.
     """
@@ -184,13 +184,13 @@ def _has_importer() -> bool:
 
 
 def _has_onnx() -> bool:
-    """Whether it has the engine of OpenCV 5: that of 4 has no networks of any size, nor RoiAlign in these modes."""
+    """Return True for the engine of OpenCV 5: that of 4 lacks dynamic sizes, and RoiAlign in these modes."""
     dnn = getattr(cv2, "dnn", None)
     return hasattr(dnn, "ENGINE_NEW") and hasattr(dnn, "readNetFromONNX")
 
 
 def reason(error: cv2.error) -> str:
-    """What an OpenCV exception says, without its source file, code and function."""
+    """Return the message of an OpenCV exception, without its source file, code and function."""
     text = " ".join(str(error).split())
     text = re.sub(r"^OpenCV\([^)]*\) \S+ error: \([^)]*\) ", "", text)
     return re.sub(r" in function '[^']*'$", "", text)

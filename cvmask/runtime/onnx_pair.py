@@ -1,7 +1,7 @@
-"""Detector and mask head as ONNX networks: what runs a frozen graph on an OpenCV without a TensorFlow importer.
+"""Runs a frozen graph as ONNX networks, for an OpenCV without a TensorFlow importer.
 
-OpenCV 5 runs the networks on the CPU. What lies between them follows TensorFlow's rules, see `cvmask.runtime.boxes`, so
-rows that OpenCV's own layer leaves out or orders otherwise are TensorFlow's.
+OpenCV 5 runs the networks on the CPU. The steps between them follow TensorFlow's rules, see `cvmask.runtime.boxes`, so
+rows that OpenCV's own layer would drop or reorder are as in TensorFlow.
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ _BOX_HEAD = ("box_codes", "class_scores")
 
 @dataclass(frozen=True)
 class _Texts:
-    """What tells two pairs apart, for fingerprints."""
+    """Identifies a pair, for fingerprints."""
 
     detector_text: str
     mask_head_text: str
 
 
 class OnnxPair:
-    """As `pair.Pair`, with networks written from the frozen graph. Not safe from several threads.
+    """Like `pair.Pair`, with networks written from the frozen graph. Not thread-safe.
 
     Parameters
     ----------
     graph
         The bytes of the binary GraphDef, shape (n,).
     text
-        A text graph: its score floor and its numbers of proposals and detections are used, nothing else.
+        A text graph, of which only the score floor and the numbers of proposals and detections are used.
     origin
-        What messages call the model.
+        Name of the model in messages.
     warm_up_wh
         Width and height of the picture that `warm_up` takes.
 
     Raises
     ------
     ModelError
-        If the graph is not understood, has an op without translation, or cannot be loaded.
+        If the graph is not understood, has an unsupported op, or cannot be loaded.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class OnnxPair:
         self._box_head = OnnxNet(networks[1], _BOX_HEAD, origin)
         self.mask_head = OnnxNet(networks[2], ("masks",), origin)
         self._origin = origin
-        self.mask_shape: tuple[int, ...] = ()  # of one object's masks, known once it has run
+        self.mask_shape: tuple[int, ...] = ()  # shape of one object's masks, known after the first run
 
     def detect(self, blob: Floats) -> tuple[Floats, Floats]:
         """Rows (1, 1, n, 7) and the feature map (1, c, h, w) of a blob (1, 3, H, W)."""
@@ -86,7 +86,7 @@ class OnnxPair:
 
     def _check(self, *arrays: Floats) -> None:
         if not all(np.isfinite(array).all() for array in arrays):
-            raise ModelError(f"{self._origin}: the network gives boxes or scores that are no numbers (NaN)")
+            raise ModelError(f"{self._origin}: the network gives boxes or scores that are NaN")
 
     def masks(self, features: Floats, rows: Floats) -> Floats:
         """Masks (n, classes, h, w), range 0 to 1, of n rows (1, 1, n, 7)."""
@@ -106,7 +106,7 @@ class OnnxPair:
 
 
 def as_asked(facts: GraphFacts, text: Graph) -> GraphFacts:
-    """The facts of a frozen graph with the score floor and the counts that its text graph was given."""
+    """Return the facts of a frozen graph, with the score floor and the counts of its text graph."""
     first, second = facts.first_stage, replace(facts.second_stage, score_threshold=split.score_floor(text))
     proposals, most = split.proposals(text), split.max_detections(text)
     if 0 < proposals != facts.proposals:

@@ -50,7 +50,7 @@ class Pair:
     target
         Of `targets.NAMES`, but not "auto".
     origin
-        What messages call the model.
+        Name of the model in messages.
     warm_up_wh
         Width and height of the picture that `warm_up` takes.
 
@@ -71,12 +71,12 @@ class Pair:
         self._on_cpu = target == "cpu"
         self._warm_up_wh = warm_up_wh
         self._seen: set[tuple[int, ...]] = set()
-        self.mask_shape: tuple[int, ...] = ()  # of one object's masks, known once it has run
+        self.mask_shape: tuple[int, ...] = ()  # shape of one object's masks, known after the first run
         text = scale_by_proposal(text)
         self.parts = parts = split(clip_apart(text) if target.startswith("opencl") else text)
         places = node_places(graph, origin)
         with nullcontext() if self._on_cpu else quiet(), ThreadPoolExecutor(1) as other:
-            # Reading the graph is most of loading, and takes one core; that of the detector takes longer.
+            # Loading is mostly reading the graph on one core; the detector's takes longer.
             part = needed_part(graph, places, parts.detector)
             detector = other.submit(self._make_detector, part, origin)
             self._remake = partial(self._make_detector, part, origin) if self._on_cpu and KEEPS_FIRST_RUN else None
@@ -99,12 +99,12 @@ class Pair:
         return Net(part, parts.detector_text, [parts.detections, parts.features], origin)
 
     def _choose_detector(self, remake: Callable[[], Net], key: tuple[int, int, bool]) -> None:
-        """Take a detector whose first run had the same paddings; one that had not gives wrong features."""
+        """Choose a detector whose first run had the same paddings; others would give wrong features."""
         if key not in self._detectors:
             while len(self._detectors) >= _KEPT_DETECTORS:
                 del self._detectors[next(iter(self._detectors))]
             self._detectors[key] = remake()
-        self.detector = self._detectors[key] = self._detectors.pop(key)  # the last one is the newest
+        self.detector = self._detectors[key] = self._detectors.pop(key)  # the last one is the most recent
 
     def masks(self, features: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Masks (n, classes, h, w), range 0 to 1, of n rows (1, 1, n, 7)."""
@@ -131,7 +131,7 @@ class Pair:
     def _run(
         self, net: Net, inputs: Mapping[str, NDArray[np.float32]], shape: tuple[int, ...]
     ) -> list[NDArray[np.float32]]:
-        """Forward; in silence where a new shape makes OpenCL compile kernels."""
+        """Run forward, silently if a new shape makes OpenCL compile kernels."""
         is_new = not self._on_cpu and shape not in self._seen
         with quiet() if is_new else nullcontext():
             outputs = net.forward(inputs)
@@ -140,7 +140,7 @@ class Pair:
 
 
 def _paddings(size: Sequence[int]) -> tuple[int, int, bool]:
-    """What decides on paddings and algorithms in a picture of this height and width."""
+    """Return what paddings and algorithms depend on for this height and width."""
     height, width = size
     return height % _STRIDES, width % _STRIDES, min(height, width) < min(WARM_UP_WH)
 
@@ -158,9 +158,9 @@ _MEASURED: dict[str, dict[str, float]] = {}
 
 
 def open_pair(make: Callable[[str], Pair], name: str, strict: bool) -> tuple[Pair, Target]:
-    """Make the networks on a target, run them once and see what ran.
+    """Make the networks on a target, run them once and check what ran.
 
-    Where OpenCV falls back to the CPU this makes the networks anew, as for the CPU.
+    If OpenCV falls back to the CPU, the networks are made again for the CPU.
 
     Raises
     ------
@@ -179,10 +179,9 @@ def open_pair(make: Callable[[str], Pair], name: str, strict: bool) -> tuple[Pai
 def fastest_pair(
     make: Callable[[str], Pair], graph: NDArray[np.uint8], size_wh: tuple[int, int]
 ) -> tuple[Pair, Target]:
-    """Make the networks on whatever runs a frame of `size_wh` sooner: CPU or OpenCL.
+    """Make the networks on the faster target for frames of `size_wh`: CPU or OpenCL.
 
-    What was measured is remembered in the cache folder, for each graph, size, device and OpenCV: then only the
-    faster of the two is made.
+    The measurement is cached for each graph, size, device and OpenCV; the next time only the faster one is made.
     """
     with quiet():
         device = targets.opencl_device()
@@ -224,7 +223,7 @@ def _try(make: Callable[[str], Pair], name: str) -> tuple[Pair | None, Target]:
 
 
 def _seconds(pair: Pair, size_wh: tuple[int, int]) -> float:
-    """The least that a frame takes, once kernels are compiled and memory is laid out."""
+    """Return the shortest time of a frame, after a warm-up."""
     pair.warm_up(size_wh, BOXES)
     spent = []
     for _ in range(RUNS):
@@ -249,5 +248,5 @@ def _remembered(key: str) -> dict[str, float] | None:
 
 def _remember(key: str, seconds: dict[str, float]) -> None:
     _MEASURED[key] = seconds
-    with suppress(CvmaskError, OSError):  # a folder that cannot be written costs a measurement next time, no more
+    with suppress(CvmaskError, OSError):  # if the folder cannot be written, the next run measures again
         write_private(cache_home() / "targets" / f"{key}.json", json.dumps(seconds).encode())

@@ -1,4 +1,4 @@
-"""The picture as the network wants it: the model's own image resizer, then the blob."""
+"""Prepares the network's input: resizes the frame as the model's own resizer does, and makes the blob."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from cvmask.graph.facts import Resizer
 
 Size = Union[str, int, tuple[int, int]]
 MAX_SIDE = 8192
-_WARP_LIMIT = 32766  # the longest side that warpAffine takes
+_WARP_LIMIT = 32766  # the longest side that warpAffine accepts
 _CUBIC_STEPS = 1024  # TensorFlow looks its weights up in a table
 _BAND = 32  # rows that are resized at a time
 
 
 def parse_size(size: Size, trained: Resizer) -> Resizer:
-    """The resizer that a user's `size` means.
+    """Return the resizer for a user's `size`.
 
     Parameters
     ----------
     size
-        "auto" (as trained), "native" (as the frame is), a number (the short side, whatever the long
-        one becomes), "WIDTHxHEIGHT" or (width, height): exact.
+        "auto" (as trained), "native" (as the frame is), a number (the short side, without a limit of the
+        long one), "WIDTHxHEIGHT" or (width, height): exact.
     trained
         The model's own.
 
     Raises
     ------
     ValueError
-        If it is none of these.
+        If `size` is none of these.
     """
     if size == "auto":
         return trained
@@ -81,7 +81,7 @@ def to_blob(frame: NDArray[np.uint8], resizer: Resizer) -> NDArray[np.float32]:
 
 
 def _weighted(frame: NDArray[np.uint8], size_wh: tuple[int, int], resizer: Resizer) -> NDArray[np.float32]:
-    """The picture resized by sums of weighted pixels, along each axis: float32, shape (h, w, 3)."""
+    """Resize by weighted sums of pixels along each axis: float32, shape (h, w, 3)."""
     (columns, across), (lines, down) = (
         _taps(resizer.method, resizer.sampling, old, new) for old, new in zip(frame.shape[1::-1], size_wh)
     )
@@ -95,7 +95,7 @@ def _weighted(frame: NDArray[np.uint8], size_wh: tuple[int, int], resizer: Resiz
 
 
 def _taps(method: str, sampling: str, old: int, new: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Which of `old` pixels make each of `new` ones, and their weights: shape (new, n) both.
+    """Return which of `old` pixels make each of `new` ones, and their weights, both of shape (new, n).
 
     As TensorFlow's resize_nearest_neighbor_op, resize_area_op and resize_bicubic_op compute them, in float32.
     """
@@ -117,7 +117,7 @@ def _taps(method: str, sampling: str, old: int, new: int) -> tuple[NDArray[np.in
         share = np.round((place - first) * _CUBIC_STEPS)[:, None] / _CUBIC_STEPS
         taps = first[:, None] + np.arange(-1, 3)
         weights = _cubic(np.abs(share - np.arange(-1, 3)), -0.5 if half else -0.75)
-        if half:  # there, pixels beyond the border do not count
+        if half:  # pixels beyond the border do not count in this mode
             weights = np.where((taps >= 0) & (taps < old), weights, 0)
             weights /= weights.sum(1, keepdims=True)
     return np.clip(taps, 0, old - 1).astype(np.int64), weights.astype(np.float32)
@@ -132,9 +132,9 @@ def _cubic(x: NDArray[np.floating], a: float) -> NDArray[np.floating]:
 def _bands(
     frame: NDArray[np.uint8], target_wh: tuple[int, int], sampling: str
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """The resized picture in bands (rows, width, 3) from the top, each with its first row.
+    """Yield the resized picture in bands (rows, width, 3) from the top, each with its first row.
 
-    A band and what it is made of fit into the processor's cache: a third less time than all at once.
+    A band and its source pixels fit into the processor's cache, which takes a third less time than all at once.
     """
     height, width = frame.shape[:2]
     if sampling == "half_pixel":

@@ -1,4 +1,4 @@
-"""Where the network runs: what was asked for, and what really happens."""
+"""Targets: the requested device, and a check of the device that really runs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from cvmask.system.folders import cache_home
 NAMES = ("cpu", "opencl", "opencl-fp16", "auto", "cuda", "cuda-fp16", "vulkan")
 SELF_BUILT = {"cuda": "CUDA", "cuda-fp16": "CUDA", "vulkan": "Vulkan"}
 
-# What lets OpenCV take a CPU as OpenCL device.
+# How to let OpenCV use a CPU as OpenCL device.
 TAKE_CPU = "set both OPENCV_OPENCL_DEVICE=:CPU: and OPENCV_DNN_OPENCL_ALLOW_ALL_DEVICES=1"
 
-# Backend and target as in cv2.dnn, and what Net.dump() writes on a layer that runs there.
+# Backend and target of cv2.dnn, and the mark of Net.dump() on a layer that runs there.
 _CALLED = {
     "cpu": ("OPENCV", "CPU", "OCV/CPU"),
     "opencl": ("OPENCV", "OPENCL", "OCV/OCL"),
@@ -31,16 +31,16 @@ _CALLED = {
 
 @dataclass(frozen=True)
 class Target:
-    """What runs where.
+    """The requested and the effective target.
 
     Attributes
     ----------
     requested, effective
         Of `NAMES`; `effective` is never "auto".
     device
-        What the effective target calls itself.
+        Name of the device of the effective target.
     reason
-        Why it is not what was requested; empty if it is. For "auto" what the choice rests on.
+        Why the effective target is not the requested one; empty if it is. For "auto" the reason of the choice.
     engine
         "importer" if OpenCV loaded the TensorFlow graph itself, "onnx" if it was written as ONNX networks.
     """
@@ -53,12 +53,12 @@ class Target:
 
     @property
     def fell_back(self) -> bool:
-        """Whether something else runs than was asked for."""
+        """Whether another target runs than was requested."""
         return self.requested not in ("auto", self.effective)
 
     @property
     def warning(self) -> str:
-        """One line for the user if something else runs, else empty."""
+        """One line for the user if another target runs, else an empty text."""
         return f"{self.requested} does not run: {self.reason}; using {self.effective}" if self.fell_back else ""
 
 
@@ -76,12 +76,12 @@ def check_name(name: str) -> None:
 def is_built(name: str) -> bool:
     """Whether this OpenCV was built with a target of `SELF_BUILT`, and finds a device for it."""
     backend, target = _ids(name)
-    # For these the list is honest: it is empty unless OpenCV was built with them and finds a device.
+    # For these targets the list is reliable: it is empty unless OpenCV was built with them and finds a device.
     return target in cv2.dnn.getAvailableTargets(backend)
 
 
 def prefer(net: Net, name: str) -> None:
-    """Ask OpenCV to run `net` on a target; whether it does is seen after the first forward."""
+    """Ask OpenCV to run `net` on a target; `observe` shows after the first forward whether it does."""
     if name.startswith("opencl"):
         _keep_tuned_kernels()
     backend, target = _ids(name)
@@ -90,10 +90,10 @@ def prefer(net: Net, name: str) -> None:
 
 
 def observe(net: Net, requested: str) -> Target:
-    """Say what ran, after a forward in this thread.
+    """Return what ran, after a forward in this thread.
 
-    For OpenCL the only signs that hold together: the layers carry its mark, it is in use in this
-    thread, and its default device has a name.
+    OpenCL ran only if all of these hold: the layers carry its mark, it is in use in this thread, and its
+    default device has a name.
     """
     if requested == "cpu":
         return Target("cpu", "cpu", "CPU")
@@ -109,13 +109,13 @@ def observe(net: Net, requested: str) -> Target:
 
 
 def opencl_device() -> str:
-    """The name of the device that OpenCL would run on; empty without one."""
-    # haveOpenCL() alone lies: a platform without devices is enough for it.
+    """Return the name of the device that OpenCL would run on; empty if there is none."""
+    # haveOpenCL() is not enough: it is true for a platform without devices.
     return str(cv2.ocl.Device.getDefault().name()) if cv2.ocl.haveOpenCL() else ""
 
 
 def switched_off() -> str:
-    """Name the environment variable that keeps OpenCV from an OpenCL device; empty if none does."""
+    """Return which environment variable keeps OpenCV from an OpenCL device; empty if none does."""
     name = "OPENCV_OPENCL_DEVICE" if cv2.ocl.haveOpenCL() else "OPENCV_OPENCL_RUNTIME"
     value = os.environ.get(name)
     return f"{name}={value} is set: OpenCV finds no OpenCL device with it; change or unset it" if value else ""
@@ -130,13 +130,13 @@ def _observe_marks(net: Net, requested: str) -> Target:
 def _why_no_opencl(device: str) -> str:
     if not device:
         return switched_off() or (
-            "there is no OpenCL device that OpenCV takes: install the driver of your GPU (`clinfo -l` lists devices); "
+            "OpenCV accepts no OpenCL device here: install the driver of your GPU (`clinfo -l` lists devices); "
             f"to run on a CPU device, {TAKE_CPU}"
         )
     if not cv2.ocl.useOpenCL():
         return "OpenCL is switched off in this thread (cv2.ocl.setUseOpenCL)"
-    why = f"OpenCV refuses {device}: it takes GPUs only, and half precision on Intel's only"
-    return f"{why}; OPENCV_DNN_OPENCL_ALLOW_ALL_DEVICES=1 lets it take any"
+    why = f"OpenCV refuses {device}: it accepts only GPUs, and half precision only on Intel's"
+    return f"{why}; OPENCV_DNN_OPENCL_ALLOW_ALL_DEVICES=1 lets it use any"
 
 
 def _ids(name: str) -> tuple[int, int]:
@@ -145,12 +145,12 @@ def _ids(name: str) -> tuple[int, int]:
 
 
 def _keep_tuned_kernels() -> None:
-    """Give OpenCV a folder for what it learns about convolutions on this device, unless there is one."""
+    """Give OpenCV a folder for its tuned convolution kernels, unless one is set."""
     if "OPENCV_OCL4DNN_CONFIG_PATH" in os.environ:
         return
     try:
         folder = cache_home() / "opencl"
         make_private(folder)
-    except (OSError, CvmaskError):  # it is a convenience, not a need
+    except (OSError, CvmaskError):  # the folder is optional
         return
     os.environ["OPENCV_OCL4DNN_CONFIG_PATH"] = str(folder)

@@ -103,7 +103,7 @@ def test_an_engine_forced_by_the_environment_is_named() -> None:
     environment = {**os.environ, "OPENCV_FORCE_DNN_ENGINE": "2"}
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert result.returncode == 1
-    assert result.stderr.rstrip().endswith("OPENCV_FORCE_DNN_ENGINE=2 asks for: take it out of the environment")
+    assert result.stderr.rstrip().endswith("OPENCV_FORCE_DNN_ENGINE=2 requests: remove it from the environment")
 
 
 @pytest.mark.parametrize(

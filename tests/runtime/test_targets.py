@@ -99,7 +99,7 @@ class FakeNet:
         ("GPU", True, "OCV/OCL_FP16", "opencl-fp16", "opencl-fp16", ""),
         ("GPU", True, "OCV/OCL", "opencl-fp16", "opencl", "half precision on GPU"),
         ("GPU", True, "OCV/CPU", "opencl", "cpu", "refuses GPU"),
-        ("a CPU", True, "OCV/CPU", "opencl", "cpu", "OPENCV_DNN_OPENCL_ALLOW_ALL_DEVICES=1 lets it take any"),
+        ("a CPU", True, "OCV/CPU", "opencl", "cpu", "OPENCV_DNN_OPENCL_ALLOW_ALL_DEVICES=1 lets it use any"),
         ("GPU", False, "OCV/OCL", "opencl", "cpu", "switched off in this thread"),
         ("", True, "OCV/OCL", "opencl", "cpu", "no OpenCL device"),
     ],
