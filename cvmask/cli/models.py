@@ -38,7 +38,7 @@ from cvmask.models import zoo
 from cvmask.models.labels import names_file, read_names, unnamed_note
 from cvmask.models.load import labels_of
 from cvmask.models.zoo import GRAPH_FILE, KnownModel, places
-from cvmask.runtime.net import engine_text
+from cvmask.runtime.net import engine_text, kept_text
 from cvmask.runtime.onnx_pair import as_asked
 from cvmask.runtime.targets import SELF_BUILT, is_built
 from cvmask.system.files import size_text, whole_file, write_whole
@@ -143,13 +143,15 @@ def _inspect(model: str, graph: str | None, keep_graph: bool) -> int:
         say(place)
         _print_problem(place, str(error))
         return 1
-    report = inspect(files, keep_text=keep_graph)
+    kept, unkept = kept_text(keep_graph)
+    report = inspect(files, keep_text=kept)
+    left_out = unkept if report.files.text != files.text else ""
     problems = [*report.problems, *_label_problems(report)]
     say(files.graph)
     for name, value in _facts(report, files):
         say(f"  {name + ':':<14}{value}")
     unnamed = unnamed_note(files, report.classes or 0)
-    for note in (*report.notes, *([unnamed] if unnamed else [])):
+    for note in (*report.notes, *filter(None, (left_out, unnamed))):
         say(f"  note: {note}")
     for problem in problems:
         _print_problem(files.graph, problem)

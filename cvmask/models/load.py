@@ -20,6 +20,7 @@ from cvmask.graph.nodes import Graph
 from cvmask.models.labels import names_file, read_names, unnamed_note
 from cvmask.results.arrays import check_range, label_of, whole_number
 from cvmask.runtime.model import MaskRCNN, ModelSpec, Settings
+from cvmask.runtime.net import kept_text
 from cvmask.runtime.resize import Size, parse_size
 from cvmask.runtime.tiles import OVERLAP, Tile, tile_wh
 
@@ -103,13 +104,15 @@ def load(
         check_range("proposals", proposals, 1, split.MAX_PROPOSALS)
     names_given = _names(labels)
     files = model_files(models.resolve(model), graph)
-    report = prepare(files, keep_graph)
+    kept, unkept = kept_text(keep_graph)
+    report = prepare(files, kept)
     report.raise_problem()
     assert report.frozen is not None
     assert report.text is not None
     assert report.classes is not None
     names = labels_of(names_given, files, report.classes)
     unnamed = unnamed_note(files, report.classes) if names_given is None else ""
+    left_out = unkept if report.files.text != files.text else ""
     text = report.text
     if score_threshold < split.score_floor(text):
         text = split.set_score_floor(text, score_threshold)
@@ -133,7 +136,7 @@ def load(
             target=target,
             strict_target=strict_target,
             origin=str(model),
-            notes=(*report.notes, *([unnamed] if unnamed else [])),
+            notes=(*report.notes, *filter(None, (left_out, unnamed))),
             max_of_a_class=report.facts.max_of_a_class if report.facts else None,
         )
     )

@@ -144,6 +144,16 @@ def engine() -> str:
     return wanted if wanted != "auto" else "importer" if _has_importer() else "onnx"
 
 
+def kept_text(keep: bool) -> tuple[bool, str]:
+    """Whether a text graph that contradicts the frozen graph runs as it is, if that is asked for; why not."""
+    if not keep or engine() == "importer":
+        return keep, ""
+    return False, (
+        "the text graph cannot be kept: ONNX networks are made from the frozen graph, "
+        "and only OpenCV's TensorFlow importer runs a text graph as it is"
+    )
+
+
 def engine_text() -> str:
     """Describe what runs frozen graphs here, or why nothing does."""
     try:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import pickle
+import re
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +24,10 @@ from cvmask.graph import split
 from cvmask.graph.convert import convert
 from cvmask.graph.graph_def import read_graph
 from cvmask.graph.onnx_networks import parts_of
+from cvmask.graph.text import print_text
+from cvmask.results.detections import Detections
 from cvmask.runtime import net
+from cvmask.runtime.model import MaskRCNN
 from cvmask.runtime.onnx_pair import OnnxPair, as_asked
 
 needs_onnx = pytest.mark.skipif(not hasattr(cv2.dnn, "ENGINE_NEW"), reason="OpenCV 4 does not run these networks")
@@ -104,6 +111,43 @@ def test_counts_and_floor_of_the_text_graph_are_used() -> None:
     limited = replace(facts, second_stage=replace(facts.second_stage, max_per_class=2))
     more = as_asked(limited, split.set_max_detections(text, 20)).second_stage
     assert (more.max_total, more.max_per_class) == (20, 2)
+
+
+@needs_onnx
+def test_a_text_graph_that_contradicts_is_not_kept_and_it_is_said(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CVMASK_ENGINE", "onnx")
+    other = print_text(convert(read_graph(own_model("tiny_plain"))))
+    text = re.sub(r'(key: "nms_threshold"\s+value {\s+f: )[0-9.]+', r"\g<1>0.125", other)
+    assert text != other
+    Path("other.pbtxt").write_text(text)
+    told = "the text graph cannot be kept: ONNX networks are made from the frozen graph"
+    usual = cvmask.load(own_model("tiny_plain"), graph="other.pbtxt")
+    kept = cvmask.load(own_model("tiny_plain"), graph="other.pbtxt", keep_graph=True)
+    assert [note for note in kept.notes if note.startswith(told)] == list(kept.notes[1:])
+    assert usual.notes == kept.notes[:1]
+    assert "the frozen graph's values are used" in usual.notes[0]
+    assert usual.fingerprint() == kept.fingerprint() == cvmask.load(own_model("tiny_plain")).fingerprint()
+    assert main(["models", "inspect", str(own_model("tiny_plain")), "--graph", "other.pbtxt", "--keep-graph"]) == 0
+    assert f"note: {told}" in capsys.readouterr().out
+
+
+@needs_onnx
+def test_a_copy_in_another_process_finds_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CVMASK_ENGINE", "onnx")
+    frame, model = scenes.make_scene(3, (160, 128)).image, cvmask.load("shapes", size="160x128")
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        found, engine = pool.submit(_found_by, model, frame).result(timeout=120)
+    assert engine == "onnx"
+    assert len(found) > 0
+    assert found == model.detect(frame)
+    assert pickle.loads(pickle.dumps(model)).fingerprint() == model.fingerprint()
+
+
+def _found_by(model: MaskRCNN, frame: np.ndarray) -> tuple[Detections, str]:
+    return model.detect(frame), model.target.engine
 
 
 @needs_onnx
