@@ -23,6 +23,8 @@ GRAPH, TEXT = "mask_rcnn_inception_v2_2018_07", "mask_rcnn_inception_v2_coco_201
 SIZES = "320x320,640x480,800x800,1066x800,1365x768"
 BOXES = "1,5,20,100"
 OTHERS = ("tensorflow", "openvino", "onnxruntime")
+# The networks of `cvmask models export`, run by these; on OpenCV 5 alone.
+NETWORKS = ("networks:opencv", "networks:onnxruntime", "networks:openvino")
 
 
 class Program:
@@ -31,7 +33,8 @@ class Program:
     def __init__(self, name: str, python: str, settings: dict[str, Any], log: Path) -> None:
         self.name = name
         environment = {**os.environ, "OMP_NUM_THREADS": str(settings["threads"]), "TF_CPP_MIN_LOG_LEVEL": "3"}
-        command = [python, "-m", f"speed.run_{name}", json.dumps(settings)]
+        module, _, engine = name.partition(":")
+        command = [python, "-m", f"speed.run_{module}", json.dumps({**settings, "engine": engine})]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": log.open("ab")}
         self.process = subprocess.Popen(command, text=True, env=environment, cwd=ROOT, **pipes)
         if self._answer("") != "ready":
@@ -67,7 +70,7 @@ def main() -> None:
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall",
                         help="cpu: seconds of CPU, for a machine that is busy; use one thread with it")  # fmt: skip
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--without", default="", help=f"of {','.join(OTHERS)}")
+    parser.add_argument("--without", default="", help=f"of {','.join(('whole', *OTHERS, *NETWORKS))}")
     parser.add_argument("--graph", type=Path, help="a frozen graph (default: the one of ../shared, filled)")
     parser.add_argument("--text", type=Path, default=SHARED / TEXT)
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "out" / "benchmark")
@@ -105,7 +108,8 @@ def machine() -> dict[str, str]:
 
 def compare(size: str, graph: Path, args: argparse.Namespace) -> dict[str, Any]:
     """All programs at one size, in turns; a program that cannot run says why in its log."""
-    names = ["cvmask", "whole", *(name for name in OTHERS if name not in args.without.split(","))]
+    without = args.without.split(",")
+    names = ["cvmask", *(name for name in ("whole", *OTHERS, *NETWORKS) if name not in without)]
     log = args.output / "programs.log"
     settings = {
         "size_wh": [int(n) for n in size.split("x")], "threads": args.threads, "clock": args.clock,
@@ -121,7 +125,9 @@ def compare(size: str, graph: Path, args: argparse.Namespace) -> dict[str, Any]:
     spent = rounds(programs, args.rounds, args.boxes)
     result: dict[str, Any] = {"ms": {key: round(statistics.median(times), 1) for key, times in spent.items()}}
     result["quartiles_ms"] = {key: [round(q, 1) for q in statistics.quantiles(times)] for key, times in spent.items()}
-    result["bits_equal"] = {boxes: bits_equal(programs, boxes, args.output) for boxes in args.boxes}
+    result["bits_equal"] = {
+        boxes: bits_equal(programs, boxes, args.output) for boxes in args.boxes if "whole" in programs
+    }
     result["peak_memory_mb"] = {name: program.finish() for name, program in programs.items()}
     print(size, result, flush=True)
     return result
@@ -153,8 +159,9 @@ def rounds(programs: dict[str, Program], count: int, counts: list[int]) -> dict[
     spent: dict[str, list[float]] = {}
     for number in range(-1, count):
         for name, program in list(programs.items()):
-            for boxes in counts if name == "cvmask" else (100,):
-                key = f"cvmask, {boxes} boxes" if name == "cvmask" else name
+            takes_boxes = name == "cvmask" or name in NETWORKS
+            for boxes in counts if takes_boxes else (100,):
+                key = f"{name}, {boxes} boxes" if takes_boxes else name
                 try:
                     # For cvmask every run has another count of boxes: the mask head lays its memory out anew.
                     time_ms = program.run_ms(boxes)
@@ -187,7 +194,7 @@ def save(report: dict[str, Any], folder: Path) -> None:
 def table(report: dict[str, Any]) -> list[str]:
     """Seconds a picture, and how many times longer others take than cvmask with 5 boxes."""
     keys = list(dict.fromkeys(key for size in report["sizes"].values() for key in size["ms"]))
-    titles = [f"{key} (times longer)" if "cvmask" not in key else key for key in keys]
+    titles = [f"{key} (times longer)" if not key.startswith("cvmask") else key for key in keys]
     lines = ["| input | " + " | ".join(titles) + " |", "|---" * (len(keys) + 1) + "|"]
     for size, result in report["sizes"].items():
         ours = result["ms"].get("cvmask, 5 boxes") or next(iter(result["ms"].values()))
