@@ -223,13 +223,14 @@ class StreamOptions:
     Raises
     ------
     UsageError
-        If the selected part of a video is empty, or --on-event is given without --track.
+        If the selected part of a video is empty, or --on-event or --smooth is given without --track.
     """
 
     start_s: float = field(default=0.0, metadata=_flag("--start", VIDEO))
     end_s: float | None = field(default=None, metadata=_flag("--end", VIDEO))
     stride: int = field(default=1, metadata=_flag("--stride", VIDEO))
     track: bool = field(default=False, metadata=_flag("--track"))
+    smooth: bool = field(default=False, metadata=_flag("--smooth"))
     on_event: tuple[str, ...] | str | None = field(default=None, metadata=_flag("--on-event"))
     detect_every: Every | None = field(default=None, metadata=_flag("--detect-every"))
     workers: int | None = field(default=None, metadata=_flag("--workers"))
@@ -243,12 +244,14 @@ class StreamOptions:
         if self.end_s is not None and self.end_s <= self.start_s:
             raise UsageError(f"--end must come after --start, got {self.start_s:g} s to {self.end_s:g} s")
 
+        if self.smooth and not self.track:
+            raise UsageError("--smooth needs --track: without numbers nobody knows what belongs together")
         if self.on_event is not None and not self.track:
             raise UsageError("--on-event needs --track, which numbers the objects: add --track")
 
     def source(self) -> dict[str, Any]:
         """Return keyword arguments for `open_source`."""
-        run = ("track", "on_event", "detect_every", "workers")
+        run = ("track", "smooth", "on_event", "detect_every", "workers")
         return {option.name: getattr(self, option.name) for option in fields(self) if option.name not in run}
 
 
@@ -264,6 +267,8 @@ def add_stream_options(parser: argparse.ArgumentParser, track: bool = True, work
                        help="process only every N-th frame (videos)")  # fmt: skip
     if track:
         group.add_argument("--track", action="store_true", help="track objects: each keeps its number")
+        group.add_argument("--smooth", action="store_true",
+                           help="with --track: average masks and scores over time, against flicker")  # fmt: skip
         group.add_argument("--on-event", type=_command, metavar="CMD",
                            help="with --track: run CMD when an object appears or has left, with JSON on its standard "
                            "input; words in quotes, no shell")  # fmt: skip

@@ -86,7 +86,7 @@ def run_stream(
         command = None if stream.on_event is None else stack.enter_context(Command(stream.on_event, progress.warn))
         run = annotate(
             source, model, outputs=outputs, paint=paint, track=stream.track, workers=workers, detect_every=every,
-            bridge=wanted.bridge, on_event=command,
+            bridge=wanted.bridge, smooth=stream.smooth, on_event=command,
         )  # fmt: skip
         progress.begin(source.name, source.length)
         try:

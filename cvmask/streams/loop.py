@@ -27,6 +27,7 @@ from cvmask.streams.keyframes import Carrier, longest, plan
 from cvmask.streams.live_masks import Follower, Model
 from cvmask.streams.sinks import Sink, Window
 from cvmask.streams.sinks.image_sink import encode_image, write_image
+from cvmask.streams.smooth import Smoother
 from cvmask.streams.sources import Frame, Source
 from cvmask.streams.summary import Summary
 from cvmask.streams.tracking import Tracker
@@ -220,6 +221,7 @@ class Run:
         detect_every: Every = 1,
         mask_threshold: float | None = None,
         bridge: bool | Callable[[], bool] = False,
+        smooth: bool = False,
     ) -> None:
         self.source, self.summary = source, summary
         self.finished: list[Sink] = []
@@ -232,6 +234,7 @@ class Run:
         # What the network misses once is missing in all frames to which that is carried.
         lasting = bool(bridge) or self._follower is not None
         self._tracker = (Tracker(max_gap=second) if lasting else Tracker()) if track or bridge else None
+        self._smoother = Smoother() if smooth else None
         self._every, self._threshold = detect_every, mask_threshold
         self._carrier = Carrier(mask_threshold)
         self._last_key = 0
@@ -429,6 +432,8 @@ class Run:
             for frame, detections in self._carrier.push(*item):
                 if self._tracker is not None:
                     detections = self._tracker.update(detections)
+                if self._smoother is not None:
+                    detections = self._smoother.update(frame.image, detections)
                 if self._bridge is None:
                     self._draw_each(((frame, detections),))
                 else:

@@ -35,6 +35,7 @@ def annotate(
     workers: int = 1,
     detect_every: Every = 1,
     bridge: bool | Callable[[], bool] = False,
+    smooth: bool = False,
     on_event: OnEvent | None = None,
     on_message: Notify = ignore,
     on_error: Callable[[SourceError], None] | None = None,
@@ -78,6 +79,8 @@ def annotate(
         Fill objects in where they are missed for up to a second, 60 frames at most: between two sightings in a file,
         after the last one in a live source. For what must stay hidden; each object gets an id. A function says for
         each frame of a live source whether it is to be done.
+    smooth
+        Average masks, boxes and scores of each object over time, along its motion; needs `track`.
     on_event
         Called with an `Event` for each object that appears or has left, in a thread that waits for it; needs `track`.
     on_message
@@ -98,6 +101,8 @@ def annotate(
         raise TypeError(f"model must be what cvmask.load gives, or have a detect of its own, got {model!r:.60}")
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
+    if smooth and not track:
+        raise ValueError("smooth needs track=True: without ids nobody knows what belongs together")
     if on_event is not None and not track:
         raise ValueError("on_event needs track=True: without ids nobody knows what is new")
     every = check_every(detect_every)
@@ -121,6 +126,7 @@ def annotate(
     if every != 1 and source.live and source.newest:
         models, every = [Follower(models, every, cut, careful=bool(bridge))], 1
     return Run(source, models, sinks, paint, track, summary, every, cut, bridge)
+    return Run(source, models, sinks, paint, track, summary, every, cut, bridge, smooth)
 
 
 def _drawing(style: Mapping[str, Any]) -> Paint:
