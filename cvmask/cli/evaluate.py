@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,31 +50,57 @@ def add_parser(subparsers: options.Subparsers) -> None:
     parser.add_argument("models", nargs="+", metavar="MODEL", help="a name, a folder or a .pb; two are compared")
     parser.add_argument("--truth", required=True, metavar="JSON", help="the data set, such as instances_val2017.json")
     parser.add_argument("--images", required=True, type=Path, metavar="DIR", help="the folder of its pictures")
-    parser.add_argument("-o", "--output", type=Path, default=Path("cvmask_evaluation"), metavar="DIR",
+    parser.add_argument("-o", "--output", type=Path, default=EvaluateOptions.output, metavar="DIR",
                         help="for evaluation.json, curves, worst pictures (default: cvmask_evaluation)")  # fmt: skip
-    parser.add_argument("--score-threshold", "--conf", type=options.share, default=0.0, metavar="T",
+    parser.add_argument("--score-threshold", "--conf", type=options.share, metavar="T",
+                        default=EvaluateOptions.score_threshold,
                         help="ignore detections with a lower score (default: 0)")  # fmt: skip
-    parser.add_argument("--size", default="auto", metavar="SIZE", help="as for predict (default: auto)")
+    parser.add_argument("--size", default=EvaluateOptions.size, metavar="SIZE", help="as for predict (default: auto)")
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """What is evaluated, and on what.
+
+    Raises
+    ------
+    UsageError
+        If there are more than two models.
+    """
+
+    models: tuple[str, ...]
+    truth: str
+    images: Path
+    output: Path = Path("cvmask_evaluation")
+    score_threshold: float = 0.0
+    size: str = "auto"
+
+    def __post_init__(self) -> None:
+        if len(self.models) > 2:
+            raise UsageError(f"evaluate compares at most two models, got {len(self.models)}")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb and give its exit code: 3 if some pictures could not be read, 1 if none."""
-    if len(args.models) > 2:
-        raise UsageError(f"evaluate compares at most two models, got {len(args.models)}")
-    truth = Truth(args.truth)
+    return evaluate(options.take(EvaluateOptions, args))
+
+
+def evaluate(wanted: EvaluateOptions) -> int:
+    """Run and score each model, and write the report."""
+    truth = Truth(wanted.truth)
     reports: dict[str, dict[str, Scores]] = {}
     failures: list[str] = []
-    for number, name in enumerate(args.models):
+    for number, name in enumerate(wanted.models):
         try:
-            model = load(name, score_threshold=args.score_threshold, size=args.size)
+            model = load(name, score_threshold=wanted.score_threshold, size=wanted.size)
         except ValueError as error:
             raise UsageError(str(error)) from None
         classes = truth.common(model.labels)
         if not classes:
-            raise SourceError(f"{args.truth}: has no class of {name}: {', '.join(model.labels[:5])}, ...")
+            raise SourceError(f"{wanted.truth}: has no class of {name}: {', '.join(model.labels[:5])}, ...")
         if left_out := sorted(set(truth.categories) - set(classes)):
             say(f"cvmask: {name} does not know {', '.join(left_out[:10])}: left out", error=True)
-        found, failures = _find(model, truth, args.images)
+        found, failures = _find(model, truth, wanted.images)
         if not found:
             return 1
         each = (truth.results(objects, image_id, model.labels) for image_id, objects in found.items())
@@ -82,11 +109,12 @@ def run(args: argparse.Namespace) -> int:
         title = name if name not in reports else f"{name} ({number + 1})"
         reports[title] = scores
         stem = f"{number + 1}_{Path(name).name}"
-        write_image(args.output / f"curves_{stem}.png", draw_curves(scores["mask"]))
-        write_image(args.output / f"worst_{stem}.jpg", _worst(model, truth, args.images, found, scores["mask"]))
+        write_image(wanted.output / f"curves_{stem}.png", draw_curves(scores["mask"]))
+        worst = _worst(model, truth, wanted.images, found, scores["mask"])
+        write_image(wanted.output / f"worst_{stem}.jpg", worst)
     say(*table(reports))
-    write_whole(args.output / "evaluation.json", (json.dumps(as_json(reports), indent=1) + "\n").encode())
-    say(f"curves and the worst pictures: in {args.output}")
+    write_whole(wanted.output / "evaluation.json", (json.dumps(as_json(reports), indent=1) + "\n").encode())
+    say(f"curves and the worst pictures: in {wanted.output}")
     return 3 if failures else 0
 
 
