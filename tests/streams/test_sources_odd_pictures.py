@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -93,17 +94,21 @@ def test_without_pillow_it_is_the_same_or_one_line_with_the_cure(
 
 
 def tiff(
-    values: NDArray[Any], *, planes: bool = False, extra: int | None = None, orientation: int = 1, order: str = "<"
-) -> bytes:
-    """Write a TIFF as its definition says (TIFF 6.0), uncompressed."""
+    values: NDArray[Any], *, planes: bool = False, extra: int | None = None, orientation: int = 1, order: str = "<",
+    differences: bool = False,
+) -> bytes:  # fmt: skip
+    """Write a TIFF as its definition says (TIFF 6.0), uncompressed; differences are deflated."""
     height, width, count = values.shape
+    if differences:
+        values = np.diff(values, axis=1, prepend=values.dtype.type(0))
     channels = [values[..., index] for index in range(count)] if planes else [values]
     strips = [part.astype(values.dtype.newbyteorder(order)).tobytes() for part in channels]
+    strips = [zlib.compress(strip) for strip in strips] if differences else strips
     tags: list[tuple[int, str, list[int]]] = [
         (256, "H", [width]),
         (257, "H", [height]),
         (258, "H", [values.dtype.itemsize * 8] * count),
-        (259, "H", [1]),
+        (259, "H", [8 if differences else 1]),
         (262, "H", [2 if count > 2 else 1]),
         (273, "I", []),
         (274, "H", [orientation]),
@@ -111,6 +116,7 @@ def tiff(
         (278, "H", [height]),
         (279, "I", [len(strip) for strip in strips]),
         (284, "H", [2 if planes else 1]),
+        *([(317, "H", [2])] if differences else []),
         *([] if extra is None else [(338, "H", [extra])]),
     ]
     outside_at = 8 + 2 + 12 * len(tags) + 4
@@ -135,6 +141,17 @@ TIFFS = [
     )
     for extra in ((0, 1, 2) if count in (2, 4) else (None,))
 ]
+
+
+@pytest.mark.parametrize("planes", [False, True])
+@pytest.mark.parametrize(("dtype", "order"), list(itertools.product((np.uint8, np.uint16), "<>")))
+def test_grey_and_alpha_written_as_differences(dtype: Any, order: str, planes: bool) -> None:
+    values = np.random.default_rng(3).integers(0, np.iinfo(dtype).max + 1, (20, 30, 2)).astype(dtype)
+    plain, differences = (
+        decode_image(tiff(values, extra=2, order=order, planes=planes, differences=wanted), "a.tif")[0]
+        for wanted in (False, True)
+    )
+    assert np.array_equal(differences, plain)
 
 
 @pytest.mark.parametrize(("dtype", "count", "planes", "extra", "orientation", "order"), TIFFS)

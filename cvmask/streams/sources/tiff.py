@@ -20,6 +20,7 @@ _KEPT = frozenset(
     (257, 266, 278, 323, 339, 347, _WIDTH, _BITS, _COMPRESSION, _PREDICTOR, _TILE_WIDTH, *_OFFSETS_AND_LENGTHS)
 )
 _NONE, _LZW, _DEFLATE, _PACKBITS = 1, 5, 8, 32773
+_DIFFERENCES = 2  # a predictor: each value is written as its difference from the pixel before it
 _BYTE_WISE = (_NONE, _LZW, _DEFLATE, 32946, _PACKBITS)
 
 _Tags = dict[int, tuple[int, tuple[int, ...]]]
@@ -55,11 +56,20 @@ def _decode(part: NDArray[np.uint8]) -> NDArray[Any] | None:
 
 
 def _grey(data: bytes, order: str, tags: _Tags) -> NDArray[Any] | None:
-    if tags.get(_COMPRESSION, (3, (1,)))[1][0] not in _BYTE_WISE or tags.get(_PREDICTOR, (3, (1,)))[1][0] != 1:
+    predictor = tags.get(_PREDICTOR, (3, (1,)))[1][0]
+    if tags.get(_COMPRESSION, (3, (1,)))[1][0] not in _BYTE_WISE or predictor not in (1, _DIFFERENCES):
         return None
     twice = {tag: (tags[tag][0], (2 * tags[tag][1][0],)) for tag in (_WIDTH, _TILE_WIDTH) if tag in tags}
-    both = _decode(_part(data, order, {**tags, **twice}, 0, 1))
-    return None if both is None or both.ndim != 2 else _as_bgra(both[:, ::2], both[:, 1::2], tags)
+    both = _decode(_part(data, order, {**tags, **twice, _PREDICTOR: (3, (1,))}, 0, 1))
+    if both is None or both.ndim != 2 or both.shape[1] != twice[_WIDTH][1][0]:
+        return None
+    pixels = both.reshape(len(both), -1, 2)
+    if predictor == _DIFFERENCES:
+        step = tags.get(_TILE_WIDTH, tags[_WIDTH])[1][0]
+        for left in range(0, pixels.shape[1], max(step, 1)):
+            tile = pixels[:, left : left + step]
+            np.cumsum(tile, axis=1, dtype=tile.dtype, out=tile)
+    return _as_bgra(pixels[..., 0], pixels[..., 1], tags)
 
 
 def _as_bgra(grey: NDArray[Any], alpha: NDArray[Any], tags: _Tags) -> NDArray[Any]:
