@@ -71,7 +71,8 @@ def batch(
     add
         Take in files that came since the work list was made.
     on_progress
-        Called in this thread after every part.
+        Called in this thread after every part, and with ``waiting`` set where nothing goes forward for a minute
+        and Ray says why.
 
     Returns
     -------

@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
@@ -24,6 +25,7 @@ from cvmask.system.process import quiet
 
 _STORE_BYTES = 1 << 30
 _REACH_S = 10.0
+_END_S = 10.0
 
 
 @contextmanager
@@ -68,11 +70,35 @@ def connected(address: str | None, cpus: int | None) -> Iterator[str]:
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             raise CvmaskError(_why_not(address, error)) from None
         undo.callback(ray.shutdown)
+        undo.callback(_end_hanging_threads)
         # Ray would end this process in the middle of things; the command ends as on Ctrl-C.
         if callable(on_terminate) and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, on_terminate)
         link = str(getattr(context, "dashboard_url", "") or "")
         yield f"http://{link}" if link and "://" not in link else link
+
+
+def _end_hanging_threads() -> None:
+    """Let threads of Ray Data end, that wait for an actor that Ray begins again and again for want of memory.
+
+    While they wait a shutdown of Ray ends the process; after it they would start a Ray of their own.
+    """
+    if not _hanging_threads():
+        return
+    for named in ray.util.list_named_actors(all_namespaces=True):
+        with suppress(ValueError, RayError):
+            ray.kill(ray.get_actor(named["name"], named["namespace"]))
+    end = time.monotonic() + _END_S
+    while _hanging_threads() and time.monotonic() < end:
+        time.sleep(0.1)
+    if _hanging_threads():
+        with suppress(ImportError, AttributeError):
+            hook: Any = importlib.import_module("ray._private.auto_init_hook")
+            hook.enable_auto_connect = False
+
+
+def _hanging_threads() -> bool:
+    return any(thread.name.startswith("StreamingExecutor") for thread in threading.enumerate())
 
 
 def check_reachable(address: str | None) -> None:

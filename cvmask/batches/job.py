@@ -67,6 +67,8 @@ class Progress:
         Inputs that failed in this run and earlier ones, and how many for which reason.
     elapsed_s
         Seconds from when the workers were asked for to the last part.
+    waiting
+        Why nothing goes forward, in a call that comes for this alone; "" otherwise.
     """
 
     dashboard: str = ""
@@ -77,6 +79,7 @@ class Progress:
     failed: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     elapsed_s: float = 0.0
+    waiting: str = ""
     _before: int = 0
     _began: float = field(default_factory=time.monotonic)
 

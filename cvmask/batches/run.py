@@ -24,6 +24,7 @@ from cvmask.batches.cluster import connected, one_line_errors, same_version
 from cvmask.batches.job import Progress
 from cvmask.batches.listing import find_items, plan
 from cvmask.batches.options import Options
+from cvmask.batches.patience import Patience, patience
 from cvmask.batches.quarantine import DEATHS
 from cvmask.batches.storage import StoragePath, read_bytes, storage_path, write_bytes
 from cvmask.batches.table import Counts
@@ -59,11 +60,12 @@ def run(sources: Sequence[str], output: StoragePath, model: MaskRCNN, options: O
     cpus = None if options.workers is None else options.workers * options.threads
     with connected(options.address, cpus) as dashboard, _own_context():
         batch = _Batch(output, model, options, dashboard)
-        units = batch.units(items, begun, command)
-        if options.annotated and any(unit.kind == VIDEO for unit in units):
-            need_av()
-        batch.work(units)
-        return batch.finish(units)
+        with patience(batch.waits, batch.workers) as watch:
+            units = batch.units(items, begun, command)
+            if options.annotated and any(unit.kind == VIDEO for unit in units):
+                need_av()
+            batch.work(units, watch)
+            return batch.finish(units)
 
 
 def _items(sources: Sequence[str], output: StoragePath) -> list[Item]:
@@ -86,10 +88,10 @@ class _Batch:
         self._new_files, self._again = 0, set[int]()
         self._progress = Progress(dashboard=dashboard)
         cpus = int(ray.cluster_resources().get("CPU", 0))
-        self._workers = options.workers or max(1, cpus // options.threads)
-        if self._workers * options.threads > cpus:
+        self.workers = options.workers or max(1, cpus // options.threads)
+        if self.workers * options.threads > cpus:
             raise CvmaskError(
-                f"{self._workers} workers of {options.threads} threads need more than the {cpus} CPUs of this Ray"
+                f"{self.workers} workers of {options.threads} threads need more than the {cpus} CPUs of this Ray"
             )
 
     def units(self, items: list[Item], begun: bool, command: dict[str, Any]) -> list[WorkItem]:
@@ -123,20 +125,27 @@ class _Batch:
         remove_strangers(units, finished)
         return units
 
-    def work(self, units: list[WorkItem]) -> None:
+    def waits(self, why: str) -> None:
+        """Say why nothing goes forward."""
+        self._progress.waiting = why
+        self._tell()
+        self._progress.waiting = ""
+
+    def work(self, units: list[WorkItem], watch: Patience) -> None:
         """Run everything that is not finished."""
         options = self._options
         finished = Finished(self._output)
         todo = [unit for unit in units if unit.number in self._again or not finished.has_all(unit.number)]
         self._progress.begin(units, finished, todo, self._again)
         self._tell()
+        watch.renew()
         if not todo:
             return
         job = Job(self._output, self._run, __version__, options.threads, options.part_frames, options.stride,
                   options.soft_masks, options.annotated, options.image_column)  # fmt: skip
         begun = [(unit, finished.chunks(unit.number)) for unit in todo]
         archive = Archive(begun, options.part_frames, options.image_column)
-        workers = min(self._workers, len(todo))
+        workers = min(self.workers, len(todo))
         # Reading waits for disks and networks: it takes no processor away from the workers.
         chunks = ray.data.read_datasource(archive, num_cpus=0, concurrency=workers, override_num_blocks=len(todo))
         parts = chunks.map_batches(
@@ -147,7 +156,8 @@ class _Batch:
             compute=ActorPoolStrategy(size=workers),
             num_cpus=options.threads,
         )
-        for part in _results(parts):
+        for part in _results(parts, watch):
+            watch.renew()
             self._progress.add(part)
             self._tell()
             self._check_failures()
@@ -182,7 +192,7 @@ class _Batch:
                 "frames": self._progress.frames,
                 "elapsed_s": round(elapsed_s, 3),
                 "frames_per_second": round(self._progress.frames / max(elapsed_s, 1e-9), 3),
-                "workers": self._workers,
+                "workers": self.workers,
                 "threads": self._options.threads,
             },
         }
@@ -234,10 +244,10 @@ def _own_context() -> Iterator[None]:
             setattr(context, name, value)
 
 
-def _results(parts: Any) -> Iterator[dict[str, Any]]:
+def _results(parts: Any, watch: Patience) -> Iterator[dict[str, Any]]:
     """Give what workers tell of each part."""
     with one_line_errors():
-        yield from parts.iter_rows()
+        yield from watch.rows(parts)
 
 
 _LOOK_S = 0.5

@@ -203,6 +203,9 @@ class BatchProgress(Bar):
             if progress.dashboard:
                 say(f"cvmask: dashboard: {progress.dashboard}", error=True)
             self.show(total=progress.total, unit="unit")
+        if progress.waiting:
+            self.print(f"cvmask: {progress.waiting}", sys.stderr)
+            return
         rate = f"{progress.frames_per_second:.1f} a second, {progress.failed} failed"
         if self.bar is not None:
             self.bar.update(progress.done - self.bar.n)

@@ -367,6 +367,31 @@ def test_stopped_driver_goes_on(
     assert all(line.startswith("cvmask: ") for line in output.err.splitlines())
 
 
+IMPATIENT = """
+import sys
+from cvmask.batches import patience
+from cvmask.cli.main import main
+patience._SAY_S, patience._GIVE_UP_S, patience._LEAST_KILLS = 1, 2, 1
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Ray watches memory on Linux")
+def test_want_of_memory_is_told_and_ends(work: Path) -> None:
+    """To a Ray that may use a hundredth of the memory every machine is full."""
+    pytest.importorskip("ray.data", reason=NO_RAY)
+    write_scenes(work / "in", 2)
+    few = {"RAY_memory_usage_threshold": "0.01", "RAY_memory_monitor_refresh_ms": "100", "PYTHONPATH": str(ROOT)}
+    argv = ["batch", "in", "-o", "out", "-m", "shapes", "--size", "128x96", "--workers", "2"]
+    command = [sys.executable, "-W", "ignore", "-c", IMPATIENT, *argv]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **few}, timeout=180)
+    assert done.returncode == 1, done.stderr
+    error = done.stderr.splitlines()[-1]
+    assert error.startswith("cvmask: error: no part was finished for "), done.stderr
+    assert "for want of memory" in error
+    assert error.endswith("give fewer --workers, now 2")
+
+
 @pytest.fixture
 def client_address(ray_here: str, work: Path) -> Iterator[str]:
     """Run a server for Ray's client beside the Ray of these tests, and give its address."""
