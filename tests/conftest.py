@@ -33,6 +33,10 @@ if os.environ.get("CVMASK_TEST_WITHOUT_IMPORTER"):
         if hasattr(cv2.dnn, name):
             delattr(cv2.dnn, name)
 
+needs_importer = pytest.mark.skipif(
+    not hasattr(cv2.dnn, "readNetFromTensorflow"), reason="this OpenCV has no TensorFlow importer"
+)
+
 
 @pytest.fixture
 def shared() -> Path:

@@ -21,7 +21,8 @@ from cvmask.graph.nodes import Graph
 from cvmask.graph.split import has_built_in_size, set_max_detections, set_score_floor, split
 from cvmask.graph.text import print_text
 from cvmask.models.zoo import GRAPH_FILE, NAMES, KnownModel, get, places, resolve
-from cvmask.runtime.net import Net
+from cvmask.runtime.net import Net, engine
+from cvmask.runtime.onnx_pair import OnnxPair
 from cvmask.system.files import read_text, regular_handle, write_private, writing_to
 
 _NOISE_SIZE = (160, 160)  # height and width, for models that take any size
@@ -42,7 +43,8 @@ def self_check(model: Path) -> list[str]:
     Returns
     -------
     One line for each problem; none if the graph converts and splits, and detector plus mask head
-    give the same result on noise as the whole graph.
+    give the same result on noise as the whole graph. Without a TensorFlow importer, if its ONNX networks find
+    something in noise.
     """
     try:
         files = model_files(model)
@@ -51,10 +53,21 @@ def self_check(model: Path) -> list[str]:
         assert report.data is not None
         text, facts = convert_with_facts(parse_graph(report.data, files.graph.name))
         size = facts.resizer.fixed_wh[::-1] if has_built_in_size(text) else _NOISE_SIZE
-        problem = split_differs(report.data, text, files.graph.name, size)
+        differs = _onnx_problem if engine() == "onnx" else split_differs
+        problem = differs(report.data, text, files.graph.name, size)
     except CvmaskError as error:
         return [str(error)]
     return [] if problem is None else [problem]
+
+
+def _onnx_problem(graph: NDArray[np.uint8], text: Graph, origin: str, size: tuple[int, int]) -> str | None:
+    """Run the ONNX networks on seeded noise; ModelError if they cannot be made or run."""
+    pair = OnnxPair(graph, set_max_detections(set_score_floor(text, 0.0), _ROWS), origin)
+    rows, features = pair.detect(np.random.default_rng(0).integers(0, 256, (1, 3, *size)).astype(np.float32))
+    masks = pair.masks(features, rows)
+    if not masks.size:
+        return f"{origin}: the ONNX networks find nothing in noise"
+    return None if 0 <= masks.min() <= masks.max() <= 1 else f"{origin}: the ONNX networks give masks beyond 0 to 1"
 
 
 def split_differs(

@@ -42,7 +42,8 @@ class Net:
     def __init__(self, graph: NDArray[np.uint8], text: str, outputs: Sequence[str], origin: str) -> None:
         if not text.strip() or not graph.size:  # OpenCV 5.0 crashes the process on an empty text graph
             raise ModelError(f"{origin}: the {'graph' if text.strip() else 'text graph'} is empty")
-        if lack := missing_importer():
+        if not _has_importer():
+            lack = missing_importer() or f"OpenCV {cv2.__version__} has no TensorFlow importer"
             raise ModelError(f"{origin}: {lack}")
         self._outputs = list(outputs)
         self._origin = origin

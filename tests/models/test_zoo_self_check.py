@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import shutil
 
+import cv2
 import numpy as np
 import pytest
+from conftest import needs_importer
 from graph_builder import OFFICIAL, filled, shared
 
 from cvmask.errors import ModelError
@@ -86,6 +88,7 @@ def test_split_of_a_graph_without_masks_is_an_error():
         split_differs(GRAPH, parse_text(text), "m.pb")
 
 
+@needs_importer
 def test_split_equals_whole_on_a_real_export():
     graph = np.fromfile(filled("mask_rcnn_inception_v2_2018_07"), np.uint8)
     assert split_differs(graph, read_text(shared(*OFFICIAL)), "official") is None
@@ -111,6 +114,17 @@ def test_self_check_reports_a_text_graph_of_another_model(tmp_path):
 @pytest.mark.parametrize("name", [name for name in NAMES if get(name).bundled])
 def test_self_check_passes_every_bundled_model(name):
     assert self_check(folders.path(f"models/{name}")) == []
+
+
+@pytest.mark.skipif(not hasattr(cv2.dnn, "ENGINE_NEW"), reason="OpenCV 4 does not run these networks")
+def test_self_check_runs_the_onnx_networks_where_they_run(monkeypatch):
+    monkeypatch.setenv("CVMASK_ENGINE", "onnx")
+    monkeypatch.delattr(cv2.dnn, "readNetFromTensorflow", raising=False)
+    shapes = folders.path("models/shapes")
+    assert self_check(shapes) == []
+    masks = module.OnnxPair.masks
+    monkeypatch.setattr(module.OnnxPair, "masks", lambda *args: masks(*args) + 1)
+    assert self_check(shapes) == ["frozen_inference_graph.pb: the ONNX networks give masks beyond 0 to 1"]
 
 
 def test_self_check_passes_a_real_export():

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import needs_importer
 from graph_builder import option, own_model
 from numpy.typing import NDArray
 
@@ -48,6 +49,7 @@ def picture(boxes: int) -> NDArray[np.uint8]:
     return scenes.make_scene(7, objects=8).image
 
 
+@needs_importer
 @pytest.mark.parametrize("boxes", [0, 1, 5, 100])
 def test_split_gives_the_bits_of_the_whole_graph(boxes: int) -> None:
     text = split_module.set_score_floor(read_text(FOLDER / "graph.pbtxt"), 0.0 if boxes else 0.99)
@@ -81,15 +83,16 @@ def test_filters_do_not_change_what_is_left(model: MaskRCNN) -> None:
 
 def test_mask_head_runs_for_what_is_left_and_for_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     counts: list[int] = []
-    forward = Pair.masks
+    choices = ({}, {"classes": [2]}, {"max_detections": 1}, {"score_threshold": 0.999})
+    models = [cvmask.load("shapes", **options) for options in choices]
+    kind = type(models[0]._pair)
+    forward = kind.masks
 
-    def counting(self: Pair, features: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    def counting(self: Any, features: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
         counts.append(rows.shape[2])
         return forward(self, features, rows)
 
-    choices = ({}, {"classes": [2]}, {"max_detections": 1}, {"score_threshold": 0.999})
-    models = [cvmask.load("shapes", **options) for options in choices]
-    monkeypatch.setattr(Pair, "masks", counting)
+    monkeypatch.setattr(kind, "masks", counting)
     lengths = [len(model.detect(scenes.make_scene(7, objects=8).image)) for model in models]
     assert counts == lengths
     assert len(set(lengths)) > 2
@@ -190,6 +193,7 @@ def test_labels_that_do_not_fit_are_refused() -> None:
         cvmask.load("shapes", labels=["a", "b"])
 
 
+@needs_importer  # the only one that runs the text graph itself
 def test_graph_without_a_mask_head_is_refused_by_what_it_is() -> None:
     nodes = [n for n in read_text(FOLDER / "graph.pbtxt") if n.op != "Sigmoid"]
     crops = [n for n in nodes if n.op == "CropAndResize"]
@@ -248,6 +252,7 @@ def test_empty_text_graph_never_reaches_opencv() -> None:
         Net(binary(), " \n", ["x"], "mine")
 
 
+@needs_importer
 def test_error_of_opencv_becomes_one_line_without_its_source_files() -> None:
     with pytest.raises(cvmask.ModelError, match="cannot run this model") as error:
         Net(binary(), 'node { name: "a" op: "Relu" input: "nowhere" }', ["a"], "mine").forward({})
@@ -284,6 +289,7 @@ def test_a_model_refuses_attributes_that_would_do_nothing(quick_model: MaskRCNN)
         quick_model.colour = 3  # type: ignore[attr-defined]
 
 
+@needs_importer
 @pytest.mark.parametrize("name", ["base", "tiny_plain", "tiny_resnet101", "deep_resnet50"])
 def test_pictures_of_other_sizes_leave_no_trace(name: str) -> None:
     """OpenCV 4.8 to 4.12 keep the paddings of the first size for all later ones, and then are wrong without a word."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, needs_importer
 from graph_builder import DATA, arrays_of, own_model, partners, picture
 
 import cvmask
@@ -31,7 +31,6 @@ from cvmask.runtime.model import MaskRCNN
 from cvmask.runtime.onnx_pair import OnnxPair, as_asked
 
 needs_onnx = pytest.mark.skipif(not hasattr(cv2.dnn, "ENGINE_NEW"), reason="OpenCV 4 does not run these networks")
-needs_importer = pytest.mark.skipif(not net._has_importer(), reason="this OpenCV has no TensorFlow importer")
 TINY = ["plain", "resnet101", "inception_resnet", "sigmoid", "combined", "loops", "lowered"]
 NAMES = [*(f"tiny_{name}" for name in TINY), "deep_resnet50", "deep_resnet101", "deep_inception_resnet"]
 
