@@ -1,4 +1,4 @@
-"""PNG: one mask per file, a map of instances, a map of classes, crops and cutouts."""
+"""Pictures: upright frames, and as PNG one mask per file, maps of instances or classes, crops and cutouts."""
 
 from __future__ import annotations
 
@@ -175,3 +175,36 @@ class CutoutsWriter(FileForEach):
         for number, (class_id, picture) in enumerate(pictures, 1):
             ending = object_ending(number, label_of(class_id, self._labels)) + ".png"
             write_whole(self.path_for(record, ending), embed(encode_png(picture), record.metadata))
+
+
+def frame_file(record: Record, frame: NDArray[np.uint8]) -> tuple[str, bytes]:
+    """Give the ending and the bytes of a picture that every reader sees as `frame`.
+
+    A complete, upright JPEG is copied. Anything else becomes a PNG, because other readers may ignore an EXIF
+    orientation, show transparent pixels, or not know the format.
+    """
+    if record.image_path is not None and record.metadata.upright:
+        try:
+            data = record.image_path.read_bytes()
+        except OSError:
+            data = b""
+        if data.startswith(b"\xff\xd8\xff") and data.endswith(b"\xff\xd9"):
+            return ".jpg", data
+    return ".png", embed(encode_png(frame), record.metadata)
+
+
+class FramesWriter(FileForEach):
+    """Writes ``folder/NAME.jpg`` or ``folder/NAME.png`` for each record, see `frame_file`."""
+
+    def write(self, record: Record, frame: Picture = None) -> None:
+        """Write the picture of one record, which needs its frame."""
+        self.save(record, frame)
+
+    def save(self, record: Record, frame: Picture) -> Path:
+        """Write the picture and return its path."""
+        if frame is None:
+            raise ValueError("frames are pictures: write(record, frame)")
+        ending, data = frame_file(record, check_frame_of(frame, record.detections.frame_size))
+        path = self.path_for(record, ending)
+        write_whole(path, data)
+        return path

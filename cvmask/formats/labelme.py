@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cvmask.formats.frames import frame_file
+from cvmask.formats.images import frame_file
 from cvmask.formats.record import FileForEach, Record
 from cvmask.results.arrays import Picture, label_of
 from cvmask.results.detections import Detections
@@ -73,7 +73,7 @@ def to_document(
 
 
 class LabelmeWriter(FileForEach):
-    """Writes ``folder/NAME.json``, and its picture beside it, see `frames.frame_file`.
+    """Writes ``folder/NAME.json``, and its picture beside it, see `images.frame_file`.
 
     Without a frame no picture is written, and the JSON refers to the `image_path` of its record.
 

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from cvmask.errors import SinkError
 from cvmask.formats.coco import CocoWriter
-from cvmask.formats.frames import FramesWriter
-from cvmask.formats.images import CropsWriter, CutoutsWriter, PngWriter
+from cvmask.formats.images import CropsWriter, CutoutsWriter, FramesWriter, PngWriter
 from cvmask.formats.labelme import LabelmeWriter
 from cvmask.formats.lines import CsvWriter, JsonlWriter
 from cvmask.formats.record import FileForEach, Names, Record, Writer

@@ -17,7 +17,7 @@ from types import TracebackType
 
 import numpy as np
 
-from cvmask.formats.frames import FramesWriter
+from cvmask.formats.images import FramesWriter
 from cvmask.formats.record import FileForEach, Record
 from cvmask.results.arrays import Picture
 from cvmask.results.detections import Detections
@@ -70,7 +70,7 @@ def to_yaml(labels: Sequence[str], folder: Path) -> str:
 class YoloWriter(FileForEach):
     """Writes ``folder/labels/NAME.txt`` for each record, empty where nothing was found, and ``data.yaml``.
 
-    With its frame, a record's picture is ``folder/images/NAME.jpg`` or ``.png``, see `frames.frame_file`: trainers
+    With its frame, a record's picture is ``folder/images/NAME.jpg`` or ``.png``, see `images.frame_file`: trainers
     find labels by the name of the picture.
     """
 
