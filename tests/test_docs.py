@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,11 @@ def test_every_module_is_in_the_api_reference() -> None:
         path.stem for path in (ROOT / "cvmask").iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()
     }
     assert documented == {name for name in there if not name.startswith("_")} - {"cli"}
+
+
+def test_the_page_of_the_command_line_is_that_of_the_parsers() -> None:
+    made = runpy.run_path(str(ROOT / "scripts" / "dev" / "command_line.py"))["page"]()
+    assert read("command-line.md") == made, "run scripts/run command_line"
 
 
 def test_every_format_has_a_page() -> None:
