@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -12,9 +13,22 @@ import pytest
 
 import cvmask
 from cvmask import scenes
+from cvmask.formats.saver import Saver, SaveSettings
 from cvmask.runtime.model import MaskRCNN
 
 ROOT = Path(__file__).resolve().parent.parent
+FRAME = np.zeros((48, 64, 3), np.uint8)
+NOTHING = cvmask.Detections.empty((48, 64))
+
+
+class Finder:
+    """Finds nothing."""
+
+    def detect(self, frame: object) -> cvmask.Detections:
+        return NOTHING
+
+
+FINDER = Finder()
 
 
 def test_everything_that_is_documented_is_there_after_the_import() -> None:
@@ -64,3 +78,32 @@ def test_names_are_drawn_without_being_given(quick_model: MaskRCNN) -> None:
     frame = scenes.make_scene(5, (320, 240), objects=4).image
     found = quick_model.detect(frame)
     assert (cvmask.draw(frame, found) == cvmask.draw(frame, found, labels=quick_model.labels)).all()
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: cvmask.open_sink(None), "an output must be a path, got NoneType"),
+        (lambda: cvmask.open_sink(0), "an output must be a path, got int"),
+        (lambda: cvmask.open_source(None), "got NoneType"),
+        (lambda: cvmask.open_source(["a.png"]), "got list: one at a time"),
+        (lambda: cvmask.annotate("a.png", FINDER, outputs=None), "outputs must be paths or sinks, got None"),
+        (lambda: cvmask.annotate("a.png", FINDER, workers="2"), "workers must be a whole number from 1 up, got '2'"),
+        (lambda: cvmask.annotate(FRAME, FINDER), "got an array: give it to model.detect"),
+        (lambda: cvmask.annotate("a.png", "shapes"), "model must be what cvmask.load gives"),
+        (lambda: cvmask.Detections.from_dict(None), "from_dict needs a dict, .* got NoneType"),
+        (lambda: cvmask.Detections.from_dict("{}"), "from_dict needs a dict, .* got str"),
+        (lambda: cvmask.load(None), "model must be a name, a folder or a .pb file, got NoneType"),
+        (lambda: cvmask.draw("a.png", NOTHING), "first, or give its path to cvmask.annotate"),
+        (lambda: cvmask.draw(FRAME, [NOTHING]), "detections must be cvmask.Detections, .* got list"),
+        (lambda: cvmask.effects.spotlight(FRAME, None), "detections must be cvmask.Detections, .* got NoneType"),
+        (lambda: cvmask.effects.replace_background(FRAME, NOTHING, "sea.jpg"), "got 'sea.jpg': read a file with cv2"),
+        (lambda: NOTHING.refined(None), "cv2.imread gives None where it finds no picture"),
+        (lambda: Saver("coco,csv", SaveSettings(Path("out"), ())), r"use \['coco', 'csv'\]"),
+    ],
+)
+def test_a_wrong_type_is_answered_by_what_came(call: Callable[[], object], said: str, work: Path) -> None:
+    cv2.imwrite("a.png", FRAME)
+    with pytest.raises(TypeError, match=said):
+        call()
+    assert [path.name for path in work.iterdir()] == ["a.png"]

@@ -523,7 +523,7 @@ def _formats(text: str) -> tuple[str, ...]:
     try:
         return tuple(check_formats([name.strip() for name in text.split(",") if name.strip()]))
     except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+        raise argparse.ArgumentTypeError(f"{error}: put commas between them") from None
 
 
 _CLOCK = re.compile(r"(?:(\d+):([0-5]?\d)|(\d+)):([0-5]?\d(?:\.\d*)?)", re.ASCII)

@@ -86,7 +86,7 @@ def add_parser(subparsers: options.Subparsers) -> None:
         description="Show a source, annotated, on a web page, and answer requests over HTTP.",
     )
     parser.add_argument(
-        "source", nargs="?", metavar="SOURCE", help="a camera (0, 1), an address, a video, a picture, a folder, or - for standard input"
+        "source", nargs="?", metavar="SOURCE", help="a camera (0, 1), an address, a video, a picture, a folder, or -"
     )
     group = parser.add_argument_group("server")
     group.add_argument("--host", default=ServeOptions.host, help="address to listen on (default: 127.0.0.1)")

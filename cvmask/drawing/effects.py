@@ -229,6 +229,8 @@ def replace_background(
 ) -> NDArray[np.uint8]:
     """Put the objects on another picture, scaled to cover the frame, or on one colour: b, g, r."""
     frame, alpha = _prepare(frame, detections, feather_px, mask_threshold, refine)
+    if isinstance(background, str):
+        raise TypeError(f"a background is a picture or b, g, r, got {background!r}: read a file with cv2.imread first")
     picture = _one_color(background) if isinstance(background, (tuple, list)) else check_frame(background)
     result = fit_over(picture, detections.frame_size)
     lay_over_(result, frame, alpha)
@@ -260,6 +262,7 @@ def spotlight(
 ) -> NDArray[np.uint8]:
     """Darken all but the objects, with a wide soft edge; `darkness`, 0 to 1: 1 is black."""
     check_range("darkness", darkness, 0, 1)
+    frame = _check(frame, detections)
     if feather_px is None:
         feather_px = min(detections.frame_size) / 20
     frame, alpha = _prepare(frame, detections, feather_px, mask_threshold)

@@ -157,10 +157,12 @@ class Saver:
 
 def check_formats(formats: Sequence[str]) -> list[str]:
     """Give the names, each once; ValueError lists all if one is unknown."""
+    if isinstance(formats, str):
+        raise TypeError(f"formats must be a list of names, got the text {formats!r}: use {formats.split(',')!r}")
     unknown = [name for name in formats if name not in FORMATS]
     if unknown or not formats:
         got = ", ".join(map(repr, unknown)) or "nothing"
-        raise ValueError(f"needed one or more of {', '.join(FORMATS)}, separated by commas, got {got}")
+        raise ValueError(f"needed one or more of {', '.join(FORMATS)}, got {got}")
     return list(dict.fromkeys(formats))
 
 

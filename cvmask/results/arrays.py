@@ -116,7 +116,7 @@ def _cure_of_type(frame: object) -> str:
     if frame is None:
         return "cv2.imread gives None where it finds no picture"
     if isinstance(frame, (str, os.PathLike)):
-        return "read the file with cv2.imread first"
+        return "read the file with cv2.imread first, or give its path to cvmask.annotate"
     if hasattr(frame, "image"):
         return "give its .image"
     if hasattr(frame, "convert") and hasattr(frame, "mode"):

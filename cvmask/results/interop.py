@@ -41,6 +41,8 @@ def to_dict(detections: Detections) -> dict[str, Any]:
 @np.errstate(over="ignore")  # what becomes infinite is refused by Detections
 def arrays_from_dict(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Give the arguments of Detections; ValueError if a field is missing or damaged."""
+    if not isinstance(fields, Mapping):
+        raise TypeError(f"from_dict needs a dict, as to_dict and json.loads give it, got {type(fields).__name__}")
     needed = ["frame_size", "xyxy", "confidence", "class_id", "soft_masks"]
     missing = [name for name in needed if name not in fields]
     if missing:

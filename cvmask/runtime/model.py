@@ -6,7 +6,7 @@ import hashlib
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Callable
 
@@ -20,6 +20,7 @@ from cvmask.graph.facts import Resizer
 from cvmask.graph.model_files import GraphFile
 from cvmask.graph.nodes import Graph
 from cvmask.results.arrays import Picture, check_frame, check_range, label_of, whole_number
+from cvmask.results.classes import class_ids
 from cvmask.results.detections import Detections
 from cvmask.results.masks import check_mask_paste, threshold_of
 from cvmask.runtime import targets
@@ -200,6 +201,10 @@ class MaskRCNN:
 
     @settings.setter
     def settings(self, settings: Settings) -> None:
+        self._settings = self._checked(settings)
+
+    def _checked(self, settings: Settings) -> Settings:
+        """Give the settings, if the loaded networks can serve them; ValueError if not."""
         floor = self._score_floor
         if settings.score_threshold < floor and not math.isclose(settings.score_threshold, floor, rel_tol=1e-6):
             raise ValueError(
@@ -210,7 +215,7 @@ class MaskRCNN:
         for number in settings.classes or ():
             if classes is not None and number >= classes:
                 raise ValueError(f"there is no class {number}: this model has classes 0 to {classes - 1}")
-        self._settings = settings
+        return settings
 
     def __setattr__(self, name: str, value: object) -> None:
         """Refuse unknown attributes: setting them would do nothing."""
@@ -224,6 +229,8 @@ class MaskRCNN:
         self,
         frame: Picture,
         *,
+        score_threshold: float | None = None,
+        classes: Iterable[str | int] | str | int | None = None,
         tile: Tile = None,
         overlap: float | None = None,
         clones: Sequence[MaskRCNN] = (),
@@ -235,8 +242,8 @@ class MaskRCNN:
         ----------
         frame
             uint8, shape (H, W, 3), BGR; not changed.
-        tile, overlap
-            Override the settings.
+        score_threshold, classes, tile, overlap
+            Override the settings; names of classes are taken too.
         clones
             Models that share the tiles with this one.
         on_tile
@@ -249,17 +256,23 @@ class MaskRCNN:
         Raises
         ------
         TypeError, ValueError
-            If it is not a frame; the message says what to do.
+            If it is not a frame, or there is no such class or tile; the message says what to do.
         """
-        tile = self.settings.tile if tile is None else tile
-        overlap = self.settings.overlap if overlap is None else overlap
-        if tile is None:
-            return self._detect(frame, _ignore)
-        check_tile(tile, overlap)
+        given: dict[str, Any] = {"score_threshold": score_threshold, "tile": tile, "overlap": overlap}
+        if classes is not None:
+            given["classes"] = class_ids(classes, self.labels)
+        given = {name: value for name, value in given.items() if value is not None}
+        settings = self._checked(replace(self.settings, **given)) if given else self.settings
+        if settings.tile is None:
+            return self._detect(frame, _ignore, settings)
         frame = check_frame(frame)
-        size_wh = tile_wh(tile, self.resizer)
-        detect = [lambda view, one=one: one._detect(view, _ignore) for one in (self, *clones)]
-        return detect_tiled(detect, frame, size_wh, overlap, self.settings.mask_threshold, on_tile)
+        size_wh = tile_wh(settings.tile, self.resizer)
+        detect = [lambda view, one=one: one._detect(view, _ignore, settings) for one in (self, *clones)]
+        return detect_tiled(detect, frame, size_wh, settings.overlap, settings.mask_threshold, on_tile)
+
+    def __call__(self, frame: Picture, **options: Any) -> Detections:
+        """Do as `detect` does."""
+        return self.detect(frame, **options)
 
     def detect_timed(self, frame: Picture) -> tuple[Detections, dict[str, float]]:
         """Like `detect`, and return the milliseconds of its stages: resize, detector, mask head, decode."""
@@ -272,7 +285,7 @@ class MaskRCNN:
             spent_ms[stage] = spent_ms.get(stage, 0.0) + 1000 * (now - last)
             last = now
 
-        return self._detect(frame, note), spent_ms
+        return self._detect(frame, note, self.settings), spent_ms
 
     def __repr__(self) -> str:
         return f"<MaskRCNN {self.origin}: {len(self.labels)} classes, {self.resizer}, on {self.target.effective}>"
@@ -305,9 +318,8 @@ class MaskRCNN:
             height, width = frame.shape[:2]
             raise ModelError(f"OpenCV cannot resize a frame of {width}x{height}: {reason(error)}") from None
 
-    def _detect(self, frame: Picture, note: Callable[[str], None]) -> Detections:
+    def _detect(self, frame: Picture, note: Callable[[str], None], settings: Settings) -> Detections:
         frame = check_frame(frame)
-        settings = self.settings
         blob = self._blob(frame)
         note("resize")
         with self._lock:

@@ -4,7 +4,7 @@ from typing import Any, Literal, Optional
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from cvmask.models.load import split_names
+from cvmask.results.classes import split_names
 from cvmask.serve.view import EFFECT_NAMES, Controls
 from cvmask.streams.follow import Every
 

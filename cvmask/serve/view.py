@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from cvmask.drawing.captions import text_height_px
 from cvmask.drawing.draw import MOST_PX, draw
 from cvmask.drawing.effects import EFFECTS, HIDING_MARGIN, make_effect
-from cvmask.models.load import class_ids
+from cvmask.results.classes import class_ids
 from cvmask.results.detections import Detections
 from cvmask.serve.metrics import Metrics
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cvmask.drawing.draw import draw
 from cvmask.errors import SourceError
+from cvmask.results.arrays import whole_number
 from cvmask.results.detections import Detections
 from cvmask.streams.events import Events, OnEvent
 from cvmask.streams.follow import Every, check_every
@@ -99,8 +100,7 @@ def annotate(
     """
     if not callable(getattr(model, "detect", None)):
         raise TypeError(f"model must be what cvmask.load gives, or have a detect of its own, got {model!r:.60}")
-    if workers < 1:
-        raise ValueError(f"workers must be at least 1, got {workers}")
+    workers = whole_number("workers", workers)
     if smooth and not track:
         raise ValueError("smooth needs track=True: without ids nobody knows what belongs together")
     if on_event is not None and not track:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvmask.errors import SinkError, SourceError
-from cvmask.models.load import class_ids, split_names
+from cvmask.results.classes import class_ids, split_names
 from cvmask.results.detections import Detections
 from cvmask.streams.pipeline import annotate
 from cvmask.streams.sinks import Sink, open_all, read_json_lines

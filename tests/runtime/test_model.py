@@ -81,6 +81,25 @@ def test_filters_do_not_change_what_is_left(model: MaskRCNN) -> None:
     assert cvmask.load("shapes", max_detections=2).detect(scene.image) == everything[:2]
 
 
+@pytest.mark.parametrize("tile", [None, 160])
+def test_one_call_may_have_a_threshold_and_classes_of_its_own(model: MaskRCNN, tile: int | None) -> None:
+    frame = scenes.make_scene(3).image
+    every = model.detect(frame, tile=tile)
+    name = model.labels[every.class_id[0]]
+    for some in (model.detect(frame, classes=[name], tile=tile), model(frame, classes=name, tile=tile)):
+        assert 0 < len(some) < len(every)
+        assert set(some.labels or ()) == {name}
+    high = float(np.sort(every.confidence)[-2])
+    best = model.detect(frame, score_threshold=high, tile=tile)
+    assert 0 < len(best) < len(every)
+    assert best.confidence.min() > high
+    assert len(model.detect(frame, tile=tile)) == len(every)  # the next call is as before
+    with pytest.raises(ValueError, match="there is no class 'dog'"):
+        model.detect(frame, classes="dog", tile=tile)
+    with pytest.raises(ValueError, match="load it with the lower one"):
+        model.detect(frame, score_threshold=0.0, tile=tile)
+
+
 def test_mask_head_runs_for_what_is_left_and_for_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     counts: list[int] = []
     choices = ({}, {"classes": [2]}, {"max_detections": 1}, {"score_threshold": 0.999})

@@ -426,7 +426,7 @@ def test_one_file_for_two_outputs_is_refused(name: str, tmp_path: Path) -> None:
 
 
 def test_annotate_refuses_nonsense() -> None:
-    with pytest.raises(ValueError, match="workers must be at least 1"):
+    with pytest.raises(ValueError, match="workers must be a whole number from 1 up"):
         annotate(Fake(), Model(), workers=0)
     with pytest.raises(TypeError, match="stride: give these to open_source"):
         annotate(Fake(), Model(), stride=2)

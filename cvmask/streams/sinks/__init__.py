@@ -68,6 +68,8 @@ def open_sink(
     SinkError
         If there is no output of that kind, or it cannot be opened, or it would replace its source.
     """
+    if not isinstance(place, (str, os.PathLike)):
+        raise TypeError(f"an output must be a path, got {type(place).__name__}")
     name = os.fspath(place)
     suffix = Path(name).suffix.lower()
     if wrong := wrong_codec(suffix, codec):
@@ -110,6 +112,8 @@ def open_all(
     """
     sinks: list[Sink] = []
     try:
+        if outputs is None:
+            raise TypeError("outputs must be paths or sinks, got None: leave it out for none")
         for output in [outputs] if isinstance(outputs, (Sink, str, int, os.PathLike)) else outputs:
             if not isinstance(output, Sink):
                 place = str(output) if isinstance(output, int) else output

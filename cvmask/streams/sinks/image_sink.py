@@ -109,6 +109,8 @@ def write_image(
     path: str | os.PathLike[str], image: NDArray[np.uint8], metadata: Metadata = NO_METADATA
 ) -> None:
     """Write a picture in the format of its ending, whole or not at all; SinkError if that fails."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"a picture is written to a path, got {type(path).__name__}")
     suffix = Path(path).suffix
     data = encode_image(suffix, image, metadata)
     if data is None:

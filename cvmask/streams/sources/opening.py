@@ -88,7 +88,10 @@ def open_source(
     if isinstance(place, np.ndarray):
         raise TypeError("source must be a file, an address or a camera's number, got an array: give it to model.detect")
     if not isinstance(place, (str, int, os.PathLike)):
-        raise TypeError(f"source must be a file, an address or a camera's number, got {type(place).__name__}")
+        cure = ": one at a time" if isinstance(place, (list, tuple)) else ""
+        raise TypeError(f"source must be a file, an address or a camera's number, got {type(place).__name__}{cure}")
+    if place == "":
+        raise SourceError("source must be a file, an address or a camera's number, got an empty text")
     part: dict[str, Any] = {"start_s": start_s, "end_s": end_s, "stride": stride}
     name = local_path(os.fspath(place)) if not isinstance(place, int) else str(place)
     live = live_kind(name)
