@@ -485,6 +485,8 @@ def test_no_order_and_no_request_keeps_the_loop_from_everybody_else(
                 viewer.order(do="change", controls=change)
             for text in ("[" * 16_000, "9" * 16_000, '"' + "\\u0041" * 2_600 + '"', "{" * 16_000):
                 viewer.push(text)
+            for width in (0, -1, True, 1.5, "9" * 9_000, 10**4000, [], 49, 50):
+                viewer.order(do="fit", width=width)
             viewer.order(do="pause", on=True)
             viewer.wait(lambda status: status.get("paused"))
             for headers in ({"Accept": "a," * 4000}, {"Cookie": "a=b;" * 2000}, {"X": "y" * 15_000}):
@@ -495,6 +497,8 @@ def test_no_order_and_no_request_keeps_the_loop_from_everybody_else(
                     f"/v1/detect?classes={classes}", content=noise, headers={"Content-Type": "image/jpeg"}
                 )
             server.client.post("/v1/detect", files={"image": noise + b"\r\n--" * 1_000_000})
+            for odd in (b"P5 " + b" " * 1_000_000, b"P5 1 1 " + b"#\n" * 500_000, b"GIF89a" + b"!" * 1_000_000):
+                server.client.post("/v1/detect", content=odd, headers={"Content-Type": "image/x-any"})
             place = ("127.0.0.1", server.port)
             with socket.create_connection(place, timeout=PATIENCE_S) as client, suppress(OSError):
                 client.sendall(b"GET / HTTP/1.1\r\n" + b"a:b\r\n" * 50_000 + b"\r\n")

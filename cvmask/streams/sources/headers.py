@@ -25,6 +25,8 @@ _PNM_MAXVAL = re.compile(rb"P[2356](?:(?:\s|#[^\n]*\n)+\d{1,10}){2}(?:\s|#[^\n]*
 _PNM_SIZE = re.compile(rb"P[1-6](?:\s|#[^\n]*\n)+(\d{1,10})(?:\s|#[^\n]*\n)+(\d{1,10})\b")
 # Real ones have some hundred; of more, made to keep a reader busy, the rest is not looked at.
 _MOST_JPEG_SEGMENTS = 10_000
+_LONGEST_PNM_HEAD = 1 << 13  # matching more of it, all blanks, would stop every thread of Python for seconds
+_MOST_GIF_BLOCKS = 1_000_000
 _RADIANCE_SIZE = re.compile(rb"-Y\s*\+?(\d{1,10})\s*\+X\s*\+?(\d{1,10})")
 _MOST_TAGS = 0xFFFF
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 16: 8, 17: 8, 18: 8}
@@ -171,12 +173,15 @@ def _gif(data: bytes) -> Header:
 
 def _gif_pictures(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Give the graphic control block of each picture of a GIF, empty where it has none, and its data."""
-    place, control = _gif_start(data), b""
+    place, control, blocks = _gif_start(data), b"", 0
     while data[place : place + 1] in (b"!", b",") and len(data) >= place + 10:
         begin, picture = place, data[place : place + 1] == b","
         place += 11 + (3 << (data[place + 9] & 7) + 1 if data[place + 9] & 0x80 else 0) if picture else 2
         while data[place : place + 1] not in (b"", b"\0"):
             place += data[place] + 1
+            blocks += 1
+            if blocks > _MOST_GIF_BLOCKS:
+                return
         place += 1
         if picture:
             yield control, data[begin:place]
@@ -320,8 +325,8 @@ def _sun(data: bytes) -> Header:
 
 
 def _pnm(data: bytes) -> Header:
-    size = _PNM_SIZE.match(data)
-    most = _PNM_MAXVAL.match(data)
+    head = data[:_LONGEST_PNM_HEAD]
+    size, most = _PNM_SIZE.match(head), _PNM_MAXVAL.match(head)
     largest = int(most[1]) if most and int(most[1]) not in (255, 0xFFFF) else 0
     return Header("PNM", (int(size[1]), int(size[2])) if size else None, largest=largest)
 
