@@ -125,7 +125,6 @@ def annotate(
     paint = paint or _drawing({"labels": labels, **threshold, **(style or {})})
     if every != 1 and source.live and source.newest:
         models, every = [Follower(models, every, cut, careful=bool(bridge))], 1
-    return Run(source, models, sinks, paint, track, summary, every, cut, bridge)
     return Run(source, models, sinks, paint, track, summary, every, cut, bridge, smooth)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import cv2
@@ -14,6 +15,7 @@ from cvmask.cli.main import main
 from cvmask.results.detections import Detections
 from cvmask.streams.pipeline import annotate
 from cvmask.streams.smooth import Smoother
+from cvmask.streams.sources.source import Frame, Source
 
 SIZE = (120, 160)
 
@@ -100,3 +102,23 @@ def test_smoothing_needs_ids(capsys: pytest.CaptureFixture[str]) -> None:
 
     with pytest.raises(ValueError, match="smooth needs track=True"):
         annotate("a.mp4", Model(), smooth=True)
+
+
+def test_a_run_smooths_what_it_tracks() -> None:
+    class Frames(Source):
+        name = "frames"
+
+        def _frames(self) -> Iterator[Frame]:
+            yield from (Frame(ground(), index, index / 25, self.name) for index in range(2))
+
+        def close(self) -> None:
+            pass
+
+    class Model:
+        scores = iter((0.9, 0.5))
+
+        def detect(self, frame: NDArray[np.uint8]) -> Detections:
+            return replace(found(disc(80), "tutorial", confidence=next(self.scores)), tracker_id=None)
+
+    last = [result.detections for result in annotate(Frames(), Model(), track=True, smooth=True)][-1]
+    assert last.confidence[0] == pytest.approx(0.35 * 0.5 + 0.65 * 0.9)
