@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import signal
 import subprocess
 import tempfile
 import threading
@@ -110,7 +111,9 @@ class Events(Sink):
 _PROCESSES = 4
 _MOST_WAITING = 250  # for each of them
 _LONGEST_S = 30.0
-_GRACE_S = 5.0
+_GRACE_S = _END_S = 5.0
+_MOST_READ = 4096  # bytes of what it said
+_UNDONE = "was not done with all events when the run ended"
 # Ctrl-C in the terminal is not for them.
 _NEW_GROUP = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)  # of Windows
 _OWN_GROUP = {"creationflags": _NEW_GROUP} if os.name == "nt" else {"start_new_session": True}
@@ -121,7 +124,8 @@ class Command:
     """Runs a command for each event, with the event as a JSON object in one line on its standard input.
 
     Nobody waits for it: at most four run at the same time, those for one object one after the other, and at most 1000
-    events wait. A command that takes more than 30 s is ended. Use it as a context, or call `close`.
+    events wait. A command that takes more than 30 s is ended, with what it began. Use it as a context, or call
+    `close`.
 
     Parameters
     ----------
@@ -176,20 +180,22 @@ class Command:
             self._over = True
             with self._lock:
                 for process in self._running:
-                    process.kill()
+                    _kill(process)
             for waiting in self._queues:
                 with suppress(queue.Empty):
                     while True:
                         if waiting.get_nowait() is not None:
-                            self._fail("was not run for all events when the run ended")
+                            self._fail(_UNDONE)
                 waiting.put(None)
+            for thread in self._threads:
+                thread.join(_END_S)  # they count what was ended
 
     def summary(self) -> str:
         """Say how many events there were."""
         return f"{self.count} events" + (f", {self.failed} of their commands failed" if self.failed else "")
 
     def _work(self, waiting: queue.Queue[Event | None]) -> None:
-        while (event := waiting.get()) is not None and not self._over:
+        while (event := waiting.get()) is not None:
             try:
                 self._run(event)
             except (OSError, ValueError) as error:
@@ -199,22 +205,26 @@ class Command:
         # What a command leaves running would hold a pipe open; a file is nobody's to wait for.
         with tempfile.TemporaryFile() as said:
             with self._lock:
-                if self._over:
-                    return
-                process = subprocess.Popen(self._words, stderr=said, **_SETTINGS)
-                self._running.add(process)
+                process = None if self._over else subprocess.Popen(self._words, stderr=said, **_SETTINGS)
+                if process is not None:
+                    self._running.add(process)
+            if process is None:
+                self._fail(_UNDONE)
+                return
             try:
                 process.communicate(event.as_json().encode() + b"\n", timeout=_LONGEST_S)
             except subprocess.TimeoutExpired:
-                process.kill()
+                _kill(process)
                 process.wait()
                 self._fail(f"took more than {_LONGEST_S:.0f} s and was ended")
                 return
             finally:
                 with self._lock:
                     self._running.discard(process)
-            if process.returncode:
-                said.seek(0)
+            if process.returncode and self._over:
+                self._fail(_UNDONE)
+            elif process.returncode:
+                said.seek(max(0, said.seek(0, os.SEEK_END) - _MOST_READ))
                 last = ["", *said.read().decode(errors="replace").strip().splitlines()][-1][:200]
                 self._fail(f"ended with {process.returncode}" + (f": {printable(last)}" if last else ""))
 
@@ -225,3 +235,12 @@ class Command:
         if first:
             name = self._words if isinstance(self._words, str) else self._words[0]
             self._notify(f"--on-event {name}: {why}; further failures are counted")
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End a command and what it began: of `sh -c` the shell alone would end."""
+    if os.name == "nt":
+        process.kill()
+    elif process.poll() is None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)

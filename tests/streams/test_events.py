@@ -119,12 +119,40 @@ def test_a_slow_command_holds_nothing_up_and_is_ended_with_the_run(
         while not (tmp_path / "began").exists() and time.monotonic() - began_s < 20:
             time.sleep(0.01)
     assert time.monotonic() - began_s < 30
-    for thread in command._threads:
-        thread.join(20)
-        assert not thread.is_alive()
+    assert not any(thread.is_alive() for thread in command._threads)
     assert (tmp_path / "began").read_text() == "x"
     assert command.summary() == "10 events, 10 of their commands failed"
     assert said == [f"--on-event {sys.executable}: is too slow: events are left out; further failures are counted"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="of Windows the command alone is ended")
+def test_what_a_slow_command_began_is_ended_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "_GRACE_S", 0.1)
+    child, until = tmp_path / "child", time.monotonic() + 20
+    words = script(
+        tmp_path,
+        "import os, subprocess\nchild = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        "open(folder + '/new', 'w').write(str(child.pid))\nos.rename(folder + '/new', folder + '/child')\nchild.wait()",
+    )
+    with Command(words) as command:
+        command(EVENT)
+        while not child.exists() and time.monotonic() < until:
+            time.sleep(0.01)
+    number = int(child.read_text())
+    while _runs(number) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not _runs(number)
+
+
+def _runs(number: int) -> bool:
+    """Tell whether a process runs; one that is only not waited for by whoever took it over does not."""
+    try:
+        os.kill(number, 0)
+        return ") Z " not in Path(f"/proc/{number}/stat").read_text()
+    except ProcessLookupError:
+        return False
+    except OSError:  # a system without /proc
+        return True
 
 
 def test_what_a_command_leaves_running_is_not_waited_for(tmp_path: Path) -> None:
