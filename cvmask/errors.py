@@ -29,6 +29,7 @@ _PACKAGES = {
     "av": "av",
     "eval": "pycocotools",
     "heif": "pillow pillow-heif",
+    "onnxruntime": "onnxruntime",
     "pillow": "pillow",
     "progress": "tqdm",
     "ray": "'ray[client,data]' pyarrow",

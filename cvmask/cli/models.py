@@ -15,7 +15,7 @@ from cvmask import models
 from cvmask.cli import options
 from cvmask.cli.loading import download_with_progress
 from cvmask.cli.progress import say
-from cvmask.errors import CvmaskError, ModelError, SinkError
+from cvmask.errors import CvmaskError, ModelError, SinkError, install
 from cvmask.graph.check import (
     OPENCV_VERSIONS,
     Inspection,
@@ -27,7 +27,7 @@ from cvmask.graph.check import (
 )
 from cvmask.graph.convert import convert
 from cvmask.graph.facts import GraphFacts, Resizer
-from cvmask.graph.graph_def import read_graph
+from cvmask.graph.graph_def import parse_graph, read_graph
 from cvmask.graph.model_files import TEXT_FILE, ModelFiles, model_files, stands_for_folder
 from cvmask.graph.nodes import Graph
 from cvmask.graph.onnx_networks import parts_of
@@ -39,8 +39,8 @@ from cvmask.models.labels import names_file, read_names, unnamed_note
 from cvmask.models.load import labels_of
 from cvmask.models.zoo import GRAPH_FILE, KnownModel, places
 from cvmask.runtime.net import engine_text, kept_text
-from cvmask.runtime.onnx_pair import as_asked
-from cvmask.runtime.targets import SELF_BUILT, is_built
+from cvmask.runtime.onnx_pair import as_asked, networks_of
+from cvmask.runtime.targets import ONNX_RUNTIME, SELF_BUILT, has_onnxruntime, is_built
 from cvmask.system.files import size_text, whole_file, write_whole
 
 
@@ -172,7 +172,7 @@ def _facts(report: Inspection, found: ModelFiles) -> Iterator[tuple[str, str]]:
     if facts is not None:
         yield from _graph_facts(facts)
     if report.text is not None:
-        yield from _support_facts(report.text)
+        yield from _support_facts(report.text, _onnxruntime_text(report))
 
 
 def _labels_text(files: ModelFiles, classes: int | None) -> str:
@@ -183,7 +183,20 @@ def _labels_text(files: ModelFiles, classes: int | None) -> str:
     return "none beside it" + (f": class 0 to class {classes - 1}" if classes else "")
 
 
-def _support_facts(text: Graph) -> Iterator[tuple[str, str]]:
+def _onnxruntime_text(report: Inspection) -> str:
+    """Describe whether ONNX Runtime can run the model."""
+    if not has_onnxruntime():
+        return f"{ONNX_RUNTIME} after {install(ONNX_RUNTIME)}"
+    assert report.text is not None
+    try:
+        if report.data is not None:
+            networks_of(parts_of(parse_graph(report.data, "the graph")), report.text)
+    except ModelError as error:
+        return f"not {ONNX_RUNTIME}: {error}"
+    return ONNX_RUNTIME
+
+
+def _support_facts(text: Graph, onnxruntime: str) -> Iterator[tuple[str, str]]:
     """Yield what can run the model, judged by the layers in its text graph."""
     kinds, lacking = {node.op for node in text}, {node.op for node in unread(text)}
     if lacking:
@@ -194,7 +207,7 @@ def _support_facts(text: Graph) -> Iterator[tuple[str, str]]:
     own = [name for name in SELF_BUILT if is_built(name)]
     missing = ", ".join(name for name in SELF_BUILT if name not in own)
     built = f"; {missing} with an OpenCV that was built for it" if missing else ""
-    yield "targets", f"{', '.join(['cpu', 'opencl', 'opencl-fp16', *own])}{clipped}{built}"
+    yield "targets", f"{', '.join(['cpu', 'opencl', 'opencl-fp16', *own])}{clipped}{built}; {onnxruntime}"
     yield "runs with", engine_text()
 
 

@@ -91,7 +91,8 @@ def load(
     ModelError
         If the model is missing, damaged, of another kind, or does not fit its text graph or labels.
     TargetError
-        If the target is unknown, or this OpenCV was built without it, or it fails and `strict_target` is set.
+        If the target is unknown, or this OpenCV was built without it, or its package is missing, or it fails and
+        `strict_target` is set.
     TypeError, ValueError
         If an option is of another type, or out of range, or a class unknown.
     """
@@ -104,7 +105,7 @@ def load(
         check_range("proposals", proposals, 1, split.MAX_PROPOSALS)
     names_given = _names(labels)
     files = model_files(models.resolve(model), graph)
-    kept, unkept = kept_text(keep_graph)
+    kept, unkept = kept_text(keep_graph, target)
     report = prepare(files, kept)
     report.raise_problem()
     assert report.frozen is not None

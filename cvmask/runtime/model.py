@@ -25,11 +25,11 @@ from cvmask.results.detections import Detections
 from cvmask.results.masks import check_mask_paste, threshold_of
 from cvmask.runtime import targets
 from cvmask.runtime.decode import keep_rows, limit_rows, to_detections
-from cvmask.runtime.net import engine, reason
+from cvmask.runtime.net import OnnxNet, OnnxRuntimeNet, engine, reason
 from cvmask.runtime.onnx_pair import OnnxPair
 from cvmask.runtime.pair import WARM_UP_WH, Pair, fastest_pair, open_pair
 from cvmask.runtime.resize import to_blob
-from cvmask.runtime.targets import Target
+from cvmask.runtime.targets import ONNX_RUNTIME, Target
 from cvmask.runtime.tiles import OVERLAP, Progress, Tile, check_tile, detect_tiled, tile_wh
 from cvmask.system.process import give_back
 
@@ -174,22 +174,9 @@ class MaskRCNN:
         data = spec.read_graph()
         self.graph_bytes = data.size
 
-        # A graph may accept pictures of one size only.
-        warm_up_wh = spec.resizer.fixed_wh if spec.resizer.kind == "fixed" else WARM_UP_WH
-
-        def make(name: str) -> Pair:
-            return Pair(data, text, name, spec.origin, warm_up_wh)
-
-        self._pair: Pair | OnnxPair
-        if engine() == "onnx":
+        self._pair, self.target = _networks(spec, data, text)
+        if isinstance(self._pair, OnnxPair):
             self._limits = None  # it applies the limit per class itself
-            self._pair = OnnxPair(data, spec.text, spec.origin, warm_up_wh)
-            self._pair.warm_up()
-            self.target = _on_cpu(spec)
-        elif spec.target == "auto":
-            self._pair, self.target = fastest_pair(make, data, spec.resizer.target_wh(USUAL_WH))
-        else:
-            self._pair, self.target = open_pair(make, spec.target, spec.strict_target)
         self.labels = _checked_labels(spec.labels, int(self._pair.mask_shape[0]), spec.origin)
         self.settings = spec.settings
         give_back()
@@ -338,13 +325,37 @@ class MaskRCNN:
         return detections
 
 
-def _on_cpu(spec: ModelSpec) -> Target:
-    """Return the target of ONNX networks, always the CPU; TargetError if another is required."""
-    why = "" if spec.target == "cpu" else "OpenCV runs ONNX networks on the CPU only"
-    target = Target(spec.target, "cpu", "CPU", why, "onnx")
-    if spec.strict_target and target.fell_back:
+def _networks(spec: ModelSpec, data: NDArray[np.uint8], text: Graph) -> tuple[Pair | OnnxPair, Target]:
+    """Make the networks on the target that is asked for, or on the CPU; TargetError if another is required."""
+    # A graph may accept pictures of one size only.
+    warm_up_wh = spec.resizer.fixed_wh if spec.resizer.kind == "fixed" else WARM_UP_WH
+
+    def make(name: str) -> Pair:
+        return Pair(data, text, name, spec.origin, warm_up_wh)
+
+    def make_onnx(network: type[OnnxNet | OnnxRuntimeNet]) -> OnnxPair:
+        pair = OnnxPair(data, spec.text, spec.origin, warm_up_wh, network)
+        pair.warm_up()
+        return pair
+
+    onnx, why = engine() == "onnx", ""
+    if spec.target == ONNX_RUNTIME:
+        try:
+            return make_onnx(OnnxRuntimeNet), Target(ONNX_RUNTIME, ONNX_RUNTIME, "CPU", engine="onnx")
+        except ModelError as error:
+            why = str(error)
+    elif onnx and spec.target != "cpu":
+        why = "OpenCV runs ONNX networks on the CPU only"
+    target = Target(spec.target, "cpu", "CPU", why, engine())
+    if why and spec.strict_target and target.fell_back:
         raise TargetError(f"target {spec.target} does not run here: {why}")
-    return target
+    if onnx:
+        return make_onnx(OnnxNet), target
+    if why:
+        return open_pair(make, "cpu", False)[0], target
+    if spec.target == "auto":
+        return fastest_pair(make, data, spec.resizer.target_wh(USUAL_WH))
+    return open_pair(make, spec.target, spec.strict_target)
 
 
 def _ignore(stage: str) -> None:

@@ -116,6 +116,46 @@ class OnnxNet:
         return ModelError(f"{self._origin}: OpenCV {cv2.__version__} cannot run this model as ONNX: {reason(error)}")
 
 
+class OnnxRuntimeNet:
+    """Like `OnnxNet`, run by the package onnxruntime, on the CPU, with as many threads as OpenCV has.
+
+    Raises
+    ------
+    ModelError
+        If ONNX Runtime cannot be imported, or cannot load the network.
+    """
+
+    def __init__(self, model: bytes, outputs: Sequence[str], origin: str) -> None:
+        self._model, self._outputs, self._origin = model, list(outputs), origin
+        self._open()
+
+    def _open(self) -> None:
+        self._threads = cv2.getNumThreads()
+        try:
+            import onnxruntime  # takes a while, and is an extra
+
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = max(1, self._threads)
+            options.log_severity_level = 3
+            # There are three networks: the threads of one must not keep a core busy while another one runs.
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+            self._session = onnxruntime.InferenceSession(self._model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its exceptions have no class in common
+            raise self._model_error(error) from None
+
+    def forward(self, inputs: Mapping[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        """Run once: one fresh array for each output. ModelError if ONNX Runtime cannot run the network."""
+        if self._threads != cv2.getNumThreads():  # a session keeps the number that it was made with
+            self._open()
+        try:
+            return cast("list[NDArray[np.float32]]", self._session.run(self._outputs, dict(inputs)))
+        except Exception as error:
+            raise self._model_error(error) from None
+
+    def _model_error(self, error: Exception) -> ModelError:
+        return ModelError(f"{self._origin}: ONNX Runtime cannot run this model: {' '.join(str(error).split())}")
+
+
 ENGINES = ("auto", "importer", "onnx")
 ENGINE_SETTING = "CVMASK_ENGINE"
 
@@ -145,9 +185,9 @@ def engine() -> str:
     return wanted if wanted != "auto" else "importer" if _has_importer() else "onnx"
 
 
-def kept_text(keep: bool) -> tuple[bool, str]:
+def kept_text(keep: bool, target: str = "cpu") -> tuple[bool, str]:
     """Whether a text graph that contradicts the frozen graph runs as it is, if that is asked for; why not."""
-    if not keep or engine() == "importer":
+    if not keep or (engine() == "importer" and target != "onnxruntime"):
         return keep, ""
     return False, (
         "the text graph cannot be kept: ONNX networks are made from the frozen graph, "

@@ -1,6 +1,6 @@
-"""Runs a frozen graph as ONNX networks, for an OpenCV without a TensorFlow importer.
+"""Runs a frozen graph as ONNX networks, for an OpenCV without a TensorFlow importer, and for ONNX Runtime.
 
-OpenCV 5 runs the networks on the CPU. The steps between them follow TensorFlow's rules, see `cvmask.runtime.boxes`, so
+Either runs the networks on the CPU. The steps between them follow TensorFlow's rules, see `cvmask.runtime.boxes`, so
 rows that OpenCV's own layer would drop or reorder are as in TensorFlow.
 """
 
@@ -17,9 +17,9 @@ from cvmask.graph import split
 from cvmask.graph.facts import GraphFacts
 from cvmask.graph.graph_def import parse_graph
 from cvmask.graph.nodes import Graph
-from cvmask.graph.onnx_networks import box_head_network, features_network, mask_head_network, parts_of
+from cvmask.graph.onnx_networks import Parts, box_head_network, features_network, mask_head_network, parts_of
 from cvmask.runtime import boxes as rules
-from cvmask.runtime.net import OnnxNet
+from cvmask.runtime.net import OnnxNet, OnnxRuntimeNet
 from cvmask.runtime.pair import ROWS_AT_A_TIME, WARM_UP_WH
 
 Floats = NDArray[np.float32]
@@ -48,6 +48,8 @@ class OnnxPair:
         Name of the model in messages.
     warm_up_wh
         Width and height of the picture that `warm_up` takes.
+    network
+        What runs each network.
 
     Raises
     ------
@@ -56,18 +58,21 @@ class OnnxPair:
     """
 
     def __init__(
-        self, graph: NDArray[np.uint8], text: Graph, origin: str, warm_up_wh: tuple[int, int] = WARM_UP_WH
+        self,
+        graph: NDArray[np.uint8],
+        text: Graph,
+        origin: str,
+        warm_up_wh: tuple[int, int] = WARM_UP_WH,
+        network: type[OnnxNet | OnnxRuntimeNet] = OnnxNet,
     ) -> None:
         self._warm_up_wh = warm_up_wh
         parts = parts_of(parse_graph(graph, origin))
         self.facts = as_asked(parts.facts, text)
-        width, height = parts.facts.resizer.fixed_wh
-        size = (height, width) if split.has_built_in_size(text) else None
-        networks = features_network(parts, size), box_head_network(parts), mask_head_network(parts)
+        networks = networks_of(parts, text)
         self.parts = _Texts(hashlib.sha256(b"".join(networks)).hexdigest(), repr(self.facts))
-        self.detector = OnnxNet(networks[0], _FEATURES, origin)
-        self._box_head = OnnxNet(networks[1], _BOX_HEAD, origin)
-        self.mask_head = OnnxNet(networks[2], ("masks",), origin)
+        self.detector = network(networks[0], _FEATURES, origin)
+        self._box_head = network(networks[1], _BOX_HEAD, origin)
+        self.mask_head = network(networks[2], ("masks",), origin)
         self._origin = origin
         self.mask_shape: tuple[int, ...] = ()  # shape of one object's masks, known after the first run
 
@@ -103,6 +108,13 @@ class OnnxPair:
         _, features = self.detect(np.zeros((1, 3, height, width), np.float32))
         row = np.array([0, 0, 1, 0, 0, 1, 1], np.float32)
         self.mask_shape = self.masks(features, np.tile(row, (1, 1, boxes, 1))).shape[1:]
+
+
+def networks_of(parts: Parts, text: Graph) -> tuple[bytes, bytes, bytes]:
+    """Write the networks `features`, `box_head` and `mask_head`. ModelError if one has an unsupported op."""
+    width, height = parts.facts.resizer.fixed_wh
+    size = (height, width) if split.has_built_in_size(text) else None
+    return features_network(parts, size), box_head_network(parts), mask_head_network(parts)
 
 
 def as_asked(facts: GraphFacts, text: Graph) -> GraphFacts:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from dataclasses import dataclass
 
 import cv2
 
-from cvmask.errors import CvmaskError, TargetError
+from cvmask.errors import CvmaskError, TargetError, install
 from cvmask.runtime.net import Net
 from cvmask.system.files import make_private
 from cvmask.system.folders import cache_home
 
-NAMES = ("cpu", "opencl", "opencl-fp16", "auto", "cuda", "cuda-fp16", "vulkan")
+NAMES = ("cpu", "opencl", "opencl-fp16", "auto", "cuda", "cuda-fp16", "vulkan", "onnxruntime")
+ONNX_RUNTIME = "onnxruntime"  # the only one that is not OpenCV's, a package of its own
 SELF_BUILT = {"cuda": "CUDA", "cuda-fp16": "CUDA", "vulkan": "Vulkan"}
 
 # How to let OpenCV use a CPU as OpenCL device.
@@ -63,14 +65,21 @@ class Target:
 
 
 def check_name(name: str) -> None:
-    """Raise TargetError if the target is unknown, or this OpenCV was built without it."""
+    """Raise TargetError if the target is unknown, this OpenCV was built without it, or its package is missing."""
     if name not in NAMES:
         raise TargetError(f"target {name!r} is unknown: use one of {', '.join(NAMES)}")
+    if name == ONNX_RUNTIME and not has_onnxruntime():
+        raise TargetError(f"target {name} needs the package {name}: {install(name)}")
     if name in SELF_BUILT and not is_built(name):
         raise TargetError(
             f"target {name}: OpenCV {cv2.__version__} was built without {SELF_BUILT[name]} or finds no device "
             "for it; wheels from PyPI have cpu and opencl"
         )
+
+
+def has_onnxruntime() -> bool:
+    """Whether the package of that target is installed. It is not imported."""
+    return importlib.util.find_spec(ONNX_RUNTIME) is not None
 
 
 def is_built(name: str) -> bool:

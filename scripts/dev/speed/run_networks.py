@@ -8,29 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from cvmask.runtime import onnx_pair
-from cvmask.runtime.net import ENGINE_SETTING
+from cvmask.runtime import model
+from cvmask.runtime.net import ENGINE_SETTING, OnnxRuntimeNet
 
 from . import run_cvmask
 from .program import Run, serve
 
 THREADS = [2]
-
-
-class OnnxRuntimeNet:
-    """As `cvmask.runtime.net.OnnxNet`."""
-
-    def __init__(self, model: bytes, outputs: Sequence[str], origin: str) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = THREADS[0]
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        self._outputs = list(outputs)
-
-    def forward(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        return self._session.run(self._outputs, dict(inputs))
 
 
 class OpenVinoNet:
@@ -53,7 +37,7 @@ def make(settings: dict[str, Any]) -> Run:
     THREADS[0] = settings["threads"]
     os.environ[ENGINE_SETTING] = "onnx"
     if settings["engine"] != "opencv":
-        onnx_pair.OnnxNet = {"onnxruntime": OnnxRuntimeNet, "openvino": OpenVinoNet}[settings["engine"]]
+        model.OnnxNet = {"onnxruntime": OnnxRuntimeNet, "openvino": OpenVinoNet}[settings["engine"]]
     return run_cvmask.make(settings)
 
 
