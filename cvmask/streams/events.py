@@ -69,15 +69,15 @@ OnEvent = Callable[[Event], None]
 
 
 class Events(Sink):
-    """Tells a function of each object that appears, and that has left: has been missing for more than 10 frames.
+    """Tells a function of each object that appears, and that has left: has been missing for more than `max_gap` frames.
 
     Objects that are there when the run ends have not left. The function is called in the thread that writes, which
     waits for it; what it raises ends the run.
     """
 
-    def __init__(self, on_event: OnEvent, labels: Sequence[str] | None = None) -> None:
+    def __init__(self, on_event: OnEvent, labels: Sequence[str] | None = None, max_gap: int = MAX_GAP) -> None:
         self.name = "events"
-        self._tell, self._labels = on_event, labels
+        self._tell, self._labels, self._max_gap = on_event, labels, max_gap
         self._seen: dict[int, tuple[int, Event]] = {}  # how many frames ago, and as what
         self._count = 0
 
@@ -91,7 +91,7 @@ class Events(Sink):
                 if not known:
                     self._tell(self._seen[number][1])
         for number, (last, event) in list(self._seen.items()):
-            if self._count - last > MAX_GAP:
+            if self._count - last > self._max_gap:
                 del self._seen[number]
                 self._tell(replace(event, event=LEFT))
 

@@ -30,7 +30,7 @@ from cvmask.streams.sinks.image_sink import encode_image, write_image
 from cvmask.streams.smooth import Smoother
 from cvmask.streams.sources import Frame, Source
 from cvmask.streams.summary import Summary
-from cvmask.streams.tracking import Tracker
+from cvmask.streams.tracking import MAX_GAP, Tracker
 from cvmask.system.interrupts import Stopped, deferred_signals, stopped_by
 
 
@@ -169,6 +169,16 @@ _MOST_FOLLOWED = 3
 _MOST_BRIDGED, _USUAL_RATE = 60, 25
 
 
+def longest_gap(source: Source, models: Sequence[Model], bridge: bool) -> int:
+    """For how many frames an object may be missing and keep its id."""
+    # What the network misses once is missing in all frames to which that is carried.
+    return _a_second(source) if bridge or isinstance(models[0], Follower) else MAX_GAP
+
+
+def _a_second(source: Source) -> int:
+    return min(_MOST_BRIDGED, max(1, round(source.frame_rate or _USUAL_RATE)))
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Result:
     """One frame, what was found in it, and the annotated picture.
@@ -227,13 +237,10 @@ class Run:
         self.finished: list[Sink] = []
         self._models, self._sinks, self._paint = models, sinks, paint
         self._follower = models[0] if isinstance(models[0], Follower) else None
-        second = min(_MOST_BRIDGED, max(1, round(source.frame_rate or _USUAL_RATE)))
-        gap = second if bridge else 0
+        gap = _a_second(source) if bridge else 0
         wanted = bridge if callable(bridge) else lambda: True
         self._bridge = Bridge(gap, source.live, mask_threshold, wanted) if bridge else None
-        # What the network misses once is missing in all frames to which that is carried.
-        lasting = bool(bridge) or self._follower is not None
-        self._tracker = (Tracker(max_gap=second) if lasting else Tracker()) if track or bridge else None
+        self._tracker = Tracker(max_gap=longest_gap(source, models, bool(bridge))) if track or bridge else None
         self._smoother = Smoother() if smooth else None
         self._every, self._threshold = detect_every, mask_threshold
         self._carrier = Carrier(mask_threshold)

@@ -16,7 +16,7 @@ from cvmask.results.detections import Detections
 from cvmask.streams.events import Events, OnEvent
 from cvmask.streams.follow import Every, check_every
 from cvmask.streams.live_masks import Follower, Model
-from cvmask.streams.loop import Paint, Run
+from cvmask.streams.loop import Paint, Run, longest_gap
 from cvmask.streams.sinks import Sink, open_all
 from cvmask.streams.sources import Source, open_source
 from cvmask.streams.sources.source import Notify, ignore
@@ -112,7 +112,6 @@ def annotate(
     try:
         labels = getattr(model, "labels", None)
         sinks = open_all(outputs, source, labels, on_message)
-        sinks += [] if on_event is None else [Events(on_event, labels)]
         models: list[Model] = [model, *(model.clone() for _ in range(workers - 1))]  # type: ignore[attr-defined]
     except BaseException:
         source.close()
@@ -125,6 +124,8 @@ def annotate(
     paint = paint or _drawing({"labels": labels, **threshold, **(style or {})})
     if every != 1 and source.live and source.newest:
         models, every = [Follower(models, every, cut, careful=bool(bridge))], 1
+    if on_event is not None:
+        sinks.append(Events(on_event, labels, longest_gap(source, models, bool(bridge))))
     return Run(source, models, sinks, paint, track, summary, every, cut, bridge, smooth)
 
 

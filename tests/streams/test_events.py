@@ -6,18 +6,22 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cvmask.cli.main import main
+from cvmask.results.arrays import Picture
 from cvmask.results.detections import Detections
 from cvmask.streams import events
 from cvmask.streams.events import Command, Event, Events
+from cvmask.streams.live_masks import Follower
 from cvmask.streams.pipeline import annotate
-from cvmask.streams.sources import Frame
+from cvmask.streams.sources import Frame, Source
 
 BLACK = np.zeros((48, 64, 3), np.uint8)
 EVENT = Event("appeared", 1.5, 30, 1, "circle", 0.9, (1.0, 2.0, 3.0, 4.0), "a.mp4")
@@ -66,6 +70,27 @@ def test_annotate_tells_a_function(clip_mp4: Path) -> None:
     assert [(one.event, one.label, one.frame) for one in happened] == [("appeared", "circle", 0)]
     with pytest.raises(ValueError, match="on_event needs track=True"):
         annotate(clip_mp4, Model(), on_event=happened.append)
+
+
+def test_who_is_missed_where_masks_are_carried_has_not_left_before_the_tracker_says_so() -> None:
+    class Frames(Source):
+        name, frame_rate = "frames", Fraction(25)
+
+        def _frames(self) -> Iterator[Frame]:
+            yield from (Frame(np.zeros((48, 64, 3), np.uint8), index, index / 25, self.name) for index in range(50))
+
+        def close(self) -> None:
+            pass
+
+    class Model(Follower):
+        seen = iter([*[1] * 3, *[0] * 20, 1, *[0] * 26])
+
+        def detect(self, frame: Picture) -> Detections:
+            return replace(found(1) if next(self.seen) else found(), tracker_id=None, frame_size=(48, 64))
+
+    happened: list[Event] = []
+    annotate(Frames(), Model([]), track=True, on_event=happened.append).run()
+    assert [(one.event, one.frame) for one in happened] == [("appeared", 0), ("left", 23)]
 
 
 def script(folder: Path, body: str) -> list[str]:
