@@ -100,7 +100,11 @@ class Events(Sink):
 
     def _event(self, row: int, number: int, frame: Frame, detections: Detections) -> Event:
         class_id = int(detections.class_id[row])
-        label = str(class_id) if self._labels is None else self._labels[class_id]
+        label = str(class_id)
+        if self._labels is not None:
+            label = self._labels[class_id] if 0 <= class_id < len(self._labels) else label
+        elif detections.labels is not None:
+            label = str(detections.labels[row])
         left, top, right, bottom = (round(float(side), 2) for side in detections.xyxy[row])
         confidence = round(float(detections.confidence[row]), 4)
         time_s = None if frame.time_s is None else round(frame.time_s, 3)

@@ -58,6 +58,19 @@ def test_an_object_appears_once_and_has_left_when_it_was_missing_for_the_gap_of_
     assert left == replace(appeared, event="left", time=0.08, frame=2)
 
 
+@pytest.mark.parametrize(
+    ("labels", "own", "label"),
+    [(["star"], None, "1"), (None, ["cat"], "cat"), (None, None, "1"), (["star", "circle"], ["cat"], "circle")],
+)
+def test_a_name_is_found_where_captions_find_it(
+    labels: list[str] | None, own: list[str] | None, label: str
+) -> None:
+    happened: list[Event] = []
+    detections = replace(found(1), labels=None if own is None else np.array(own))
+    Events(happened.append, labels).write(BLACK, Frame(BLACK, 0, 0.0, "a.mp4"), detections)
+    assert [one.label for one in happened] == [label]
+
+
 def test_annotate_tells_a_function(clip_mp4: Path) -> None:
     class Model:
         labels = ("star", "circle")
