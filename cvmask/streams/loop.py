@@ -241,7 +241,7 @@ class Run:
         wanted = bridge if callable(bridge) else lambda: True
         self._bridge = Bridge(gap, source.live, mask_threshold, wanted) if bridge else None
         self._tracker = Tracker(max_gap=longest_gap(source, models, bool(bridge))) if track or bridge else None
-        self._smoother = Smoother() if smooth else None
+        self._smoother = Smoother(covering=bool(bridge)) if smooth else None
         self._every, self._threshold = detect_every, mask_threshold
         self._carrier = Carrier(mask_threshold)
         self._last_key = 0

@@ -33,9 +33,15 @@ class Smoother:
     What was found of an object before is carried to the present frame by dense flow. The present mask counts the more
     the less it has in common with it, so that an object that changes is not late. Soft masks come out with at
     least 56 values a side. A cut forgets all.
+
+    Parameters
+    ----------
+    covering
+        Whether masks never lose what was found in the present frame, nor boxes move: for what must stay hidden.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, covering: bool = False) -> None:
+        self._covering = covering
         self._motion: Motion | None = None
         self._gray: Gray | None = None
         self._known: dict[int, _Known] = {}
@@ -97,7 +103,7 @@ class Smoother:
         share = float(_SHARE + (1 - _SHARE) * doubt)
         # The box goes where what is inside went.
         weights = np.minimum(soft, present)
-        if weights.sum() > 0:
+        if weights.sum() > 0 and not self._covering:
             move = np.average(moves.reshape(-1, 2), axis=0, weights=weights.ravel())
             xyxy = share * now.xyxy + (1 - share) * (before.xyxy - np.tile(move, 2))
             xyxy = np.clip(xyxy, 0, np.tile(self._motion.frame_size[::-1], 2)).astype(np.float32)
@@ -105,7 +111,8 @@ class Smoother:
             xyxy = now.xyxy
         soft, present, _ = both(_places(xyxy, side, frame))
         confidence = share * now.confidence + (1 - share) * before.confidence
-        return _Known(xyxy, (share * present + (1 - share) * soft).astype(np.float32), confidence)
+        mean = (share * present + (1 - share) * soft).astype(np.float32)
+        return _Known(xyxy, np.maximum(mean, present) if self._covering else mean, confidence)
 
 
 def _places(xyxy: Floats, side: int, frame_size: tuple[int, int] | None) -> Floats:

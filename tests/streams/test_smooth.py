@@ -80,6 +80,18 @@ def test_an_object_that_changes_is_not_late() -> None:
     assert iou(changed.masks(0.5)[0], disc(80, 40)) > 0.9
 
 
+@pytest.mark.parametrize("mask_paste", ["tensorflow", "tutorial"])
+def test_what_must_stay_hidden_loses_no_pixel(mask_paste: str) -> None:
+    smoother, plain = Smoother(covering=True), Smoother()
+    lost = [0, 0]
+    for index in range(6):
+        seen = found(disc(60 + 2 * index, 20 + 2 * (index % 2)), mask_paste)
+        for which, one in enumerate((smoother, plain)):
+            smooth = one.update(ground(), seen)
+            lost[which] += int((seen.masks(0.5)[0].astype(bool) & ~smooth.masks(0.5)[0].astype(bool)).sum())
+    assert lost[0] == 0 < lost[1]
+
+
 def test_scores_are_averaged_and_other_ids_and_cuts_begin_anew() -> None:
     smoother = Smoother()
     scores = [smoother.update(ground(), found(disc(80), "tutorial", confidence=c)).confidence[0] for c in (0.9, 0.5)]
@@ -104,21 +116,30 @@ def test_smoothing_needs_ids(capsys: pytest.CaptureFixture[str]) -> None:
         annotate("a.mp4", Model(), smooth=True)
 
 
-def test_a_run_smooths_what_it_tracks() -> None:
-    class Frames(Source):
-        name = "frames"
+class Frames(Source):
+    name = "frames"
 
-        def _frames(self) -> Iterator[Frame]:
-            yield from (Frame(ground(), index, index / 25, self.name) for index in range(2))
+    def _frames(self) -> Iterator[Frame]:
+        yield from (Frame(ground(), index, index / 25, self.name) for index in range(2))
 
-        def close(self) -> None:
-            pass
+    def close(self) -> None:
+        pass
 
-    class Model:
-        scores = iter((0.9, 0.5))
 
-        def detect(self, frame: NDArray[np.uint8]) -> Detections:
-            return replace(found(disc(80), "tutorial", confidence=next(self.scores)), tracker_id=None)
+class Growing:
+    def __init__(self) -> None:
+        self.seen = [found(disc(80, radius), "tutorial", confidence=score) for radius, score in ((22, 0.9), (24, 0.5))]
+        self.rest = iter(self.seen)
 
-    last = [result.detections for result in annotate(Frames(), Model(), track=True, smooth=True)][-1]
-    assert last.confidence[0] == pytest.approx(0.35 * 0.5 + 0.65 * 0.9)
+    def detect(self, frame: NDArray[np.uint8]) -> Detections:
+        return replace(next(self.rest), tracker_id=None)
+
+
+@pytest.mark.parametrize("bridge", [False, True])
+def test_a_run_smooths_what_it_tracks_and_bares_nothing_that_must_stay_hidden(bridge: bool) -> None:
+    model = Growing()
+    run = annotate(Frames(), model, track=True, smooth=True, bridge=bridge)
+    last = [result.detections for result in run][-1]
+    assert last.confidence[0] == pytest.approx(0.35 * 0.5 + 0.65 * 0.9, abs=0.01)
+    bare = model.seen[1].masks(0.5)[0].astype(bool) & ~last.masks(0.5)[0].astype(bool)
+    assert bare.any() != bridge
