@@ -122,7 +122,7 @@ def test_rendering_part_of_a_run_finds_its_frames(clip: Path, tmp_path: Path) ->
     assert len(again.images) == 3
     assert messages == [
         f"{tmp_path}/part.jsonl: has no line for 4 frames; they are left out",
-        f"{tmp_path}/part.jsonl: its last line is of frame 6; what follows in {clip} is left out",
+        f"{tmp_path}/part.jsonl: its last line is for frame 6; later frames of {clip} are left out",
     ]
 
 
@@ -179,12 +179,12 @@ def test_lines_of_a_run_that_was_broken_off_are_drawn(clip: Path, lines: tuple[P
     told: list[str] = []
     render(clip, lines[0], again, on_message=told.append)
     assert len(again.images) == 7
-    assert told[0] == f"{lines[0]}: line 8 is cut off, its run was broken off there: it is left out"
+    assert told[0] == f"{lines[0]}: line 8 is cut off because its run was interrupted there: it is left out"
     lines[0].write_text(whole + "\n")
     assert render(clip, lines[0], Keep()).written == 8
     lines[0].write_bytes(whole.encode() + '{"name":"ü'.encode()[:-1])
     assert render(clip, lines[0], Keep(), on_message=told.append).written == 8
-    assert told[-1] == f"{lines[0]}: line 9 is cut off, its run was broken off there: it is left out"
+    assert told[-1] == f"{lines[0]}: line 9 is cut off because its run was interrupted there: it is left out"
 
 
 @pytest.mark.parametrize(
@@ -192,11 +192,11 @@ def test_lines_of_a_run_that_was_broken_off_are_drawn(clip: Path, lines: tuple[P
     [
         (lambda text: text, ["bird"], "there is no class 'bird'"),
         (lambda text: text, "90", "there is no class '90'"),
-        (lambda text: text.partition("\n")[2], "cat", "its first line tells no class names: give ids"),
-        (lambda text: text * 2, None, "tells frame 0 after frame 7: needed the lines of one run"),
+        (lambda text: text.partition("\n")[2], "cat", "its first line has no class names: give ids"),
+        (lambda text: text * 2, None, "has frame 0 after frame 7: needed the lines of one run"),
         (lambda text: text.replace("}\n", "\n", 1), None, "line 1 is not a frame of detections: Expecting"),
-        (lambda text: text.replace('"index":0', '"index":Infinity'), None, "1 is not a frame of detections: cannot"),
-        (lambda text: "[" * 200_000 + "\n" + text, None, "1 is not a frame of detections: maximum recursion depth"),
+        (lambda text: text.replace('"index":0', '"index":Infinity'), None, "line 1 is not a frame of detections: cannot"),
+        (lambda text: "[" * 200_000 + "\n" + text, None, "line 1 is not a frame of detections: maximum recursion"),
         (
             lambda text: re.sub(r'"labels":\[[^]]*\]', '"labels":5', text),
             None,
