@@ -41,14 +41,14 @@ class Bridge:
     Parameters
     ----------
     most
-        For how many frames an object may be missing; so many frames are held back. Of a live source none is, and it
-        may be missing for a second, and in one frame in any case.
+        For how many frames an object may be missing; this many frames are held back. For a live source no frame is held
+        back, and an object may be missing for one second, but always for at least one frame.
     live
         Whether frames cannot wait.
     mask_threshold
         Where the edge of a soft mask lies; None: where it usually does.
     wanted
-        Whether anything must be filled in at the moment; asked for each frame of a live source.
+        Tells whether gaps must be filled now; called for each frame of a live source.
 
     Attributes
     ----------
@@ -67,9 +67,9 @@ class Bridge:
         self._most, self._live, self._threshold = most, live, mask_threshold
         self._waiting: deque[_Entry] = deque()
         self._number = 0
-        # Of each object where it was seen last: the frame's number, and what was found.
+        # For each object, where it was last seen: the frame's number and the detections.
         self._seen: dict[int, tuple[int, Detections, _Entry]] = {}
-        # Of a live source: from the present frame to those where objects were seen last.
+        # For a live source: from the present frame to those where objects were last seen.
         self._chains: dict[int, Chain] = {}
         self._before: _Entry | None = None
         # Ids of the tracker that turned out to be older objects.
@@ -77,7 +77,7 @@ class Bridge:
         self.count = 0
 
     def push(self, frame: Frame, detections: Detections) -> Iterator[tuple[Frame, Detections]]:
-        """Take the next frame with its tracked detections; gives those that wait for nothing any more."""
+        """Take the next frame with its tracked detections; return the frames that are complete."""
         if self._live and not self._wanted():
             yield from self.end()
             yield frame, detections
@@ -113,7 +113,7 @@ class Bridge:
         return missed <= self._most
 
     def end(self) -> Iterator[tuple[Frame, Detections]]:
-        """Give all that are left: no frame follows."""
+        """Return all frames that are left, after the last one was taken."""
         self._seen, self._chains, self._before = {}, {}, None
         yield from self._ready()
 

@@ -1,4 +1,4 @@
-"""What happens in a video: objects that appear and leave, told to a function or a command."""
+"""Events in a video: a function or a command is called when an object appears or leaves."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class Event:
     event
         "appeared" or "left".
     time
-        Seconds since the first frame of the source; None where it has no times. When an object has left: of the frame
-        in which it was last seen, as is all that follows.
+        Seconds since the first frame of the source; None if it has no times. For an object that has left, this and all
+        other fields describe the frame in which it was last seen.
     frame
         The frame's index.
     id
-        The id of the object, as of `Detections.tracker_id`.
+        The id of the object, as in `Detections.tracker_id`.
     label
         The name of its class, or its number where there are no names.
     confidence
@@ -96,7 +96,7 @@ class Events(Sink):
                 self._tell(replace(event, event=LEFT))
 
     def close(self) -> None:
-        """Do nothing: what is there has not left."""
+        """Do nothing: objects that are still there have not left."""
 
     def _event(self, row: int, number: int, frame: Frame, detections: Detections) -> Event:
         class_id = int(detections.class_id[row])
@@ -136,7 +136,7 @@ class Command:
     words
         The program and its arguments; no shell.
     on_message
-        Called with one line for the first event that did not get through; all are counted.
+        Called with one line for the first event that failed; all failures are counted.
     """
 
     def __init__(self, words: Sequence[str] | str, on_message: Notify = ignore) -> None:
@@ -154,7 +154,7 @@ class Command:
             thread.start()
 
     def __call__(self, event: Event) -> None:
-        """Have the command run, and go on."""
+        """Start the command without waiting for it."""
         self.count += 1
         try:
             self._queues[event.id % _PROCESSES].put_nowait(event)
@@ -170,7 +170,7 @@ class Command:
         self.close()
 
     def close(self) -> None:
-        """Wait up to 5 s for what is waiting, and end the rest."""
+        """Wait up to 5 s for the commands that are left, then end them."""
         if self._over:
             return
         until = time.monotonic() + _GRACE_S
@@ -206,7 +206,7 @@ class Command:
                 self._fail(f"cannot run: {error}")
 
     def _run(self, event: Event) -> None:
-        # What a command leaves running would hold a pipe open; a file is nobody's to wait for.
+        # A process that the command leaves running would keep a pipe open; a file has no such effect.
         with tempfile.TemporaryFile() as said:
             with self._lock:
                 process = None if self._over else subprocess.Popen(self._words, stderr=said, **_SETTINGS)

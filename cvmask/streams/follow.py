@@ -32,7 +32,7 @@ _LONGEST = 60
 
 
 def check_every(every: object) -> Every:
-    """Give what was given for `detect_every`; TypeError or ValueError unless it is "auto" or a number from 1 to 60."""
+    """Return `detect_every`; TypeError or ValueError unless it is "auto" or a whole number from 1 to 60."""
     if isinstance(every, str):
         if every != "auto":
             raise ValueError(f'detect_every must be a whole number from 1 to {_LONGEST} or "auto", got {every!r:.40}')
@@ -51,7 +51,7 @@ class Key:
     detections
         What the network found there.
     motion
-        That of the video.
+        The motion of the video.
     mask_threshold
         Where the edge of a soft mask lies; None: where it usually does.
     """
@@ -185,7 +185,7 @@ class Arrival:
         self.field[..., 2] = cv2.blur(chain.field[..., 2], (3, 3))
 
     def window(self, index: int) -> tuple[int, int, int, int] | None:
-        """Give where to look for an object, in small pixels; None where it is out of sight."""
+        """Return the window in which to look for an object, in small pixels; None if it is out of sight."""
         left, top, width, height = self._windows[index]
         if not width:
             return None
@@ -200,8 +200,8 @@ class Arrival:
     def read(self, index: int, samples: _Samples, wanted: Sequence[float]) -> tuple[list[Floats], Floats]:
         """Read the distances of an object in a window, as each way of moving says, and the weight of each pixel.
 
-        The ways are the dense flow; the flow averaged inside the mask; one affine motion. One whose number in
-        `wanted` is 0 is left out: what stands for it is the dense flow's.
+        The ways are the dense flow, the flow averaged inside the mask, and one affine motion. A way whose number in
+        `wanted` is 0 is not computed; the distances of the dense flow take its place.
         """
         left, top, right, bottom = samples.window
         field = self.field[top:bottom, left:right]
@@ -233,7 +233,7 @@ class Arrival:
         return samples.points + moves
 
     def _weight(self, reached: Floats, valid: Floats) -> Floats:
-        """Next to nothing for pixels that come from outside the frame, little for those that cannot be trusted."""
+        """Return weights: near 0 for pixels from outside the frame, low for those that cannot be trusted."""
         width, height = self.key.motion.size_wh
         x, y = reached[..., 0], reached[..., 1]
         inside = ((x > -1) & (x < width) & (y > -1) & (y < height)).astype(np.float32)
@@ -242,7 +242,7 @@ class Arrival:
 
 
 def _inner(mask: NDArray[np.bool_]) -> Floats | None:
-    """The mask without its edge, if that leaves a quarter of it; None if next to nothing is left."""
+    """Return the mask without its edge, if a quarter of it is left; None if almost nothing is left."""
     solid = mask.astype(np.uint8)
     count = int(np.count_nonzero(solid))
     eroded = cv2.erode(solid, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=1)
@@ -385,10 +385,10 @@ def _pairs(ahead: Arrival, back: Arrival) -> list[_Pair]:
 
 
 def _trust(ahead: Arrival, back: Arrival, i: int, j: int) -> tuple[float, ...]:
-    """How well each way arrives at what the network says: that tells a rigid object from one that is not."""
+    """Measure how well each way reproduces the network's result: this separates rigid objects from others."""
     ious = np.zeros(3)
     for arrival, mine, key, other in ((ahead, i, back.key, j), (back, j, ahead.key, i)):
-        # The window holds both: what arrives, and what the network says.
+        # The window holds both the carried mask and the network's.
         there = cv2.boundingRect((key.objects[other].small > 127).astype(np.uint8))
         window = _union(arrival.window(mine), _grown(there, key.motion.size_wh))
         if window is None:
@@ -431,7 +431,7 @@ def _both_ways(arrivals: tuple[Arrival, Arrival], pairs: Sequence[_Pair], number
         if carried is not None:
             other = keys[1].detections, pair.second, share
             rows.append((keys[0].detections, pair.first, other, carried))
-    # What has no partner is shown in the half nearer to its key.
+    # An object without a partner is shown in the half nearer to its key.
     taken = {(pair.first, pair.second)[near] for pair in pairs}
     for index in range(len(keys[near].objects)):
         one = None if index in taken else _one_way(arrivals[near], index)

@@ -1,4 +1,4 @@
-"""Which frames of a video the network sees, and what is found in the others."""
+"""Choose the frames of a video that the network sees, and fill in the detections of the others."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def plan(
     Parameters
     ----------
     found
-        Waits for what the network found in the key frame given last; "auto" calls it once for each.
+        Waits for the network's detections in the latest key frame; "auto" calls it once for each key frame.
     """
     if every == 1:
         yield from (Seen(frame, key=True) for frame in frames)
@@ -98,7 +98,7 @@ def _seen(frames: Iterable[Frame]) -> Iterator[Seen]:
 
 
 class _Doubt:
-    """How far what was found in a key frame can still be followed."""
+    """Measure how well the objects of a key frame can still be followed."""
 
     def __init__(self, mask_threshold: float | None, seen: Seen | None = None) -> None:
         self._threshold, self._seen = mask_threshold, seen
@@ -136,7 +136,7 @@ class Carrier:
         self._waiting: list[Seen] = []
 
     def push(self, seen: Seen, found: Detections | None) -> Iterator[tuple[Frame, Detections]]:
-        """Take the next frame; of a key frame what the network found, else None."""
+        """Take the next frame with the network's detections if it is a key frame, else None."""
         if found is None:
             self._waiting.append(seen)
             return

@@ -41,11 +41,11 @@ class _Asked:
 
 
 class Follower:
-    """A model that answers at once: with what the network found in an earlier frame, carried forwards to this one.
+    """A model that answers at once, with the detections of an earlier frame carried forwards to this one.
 
     The networks work in threads of their own, see `work`; each takes the newest frame whenever it is free. Only the
-    flow from frame to frame is kept, no frame but those that the networks work on. A network that is faster than the
-    frames come sees each of them, and nothing is carried.
+    flow from frame to frame is kept, and the frames on which the networks work. A network that is faster than the
+    source sees every frame, and nothing is carried.
 
     Parameters
     ----------
@@ -56,8 +56,8 @@ class Follower:
     mask_threshold
         Where the edge of a soft mask lies; None: where it usually does.
     careful
-        Whether frames wait for a network as long as there is nothing to carry to them: the first one, and those
-        behind a cut. Else nothing is found in them.
+        Whether a frame waits for a network if there is nothing to carry to it, as for the first frame and after a cut.
+        Otherwise such a frame has no detections.
 
     Attributes
     ----------
@@ -90,7 +90,7 @@ class Follower:
         return self.follow(frame)
 
     def follow(self, frame: NDArray[np.uint8], wait: bool = False) -> Detections:
-        """Do what `detect` does; with `wait` a network sees this very frame, however long that takes."""
+        """Detect as `detect` does; with `wait` a network sees this frame itself, however long that takes."""
         self._go_on(frame)
         assert self._motion is not None
         wait |= self._every == 1 and 0 < self._latency_s < _KEEPS_UP * self._period_s
@@ -125,7 +125,7 @@ class Follower:
                 self._changed.notify_all()
 
     def end(self) -> None:
-        """Let the networks finish what they work on; whoever waits for one is stopped."""
+        """Let the networks finish their frames, and stop all threads that wait for one."""
         with self._changed:
             self._ended = True
             self._changed.notify_all()
@@ -151,7 +151,7 @@ class Follower:
         self._number += 1
 
     def _forget(self) -> None:
-        """Another scene begins: what was found, and what is being found, is not there any more."""
+        """Forget all results, including those in progress: another scene begins."""
         self._asked, self._number, self._since = [], 0, self._every
 
     def _ask(self, frame: NDArray[np.uint8]) -> _Asked:
@@ -163,7 +163,7 @@ class Follower:
         return asked
 
     def _newest(self) -> _Asked | None:
-        """Give the newest result, and let go of all that is older."""
+        """Return the newest result and drop all older ones."""
         done = [index for index, asked in enumerate(self._asked) if asked.key is not None]
         if not done:
             return None

@@ -37,23 +37,23 @@ from cvmask.system.interrupts import Stopped, deferred_signals, stopped_by
 class FrameQueue:
     """One lock for all threads of a run.
 
-    The reader puts frames on it, workers take them and put back what they made of them, that is drawn
-    in the order of reading and written, the caller takes the results. Frames carry their number.
-    The caller may be interrupted at any line, and must not keep a lock then: it meets the others in
-    two queues alone, of results and of tickets for frames to be read.
+    The reader adds numbered frames, workers take them and put back their detections. Results are drawn and
+    written in the order of reading, and the caller takes them.
+    The caller may be interrupted at any line, and must not hold a lock then. So it shares only two queues with
+    the other threads: results, and tickets for frames to be read.
 
     Parameters
     ----------
     depth
-        At most so many frames between reading and the caller.
+        The most frames between reading and the caller.
     busy_limit
-        At most so many frames between reading and the end of inference: the reader takes the next
-        one only when a worker is free for it. None: no such limit. It may change.
+        The most frames between reading and the end of inference: the reader takes the next frame only when a
+        worker is free for it. None: no such limit. It may change.
     """
 
     def __init__(self, depth: int, busy_limit: int | None = None) -> None:
         self.busy_limit = busy_limit
-        # One for each kind of waiter, on one lock: each change wakes only whom it concerns.
+        # One for each kind of waiter, on one lock: each change wakes only the threads it concerns.
         self._lock = threading.Lock()
         self._room, self._frames, self._inferences = (threading.Condition(self._lock) for _ in range(3))
         self._work: deque[tuple[int, Any]] = deque()
@@ -75,7 +75,7 @@ class FrameQueue:
             self._wait(self._room, lambda: self.busy_limit is None or self._read - self._inferred < self.busy_limit)
 
     def wait_for(self, ready: Callable[[], bool]) -> None:
-        """Let the reader wait for something that an inference brings."""
+        """Make the reader wait for the result of an inference."""
         with self._room:
             self._wait(self._room, ready)
 
@@ -99,7 +99,7 @@ class FrameQueue:
             return self._work.popleft() if self._work else None
 
     def put_inferred(self, number: int, item: Any) -> None:
-        """Put back what was made of a frame."""
+        """Put back the result of a frame."""
         with self._lock:
             self._done[number] = item
             self._inferred += 1
@@ -107,7 +107,7 @@ class FrameQueue:
             self._room.notify()
 
     def take_inferred(self) -> Any:
-        """Take what was made of the next frame in order; None after the last."""
+        """Take the result of the next frame in order; None after the last."""
         with self._inferences:
             self._wait(
                 self._inferences,
@@ -118,11 +118,11 @@ class FrameQueue:
             return item
 
     def put_drawn(self, result: Any) -> None:
-        """Add what is to be written; None after the last."""
+        """Add a result to be written; None after the last."""
         self._drawn.put(result)
 
     def take_drawn(self) -> Any:
-        """Take what is to be written next; None after the last."""
+        """Take the next result to be written; None after the last."""
         result = self._drawn.get()
         if self.stopped:
             raise Stopped
@@ -143,7 +143,7 @@ class FrameQueue:
         return result
 
     def stop(self, error: BaseException | None = None) -> None:
-        """End the run for every thread; the first error is the one that counts."""
+        """End the run for every thread; the first error is kept."""
         with self._lock:
             if not self.stopped:
                 self.stopped, self.error = True, error
@@ -181,9 +181,9 @@ def _a_second(source: Source) -> int:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Result:
-    """One frame, what was found in it, and the annotated picture.
+    """One frame, its detections, and the annotated picture.
 
-    `image` has shape (height, width, 3), BGR. Where nothing was found it is the frame's own picture.
+    `image` has shape (height, width, 3), BGR. If nothing was found, it is the frame's own picture.
     """
 
     frame: Frame
@@ -217,7 +217,7 @@ class Run:
     summary
         Frames and times so far.
     finished
-        The outputs that are whole, once it has ended.
+        The complete outputs, once the run has ended.
     """
 
     def __init__(
@@ -276,7 +276,7 @@ class Run:
         return f"<Run of {self.source!r}: {state}, {self.summary.written} frames>"
 
     def run(self) -> Summary:
-        """Go through to the end; what was done."""
+        """Run to the end and return the summary."""
         for _ in self:
             pass
         return self.summary
@@ -330,7 +330,7 @@ class Run:
         self.summary.in_flight = self.summary.read - self.summary.written - self.summary.refused
         self.summary.ended_by = _ended_by(error)
         self.summary.end()
-        # Outputs raise SinkError: a broken pipe is that of the program's own words, as with `| head`.
+        # Outputs raise SinkError, so a broken pipe is the program's own standard output, as with `| head`.
         left = isinstance(error, (KeyboardInterrupt, GeneratorExit, BrokenPipeError))
         keep = error is None or left or self.source.live
         failure: BaseException | None = None
@@ -344,7 +344,7 @@ class Run:
             except Exception as caught:
                 failure = failure or caught
         if failure is not None and isinstance(error, KeyboardInterrupt):
-            error.__cause__ = failure  # It goes on as what it is, and takes along what else is to be told.
+            error.__cause__ = failure  # The interrupt is raised on, with the failure as its cause.
         elif failure is not None and (error is None or isinstance(error, GeneratorExit)):
             raise failure
 
@@ -403,7 +403,7 @@ class Run:
             began = time.perf_counter()
             try:
                 frame = next(frames, None)
-            except SourceError as error:  # what has been read when a camera is unplugged is still finished
+            except SourceError as error:  # frames read before a camera was unplugged are still finished
                 self._source_error = error
                 return
             if frame is None:
@@ -413,7 +413,7 @@ class Run:
             yield frame
 
     def _found_in_last_key(self) -> Detections:
-        """Wait for what the network finds in the key frame that was read last."""
+        """Wait for the network's detections in the key frame that was read last."""
         self._queue.wait_for(lambda: self._last_key in self._found)
         found = self._found[self._last_key]
         self._found.clear()
@@ -451,7 +451,7 @@ class Run:
         self._queue.put_drawn(None)
 
     def _end_networks(self) -> None:
-        """Wait for the networks of a live source, whose errors count as long as they work."""
+        """Wait until the networks of a live source have stopped: their errors still end the run."""
         if self._follower is not None:
             self._follower.end()
             for thread in list(self._threads):
@@ -478,7 +478,7 @@ class Run:
         self._queue.put_result(None)
 
     def _write(self, result: Result, main_thread: bool) -> None:
-        """Give a frame to every output; one that fails keeps it from no other, and its error is raised then."""
+        """Give a frame to every output. If one fails, the others still get it; then its error is raised."""
         refusal: Exception | None = None
         for sink in self._sinks:
             if sink.main_thread == main_thread:
@@ -494,7 +494,7 @@ class Run:
 
 
 def _ended_by(error: BaseException | None) -> str:
-    """Say what ended a run while frames were in flight."""
+    """Return what ended a run while frames were in flight."""
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
     if isinstance(error, SinkError):

@@ -132,7 +132,7 @@ def sample(values: NDArray[Any], positions: Floats) -> Any:
 
 
 def is_cut(previous: Gray, present: Gray, back: Floats) -> bool:
-    """Say whether a new scene begins: the flow does not explain the picture, and its brightness is another."""
+    """Return whether a new scene begins: the flow does not explain the picture, and the brightness differs."""
     warped = sample(previous, grid(*back.shape[1::-1]) + back)
     error = np.mean(cv2.absdiff(warped, present)) / (present.std() + 4)
     return bool(error > _CUT_ERROR and np.abs(_histogram(previous) - _histogram(present)).sum() / 2 > _CUT_HISTOGRAM)
@@ -143,7 +143,7 @@ def _histogram(gray: Gray) -> NDArray[np.float64]:
 
 
 def _agreement(flow: Floats, other: Floats) -> Floats:
-    """Say where going there and back ends near the start: |f + b|^2 < .05 (|f|^2 + |b|^2) + .5 (width / 256)^2."""
+    """Return where going there and back ends near the start: |f + b|^2 < .05 (|f|^2 + |b|^2) + .5 (width / 256)^2."""
     height, width = flow.shape[:2]
     back = sample(other, grid(width, height) + flow)
     gap = flow + back

@@ -44,7 +44,7 @@ def annotate(
 ) -> Run:
     """Annotate everything that a source gives.
 
-    Iterate over it for each `Result`, or call `Run.run` to have it done; nothing is read before.
+    Iterate over the run for each `Result`, or call `Run.run` to do it all; nothing is read before that.
 
     >>> for result in cvmask.annotate("street.mp4", model, outputs=["out.mp4", "out.jsonl"]):
     ...     print(result.frame.time_s, len(result.detections))
@@ -52,20 +52,20 @@ def annotate(
     Parameters
     ----------
     source
-        A source, or whatever `open_source` takes; `source_options` go there, and `on_error`: with a source
-        that is open already they are a TypeError.
+        A source, or anything that `open_source` takes. `source_options` and `on_error` are passed to it; they raise
+        TypeError if the source is open already.
     model
         Has ``detect``, and ``clone`` if there is more than one worker.
     outputs
-        Sinks, or whatever `open_sink` takes, or one of these. They are finished when the loop ends, is
-        left or is interrupted; after an error those of files are discarded, those of live sources
-        finished. An error in the body of your own loop counts where it leaves `with annotate(...) as run:`.
+        Sinks, or anything that `open_sink` takes; one or several. They are finished when the loop ends, is left or is
+        interrupted. After an error, outputs of files are discarded and those of live sources are finished. An error
+        in your own loop counts only if you used `with annotate(...) as run:`.
     style
         Arguments for `draw`; labels and mask threshold are the model's unless they are here.
     paint
-        Makes the picture from the frame's own and what was found, shape (height, width, 3), BGR, such
-        as a function of `cvmask.drawing.effects`. The next one is made while it is written: it is a new array
-        each time, or the frame's own. None: `draw` does.
+        A function that makes the annotated picture from the frame's picture and its detections, such as one of
+        `cvmask.drawing.effects`; shape (height, width, 3), BGR. The next picture is made while this one is written,
+        so it must return a new array each time, or the frame's own. None: `draw`.
     track
         Give each object an id that it keeps.
     workers
@@ -73,38 +73,38 @@ def annotate(
     detect_every
         The network sees every N-th frame of a file, N from 1 to 60, and both sides of a cut; what it found is carried
         to the frames between along the motion in the picture, see `cvmask.streams.follow`. "auto" chooses the frames.
-        At most so many frames for each worker are kept in memory. Of a camera or stream, unless every frame is taken,
-        it sees a frame whenever it is free, with N at most every N-th; each frame is given at once, with the newest
-        result carried forwards to it. 1: the network sees every frame that is given.
+        At most N frames for each worker are kept in memory. With a camera or stream, unless every frame is taken,
+        the network sees a frame whenever it is free, but at most every N-th; each frame is given at once, with the
+        newest result carried forwards to it. 1: the network sees every frame that is given.
     bridge
-        Fill objects in where they are missed for up to a second, 60 frames at most: between two sightings in a file,
-        after the last one in a live source. For what must stay hidden; each object gets an id. A function says for
-        each frame of a live source whether it is to be done.
+        Fill in objects that are missed for up to a second, 60 frames at most: between two sightings in a file, after
+        the last one in a live source. Use it for objects that must stay hidden; each object gets an id. A function is
+        called for each frame of a live source and tells whether to fill in.
     smooth
         Average masks, boxes and scores of each object over time, along its motion; needs `track`.
     on_event
         Called with an `Event` for each object that appears or has left, in a thread that waits for it; needs `track`.
     on_message
-        Called with one line for whatever the user should know; from any thread.
+        Called with one line for each thing that the user should know; from any thread.
     on_error
         Called for each picture that cannot be read; None: the first one ends the run.
 
     Raises
     ------
     TypeError, ValueError
-        If the model is none, or an option is wrong.
+        If the model has no `detect`, or an option is wrong.
     SourceError, SinkError
-        If the source or an output cannot be opened. While it runs, whatever goes wrong anywhere is
-        raised once, from the iteration, and nothing goes on behind it. Of an output that could not be
-        finished after an interrupt, it is the ``__cause__`` of the KeyboardInterrupt.
+        If the source or an output cannot be opened. An error in any thread of the run is raised once, from the
+        iteration, after all threads have stopped. If an output cannot be finished after an interrupt, its error
+        is the ``__cause__`` of the KeyboardInterrupt.
     """
     if not callable(getattr(model, "detect", None)):
         raise TypeError(f"model must be what cvmask.load gives, or have a detect of its own, got {model!r:.60}")
     workers = whole_number("workers", workers)
     if smooth and not track:
-        raise ValueError("smooth needs track=True: without ids nobody knows what belongs together")
+        raise ValueError("smooth needs track=True: it averages objects by their ids")
     if on_event is not None and not track:
-        raise ValueError("on_event needs track=True: without ids nobody knows what is new")
+        raise ValueError("on_event needs track=True: it recognises new objects by their ids")
     every = check_every(detect_every)
     summary = Summary()
     source = _opened(source, summary, on_message, on_error, source_options)

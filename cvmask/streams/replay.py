@@ -1,4 +1,4 @@
-"""Draw again what JSON lines hold, without the network."""
+"""Draw the detections of JSON lines again, without the network."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def render(
 ) -> Summary:
     """Annotate a video from the JSON lines of an earlier run.
 
-    With the settings of that run the pictures are the same, to the pixel.
+    With the settings of that run, every pixel is the same.
 
     Parameters
     ----------
     source
-        What the earlier run read: its frames are found by their index. Of a run that took every N-th frame,
-        a source that is open already has its rate from `open_source` with this stride, or from `open_recorded`.
+        The source of the earlier run; its frames are found by their index. If that run took every N-th frame, open the
+        source with `open_source` and this stride, or with `open_recorded`, so that its frame rate is right.
     detections
         The JSON lines.
     outputs
@@ -53,7 +53,7 @@ def render(
     style
         Arguments for `draw`; labels are those in the JSON lines unless they are here.
     on_message
-        Called with one line for whatever the user should know.
+        Called with one line for each thing that the user should know.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def open_recorded(source: PathLike, detections: PathLike, on_message: Notify = i
 
 
 class _Recalled(Source):
-    """The frames of a video as a source, and as a model what JSON lines tell of them, one after the other."""
+    """Two roles in one: the frames of a video as a source, and the detections of its JSON lines as a model."""
 
     def __init__(self, video: Source, pairs: Iterator[tuple[Frame, Detections]]) -> None:
         self.name, self.size_wh, self.frame_rate = video.name, video.size_wh, video.frame_rate
@@ -121,7 +121,7 @@ class _Recalled(Source):
             yield frame
 
     def detect(self, frame: NDArray[np.uint8]) -> Detections:
-        """Tell what was found in the next frame."""
+        """Return the detections of the next frame."""
         return self._found.popleft()
 
     def close(self) -> None:
@@ -159,17 +159,17 @@ def _paired(
     if lonely:
         on_message(f"{name}: has no line for {lonely} frames; they are left out")
     if next(read, None) is not None:
-        on_message(f"{name}: its last line is of frame {record['index']}; what follows in {frames.name} is left out")
+        on_message(f"{name}: its last line is for frame {record['index']}; later frames of {frames.name} are left out")
 
 
 def _rising(
     pairs: Iterator[tuple[dict[str, Any], Detections]], name: str
 ) -> Iterator[tuple[dict[str, Any], Detections]]:
-    """The same pairs; SourceError where a frame comes after a later one, as in two files made one."""
+    """Yield the same pairs; SourceError if frames are out of order, as in two files joined into one."""
     last = -1
     for record, found in pairs:
         if record["index"] <= last:
-            raise SourceError(f"{name}: tells frame {record['index']} after frame {last}: needed the lines of one run")
+            raise SourceError(f"{name}: has frame {record['index']} after frame {last}: needed the lines of one run")
         last = record["index"]
         yield record, found
 
@@ -188,7 +188,7 @@ def _class_ids(
     if labels is None and all(str(item).strip().isdecimal() for item in wanted):
         return [int(item) for item in wanted]
     if labels is None:
-        raise SourceError(f"{os.fspath(name)}: its first line tells no class names: give ids")
+        raise SourceError(f"{os.fspath(name)}: its first line has no class names: give ids")
     try:
         return class_ids(wanted, labels)
     except ValueError as error:

@@ -101,7 +101,7 @@ class Smoother:
         common = np.minimum(soft, present).sum() / max(float(np.maximum(soft, present).sum()), 1e-6)
         doubt = np.clip((1 - common - _AGREES) / (_DISAGREES - _AGREES), 0, 1)
         share = float(_SHARE + (1 - _SHARE) * doubt)
-        # The box goes where what is inside went.
+        # The box moves with its contents.
         weights = np.minimum(soft, present)
         if weights.sum() > 0 and not self._covering:
             move = np.average(moves.reshape(-1, 2), axis=0, weights=weights.ravel())

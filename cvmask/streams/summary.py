@@ -1,4 +1,4 @@
-"""What a run has done: frames and times."""
+"""Counts and times of a run."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Stage:
         return self.total_s / self.count if self.count else 0.0
 
     def percentile_s(self, share: float = 0.95) -> float:
-        """Give the duration that this share of all does not exceed, or up to 2% more; 0 if there is none."""
+        """Return the duration that this share of all does not exceed, to 2%; 0 if there are none."""
         with _ADDING:
             left, classes = math.ceil(share * self.count), sorted(self._classes.items())
         for index, count in classes:
@@ -55,10 +55,10 @@ class Stage:
 
 
 class Summary:
-    """Frames and times of a run; it grows while the run goes on.
+    """Counts and times of a run, updated while it runs.
 
-    Every frame has a fate: once the run has ended, `read` is `written` and `refused` and `in_flight`; `dropped` and
-    `lost` were never read.
+    When the run has ended, `read` equals `written` plus `refused` plus `in_flight`. `dropped` and `lost` frames
+    were never read.
 
     Attributes
     ----------
@@ -67,15 +67,15 @@ class Summary:
     written
         Frames that every output took, or would have taken if there is none.
     dropped
-        Frames of a live source that were passed over for newer ones.
+        Frames of a live source that were skipped for newer ones.
     failed
         Pictures that could not be read.
     lost
-        Frames that were there and could not be decoded.
+        Frames that could not be decoded.
     carried
-        Frames written that the network did not see: their objects were carried to them.
+        Written frames that the network did not see: objects of other frames were carried to them.
     refused
-        Frames that an output could not write; the others have them.
+        Frames that an output could not write; other outputs have them.
     in_flight, ended_by
         Frames that were read and not finished when the run ended, and what ended it: "interrupted".
     bridged
@@ -95,7 +95,7 @@ class Summary:
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds since the run began, or that it took."""
+        """Seconds since the run began; its duration once it has ended."""
         return (time.perf_counter() if self._ended is None else self._ended) - self._began
 
     @property
@@ -112,7 +112,7 @@ class Summary:
         self._ended = self._ended or time.perf_counter()
 
     def lines(self) -> list[str]:
-        """Say it for people, a line for the frames and one for each stage."""
+        """Return lines to print: one for the frames and one for each stage."""
         counts = f"{self.read} read, {self.written} written, {self.dropped} dropped, {self.failed} failed"
         counts += f", {self.lost} lost" if self.lost else ""
         counts += f", {self.carried} of them carried" if self.carried else ""

@@ -1,4 +1,4 @@
-"""Which object is which over a video: boxes matched from frame to frame."""
+"""Follow objects over a video by matching boxes from frame to frame."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ MAX_GAP = 10
 class Tracker:
     """Gives objects ids from 1 that they keep; call `update` for each frame in order.
 
-    An object is looked for where its movement would have brought it; the pair of box and object that
-    overlaps most is matched first, a pair of the same class before any other. Objects that cross keep
-    their ids as long as they move on as before; one that is hidden for longer than the gap, or turns
-    while hidden, comes back under a new id.
+    The tracker predicts each object's box from its movement. It matches pairs of the same class first, and the pair
+    with the largest overlap before others. Objects that cross keep their ids as long as their movement does not
+    change. An object that is hidden for longer than the gap, or turns while hidden, gets a new id.
 
     Parameters
     ----------
@@ -70,7 +69,7 @@ class Tracker:
     def _begin(
         self, detections: Detections, found_xyxy: NDArray[np.float32], ids: NDArray[np.int32]
     ) -> None:
-        """Follow whatever has no id yet, and write its id into `ids`."""
+        """Start a track for each object without an id, and write the id into `ids`."""
         new = np.flatnonzero(ids == 0)
         ids[new] = np.arange(self._next_id, self._next_id + len(new))
         self._next_id += len(new)

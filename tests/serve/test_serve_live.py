@@ -334,7 +334,7 @@ def test_a_recording_that_cannot_go_on_is_offered(tmp_path: Path, monkeypatch: p
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert recorder.state == "ready"
-    assert recorder.message == "the recording cannot be written: File too large; what was written until then is kept"
+    assert recorder.message == "the recording cannot be written: File too large; the part written before is kept"
     frames, size_wh = count_frames(recorder.path)
     assert size_wh == (160, 128)
     assert index - 60 < frames <= index + 1, "but for the last seconds"

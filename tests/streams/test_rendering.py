@@ -179,12 +179,12 @@ def test_lines_of_a_run_that_was_broken_off_are_drawn(clip: Path, lines: tuple[P
     told: list[str] = []
     render(clip, lines[0], again, on_message=told.append)
     assert len(again.images) == 7
-    assert told[0] == f"{lines[0]}: line 8 is cut off because its run was interrupted there: it is left out"
+    assert told[0] == f"{lines[0]}: line 8 is cut off, its run was interrupted there: it is left out"
     lines[0].write_text(whole + "\n")
     assert render(clip, lines[0], Keep()).written == 8
     lines[0].write_bytes(whole.encode() + '{"name":"ü'.encode()[:-1])
     assert render(clip, lines[0], Keep(), on_message=told.append).written == 8
-    assert told[-1] == f"{lines[0]}: line 9 is cut off because its run was interrupted there: it is left out"
+    assert told[-1] == f"{lines[0]}: line 9 is cut off, its run was interrupted there: it is left out"
 
 
 @pytest.mark.parametrize(

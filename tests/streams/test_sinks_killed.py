@@ -55,7 +55,7 @@ def test_a_killed_recording_plays_and_is_found(tmp_path: Path, ending: str) -> N
     killed(path)
     assert not path.exists()
     rescued = tmp_path / f"night_rescued_1.{ending}"
-    assert record(path) == [f"{path}: what a killed run left is {rescued} now"]
+    assert record(path) == [f"{path}: the part that a killed run left is now {rescued}"]
     assert sorted(tmp_path.iterdir()) == [path, rescued]
     frames = len(list(Video(rescued)))
     assert frames >= 250 - 4 * 25
@@ -73,7 +73,7 @@ def test_a_second_killed_recording_replaces_no_other(tmp_path: Path) -> None:
 def test_what_cannot_be_read_is_removed_and_told(tmp_path: Path) -> None:
     (tmp_path / ".night.0123.part.mp4").write_bytes(b"\0" * 1000)
     messages = record(tmp_path / "night.mp4")
-    assert f"{tmp_path}/night.mp4: what a killed run left cannot be read, and is removed" in messages
+    assert f"{tmp_path}/night.mp4: the part that a killed run left cannot be read and is removed" in messages
     assert [path.name for path in tmp_path.iterdir()] == ["night.mp4"]
 
 

@@ -92,7 +92,7 @@ def test_a_device_that_fails_is_one_line(device: type[Device], monkeypatch: pyte
     with VirtualCamera() as sink:
         sink.write(BLACK)
         monkeypatch.setattr(device, "broken", True)
-        with pytest.raises(SinkError, match=r"virtual: the camera takes no frame: device is gone$"):
+        with pytest.raises(SinkError, match=r"virtual: the camera refuses frames: device is gone$"):
             sink.write(BLACK)
     assert device.made[0].closed == 1
 

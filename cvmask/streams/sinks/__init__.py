@@ -55,13 +55,13 @@ def open_sink(
         A video (.mp4, .mkv, .avi, ...), ``.gif``, ``.jsonl``, a picture (.png, .jpg, ...), a folder (one
         that exists, or a name without an ending), ``"window"`` or ``"virtual"``, a camera for video calls.
     source
-        What the frames come from: videos take its rate and its sound.
+        Where the frames come from: videos take its frame rate and its sound.
     labels
         Class names, for JSON lines.
     codec
-        Of a video, "h264" or "mp4v"; see `VideoFile`.
+        For a video, "h264" or "mp4v"; see `VideoFile`.
     on_message
-        Called with one line for whatever is not kept.
+        Called with one line for each thing that is not kept.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def open_sink(
         audio = source.path if isinstance(source, Video) else None
         rate = None if source is None else source.frame_rate
         return VideoFile(name, frame_rate=rate, audio_from=audio, codec=codec, live=live, on_message=on_message)
-    # Of pictures each becomes a picture.
+    # Each picture becomes a picture of its own.
     moving = suffix == ".gif" or not (source is None or isinstance(source, (Images, Still)))
     if suffix in animation.SUFFIXES and moving:
         return Animation(name, frame_rate=None if source is None else source.frame_rate, on_message=on_message)
@@ -106,9 +106,9 @@ def open_all(
     labels: Sequence[str] | None,
     on_message: Notify,
 ) -> list[Sink]:
-    """Open each output, or the only one, that is not a sink yet; all of them or, with SinkError, none.
+    """Open the outputs that are not sinks yet. If one cannot be opened, none stays open and SinkError is raised.
 
-    Two for one file or folder are an error too.
+    Two outputs for the same file or folder are an error too.
     """
     sinks: list[Sink] = []
     try:

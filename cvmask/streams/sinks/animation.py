@@ -25,7 +25,7 @@ from cvmask.system.files import whole_path
 from cvmask.system.interrupts import deferred_signals
 
 # By ending: FFmpeg's encoder, ticks a second of the format's clock, the fewest ticks of a frame, the longest side.
-# Browsers show what a GIF says to last for 0.01 s or less for 0.1 s.
+# If a GIF says 0.01 s or less for a frame, browsers show it for 0.1 s.
 _FORMATS = {".gif": ("gif", 100, 2, 65535), ".webp": ("libwebp_anim", 1000, 1, 16383)}
 SUFFIXES = tuple(_FORMATS)
 
@@ -90,7 +90,7 @@ class Animation(Sink):
 
     @deferred_signals()
     def close(self) -> None:
-        """Finish the file and give it its name; nothing if no frame came."""
+        """Finish the file and give it its name; no file appears if no frame came."""
         encoder, self._encoder, self._closed = self._encoder, None, True
         if encoder is None:
             return
@@ -157,7 +157,7 @@ class _Encoder:
             raise
 
     def add(self, image: NDArray[np.uint8], time_s: float) -> None:
-        """Have a frame encoded; `time_s` is counted from the first and rises."""
+        """Encode a frame; `time_s` counts from the first frame and rises."""
         ticks = round(time_s * self._scale)
         if ticks - self._ticks < self._least:
             self.left_out += 1
@@ -179,7 +179,7 @@ class _Encoder:
             self.abandon()
 
     def abandon(self) -> None:
-        """Close the file without caring what is in it."""
+        """Close the file and ignore errors: it is not wanted."""
         self._background.end()
         with ExitStack() as stack:
             stack.callback(self._file.close)

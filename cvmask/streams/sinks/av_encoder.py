@@ -26,12 +26,12 @@ from cvmask.system.interrupts import deferred_signals
 
 
 class AvFile(io.BufferedWriter):
-    """A new file that PyAV writes to: one of its own would stay open for good on a full disk.
+    """A new file for PyAV to write to: a file that PyAV opens itself stays open for ever on a full disk.
 
     Attributes
     ----------
     error
-        What went wrong last; PyAV would not say.
+        The last error, which PyAV itself does not report.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,11 +39,11 @@ class AvFile(io.BufferedWriter):
         self.error: OSError | None = None
 
     def write(self, data: Any) -> int:
-        """Write; what goes wrong is noted, and given as FFmpeg gives it: the negative number of the error."""
+        """Write. An error is kept and returned as FFmpeg does, as its negative number."""
         return self._noting(super().write, data)
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Write what is waiting, and seek; what goes wrong, in the same way."""
+        """Flush and seek; errors are returned in the same way."""
         return self._noting(super().seek, offset, whence)
 
     def _noting(self, call: Callable[..., int], *arguments: Any) -> int:
@@ -65,7 +65,7 @@ Plane = NDArray[np.uint8]
 
 
 def _shares(channel: int) -> list[float]:
-    """What blue, green and red add to the difference of one of them from the luma."""
+    """Return the weights of blue, green and red in the difference of one of them from the luma."""
     difference = np.eye(3)[channel] - _LUMA_BGR
     shares: list[float] = (difference / (1 - _LUMA_BGR[channel]) / 2 * _SPAN).tolist()
     return shares
@@ -106,7 +106,7 @@ def to_i420_(image: NDArray[np.uint8], y: Plane, u: Plane, v: Plane) -> None:
         cv2.addWeighted(most, 1, red, share[2], 0, dst=plane)
 
 
-# Of a server: how long opening, and each read, may take.
+# For a server: how long opening, and each read, may take.
 _TIMEOUT_S = 10.0
 _JUMP_S = 0.5  # times that go back by more are another file's
 
@@ -124,12 +124,12 @@ class Sound:
     """Copies the audio tracks of a file, or of a video at an address, packet by packet, from `start_s` on.
 
     `start_s` counts from the first picture, which need not be where the file's own times begin. Tracks keep their
-    language, and which one is played if nobody chooses.
+    language, and the default track stays the default.
 
     Attributes
     ----------
     lost
-        Why there is something that is not copied; "" where there is no sound, or all is copied.
+        Why some sound is not copied; "" if there is none, or all of it is copied.
     """
 
     def __init__(self, av: Any, path: str, target: Any, start_s: float) -> None:
@@ -171,7 +171,7 @@ class Sound:
                 return
             track = self._tracks[packet.stream.index]
             start_s = float(packet.pts * packet.time_base) - track.start_s
-            if track.end_s - start_s > _JUMP_S:  # as where files were joined: the pictures go on, and so does it
+            if track.end_s - start_s > _JUMP_S:  # as in joined files: the pictures go on, and so does the sound
                 track.start_s -= track.end_s - start_s
                 start_s = track.end_s
             if start_s > time_s:
@@ -186,7 +186,7 @@ class Sound:
                 self._mux(packet, start_s)
 
     def _mux(self, packet: Any, start_s: float) -> None:
-        """Write a packet; one that the format does not take, as of damaged sound, is left out."""
+        """Write a packet; one that the format refuses, such as damaged sound, is left out."""
         try:
             self._target.mux(packet)
         except self._av.FFmpegError as error:
@@ -198,7 +198,7 @@ class Sound:
     def _read(self, av: Any, sources: Sequence[Any]) -> Iterator[Any]:
         try:
             yield from self._input.demux(*sources)
-        except av.FFmpegError as error:  # such as a server that is gone: the pictures are kept
+        except av.FFmpegError as error:  # such as a lost server: the pictures are kept
             self.lost = f"FFmpeg cannot read on: {error.strerror}"
 
     def close(self) -> None:
@@ -208,7 +208,7 @@ class Sound:
 
 
 def _like(target: Any, source: Any) -> Any:
-    """Add a track as the source's is: its language, and whether it is the one to play."""
+    """Add a track with the language and the default flag of the source's track."""
     track = target.add_stream_from_template(source)
     if "language" in source.metadata:
         track.metadata["language"] = source.metadata["language"]
@@ -218,7 +218,7 @@ def _like(target: Any, source: Any) -> Any:
 
 
 def _holds(av: Any, format_name: str, track: Any) -> bool:
-    """Tell whether a format takes this track, by writing a header: FFmpeg's own list has tracks that it refuses."""
+    """Return whether a format takes this track, by writing a header: FFmpeg's own list is not reliable."""
     try:
         with av.open(io.BytesIO(), "w", format=format_name) as trial:
             trial.add_stream_from_template(track)
@@ -229,7 +229,7 @@ def _holds(av: Any, format_name: str, track: Any) -> bool:
 
 
 def _first_picture_s(av: Any, path: str) -> float:
-    """Give when the first picture that can be decoded is due, in the file's own time; 0 where it does not say.
+    """Return the time of the first picture that can be decoded, in the file's own time; 0 if the file has no times.
 
     Recordings of a broadcast begin between key frames: up to the first one there are packets, and no picture.
     """
@@ -247,7 +247,7 @@ def _opened(av: Any, path: str) -> Any:
 
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
-# What `to_i420_` makes; of large pictures players guess BT.709, unless all four are there.
+# The format that `to_i420_` makes. Without all four, players guess BT.709 for large pictures.
 _COLORS = {
     "colorspace": "smpte170m",
     "color_primaries": "bt709",
@@ -264,10 +264,9 @@ _LONGEST_TICKS = 1 << 25
 class AvEncoder:
     """H.264 or MPEG-4 part 2 (`codec` "h264", "mp4v"), with the sound of `audio_from` from `audio_start_s` on.
 
-    What is `live` is written so that a file that is cut off anywhere plays up to its last seconds; once it is
-    finished, it is as any other. A frame is encoded in a thread of its own while the next one is made; what goes
-    wrong there is raised by the next call. Errors of FFmpeg are OSError, or SinkError where it does not know the
-    format.
+    A `live` file that is cut off anywhere still plays, up to its last seconds; once finished, it is an ordinary file.
+    A frame is encoded in a thread of its own while the next one is made; the next call raises an error of that
+    thread. Errors of FFmpeg are OSError, or SinkError if it does not know the format.
     """
 
     def __init__(
@@ -323,19 +322,19 @@ class AvEncoder:
 
     @property
     def lost_sound(self) -> str:
-        """How far the sound is not copied, and why: " in full: ..."; nothing if all is well."""
+        """Which sound is not copied, and why, such as " in full: ..."; "" if all is copied."""
         if self._sound is None or not self._sound.lost:
             return ""
         return f"{' in full' if self._sound.copies else ''}: {self._sound.lost}"
 
     def add(self, image: NDArray[np.uint8], time_s: float) -> None:
-        """Have a frame encoded, and the sound up to it copied."""
+        """Encode a frame, and copy the sound up to it."""
         frame = self._av.VideoFrame(image.shape[1], image.shape[0], "yuv420p")
         to_i420_(image, *map(_as_array, frame.planes))
         self._background.hand(lambda: self._encode(frame, time_s))
 
     def finish(self) -> int:
-        """Close the file; how many frames it holds."""
+        """Close the file; return how many frames it holds."""
         try:
             self._background.wait()
             with self._os_errors():
@@ -347,7 +346,7 @@ class AvEncoder:
         return self._count
 
     def abandon(self) -> None:
-        """Close the file without caring what is in it."""
+        """Close the file and ignore errors: it is not wanted."""
         self._background.end()
         with ExitStack() as stack:
             stack.callback(self._file.close)
@@ -390,11 +389,11 @@ class AvEncoder:
             raise self._file.error or OSError(error.errno, error.strerror) from None
 
 
-_LOST_S = 2  # of a recording that is cut off, at most about so much
+_LOST_S = 2  # a recording that is cut off loses at most about this much
 
 
 def _playable(av: Any, suffix: str) -> dict[str, str]:
-    """Give what has FFmpeg write a file that plays wherever it is cut off: fragments, or clusters."""
+    """Return the options for a file that plays wherever it is cut off: fragments, or clusters."""
     if suffix == ".mkv":
         return {"cluster_time_limit": str(1000 * _LOST_S), "flush_packets": "1"}
     if av.library_versions["libavformat"] < (61, 7):
@@ -404,12 +403,12 @@ def _playable(av: Any, suffix: str) -> dict[str, str]:
 
 
 def _as_array(plane: Any) -> NDArray[np.uint8]:
-    """What PyAV encodes, to be written to: uint8, shape (height, width) of the plane, rows further apart."""
+    """Return a plane of PyAV's frame as an array to write to: uint8, shape (height, width), with padded rows."""
     rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
     return rows[: plane.height, : plane.width]
 
 
-@deferred_signals()  # An import of PyAV that was broken off cannot be made good in the same process.
+@deferred_signals()  # An interrupted import of PyAV cannot be repaired in the same process.
 def has_av() -> bool:
     """Tell whether PyAV 15 or newer is installed, and can encode H.264."""
     try:

@@ -34,16 +34,16 @@ class Encoder(Protocol):
     codec: str
 
     def add(self, image: NDArray[np.uint8], time_s: float) -> None:
-        """Encode a frame; `time_s` is counted from the first and rises."""
+        """Encode a frame; `time_s` counts from the first frame and rises."""
 
     def finish(self) -> int:
-        """Close the file; how many frames it holds."""
+        """Close the file; return how many frames it holds."""
 
     def abandon(self) -> None:
-        """Close the file without caring what is in it."""
+        """Close the file and ignore errors: it is not wanted."""
 
 
-# Of a longer pause a file of constant rate would be repetitions alone: of an hour, 90,000.
+# A longer pause would fill a file of constant rate with repeated frames: an hour needs 90,000.
 LONGEST_PAUSE_S = 60
 
 
@@ -53,7 +53,7 @@ class OpenCVEncoder:
     Attributes
     ----------
     left_out_s
-        What longer pauses than a minute lost where frames are held.
+        Seconds left out of pauses longer than a minute, if frames are held.
     """
 
     def __init__(self, path: Path, size_wh: tuple[int, int], rate: Fraction) -> None:
@@ -64,10 +64,10 @@ class OpenCVEncoder:
         self._slots = 0
         self.left_out_s = 0.0
         self._last: NDArray[np.uint8] | None = None
-        # Whoever cannot write the file should hear why; OpenCV would not say.
+        # OpenCV would not say why the file cannot be written.
         path.touch()
         code = cv2.VideoWriter.fourcc(*self.codec)
-        # Of each .webm file OpenCV says on stderr that it has no tag for VP8, which does not matter.
+        # For each .webm file OpenCV prints on stderr that it has no tag for VP8, which does no harm.
         with quiet() if path.suffix.lower() == ".webm" else nullcontext():
             self._writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, code, float(rate), size_wh)
         if not self._writer.isOpened():
@@ -76,7 +76,7 @@ class OpenCVEncoder:
             raise SinkError(f"OpenCV cannot write {what}")
 
     def add(self, image: NDArray[np.uint8], time_s: float) -> None:
-        """Encode a frame, behind repetitions of the one before if the format needs them."""
+        """Encode a frame, after repetitions of the one before if the format needs them."""
         if self._last is not None:
             pause_s = time_s - self.left_out_s - float(self._slots / self._rate)
             self.left_out_s += max(0.0, pause_s - LONGEST_PAUSE_S)
@@ -88,22 +88,22 @@ class OpenCVEncoder:
         self._times_s.append(time_s)
         self._slots += 1
         if not self._exact:
-            self._last = image.copy()  # The caller may draw on in its own.
+            self._last = image.copy()  # The caller may change its own array later.
 
     def finish(self) -> int:
-        """Close the file; how many frames it holds."""
+        """Close the file; return how many frames it holds."""
         self._writer.release()
         if self._exact:
             set_frame_times(self._path, self._times_s, self._rate)
         return self._slots
 
     def abandon(self) -> None:
-        """Close the file without caring what is in it."""
+        """Close the file and ignore errors: it is not wanted."""
         self._writer.release()
 
 
 def wrong_codec(suffix: str, codec: str | None, use_av: bool | None = None) -> str:
-    """Say why a video of this ending cannot have this codec; nothing if it can.
+    """Return why a video with this ending cannot have this codec; "" if it can.
 
     `use_av` is whether PyAV encodes; None: if it is installed.
     """

@@ -44,7 +44,7 @@ class ImageFile(Sink):
 
 
 def no_folder(name: str) -> str:
-    """Say why a folder is not made of this name; nothing if it is."""
+    """Return why no folder can have this name; "" if it can."""
     if name.rstrip("/" + os.sep) == "-":
         return "results do not go to standard output: name a file or a folder"
     if os.path.dirname(os.path.abspath(name)) == "/dev" and not os.path.isdir(name):
@@ -60,9 +60,9 @@ class ImageFolder(Sink):
     Parameters
     ----------
     suffix
-        Of pictures whose source has another ending than those of `SUFFIXES`.
+        For pictures whose source has an ending that is not in `SUFFIXES`.
     sources
-        Files that are still to be read, beside that of the frame itself: none is replaced.
+        Files that are still to be read: they are not replaced, and neither is the frame's own file.
     """
 
     def __init__(

@@ -22,8 +22,8 @@ from cvmask.system.files import LineTooLong, bounded_lines, check_is_file
 class JsonLines(Sink):
     """One line a frame, with soft masks, so that `cvmask.streams.replay.render` can draw everything again.
 
-    Unlike other outputs it grows in its final place, and every line is on its way to the disk when
-    `write` returns: a crash loses nothing. A file that was there before is replaced by the first line.
+    Unlike other outputs, the file grows in its final place. Every line is handed to the system before `write`
+    returns: a crash loses nothing. The first line replaces an older file.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class JsonLines(Sink):
                 while rest:
                     rest = rest[self._file.write(rest) :]
             except OSError:
-                # Half a line would spoil the file for whoever reads it.
+                # Half a line would make the file unreadable.
                 self._file.truncate(start)
                 raise
 
@@ -100,9 +100,10 @@ def _check_access(path: Path) -> None:
 def read_json_lines(
     path: str | os.PathLike[str], on_message: Notify = ignore
 ) -> Iterator[tuple[dict[str, Any], Detections]]:
-    """Read what `JsonLines` wrote: each line without its detections, and these.
+    """Read a file of `JsonLines`: yield each line without its detections, and the detections.
 
-    A last line that was cut off, as by a crash, is left out, and `on_message` is told; empty lines are passed over.
+    A last line that was cut off, for example by a crash, is left out and `on_message` is called. Empty lines are
+    skipped.
 
     Raises
     ------
@@ -112,7 +113,7 @@ def read_json_lines(
     path = os.fspath(path)
     labels: list[str] | None = None
     try:
-        with open(path, "rb") as file:  # each line decoded alone: the last one may end within a letter
+        with open(path, "rb") as file:  # each line is decoded alone: the last one may end within a character
             for number, line in bounded_lines(file):
                 if not line.strip():
                     continue
@@ -121,7 +122,7 @@ def read_json_lines(
                 except SourceError:
                     if line.endswith(b"\n") or number == 1:  # without a line before it, it may be anything
                         raise
-                    on_message(f"{path}: line {number} is cut off, its run was broken off there: it is left out")
+                    on_message(f"{path}: line {number} is cut off, its run was interrupted there: it is left out")
                     return
                 labels = parsed[0].get("labels", labels)
                 yield parsed
@@ -144,8 +145,8 @@ def _parse(line: bytes, name: str, labels: list[str] | None) -> tuple[dict[str, 
         raise SourceError(f"{name} is not a frame of detections: the file is not JSON lines in UTF-8") from None
     except KeyError as error:
         raise SourceError(
-            f"{name} has no {error}: needed what `--save-json` writes of a video; "
-            "of `--save jsonl` the reader is cvmask.formats.lines.read_jsonl"
+            f"{name} has no {error}: needed a file that `--save-json` wrote for a video; "
+            "read files of `--save jsonl` with cvmask.formats.lines.read_jsonl"
         ) from None
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise SourceError(f"{name} is not a frame of detections: {error or 'damaged'}") from None

@@ -1,8 +1,8 @@
-"""Give the frames of a finished MP4 file the times that they really had.
+"""Give the frames of a finished MP4 file their real times.
 
-OpenCV's writer knows one constant rate, and that one rounded: 30000/1001 becomes 29.97. But an MP4
-file is only a list of durations away from exact times, and OpenCV writes that list (`stts`, in
-`moov`) at the end of the file, where it can grow. Boxes are those of ISO/IEC 14496-12.
+OpenCV's writer knows only one constant, rounded rate: 30000/1001 becomes 29.97. But an MP4 file keeps its
+times in a list of durations (`stts`, in `moov`), which OpenCV writes at the end of the file, where it can
+grow. Boxes are those of ISO/IEC 14496-12.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _LIMIT = 2**32 - 1
 
 
 def ticks_a_second(rate: Fraction) -> int:
-    """Choose a time scale in which a frame of this rate lasts a whole number of ticks, if it can be."""
+    """Choose a time scale in which a frame of this rate lasts a whole number of ticks, if there is one."""
     if rate.numerator > 120_000:
         return 90_000
     return rate.numerator * -(-90_000 // rate.numerator)
@@ -57,7 +57,7 @@ def set_frame_times(path: str | os.PathLike[str], times_s: Sequence[float], rate
 
 
 def _fitting(scales: Sequence[int], seconds: float) -> int:
-    """Choose the first time scale in which so many seconds have a number of 32 bits, else the finest that fits."""
+    """Choose the first time scale in which this many seconds fit into 32 bits, else the finest that fits."""
     return next((scale for scale in scales if seconds * scale <= _LIMIT), int(_LIMIT / seconds))
 
 
@@ -132,7 +132,7 @@ _SEGMENT = b"\x18\x53\x80\x67"
 
 
 def is_finished(path: Path) -> bool:
-    """Tell whether an .avi, .mkv or .webm file ends where it says that it does; True for all other endings."""
+    """Return whether an .avi, .mkv or .webm file has the length that it states; True for all other endings."""
     end_of = {".avi": _riff_end, ".mkv": _segment_end, ".webm": _segment_end}.get(path.suffix.lower())
     if end_of is None:
         return True
@@ -154,7 +154,7 @@ def _riff_end(file: BinaryIO, size: int) -> int:
 
 
 def _segment_end(file: BinaryIO, size: int) -> int:
-    """Give where the segment ends, which FFmpeg writes with a size of eight bytes, close behind the beginning."""
+    """Return where the segment ends; FFmpeg writes its size in eight bytes near the start of the file."""
     head = file.read(256)
     place = head.find(_SEGMENT) + len(_SEGMENT)
     if place < len(_SEGMENT) or head[place : place + 1] != b"\x01":

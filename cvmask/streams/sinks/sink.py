@@ -1,4 +1,4 @@
-"""What every output has in common."""
+"""The base class of every output."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Sink(ABC):
     name
         What messages call it.
     ended
-        Set by an output that wants no more: a window that was closed.
+        Set by an output that takes no more frames, such as a closed window.
     main_thread
         Whether it must be called from the main thread, as windows must.
     """
@@ -58,14 +58,14 @@ class Sink(ABC):
         image
             The annotated picture, shape (height, width, 3), BGR.
         frame
-            Where it comes from: its index, time and name. None: the next one, without a time.
+            The source frame, for its index, time and name. None: the next frame, without a time.
         detections
-            What was found in it.
+            The detections of the frame.
 
         Raises
         ------
         SinkError
-            If it cannot be written; nothing more can be after that.
+            If it cannot be written; later calls fail too.
         """
 
     @abstractmethod
@@ -73,12 +73,12 @@ class Sink(ABC):
         """Finish: the output is whole, or SinkError says why not. A second call does nothing."""
 
     def discard(self) -> None:
-        """End without an output, as far as that is possible: what is not whole is removed."""
+        """End without an output if possible: unfinished files are removed."""
         self.close()
 
 
 class Clock:
-    """Gives frames rising times: their own, counted from the first, or by the rate where they have none."""
+    """Gives frames rising times: their own, from the first frame on, or times by the frame rate if they have none."""
 
     def __init__(self, rate: Fraction) -> None:
         self._step_s = float(1 / rate)
@@ -101,7 +101,7 @@ Job = Callable[[], None]
 
 
 class Background:
-    """Does what it is handed in a thread of its own, while its owner goes on.
+    """Runs one job at a time in a thread of its own, while its owner goes on.
 
     One thread at a time may call it. It ends with `end`, or when its owner is gone, and does not keep the
     program from ending.
@@ -116,13 +116,13 @@ class Background:
         self._thread.start()
 
     def hand(self, job: Job) -> None:
-        """Wait for the job before, raise what went wrong with it, and begin this one."""
+        """Wait for the job before, raise its error if it had one, and begin this one."""
         self.wait()
         self._busy = True
         self._jobs.put(job)
 
     def wait(self) -> None:
-        """Wait until nothing is left to do; raise what went wrong, once."""
+        """Wait until all jobs are done; raise the error if there was one, once."""
         if self._busy:
             self._busy = False
             error = self._outcomes.get()
@@ -130,7 +130,7 @@ class Background:
                 raise error
 
     def end(self) -> None:
-        """Finish what was begun, and end the thread; a second call does nothing."""
+        """Finish the current job and end the thread; a second call does nothing."""
         self._jobs.put(None)
         self._thread.join()
 
@@ -153,7 +153,7 @@ FileId = tuple[int, int]
 
 
 def file_id(path: str | os.PathLike[str]) -> FileId | None:
-    """Give what is the same for all names of one file; None if there is no such file."""
+    """Return a key that is the same for all names of one file; None if there is no such file."""
     try:
         found = os.stat(path)
     except (OSError, ValueError):  # ValueError: an address with a null character
@@ -162,5 +162,5 @@ def file_id(path: str | os.PathLike[str]) -> FileId | None:
 
 
 def file_ids(paths: Iterable[str | os.PathLike[str]]) -> frozenset[FileId]:
-    """Give those of the files that there are."""
+    """Return those of the files that exist."""
     return frozenset(filter(None, map(file_id, paths)))

@@ -40,10 +40,10 @@ def even(width: int, height: int) -> tuple[int, int]:
 
 
 def fit(image: NDArray[np.uint8], size_wh: tuple[int, int]) -> NDArray[np.uint8]:
-    """Give the frame in this size.
+    """Return the frame in this size; the frame itself if it fits.
 
-    One that only lacks a row or column to be even repeats its last one; any other is scaled with its
-    proportions kept, black around it. The frame itself if it fits.
+    If it only lacks a row or column to be even, its last one is repeated. Otherwise it is scaled in proportion, with
+    black borders.
     """
     width, height = size_wh
     rows, columns = image.shape[:2]
@@ -61,7 +61,7 @@ def fit(image: NDArray[np.uint8], size_wh: tuple[int, int]) -> NDArray[np.uint8]
 
 
 DEFAULT_RATE = Fraction(25)
-# OpenCV's writer opens at none below 1/1000, and FFmpeg knows no frame of more than some hours.
+# OpenCV's writer refuses rates below 1/1000, and FFmpeg refuses frames longer than some hours.
 _LOWEST_RATE = Fraction(1, 300)
 _SPARE_BYTES = 1 << 16
 _LOOK_EVERY = 25
@@ -75,7 +75,7 @@ def _stem_of(name: str) -> str:
 
 @contextmanager
 def _claimed(part: Path) -> Iterator[None]:
-    """Hold a lock beside a part, which the system takes away when the process is gone."""
+    """Hold a lock beside a part; the system releases it when the process ends."""
     lock = part.with_suffix(".lock")
     with open(lock, "wb") as file:
         if fcntl is not None:
@@ -88,7 +88,7 @@ def _claimed(part: Path) -> Iterator[None]:
 
 
 def _is_claimed(part: Path) -> bool:
-    """Tell whether a part is being written; where there are no such locks, whether it was of late."""
+    """Return whether a part is being written; without such locks, whether it was written recently."""
     lock = part.with_suffix(".lock")
     with suppress(OSError), open(lock, "rb") as file:
         if fcntl is None:
@@ -117,7 +117,7 @@ class VideoFile(Sink):
     """A video, of the size of the first frame; sides are made even, as the codecs need.
 
     Frames of another size are fitted into it. With PyAV (``pip install av``) all sound tracks are copied into
-    .mp4, .m4v, .mov and .mkv, otherwise it is not, and `on_message` is told.
+    .mp4, .m4v, .mov and .mkv. Otherwise sound is not kept, and `on_message` is called.
 
     Parameters
     ----------
@@ -130,19 +130,18 @@ class VideoFile(Sink):
         The file whose sound is copied from the time of the first frame on.
     codec
         "h264", which needs PyAV and a file of .mp4, .m4v, .mov or .mkv; "mp4v", MPEG-4 part 2, in these
-        and .avi: written about twice as fast, up to twice as large. None: H.264 where that
-        can be, and VP8 in .webm.
+        and .avi: written about twice as fast, up to twice as large. None: H.264 if possible,
+        and VP8 in .webm.
     use_av
         Whether to encode with PyAV; None: if it is installed.
     live
-        Whether the frames come only once: then what was written plays even if the process is killed. The next
-        recording of this name finds it, and gives it a name of its own.
+        Whether the frames come only once. Then the written part plays even if the process is killed; the next
+        recording of this name finds it and gives it a name of its own.
 
     Raises
     ------
     SinkError
-        If the ending is another or not one for the codec, the file cannot be written, or what was written
-        cannot be read.
+        If the ending is unknown or does not fit the codec, or the file cannot be written or read back.
     """
 
     def __init__(
@@ -198,9 +197,10 @@ class VideoFile(Sink):
 
     @deferred_signals()
     def close(self) -> None:
-        """Finish the file, look whether it can be read, and give it its name; nothing if no frame came.
+        """Finish the file, check that it can be read, and give it its name; no file appears if no frame came.
 
-        A live recording that could not be finished, as on a full disk, keeps what plays of it; the error says so.
+        If a live recording cannot be finished, for example on a full disk, the part that plays is kept, and the error
+        says so.
         """
         encoder = self._take_encoder()
         if encoder is None:
@@ -220,7 +220,7 @@ class VideoFile(Sink):
                 wrong = str(error)
             if not self._live or not _plays(self._part):
                 raise SinkError(wrong)
-        raise SinkError(f"{wrong}; what was written until then is kept")
+        raise SinkError(f"{wrong}; the part written before is kept")
 
     @deferred_signals()
     def discard(self) -> None:
@@ -255,7 +255,7 @@ class VideoFile(Sink):
             self._stack = self._stack.pop_all()
 
     def _rescue(self) -> None:
-        """Give what killed runs left a name, or remove it where nothing in it can be read."""
+        """Name the recordings that killed runs left, and remove those that cannot be read."""
         suffix = Path(self.name).suffix
         for part in sorted(self._part.parent.glob(f".{glob.escape(_stem_of(self.name))}.*.part{suffix}")):
             if part == self._part or _is_claimed(part):
@@ -263,14 +263,14 @@ class VideoFile(Sink):
             with suppress(OSError):
                 if not _plays(part):
                     part.unlink()
-                    self._notify(f"{self.name}: what a killed run left cannot be read, and is removed")
+                    self._notify(f"{self.name}: the part that a killed run left cannot be read and is removed")
                     continue
                 rescued = next(
                     place for number in itertools.count(1)
                     if not (place := part.with_name(f"{_stem_of(self.name)}_rescued_{number}{suffix}")).exists()
                 )  # fmt: skip
                 part.rename(rescued)
-                self._notify(f"{self.name}: what a killed run left is {rescued} now")
+                self._notify(f"{self.name}: the part that a killed run left is now {rescued}")
 
     def _new_encoder(self, start_s: float) -> Encoder:
         rate = max(self._rate, _LOWEST_RATE)

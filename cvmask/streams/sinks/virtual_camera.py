@@ -30,7 +30,7 @@ class VirtualCamera(Sink):
     frame_rate
         Frames a second that the camera says it has.
     paced
-        Whether to wait until a frame is due, as for a file: what is live comes at its own pace.
+        Whether to wait until a frame is due, as for a file; live sources have their own pace.
     on_message
         Called with the name of the camera.
 
@@ -69,7 +69,7 @@ class VirtualCamera(Sink):
             shown = fit(image, (self._camera.width, self._camera.height))
             self._camera.send(np.ascontiguousarray(shown))
         except (RuntimeError, OSError) as error:
-            raise SinkError(f"{self.name}: the camera takes no frame: {_line(error)}") from None
+            raise SinkError(f"{self.name}: the camera refuses frames: {_line(error)}") from None
 
     def close(self) -> None:
         """Let the camera go."""

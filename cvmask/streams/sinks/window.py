@@ -27,14 +27,14 @@ _TRY = "import cv2; cv2.namedWindow('cvmask'); cv2.waitKey(1)"
 
 
 class Window(Sink):
-    """Shows each frame; q or Esc or closing it ends, space pauses, s saves the picture shown.
+    """Shows each frame. The keys q and Esc, or closing the window, end it; space pauses; s saves the picture shown.
 
     Parameters
     ----------
     hold
         Pause at every frame, as for pictures: any key goes on.
     on_message
-        Called with where a picture was saved.
+        Called with the path of a saved picture.
 
     Raises
     ------
@@ -85,7 +85,7 @@ class Window(Sink):
         if self._size_wh == size:
             return
         if self._size_wh is None:
-            # Without GUI_NORMAL, Qt's toolbar takes its place from the picture.
+            # Without GUI_NORMAL, Qt's toolbar takes space from the picture.
             flags = cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL
             cv2.namedWindow(self.name, flags)
         scale = min(1.0, _LARGEST_WH[0] / size[0], _LARGEST_WH[1] / size[1])
@@ -114,7 +114,7 @@ def _check_display() -> None:
     if python is None:
         return
     try:
-        # Qt ends the whole process when its display does not answer: let that happen to another one.
+        # Qt ends the whole process if its display does not answer, so another process tries first.
         done = subprocess.run([python, "-c", _TRY], capture_output=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return
