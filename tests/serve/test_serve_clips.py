@@ -115,7 +115,7 @@ def test_a_clip_that_is_cut_short_is_done_and_says_so(server: Served, work: Path
     cut = finished(server, server.client.post("/v1/clips", content=data[: len(data) * 2 // 3], headers=MP4))
     assert cut["state"] == "done"
     assert 0 < cut["frames"] < 6
-    assert f"clip.avi: says it has 6 frames, {cut['frames']} could be read" in cut["message"]
+    assert f"clip.avi: states 6 frames, {cut['frames']} could be read" in cut["message"]
 
 
 def test_odd_clips_have_an_answer(server: Served, shared: Path) -> None:

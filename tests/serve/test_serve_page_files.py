@@ -73,7 +73,7 @@ def test_what_is_wrong_with_a_clip_is_told_and_that_it_is_gone(
     with served(quick_model) as server, opened(browser, server) as page:
         page.get_by_role("tab", name="File").click()
         page.set_input_files("#choose", tmp_path / "cut.avi")
-        page.wait_for_selector('#results li[data-state="done"]:has-text("says it has 6 frames")')
+        page.wait_for_selector('#results li[data-state="done"]:has-text("states 6 frames")')
         (clip,) = server.service.clips._clips.values()
         server.service.clips.remove(clip)
         page.get_by_role("link", name="Download Video").click()

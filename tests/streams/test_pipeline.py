@@ -402,7 +402,7 @@ def test_a_source_goes_once() -> None:
     source = Fake(3)
     assert len(list(source)) == 3
     for again in (lambda: list(source), lambda: annotate(source, Model()).run()):
-        with pytest.raises(SourceError, match="fake: its frames were taken already, once is all: open it again"):
+        with pytest.raises(SourceError, match="fake: its frames were already read: open it again"):
             again()
 
 

@@ -53,7 +53,7 @@ REFUSED = {
     "bomb_20000x20000_1bit.png": "20000x20000 pixels are more than the limit of 200000000",
     "bomb_60000x60000_header.png": "60000x60000 pixels are more than the limit of 200000000",
     "header_only.jpg": "this JPEG is cut short before its first row",
-    "text.jpg": "no picture that is known here, it starts with b'not an image'",
+    "text.jpg": "not a known kind of picture, it starts with b'not an image'",
     "truncated_half.png": "this PNG is damaged, or of a form that OpenCV",
     "zero_bytes.jpg": r"is empty \(0 bytes\)",
 }

@@ -303,7 +303,7 @@ def test_a_part_of_what_is_live_is_told_to_be_of_no_use(serve: Any) -> None:
     address = serve().address
     source = open_source(address, every_frame=True, stride=2, on_message=messages.append)
     assert greys(source, 3) == [0, 10, 20]
-    assert messages == [f"{address}: a stream has no use for start, end and stride: all of it is taken"]
+    assert messages == [f"{address}: start, end and stride do not apply to a stream: all of it is read"]
 
 
 @pytest.mark.parametrize(

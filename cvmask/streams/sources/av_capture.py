@@ -1,7 +1,7 @@
 """PyAV's captures, for what OpenCV cannot turn into pictures: interlaced video, rare colour matrices, transparency.
 
-From 4.13 on, OpenCV's FFmpeg converts neither of the first two. `retrieve` says that it did, and gives memory that
-nobody wrote.
+From 4.13 on, OpenCV's FFmpeg cannot convert the first two. `retrieve` reports success and returns uninitialised
+memory.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ _SLOWEST_DECODER = 20  # frames a second
 
 
 class UnreadableError(SourceError):
-    """A video whose frames nothing at hand can convert; no further attempt helps."""
+    """A video whose frames no installed library can convert; retrying does not help."""
 
 
 @deferred_signals()
 def find_av() -> Any:
-    """Give PyAV, 15 or newer; None where it is not installed."""
+    """Return PyAV, 15 or newer; None if it is not installed."""
     try:
         av = importlib.import_module("av")
     except ImportError:
@@ -65,9 +65,9 @@ def find_av() -> Any:
 
 
 def interlaced_or_rare(address: str, skip: int = 0, from_s: float = 0.0) -> str:
-    """Say with PyAV why OpenCV cannot convert a video's frames; "" if it can, or it is no video.
+    """Return why OpenCV cannot convert a video's frames, as PyAV sees it; "" if it can, or if the file is no video.
 
-    Looks at a few, behind so many frames, or from a time in the file's own count on.
+    It checks a few frames after this many, or from a time on, in the file's own count.
     """
     av = find_av()
     if av is None:
@@ -91,9 +91,10 @@ def interlaced_or_rare(address: str, skip: int = 0, from_s: float = 0.0) -> str:
 
 
 def unwritten(address: str, skip: int = 0, from_s: float = 0.0) -> str:
-    """Say why OpenCV did not write frames of a video there; "" if it did.
+    """Return why OpenCV did not convert frames at that place of a video; "" if it did.
 
-    Without PyAV only FFmpeg's log tells, and it goes to stderr of the whole process: another process reads there.
+    Without PyAV only FFmpeg's log says so. It goes to stderr of the whole process, so another process reads the
+    frames.
     """
     if find_av() is not None:
         return interlaced_or_rare(address, skip, from_s)
@@ -141,11 +142,11 @@ def _why(frame: Any) -> str:
 
 
 class AvCapture:
-    """A file or address, with the methods that are used of ``cv2.VideoCapture``.
+    """A file or address, with the methods of ``cv2.VideoCapture`` that cvmask uses.
 
-    Interlaced frames become progressive ones, as many as there were (FFmpeg's bwdif, ``send_frame``); frames are
-    turned and mirrored as the display matrix says, have square pixels, and are laid on white where they are
-    transparent. `release` waits for the call that goes on.
+    Interlaced frames become the same number of progressive ones (FFmpeg's bwdif, ``send_frame``). Frames are turned
+    and mirrored as the display matrix says, get square pixels, and are laid on white where they are transparent.
+    `release` waits for a running call.
     """
 
     def __init__(self, address: str, timeout_s: float | None = None) -> None:
@@ -196,7 +197,7 @@ class AvCapture:
             return float(known.get(what, 0))
 
     def set(self, what: int, value: float) -> bool:
-        """Refuse: it goes from the first frame to the last."""
+        """Return False: frames are only read in order, from the first to the last."""
         return False
 
     def grab(self) -> bool:
@@ -210,7 +211,7 @@ class AvCapture:
             return self._frame is not None
 
     def retrieve(self) -> tuple[bool, NDArray[np.uint8] | None]:
-        """Convert it; UnreadableError if its colours are none that can be converted."""
+        """Convert the frame; UnreadableError if its colours cannot be converted."""
         with self._lock:
             if self._closed or self._frame is None:
                 return False, None
@@ -230,7 +231,7 @@ class AvCapture:
             self._container.close()
 
     def _decoded(self) -> Iterator[Any]:
-        """Yield every frame; what is damaged is passed over."""
+        """Yield every frame; damaged ones are skipped."""
         packets = self._container.demux(self._track)
         while True:
             try:
@@ -296,12 +297,12 @@ def _opened(av: Any, address: str, timeout_s: float | None = None) -> Any:
 
 
 def _hides_alpha(track: Any) -> bool:
-    """Tell whether there is transparency beside the packets, as of VP8 and VP9: the usual decoder leaves it out."""
+    """Return whether alpha is stored beside the packets, as in VP8 and VP9: the usual decoder drops it."""
     return bool(track.metadata.get("alpha_mode") == "1")
 
 
 def _alpha_decoder(av: Any, track: Any) -> Any:
-    """Give a decoder that finds it; None where there is nothing to be found, or no such decoder."""
+    """Return a decoder that reads alpha; None if there is no alpha, or no such decoder."""
     name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(track.codec_context.name)
     if name is None or not _hides_alpha(track) or name not in av.codecs_available:
         return None

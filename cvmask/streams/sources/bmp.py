@@ -1,4 +1,4 @@
-"""BMP files that OpenCV takes for others: channels that lie where masks say, pixels that lie behind the palette."""
+"""BMP files that OpenCV reads wrongly: those with channel masks, and those with a wrong start of the pixels."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def decode_bmp(data: bytes) -> NDArray[np.uint8] | None:
         return None
     red, green, blue, alpha = struct.unpack_from("<4I", data, 54)
     masks = [blue, green, red]
-    # Without a place of its own in the header, it would be the first pixel.
+    # Without a place of its own in the header, the alpha mask would be the first pixel.
     if alpha and (length >= 56 or form == _ALPHA_BITFIELDS):
         masks.append(alpha)
     pitch = (width * bits // 8 + 3) // 4 * 4
@@ -42,7 +42,7 @@ def decode_bmp(data: bytes) -> NDArray[np.uint8] | None:
 
 
 def mended_bmp(data: bytes) -> bytes:
-    """Mend a BMP that says that its pixels begin where its palette does, or whose last row is not filled up."""
+    """Mend a BMP whose stated start of the pixels is that of the palette, or whose last row lacks its padding."""
     if len(data) < 54:
         return data
     place, length, _, _, _, bits = struct.unpack_from("<IIiiHH", data, 10)

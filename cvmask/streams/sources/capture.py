@@ -35,7 +35,7 @@ from cvmask.system.files import wrong_name
 
 
 class Left(Exception):
-    """Whoever waited for a call has been sent home."""
+    """The thread that waited for a call must stop waiting."""
 
 
 def _keep(result: Any) -> None:
@@ -43,11 +43,10 @@ def _keep(result: Any) -> None:
 
 
 class BlockingCalls:
-    """Makes calls, one at a time, in a daemon thread, so that whoever waits for one can leave.
+    """Makes calls, one at a time, in a daemon thread, so that a waiting thread can stop waiting.
 
-    OpenCV waits for a server as long as its timeouts say, deaf to Ctrl-C and to other threads. After
-    `leave` that call goes on alone, lets go of what it got and ends its thread; it holds up neither
-    the run nor the end of the program.
+    OpenCV waits for a server until its timeout and ignores Ctrl-C and other threads. After `leave` the call goes on
+    alone, releases its result and ends its thread; it delays neither the run nor the end of the program.
     """
 
     def __init__(self) -> None:
@@ -62,8 +61,8 @@ class BlockingCalls:
     def do(self, work: Callable[[], Any], undo: Callable[[Any], None] = _keep) -> Any:
         """Make a call and give its result, or raise its error.
 
-        `undo` is called with a result that comes when nobody waits for it any more. Raises `Left` if
-        `leave` was called, before or while it waits.
+        `undo` is called with a result that comes when no thread waits for it any more. Raises `Left` if `leave` was
+        called before or during the wait.
         """
         with self._changed:
             if self._left:
@@ -73,7 +72,7 @@ class BlockingCalls:
             self._changed.notify_all()
             try:
                 while self._answer is None and not self._left:
-                    # With a limit, since without one Windows would not hear Ctrl-C.
+                    # With a timeout, because Windows would not notice Ctrl-C without one.
                     self._changed.wait(1.0)
             except BaseException:
                 self._left = True
@@ -87,7 +86,7 @@ class BlockingCalls:
         return result
 
     def leave(self, last: Callable[[], None] | None = None) -> None:
-        """Send home whoever waits; the first `last` is called after the call that goes on. Any thread may do it."""
+        """Stop every wait; the first `last` is called after the running call. Any thread may call this."""
         with self._changed:
             first, self._last = self._last is None, self._last or last
             self._left = True
@@ -95,7 +94,7 @@ class BlockingCalls:
             waiting, gone = not self._busy, self._gone
         if waiting:
             self._thread.join()
-        if gone and first and last is not None:  # an interrupt had sent it home before there was a `last`
+        if gone and first and last is not None:  # an interrupt had stopped the wait before there was a `last`
             last()
 
     def _run(self) -> None:
@@ -127,7 +126,7 @@ class BlockingCalls:
 
 # OpenCV gives the rate as a float; the rates that files state have far smaller denominators than this.
 _MAX_DENOMINATOR = 30000
-# Some containers give the ticks of their clock for it, as 1000 and 60,000.
+# Some containers state the ticks of their clock instead, such as 1000 or 60,000.
 _HIGHEST_RATE = 240
 _MEASURED_FRAMES = 32
 # Many cameras take seconds until their first picture.
@@ -135,7 +134,7 @@ _OPEN_TIMEOUT_S = 10.0
 
 
 class Capture(Protocol):
-    """What is used of ``cv2.VideoCapture``; after `release` there is no frame."""
+    """The part of ``cv2.VideoCapture`` that cvmask uses; after `release` there are no more frames."""
 
     def get(self, what: int) -> float:
         """Give a property, 0 if it has none."""
@@ -147,19 +146,19 @@ class Capture(Protocol):
         """Decode it."""
 
     def release(self) -> None:
-        """Let go, from any thread."""
+        """Release the capture, from any thread."""
 
 
-# Wheels from 4.13 on have a swscale that refuses interlaced frames, and an OpenCV that does not look.
+# Wheels from 4.13 on have a swscale that refuses interlaced frames, and OpenCV does not check for it.
 _MAY_LEAVE_UNWRITTEN = tuple(int(part) for part in cv2.__version__.split(".")[:2]) >= (4, 13)
 
 
 class _Written:
-    """A ``cv2.VideoCapture`` of frames with square pixels that gives none which nobody wrote.
+    """A ``cv2.VideoCapture`` that returns frames with square pixels, and none that OpenCV failed to convert.
 
-    It goes on with PyAV where OpenCV cannot. A conversion that fails leaves what was in memory, at first anything,
-    later the frame before. So a frame that equals the one before is looked into, after each time that all was well
-    half as often.
+    It goes on with PyAV where OpenCV fails. A failed conversion returns whatever was in memory: at first anything,
+    later the frame before. So a frame that equals the one before is checked, and half as often after each check that
+    found no fault.
 
     `retrieve` and `grab` raise UnreadableError where PyAV is not installed.
     """
@@ -173,7 +172,7 @@ class _Written:
         self._now: tuple[bool, Any, float] | None = None
         self._before: Any = None
         self._grabbed, self._equal, self._look_at = 0, 0, 1
-        # OpenCV turns frames, and does not mirror them.
+        # OpenCV turns frames but does not mirror them.
         self._matrix = None if "://" in address else mp4_matrix(address)
         if self._matrix is not None and is_mirrored(self._matrix):
             capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
@@ -259,7 +258,7 @@ class _Written:
         self._before = images[-1] if images else None
 
     def _replaced(self, grabbed: int) -> bool:
-        """Look why two frames are equal; whether PyAV has taken over, after so many frames."""
+        """Find out why two frames are equal; return whether PyAV has taken over after this many frames."""
         from_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 if self._sought else 0.0
         skip = 0 if self._sought else max(grabbed - 1, 0)
         why = unwritten(self._address, skip, from_s)
@@ -269,7 +268,7 @@ class _Written:
         if find_av() is None:
             raise UnreadableError(f"{without_password(self._address)}: is {why}, {_AV_READS_IT}")
         if self._sought:
-            raise UnreadableError(f"{without_password(self._address)}: becomes {why} midway: it is only read whole")
+            raise UnreadableError(f"{without_password(self._address)}: becomes {why} midway: read it from the start")
         self._capture.release()
         self._capture, self._watched = AvCapture(self._address, self._timeout_s), False
         for _ in range(grabbed if "://" not in self._address else min(grabbed, 1)):
@@ -277,7 +276,7 @@ class _Written:
         return True
 
     def _try_av(self) -> None:
-        """OpenCV decodes nothing, as of AV1 in some wheels: take PyAV where that can."""
+        """Switch to PyAV if it can decode a video that OpenCV cannot, such as AV1 in some wheels."""
         if find_av() is None or "://" in self._address:
             return
         try:
@@ -296,12 +295,12 @@ _AV_READS_IT = f"which this OpenCV cannot convert; PyAV can: {AV_CURE}"
 
 
 def _same(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> bool:
-    """Tell whether two pictures are equal; most are not in the first rows that are looked at."""
+    """Return whether two pictures are equal; most differ in the first rows compared."""
     return a.shape == b.shape and np.array_equal(a[::64], b[::64]) and np.array_equal(a, b)
 
 
 class FileCapture:
-    """A file; `release` waits for the call that goes on."""
+    """A file; `release` waits for a running call."""
 
     def __init__(self, path: str) -> None:
         # OpenCV crashes when a capture is released while another thread reads from it.
@@ -335,7 +334,7 @@ class FileCapture:
             return bool(self._capture.grab())
 
     def retrieve(self) -> tuple[bool, Any]:
-        """Decode it; UnreadableError where nothing at hand can convert it."""
+        """Decode the frame; UnreadableError if no installed library can convert it."""
         with self._lock:
             found, image = self._capture.retrieve()
             return found, image
@@ -347,7 +346,7 @@ class FileCapture:
 
 
 class RemoteCapture:
-    """An address; `release` returns at once, and whoever waits for a frame gets none.
+    """An address; `release` returns at once, and a waiting thread gets no frame.
 
     `timeout_s` limits each read, and opening to the same but at least 10 s; None: to OpenCV's 30 s.
     """
@@ -381,7 +380,7 @@ class RemoteCapture:
         return found, image
 
     def release(self) -> None:
-        """End the connection, after the read that goes on."""
+        """End the connection after a running read."""
         self._errands.leave(last=self._capture.release)
 
     def _do(self, work: Callable[[], Any], otherwise: Any) -> Any:
@@ -422,7 +421,7 @@ _COVER_RATE = 90_000
 
 
 def _is_cover(capture: cv2.VideoCapture) -> bool:
-    """Tell whether what OpenCV took for the video is the cover picture of a film or song; then it is not used up."""
+    """Return whether OpenCV took the cover picture of a film or song for the video; the cover is then not consumed."""
     return capture.get(cv2.CAP_PROP_FPS) == _COVER_RATE
 
 
@@ -457,7 +456,7 @@ def measured_rate(path: str) -> Fraction | None:
 
 
 def length_of(capture: Capture) -> int | None:
-    """Give the number of frames that it says it has; streams without one report nonsense."""
+    """Return the stated number of frames; streams without one report nonsense."""
     length = capture.get(cv2.CAP_PROP_FRAME_COUNT)
     return int(length) if 0 < length < 2**40 else None
 

@@ -1,7 +1,7 @@
-"""What the first bytes of a picture file say, read before anything is decoded.
+"""Read the header of a picture file before anything is decoded.
 
-OpenCV decodes first and asks no questions: a file of 50 kB may want 1.2 GB, and half a JPEG passes
-without a word. So kind, size and a few facts are read here.
+OpenCV decodes without checks: a file of 50 kB may need 1.2 GB, and half a JPEG is accepted silently. So the
+kind, the size and a few facts are read here first.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from cvmask.streams.sources.pam import pam_fields
 
 # After data of a scan only these can follow: no stuffed byte, no restart, no fill byte.
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
-# Between segments libjpeg passes over whatever is no marker, and so must who looks for the size.
+# Between segments libjpeg skips everything that is no marker, so the search for the size must do the same.
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\xff]")
 _BARE_MARKERS = frozenset((0x01, *range(0xD0, 0xD8)))  # they have no length
 _PNM_MAXVAL = re.compile(rb"P[2356](?:(?:\s|#[^\n]*\n)+\d{1,10}){2}(?:\s|#[^\n]*\n)+(\d{1,5})\b")
 _PNM_SIZE = re.compile(rb"P[1-6](?:\s|#[^\n]*\n)+(\d{1,10})(?:\s|#[^\n]*\n)+(\d{1,10})\b")
-# Real ones have some hundred; of more, made to keep a reader busy, the rest is not looked at.
+# Real files have some hundred. A file with more is made to keep a reader busy: the rest is ignored.
 _MOST_JPEG_SEGMENTS = 10_000
 _LONGEST_PNM_HEAD = 1 << 13  # matching more of it, all blanks, would stop every thread of Python for seconds
 _MOST_GIF_BLOCKS = 1_000_000
@@ -38,7 +38,7 @@ ALL = "of any kind"  # what is odd about a format that OpenCV does not read at a
 
 
 class Header(NamedTuple):
-    """What a picture file says of itself.
+    """The facts in the header of a picture file.
 
     Attributes
     ----------
@@ -51,11 +51,11 @@ class Header(NamedTuple):
     more
         Whether more pictures follow the first: an animation, or pages.
     whole
-        False if the end is missing. Only looked at where OpenCV would not notice: in a JPEG.
+        False if the end is missing. Only checked in a JPEG, where OpenCV would not notice.
     orientation
         1 to 8 as EXIF counts them, where OpenCV does not turn the picture itself; otherwise 1.
     largest
-        The value of white, where it is not the largest of 8 or 16 bits; otherwise 0.
+        The value of white, if it is not the largest of 8 or 16 bits; otherwise 0.
     premultiplied
         Whether colours are multiplied with their alpha already.
     apart
@@ -80,7 +80,7 @@ class Header(NamedTuple):
 
 
 def read_header(data: bytes) -> Header | None:
-    """Tell what `data`, a whole file, is; None if it is no picture that is known."""
+    """Read the header of `data`, a whole file; None if it is no known kind of picture."""
     for magic, kind, read in _KINDS:
         if data[magic[0] : magic[0] + len(magic[1])] == magic[1]:
             try:
@@ -91,7 +91,7 @@ def read_header(data: bytes) -> Header | None:
 
 
 def picture_kind(path: str) -> str:
-    """Tell the kind of picture that a file is by its first bytes; empty if it is none, or cannot be read."""
+    """Return the kind of a picture file by its first bytes; "" if it is no picture or cannot be read."""
     try:
         if not os.path.isfile(path):
             return ""
@@ -99,7 +99,7 @@ def picture_kind(path: str) -> str:
             data = file.read(_START_BYTES)
             if len(data) == _START_BYTES:
                 file.seek(-_END_BYTES, os.SEEK_END)
-                data += file.read(_END_BYTES)  # only there a TGA says what it is
+                data += file.read(_END_BYTES)  # a TGA only identifies itself at its end
             header = read_header(data)
     except (OSError, ValueError):  # a name with a NUL
         return ""
@@ -121,7 +121,7 @@ def without_exif_mark(exif: bytes) -> bytes:
 
 
 def _exif_orientation(exif: bytes) -> int:
-    """Read how EXIF data say that a picture lies, 1 to 8; 1 if they do not."""
+    """Read the orientation from EXIF data, 1 to 8; 1 if there is none."""
     try:
         tags, _ = _tiff_tags(without_exif_mark(exif))
     except (struct.error, IndexError, OverflowError):
@@ -140,7 +140,7 @@ def _jpeg(data: bytes) -> Header:
     for marker, place in jpeg_segments(data):
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width = struct.unpack_from(">HH", data, place + 5)
-            size = size or (width, height)  # libjpeg makes room by the first
+            size = size or (width, height)  # libjpeg allocates by the first
         end = place
     return Header("JPEG", size, whole=data[end : end + 2] == b"\xff\xd9")
 
@@ -195,10 +195,10 @@ def _gif_start(data: bytes) -> int:
 
 
 def first_gif_frame(data: bytes) -> bytes:
-    """Give a GIF of the first picture alone.
+    """Return a GIF of the first picture alone.
 
-    Some versions of OpenCV see only some places where a GIF may say that a colour is transparent, and paint
-    the background otherwise; they see it right before the picture.
+    A GIF can declare a transparent colour in several places. Some versions of OpenCV find it only right before the
+    picture, and otherwise paint the background.
     """
     control, picture = next(_gif_pictures(data), (b"", b""))
     return data[: _gif_start(data)] + control + picture + b";" if picture else data
@@ -305,7 +305,7 @@ def tiff_entries(data: bytes) -> tuple[str, dict[int, tuple[int, int, int]], boo
         value_at = entry + 4 + struct.calcsize(number)
         if many * _TYPE_BYTES.get(form, 4) > struct.calcsize(number):
             value_at = struct.unpack_from(order + number, data, value_at)[0]
-        entries.setdefault(tag, (form, many, value_at))  # of a tag that is there twice, libtiff takes the first
+        entries.setdefault(tag, (form, many, value_at))  # if a tag is there twice, libtiff takes the first
     end = first + step * count
     following = data[end : end + struct.calcsize(number)]
     return order, entries, any(following)
@@ -313,7 +313,7 @@ def tiff_entries(data: bytes) -> tuple[str, dict[int, tuple[int, int, int]], boo
 
 def _radiance(data: bytes) -> Header:
     lines = io.BytesIO(data)
-    # OpenCV takes a line of more than 127 bytes for several.
+    # OpenCV splits lines of more than 127 bytes.
     while lines.readline(127) not in (b"\n", b""):
         pass
     size = _RADIANCE_SIZE.match(lines.readline(127))

@@ -1,4 +1,4 @@
-"""What lies at an http(s) address: a stream of JPEGs, a picture, or something for FFmpeg."""
+"""Find out what an http(s) address is: a stream of JPEGs, a picture, or something for FFmpeg."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cvmask.system.interrupts import deferred_signals
 _MOST_REDIRECTS = 5
 _CHUNK_BYTES = 1 << 16
 _OPEN_TIMEOUT_S = 5.0
-# From the colon behind a name to the last @; what a colon and a number in front of a path are, is a port.
+# From the colon after a name to the last @; a colon and a number before a path are a port.
 _PASSWORD = re.compile(r"^([^:/]+://[^:/?#@\[]*):(?!\d{0,5}[/?]).*@", re.DOTALL)
 MJPEG, LIVE, PLAYLIST, FILE = "mjpeg", "live", "playlist", "file"
 _BOUNDARY = re.compile(
@@ -37,17 +37,17 @@ _KINDS = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnecti
 
 
 class HttpStream:
-    """An open answer; `close` from any thread ends a read that waits.
+    """An open response; `close` from any thread ends a waiting read.
 
-    `timeout_s` limits each read, and connecting to the same but at least 5 s.
-    `on_damaged` is called for each JPEG that is left out, but the one that the end cuts short.
+    `timeout_s` limits each read; connecting may take as long, and at least 5 s.
+    `on_damaged` is called for each JPEG that is left out, except one that the end cuts short.
 
     Attributes
     ----------
     content_type
-        As the server says it, in small letters: ``multipart/x-mixed-replace`` is a stream of JPEGs.
+        The server's content type in lower case: ``multipart/x-mixed-replace`` is a stream of JPEGs.
     whole_bytes
-        How long the server says that it is; None where it does not, as of what is live.
+        The length that the server states; None if it states none, as for live streams.
 
     Raises
     ------
@@ -79,10 +79,10 @@ class HttpStream:
         self.whole_bytes = int(said) if said.isascii() and said.isdigit() else None
 
     def form(self) -> str:
-        """Look what is coming, by its first bytes: MJPEG, LIVE, PLAYLIST (of HLS), or FILE.
+        """Return the kind by the first bytes: MJPEG, LIVE, PLAYLIST (of HLS), or FILE.
 
-        Transport streams, FLV, Matroska, WebM and Ogg without a length are live. JPEGs are, whatever the server
-        calls them, unless it says that they are pictures. SourceError if nothing comes.
+        Transport streams, FLV, Matroska, WebM and Ogg without a length are live. JPEGs are MJPEG whatever content
+        type the server states, unless it states a picture. SourceError if nothing comes.
         """
         if self.content_type.startswith("multipart/"):
             return MJPEG
@@ -124,12 +124,12 @@ class HttpStream:
         """End the connection; reading gives no more bytes."""
         self._closed.set()
         with suppress(OSError):
-            # Closing alone would leave a read that waits in another thread waiting.
+            # Closing alone would not end a read that waits in another thread.
             self._socket.shutdown(socket.SHUT_RDWR)
         self._connection.close()
 
     def _finish(self) -> None:
-        """Close the answer too, as only the thread that reads from it may."""
+        """Close the response too; only the thread that reads from it may do so."""
         self.close()
         self._answer.close()
 
@@ -137,7 +137,7 @@ class HttpStream:
         try:
             return urljoin(address, target)
         except ValueError:
-            raise SourceError(f"{self.name}: the server sends on to what is no address") from None
+            raise SourceError(f"{self.name}: the server redirects to an invalid address") from None
 
     def _ask(self, address: str) -> None:
         url, port = self._split(address)
@@ -147,7 +147,7 @@ class HttpStream:
             secret = f"{unquote(url.username)}:{unquote(url.password or '')}".encode()
             headers["Authorization"] = "Basic " + base64.b64encode(secret).decode()
         path = quote((url.path or "/") + (f"?{url.query}" if url.query else ""), safe=string.punctuation)
-        with ExitStack() as stack:  # closes what was opened, unless there is an answer
+        with ExitStack() as stack:  # closes the connection unless there is a response
             try:
                 self._connection = _KINDS[url.scheme](url.hostname or "", port, timeout=open_timeout_s)
                 self._connection.response_class = _new_answer
@@ -195,9 +195,9 @@ _USUAL_SEGMENT_S = 6
 
 
 def live_playlist(answer: HttpStream, address: str, timeout_s: float) -> int | None:
-    """Tell how many seconds a segment of a live HLS playlist lasts (RFC 8216); None if it is a whole film.
+    """Return how many seconds a segment of a live HLS playlist lasts (RFC 8216); None if it is a complete film.
 
-    Of a list of lists, the first one tells.
+    In a list of playlists, the first one decides.
     """
     text = answer.read(_PLAYLIST_BYTES)
     for _ in range(_MOST_REDIRECTS):
@@ -216,10 +216,10 @@ def live_playlist(answer: HttpStream, address: str, timeout_s: float) -> int | N
 
 @deferred_signals()
 def _new_answer(*arguments: Any, **options: Any) -> http.client.HTTPResponse:
-    """Make an answer in one go: of one that a Ctrl-C leaves half made, Python complains on stderr."""
+    """Create a response in one step: if Ctrl-C leaves it half made, Python complains on stderr."""
     return http.client.HTTPResponse(*arguments, **options)
 
 
 def without_password(address: str) -> str:
-    """Give an address as it may be shown: without a password, even one with signs that must not stand there."""
+    """Return an address without its password, even if that holds characters that are not allowed there."""
     return _PASSWORD.sub(r"\1:***@", address)

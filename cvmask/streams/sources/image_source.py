@@ -30,24 +30,24 @@ SUFFIXES = (
     *(".apng", ".avif", ".bmp", ".dib", ".gif", ".hdr", ".heic", ".heif", ".hif", ".j2k", ".jfif", ".jp2", ".jpe"),
     *(".jpeg", ".jpg", ".pam", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".ras", ".tif", ".tiff", ".webp"),
 )
-# Pictures too, when they are named: of a folder they are not taken. FFmpeg would make a video of one frame of them.
+# Read as pictures when named, but not taken from a folder. FFmpeg would make a video of one frame of them.
 RARE_SUFFIXES = (
     *(".cri", ".cur", ".dds", ".dpx", ".exr", ".fits", ".gem", ".icb", ".icns", ".ico", ".im1", ".im8", ".im24"),
     *(".im32", ".j2c", ".jls", ".jpc", ".jps", ".jpx", ".jxl", ".ljpg", ".pcd", ".pct", ".pcx", ".pfm", ".pgx", ".phm"),
     *(".pict", ".pix", ".psd", ".ptx", ".qoi", ".rgba", ".sgi", ".sun", ".svg", ".targa", ".tga", ".vbn", ".vda"),
     *(".vst", ".wbmp", ".xbm", ".xface", ".xpm", ".xwd"),
 )
-_TGA_SUFFIXES = (".icb", ".targa", ".tga", ".vda", ".vst")  # old ones say nowhere what they are
+_TGA_SUFFIXES = (".icb", ".targa", ".tga", ".vda", ".vst")  # old ones have no signature
 
 
 def read_image(
     path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS
 ) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """Read the first picture of a file, whatever its name says it is.
+    """Read the first picture of a file, whatever its ending.
 
-    Greys become BGR, 16 bits a value become the upper 8, the picture is turned upright as its EXIF data or
-    its format say, and what is transparent is laid on white. A BMP whose alpha is 0 everywhere has none.
-    What OpenCV cannot read, Pillow reads where it is installed.
+    Grey becomes BGR, and of 16 bits a value the upper 8 are kept. The picture is turned upright as its EXIF data or
+    its format say, and laid on white where it is transparent. An alpha of 0 everywhere in a BMP is ignored. If
+    OpenCV cannot read the picture, Pillow does if it is installed.
 
     Parameters
     ----------
@@ -59,8 +59,8 @@ def read_image(
     Returns
     -------
     The picture, shape (height, width, 3), BGR, and warnings: that it is cut short, or that further
-    pictures of the file were left out. Damage inside a JPEG is not among them: libjpeg notices about half
-    of it, and tells stderr alone.
+    pictures of the file were left out. There is none for damage inside a JPEG: libjpeg notices about half
+    of it, and only writes to stderr.
 
     Raises
     ------
@@ -78,14 +78,14 @@ def decode_image(
     if header is None and Path(name).suffix.lower() in _TGA_SUFFIXES:
         header = Header("TGA", odd=ALL)
     if header is None:
-        raise SourceError(f"{name}: no picture that is known here, it starts with {data[:12]!r}")
+        raise SourceError(f"{name}: not a known kind of picture, it starts with {data[:12]!r}")
     if header.size_wh:
         _check_pixels(header.size_wh, name, max_pixels)
     try:
         image = _decode(data, header, name, max_pixels)
     except MemoryError:
         raise SourceError(f"{name}: this {header.kind} needs more memory than there is") from None
-    # A damaged header may tell no size, or another one.
+    # A damaged header may state no size, or a wrong one.
     _check_pixels((image.shape[1], image.shape[0]), name, max_pixels)
     return image, tuple(_warnings(header, image))
 
@@ -139,7 +139,7 @@ class Images(Source):
 
 
 class Still(Source):
-    """One picture that is decoded already."""
+    """One decoded picture."""
 
     def __init__(
         self,
@@ -242,12 +242,12 @@ def _decode_cv(data: bytes, header: Header, path: str | os.PathLike[str]) -> NDA
     buffer = np.frombuffer(data, dtype=np.uint8)
     color = cv2.IMREAD_COLOR
     if header.orientation != 1 or header.kind in ("AVIF", "WebP"):
-        color |= cv2.IMREAD_IGNORE_ORIENTATION  # some versions turn some of them: here it is done once
+        color |= cv2.IMREAD_IGNORE_ORIENTATION  # some versions turn some of them; here it is done for all
     try:
         raw = header.alpha or header.largest
         image = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED) if raw else None
         if image is not None and (image.dtype.itemsize > 2 or image.dtype.kind == "f"):
-            # They have no white that is known, and OpenCV reads some of them as other colours.
+            # Their value of white is unknown, and OpenCV reads some of them in wrong colours.
             advice = "save it with 8 or 16 bits a value"
             raise SourceError(f"{path}: this {header.kind} holds {image.dtype} values: {advice}")
         if image is not None and header.kind == "PNM":
@@ -261,7 +261,7 @@ def _decode_cv(data: bytes, header: Header, path: str | os.PathLike[str]) -> NDA
 
 
 def _scaled(image: NDArray[Any], header: Header, text: bool) -> NDArray[np.uint8]:
-    # Of values of 8 bits as text OpenCV has done it.
+    # OpenCV has already done it for 8-bit values written as text.
     if image.dtype.itemsize > 1 or not text:
         steps = np.minimum(np.arange(np.iinfo(image.dtype).max + 1), header.largest) * 255
         image = ((steps + header.largest // 2) // header.largest).astype(np.uint8)[image]
@@ -280,14 +280,14 @@ def _flat(image: NDArray[Any], header: Header, premultiplied: bool) -> NDArray[n
     """Lay what is transparent on white."""
     if image.shape[2] == 3:
         return image
-    # Many programs leave alpha 0 in a BMP, and mean a picture that can be seen.
+    # Many programs leave alpha at 0 in a BMP that should be visible.
     if header.kind == "BMP" and not image[..., 3].any():
         return np.ascontiguousarray(image[..., :3])
     deep = image.dtype.itemsize > 1
     full = np.float32(header.largest if header.largest and deep else np.iinfo(image.dtype).max)
     pixels = image.reshape(-1, 4)
     mixed = np.empty((len(pixels), 3), np.uint8)
-    # All at once the fractions would take many times the picture's own memory.
+    # The fractions of the whole picture at once would take many times its memory.
     for start in range(0, len(pixels), _BAND_PIXELS):
         band = np.minimum(pixels[start : start + _BAND_PIXELS] / full, 1)
         alpha = band[:, 3:]

@@ -40,8 +40,8 @@ class Stream(Source):
     """Every frame of a network stream; reconnects when it stalls or breaks off.
 
     The first connection must succeed: an address that is wrong is an error at once. Later ones are
-    tried again after 0.5 s, 1 s, 2 s and so on up to 15 s. Nothing is invented for the time between:
-    the next frame has a later time.
+    tried again after 0.5 s, 1 s, 2 s and so on up to 15 s. No frames are added for the time between: the
+    next frame has a later time.
 
     Parameters
     ----------
@@ -50,11 +50,11 @@ class Stream(Source):
     connect
         Makes a connection.
     retries
-        How many attempts in a row may fail before the stream is given up; a frame sets it back.
+        How many attempts in a row may fail before the stream is given up; a frame resets the count.
     on_message
-        Told of every loss and every return.
+        Called with one line for every loss and every return.
     damaged
-        Gives how many frames came that could not be decoded.
+        Returns how many frames so far could not be decoded.
 
     Raises
     ------
@@ -87,7 +87,7 @@ class Stream(Source):
         self.frame_rate = getattr(self._connection, "frame_rate", None)
 
     def close(self) -> None:
-        """End the connection; whoever reads from it notices within a moment."""
+        """End the connection; a thread that reads from it stops soon after."""
         self._closed.set()
         if self._connecting is not None:
             self._connecting.leave()
@@ -151,14 +151,14 @@ class Stream(Source):
             errands.leave()
 
 
-# What is further ahead is no segment.
+# More than this is no segment.
 _MOST_AHEAD_S = 60.0
 
 
 class FfmpegConnection:
     """RTSP and whatever else FFmpeg connects to.
 
-    `paced` holds each picture back until its time: for what comes in segments.
+    `paced` holds each picture back until its time, for streams that come in segments.
     """
 
     def __init__(self, address: str, timeout_s: float, paced: bool = False) -> None:
@@ -190,7 +190,7 @@ class FfmpegConnection:
             yield image
 
     def close(self) -> None:
-        """End it; whoever waits for a picture gets none."""
+        """End the connection; a waiting thread gets no picture."""
         self._closed.set()
         self._capture.release()
 
@@ -204,7 +204,7 @@ class Newest(Source):
     def __init__(self, source: Source) -> None:
         self.name, self.size_wh, self.frame_rate = source.name, source.size_wh, source.frame_rate
         self._source = source
-        # Whoever takes frames may be interrupted at any line, and must not keep a lock then: there is none.
+        # No lock: the thread that takes frames may be interrupted at any line, and must not hold one then.
         self._latest: deque[Frame] = deque(maxlen=1)
         self._news: SimpleQueue[None] = SimpleQueue()
         self._came = self._taken = 0
@@ -214,7 +214,7 @@ class Newest(Source):
 
     @property
     def dropped(self) -> int:  # type: ignore[override]
-        """How many frames were passed over for newer ones."""
+        """How many frames were skipped for newer ones."""
         waiting = 0 if self._closed else len(self._latest)
         return self._came - self._taken - waiting
 
@@ -242,7 +242,7 @@ class Newest(Source):
         while True:
             self._news.get()
             if self._closed or (self._ended and not self._latest):
-                self._news.put(None)  # for whoever asks once more
+                self._news.put(None)  # for the next call
                 return None
             if self._latest:
                 self._taken += 1

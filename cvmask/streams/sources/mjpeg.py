@@ -1,4 +1,4 @@
-"""Frames out of a run of bytes: JPEG after JPEG, or raw pixels."""
+"""Frames from a stream of bytes: JPEGs or raw pixels."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ _LONGEST_START = 64
 
 
 def split_jpegs(read_some: ReadSome, on_damaged: Callable[[], None]) -> Iterator[bytes]:
-    """Find each whole JPEG in a run of bytes; whatever stands between them is passed over.
+    """Yield each whole JPEG in a stream of bytes; other bytes between them are skipped.
 
-    Every byte is looked at about once, and a JPEG is given as soon as its last byte is there.
+    Every byte is read about once, and a JPEG is yielded as soon as its last byte is there.
 
     Parameters
     ----------
     read_some
-        Gives the next bytes, as many as there are; none at the end.
+        Returns the next bytes, as many as are available; none at the end.
     on_damaged
-        Called for each JPEG that does not go on as it must, or whose end never comes.
+        Called for each damaged JPEG, and each whose end is missing.
 
     Raises
     ------
@@ -59,14 +59,14 @@ def split_jpegs(read_some: ReadSome, on_damaged: Callable[[], None]) -> Iterator
 
 
 class _Held:
-    """The bytes from a JPEG's first on, as many as were needed until now."""
+    """The bytes from the start of a JPEG, as many as were needed so far."""
 
     def __init__(self, read_some: ReadSome) -> None:
         self._read_some = read_some
         self.data = bytearray()
 
     def begin(self) -> bool:
-        """Drop what stands before the next JPEG; False if none comes."""
+        """Drop the bytes before the next JPEG; False if none comes."""
         while (start := self.data.find(_START)) < 0:
             del self.data[:-2]  # the first bytes of a JPEG may be here already
             if not self._more():
@@ -75,14 +75,14 @@ class _Held:
         return True
 
     def has(self, count: int) -> bool:
-        """Read until there are so many bytes; False if the end comes before."""
+        """Read until this many bytes are there; False if the stream ends before."""
         while len(self.data) < count:
             if not self._more():
                 return False
         return True
 
     def find(self, start: bytes, place: int, end: int) -> int | None:
-        """Find what begins between two places, as soon as it is there; None if it is not."""
+        """Find a match that begins between two positions, as soon as its bytes are there; None if there is none."""
         last = end + len(start) - 1
         while (found := self.data.find(start, place, last)) < 0:
             place = max(place, len(self.data) - len(start) + 1)
@@ -132,7 +132,7 @@ def _follow(held: _Held) -> tuple[int, bool]:
 def decode_jpegs(
     read_some: ReadSome, name: str, on_damaged: Callable[[], None]
 ) -> Iterator[NDArray[np.uint8]]:
-    """Decode each JPEG; a damaged one is told and left out, never shown in part."""
+    """Decode each JPEG; a damaged one is reported and left out, never shown in part."""
     for data in split_jpegs(read_some, on_damaged):
         try:
             image, warnings = decode_image(data, name)
@@ -145,7 +145,7 @@ def decode_jpegs(
 
 
 class DamagedCount:
-    """Counts the damaged JPEGs of a live stream; tells of the 1st, the 10th, the 100th and so on.
+    """Counts the damaged JPEGs of a live stream; reports the 1st, the 10th, the 100th and so on.
 
     Attributes
     ----------
@@ -185,7 +185,7 @@ _CHUNK_BYTES = 1 << 20
 
 
 class Stdin(Source):
-    """JPEG after JPEG, or raw BGR pixels, from a pipe: whoever writes waits until frames are taken.
+    """JPEGs or raw BGR pixels from a pipe: the writer waits until frames are taken.
 
     ``ffmpeg -i in.mp4 -f mjpeg - | cvmask predict -`` or, raw, ``-f rawvideo -pix_fmt bgr24``.
 
@@ -258,14 +258,14 @@ class Stdin(Source):
             descriptor = self._file.fileno()
         except (OSError, AttributeError):
             return b"" if self._closed.is_set() else bytes(self._file.read(_CHUNK_BYTES))
-        # Whoever writes may pause for long: look every moment whether anybody still wants frames.
+        # The writer may pause for long: check often whether frames are still wanted.
         while not self._closed.is_set():
             if os.name == "nt" or select.select([descriptor], [], [], 0.1)[0]:
                 return os.read(descriptor, _CHUNK_BYTES)
         return b""
 
     def _count_damaged(self) -> None:
-        if not self._closed.is_set():  # or nobody waited for its end
+        if not self._closed.is_set():  # or no thread waited for its end
             self.lost += 1
 
     def _keep_rest(self, count: int) -> None:

@@ -1,4 +1,4 @@
-"""Pictures that are a video: animated GIF, PNG and WebP through Pillow, and numbered frames."""
+"""Pictures read as a video: animated GIF, PNG and WebP through Pillow, and numbered frames."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from cvmask.streams.sources.source import Frame, Notify, Source, ignore
 
 _ANIMATED = ("GIF", "PNG", "WEBP")
 _HEAD_BYTES = 1 << 20
-# What says that it lasts for 0.01 s or less lasts for 0.1 s in browsers.
+# If a frame states 0.01 s or less, browsers show it for 0.1 s.
 _SHORTEST_MS, _BROWSERS_MS = 10, 100
 _MEASURED_FRAMES = 32
 DEFAULT_RATE = Fraction(25)
@@ -69,7 +69,7 @@ class _Pictures(Source):
 
     @abstractmethod
     def _read(self, picture: Any) -> NDArray[np.uint8] | None:
-        """Make the picture, shape (height, width, 3), BGR; None if it is damaged, which is told and counted."""
+        """Return the picture, shape (height, width, 3), BGR; None if it is damaged, which is reported and counted."""
 
 
 class Animation(_Pictures):
@@ -117,7 +117,7 @@ class Animation(_Pictures):
             raise
         except Exception as error:  # what a damaged file raises depends on the format
             raise SourceError(f"{self.name}: Pillow cannot read this animation: {_words(error)}") from None
-        with suppress(Exception):  # of a later frame it is told when that is wanted
+        with suppress(Exception):  # a later frame is reported when it is read
             spent_ms += [self._go_to(index) for index in range(self._first + 1, min(self._count, _MEASURED_FRAMES))]
         self.frame_rate = Fraction(1000 * len(spent_ms), sum(spent_ms)).limit_denominator(1001) / stride
         self.length = None if self._is_part() else self._count - self._first
@@ -136,9 +136,9 @@ class Animation(_Pictures):
             time_ms += lasts_ms
 
     def _go_to(self, index: int) -> int:
-        """Go to a frame; for how many milliseconds it is shown."""
+        """Go to a frame; return for how many milliseconds it is shown."""
         self._picture.seek(index)
-        self._picture.load()  # only then a WebP knows it
+        self._picture.load()  # a WebP knows it only then
         lasts_ms = round(self._picture.info.get("duration") or 0)
         return lasts_ms if lasts_ms > _SHORTEST_MS else _BROWSERS_MS
 
@@ -151,7 +151,7 @@ class Animation(_Pictures):
 
 
 def is_animation(path: str) -> bool:
-    """Tell whether a file is a picture that moves and Pillow is there to read it."""
+    """Return whether a file is an animated picture and Pillow is installed to read it."""
     try:
         if not os.path.isfile(path) or importlib.util.find_spec("PIL") is None:
             return False
@@ -163,7 +163,7 @@ def is_animation(path: str) -> bool:
             if not (png or webp or head.startswith(b"GIF8")):
                 return False
             return bool(_opened(head + file.read()).is_animated)
-    except Exception:  # a picture that is damaged is told of when it is read
+    except Exception:  # a damaged picture is reported when it is read
         return False
 
 
@@ -182,16 +182,16 @@ def _words(error: Exception) -> str:
 class NumberedFrames(_Pictures):
     """Picture files that follow each other at a rate: ``frame_%04d.png``, or all pictures of a folder.
 
-    Of a pattern the times go by the numbers, from the first there is: where one is missing, the one before lasts
-    longer, which is told. Those of a folder come in the order of their names, numbers in them by value. A
-    picture that cannot be read is left out, told, and counted in `lost`.
+    With a pattern, the times follow the numbers from the first one that exists: if one is missing, the frame before
+    lasts longer, and a message says so. Pictures of a folder are sorted by name, with numbers by value. A picture that
+    cannot be read is left out, reported, and counted in `lost`.
 
     Parameters
     ----------
     place
         A name with ``%d``, ``%04d`` or the like in its last part, or a folder.
     rate
-        Frames a second; None: 25, which is told.
+        Frames a second; None: 25, and a message says so.
     start_s, end_s, stride
         See `Video`.
     max_pixels, on_message

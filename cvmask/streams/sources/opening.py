@@ -53,7 +53,7 @@ def open_source(
     on_message: Notify = ignore,
     on_error: Callable[[SourceError], None] | None = None,
 ) -> Source:
-    """Open whatever `place` names.
+    """Open the source that `place` names.
 
     Parameters
     ----------
@@ -67,16 +67,16 @@ def open_source(
     every_frame
         Give every frame of a live source, however late; otherwise always the newest.
     size_wh, frame_rate
-        Of standard input: the size of raw frames (None: JPEGs), and how many are a second; the rate also of
+        For standard input: the size of raw frames (None: JPEGs), and frames a second. The rate is also used for
         numbered frames.
     retries, timeout_s
-        Of network streams: attempts in a row before one is given up; how long nothing may come, which is at least
-        10 s for a file at an address, and three segments for live HLS.
-        Whoever closes a source waits for no server, however long these are.
+        For network streams: attempts in a row before one is given up, and how long a stream may send nothing; the
+        latter is at least 10 s for a file at an address, and three segments for live HLS. `close` never waits for a
+        server.
     max_pixels
         Pictures with more are refused.
     on_message
-        Called with one line for whatever the user should know; from any thread.
+        Called with one line for each thing that the user should know; from any thread.
     on_error
         Called for each picture that cannot be read, and the next one follows; None: it is raised.
 
@@ -115,9 +115,9 @@ def open_source(
 
 
 def live_kind(name: str) -> str:
-    """Tell what a name is by its looks; empty for files and folders.
+    """Return what a name looks like: a camera, standard input, a stream, or an http address; "" for a file or folder.
 
-    A camera, standard input, a stream, or an http address, where only the server knows what it is.
+    Only the server knows what an http address is.
     """
     if (name.isascii() and name.isdigit()) or name.startswith("/dev/video"):
         return CAMERA
@@ -170,7 +170,7 @@ def _open_address(
         if form == LIVE:
             connect = lambda: FfmpegConnection(name, timeout_s)  # noqa: E731
         elif form == PLAYLIST and (segment_s := live_playlist(first, name, timeout_s)) is not None:
-            # Nothing comes while a segment is made, and then all of it at once.
+            # A segment comes all at once, and nothing comes while it is made.
             limit_s = max(timeout_s, _SEGMENTS * max(segment_s, 1))
             connect = lambda: FfmpegConnection(name, limit_s, paced=True)  # noqa: E731
     except BaseException:
@@ -196,7 +196,7 @@ def _camera_number(name: str) -> int:
 
 def _tell_unused(name: str, what: str, part: dict[str, Any], on_message: Notify) -> None:
     if part != {"start_s": 0.0, "end_s": None, "stride": 1}:
-        on_message(f"{name}: a {what} has no use for start, end and stride: all of it is taken")
+        on_message(f"{name}: start, end and stride do not apply to a {what}: all of it is read")
 
 
 def _answer(name: str, timeout_s: float, on_damaged: Callable[[], None]) -> HttpStream:

@@ -13,7 +13,7 @@ _FIELD = re.compile(rb"^(WIDTH|HEIGHT|DEPTH|MAXVAL)\s+(\d{1,10})\s*$", re.MULTIL
 
 
 def pam_fields(data: bytes) -> tuple[int, int, int, int, int] | None:
-    """Read width, height, channels, the value of white, and where the pixels begin; None if they are not told."""
+    """Read width, height, channels, the value of white, and where the pixels begin; None if one is missing."""
     head = _HEADER.match(data)
     told = {name: int(number) for name, number in _FIELD.findall(head[1])} if head else {}
     if head is None or len(told) < 4 or not 1 <= told[b"DEPTH"] <= 4 or not 1 <= told[b"MAXVAL"] <= 0xFFFF:

@@ -28,9 +28,9 @@ Dpi = tuple[float, float]
 
 
 def read_metadata(data: bytes) -> Metadata:
-    """Read what `data`, a whole picture file, says beside its pixels; nothing where it is damaged.
+    """Read the metadata of `data`, a whole picture file; empty if it is damaged.
 
-    A profile that is not of RGB is left out: pictures become RGB when they are read.
+    Only RGB profiles are kept, because pictures become RGB when they are read.
     """
     header = read_header(data)
     read = None if header is None else _READ.get(header.kind)
@@ -98,7 +98,7 @@ def _webp(data: bytes) -> _Found:
 def _exif(exif: bytes) -> tuple[Dpi | None, int]:
     try:
         return _tiff(without_exif_mark(exif))[1:]
-    except struct.error:  # damaged, which costs the colour profile nothing
+    except struct.error:  # damaged; the colour profile is kept
         return None, 1
 
 

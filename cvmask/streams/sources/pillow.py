@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cvmask.errors import SourceError, install
 
-# By kind: what Pillow calls it. Of others it is not asked, least of all of what runs another program.
+# Pillow's name of each kind. Pillow reads no other kinds here, above all none that run another program.
 _FORMATS = {
     **{"AVIF": "AVIF", "BigTIFF": "TIFF", "BMP": "BMP", "CUR": "CUR", "DDS": "DDS", "GIF": "GIF", "HEIF": "HEIF"},
     **{"ICNS": "ICNS", "ICO": "ICO", "JPEG 2000": "JPEG2000", "PCX": "PCX", "Photoshop file": "PSD"},
@@ -30,7 +30,7 @@ def pillow_reads(kind: str) -> bool:
 
 
 def cure(kind: str) -> str:
-    """Say what makes a picture of this kind readable."""
+    """Return what makes a picture of this kind readable."""
     saved = "save it as an 8-bit TIFF or PNG" if kind in ("TIFF", "BigTIFF") else "save it as a JPEG or PNG"
     if kind not in _FORMATS or pillow_reads(kind):
         return saved
@@ -57,7 +57,7 @@ def read_with_pillow(data: bytes, kind: str, name: str | os.PathLike[str], max_p
         pillow_heif.register_heif_opener()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd tags, and of sizes that are below our limit
+            warnings.simplefilter("ignore")  # warnings about odd tags, and about sizes below our limit
             with Image.open(io.BytesIO(data), formats=[_FORMATS[kind]]) as picture:
                 if picture.width * picture.height > max_pixels:
                     size = f"{picture.width}x{picture.height}"
@@ -71,7 +71,7 @@ def read_with_pillow(data: bytes, kind: str, name: str | os.PathLike[str], max_p
     except Exception as error:  # what a damaged file raises depends on the format
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         if isinstance(error, Image.UnidentifiedImageError):
-            reason = "of a form that it does not know, or damaged at its beginning"
+            reason = "its form is unknown, or its beginning is damaged"
         raise SourceError(f"{name}: Pillow cannot read this {kind}: {reason}: {cure(kind)}") from None
 
 

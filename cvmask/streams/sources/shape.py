@@ -33,7 +33,7 @@ def square_size(size_wh: tuple[int, int], aspect: Fraction) -> tuple[int, int]:
 
 
 def squared(image: NDArray[np.uint8], aspect: Fraction) -> NDArray[np.uint8]:
-    """Give a picture in its size with square pixels; itself where they are square."""
+    """Return a picture scaled to square pixels; the picture itself if they are square."""
     size_wh = image.shape[1], image.shape[0]
     wanted_wh = square_size(size_wh, aspect)
     if wanted_wh == size_wh:
@@ -43,7 +43,7 @@ def squared(image: NDArray[np.uint8], aspect: Fraction) -> NDArray[np.uint8]:
 
 
 def aspect_of(numerator: float, denominator: float, turned: bool) -> Fraction:
-    """Give the width of a pixel by its height as a file says them, as the frame is shown; 1 if it does not."""
+    """Return the pixel aspect ratio that a file states, for the frame as shown; 1 if it states none."""
     if numerator < 1 or denominator < 1:
         return Fraction(1)
     aspect = Fraction(int(numerator), int(denominator))
@@ -68,7 +68,7 @@ def right_angles(numbers: NDArray[np.int32]) -> Matrix:
 
 
 def is_mirrored(matrix: Matrix) -> bool:
-    """Tell whether frames are mirrored, which OpenCV knows nothing of."""
+    """Return whether frames are mirrored, which OpenCV ignores."""
     a, b, c, d = matrix
     return a * d - b * c < 0
 

@@ -1,4 +1,4 @@
-"""What every source of frames has in common."""
+"""The base class of every source of frames."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ class Frame:
     image
         Shape (height, width, 3), BGR.
     index
-        Which frame of the source it is, from 0. Frames that `stride` or "newest first" leave out count.
+        The number of the frame in its source, from 0. Frames left out by `stride` or "newest first" count too.
     time_s
         Seconds since the first frame of the source; None for pictures, which have no time.
     name
-        The file or stream, as a person would call it.
+        The file or stream, as messages name it.
     warnings
         What is wrong or special with this picture, one line each.
     taken_at_s
         ``time.monotonic()`` when it came from a live source, to tell its age; None for files.
     metadata
-        Colour profile and resolution of a picture file, for what is made of it; pixels are as they are there.
+        Colour profile and resolution of a picture file, to be kept in its outputs; pixels are not converted.
     """
 
     image: NDArray[np.uint8]
@@ -53,30 +53,30 @@ class Frame:
 
 
 class Source(ABC):
-    """Frames from somewhere: iterate once, over `Frame`; leaving the loop by any way releases it.
+    """An iterator over `Frame`, for one pass; leaving the loop in any way releases the source.
 
-    A second time raises SourceError.
+    A second pass raises SourceError.
 
     Attributes
     ----------
     name
-        What messages call it.
+        Its name in messages.
     size_wh
-        Width and height in pixels; None where unknown or where frames differ.
+        Width and height in pixels; None if unknown or if frames differ.
     frame_rate
-        Frames a second, on the average where it varies; None where unknown or where there is none.
+        Frames a second, the mean if it varies; None if unknown or if there is none.
     length
-        How many frames it says it has; None where unknown. Files can be wrong about it.
+        The stated number of frames; None if unknown. Files can be wrong about it.
     live
-        Whether frames come at a pace of their own and are lost if nobody takes them.
+        Whether frames come at their own pace and are lost if they are not taken.
     newest
-        Whether a live source gives its newest frame and passes over older ones.
+        Whether a live source gives its newest frame and skips older ones.
     returns
         Whether a live source that has ended may be opened again.
     dropped
-        How many frames, so far, were passed over for newer ones.
+        How many frames so far were skipped for newer ones.
     lost
-        How many frames, so far, were there and could not be decoded.
+        How many frames so far could not be decoded.
     """
 
     name: str = ""
@@ -100,7 +100,7 @@ class Source(ABC):
 
     def __iter__(self) -> Iterator[Frame]:
         if self._begun:
-            raise SourceError(f"{self.name}: its frames were taken already, once is all: open it again")
+            raise SourceError(f"{self.name}: its frames were already read: open it again")
         self._begun = True
         return self._until_left()
 
@@ -122,18 +122,18 @@ class Source(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Release what is held; a second call does nothing. Any thread may call it."""
+        """Release the source; a second call does nothing. Any thread may call it."""
 
 
 def ignore(message: str) -> None:
-    """Take a message and do nothing with it: the default where a caller wants no messages."""
+    """Ignore a message: the default if a caller wants none."""
 
 
 _FILE = re.compile(r"file://(?:localhost)?(?=/)", re.IGNORECASE)
 
 
 def local_path(place: str) -> str:
-    """Give the path that a file:// address names; any other name as it is."""
+    """Return the path that a file:// address names; any other name unchanged."""
     scheme = _FILE.match(place)
     if scheme is None:
         return place

@@ -1,6 +1,6 @@
-"""TIFF files with alpha that OpenCV loses, or for which it shows old memory: turned into pictures of greys.
+"""TIFF files with alpha that OpenCV drops or reads from uninitialised memory, rewritten as grey pictures.
 
-Of channels that lie in planes of their own each becomes a TIFF; grey with alpha becomes one of twice the width.
+Each channel in a plane of its own becomes a TIFF; grey with alpha becomes one TIFF of twice the width.
 """
 
 from __future__ import annotations

@@ -19,16 +19,16 @@ from cvmask.streams.sources.http import without_password
 from cvmask.streams.sources.shape import has_alpha
 from cvmask.streams.sources.source import Frame, Notify, Source, ignore
 
-# At the end of a file each attempt is over at once; where it is damaged FFmpeg gave up at most 3 in a row.
+# At the end of a file each attempt fails at once; in damaged files FFmpeg failed at most 3 times in a row.
 _MOST_FAILURES = 64
 _LONG_PAUSE_S = 60
-_WHOLE = 0.95  # of the frames that a file at an address says it has: some are counted from its length in seconds
+_WHOLE = 0.95  # share of the frames that a file at an address states: some are estimated from its length in seconds
 
 
 class Video(Source):
     """Every frame of a video file, turned upright, with square pixels and its own time.
 
-    `length` is what the file says, cut to the wanted part; when fewer come, `on_message` is told.
+    `length` is the number that the file states, cut to the wanted part; `on_message` is called if fewer come.
     Frames of another size than the first are scaled to it by OpenCV (since 4.9).
 
     Parameters
@@ -36,14 +36,14 @@ class Video(Source):
     path
         A file, or an address that FFmpeg opens and that has an end.
     start_s, end_s
-        Only frames from `start_s` on and before `end_s`, in seconds. What lies before is decoded too,
-        since only so a frame's index is certain.
+        Only frames from `start_s` on and before `end_s`, in seconds. Earlier frames are decoded too,
+        because only then a frame's index is certain.
     stride
         Only every stride-th of these.
     timeout_s
         How long a server may send nothing; None: OpenCV's 30 s.
     on_message
-        Called with one line for whatever is not as the file says.
+        Called with one line for each fact that differs from what the file states.
 
     Raises
     ------
@@ -111,7 +111,7 @@ class Video(Source):
     def _grab(self) -> Iterator[tuple[int, float]]:
         """Go from frame to frame; give index and seconds since the first."""
         index, untimed, first_s, last_s = 0, 0, 0.0, -1.0
-        timed_s, behind = 0.0, 0  # of the last frame with a time of its own, and how many have followed it
+        timed_s, behind = 0.0, 0  # the last frame with a time of its own, and how many have followed it
         rate = self._file_rate or Fraction(25)
         while self._grab_next():
             stamp_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
@@ -144,10 +144,10 @@ class Video(Source):
             self.lost += int(self._file_length or 0) - index
             self._notify(f"{self.name}: the connection broke off: {index} of about {self._file_length} frames came")
         elif self._file_length is not None and index != self._file_length:
-            self._notify(f"{self.name}: says it has {self._file_length} frames, {index} could be read")
+            self._notify(f"{self.name}: states {self._file_length} frames, {index} could be read")
 
     def _grab_next(self) -> bool:
-        """Go to the next frame, over damaged stretches: FFmpeg goes on behind them when it is asked again."""
+        """Go to the next frame, past damaged parts: FFmpeg continues after them if it is called again."""
         for failures in range(1 if "://" in self.path else _MOST_FAILURES):
             if self._capture.grab():
                 self._gaps += failures > 0
