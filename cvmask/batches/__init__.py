@@ -35,8 +35,8 @@ def batch(
 ) -> dict[str, Any]:
     """Find objects in an archive of pictures and videos, and write a Parquet table of them.
 
-    The work list is numbered parts. Each is a file that appears whole or not at all; whoever calls this
-    again with the same arguments goes on with what is missing, however the first run ended.
+    The work list consists of numbered parts. Each is a file that appears whole or not at all. A second call with the
+    same arguments does the parts that are missing, however the first run ended.
 
     Parameters
     ----------
@@ -50,28 +50,27 @@ def batch(
         A loaded model; each worker loads a copy of it.
     address
         Of a Ray cluster: ``auto``, ``host:6379`` or ``ray://host:10001``. None: Ray is started on this
-        machine, and ended afterwards. A Ray that this process has begun is used as it is.
+        machine, and stopped afterwards. If this process has already started Ray, that one is used.
     workers, threads
-        Processes with a model each, and OpenCV threads of each. None: as many as there are processors
-        for.
+        Processes with a model each, and OpenCV threads of each. None: by the number of processors.
     soft_masks
         Keep the soft masks too.
     annotated
         Write annotated pictures and videos too.
     stride
-        Of videos: every stride-th frame.
+        Read every stride-th frame of videos.
     max_failures
-        Stop after more failures than this. None: never, they are rows of the table.
+        Stop after more failures than this. None: never; failures are rows of the table.
     part_frames
-        Frames of a part, about: so much is done again at most, for each worker, after a crash.
+        Approximate frames of a part: after a crash, each worker repeats at most this many.
     image_column
-        Of Parquet files: the column of picture bytes. None: the only one, or one of a usual name.
+        The column of picture bytes in Parquet files. None: the only one, or one with a usual name.
     retry_failed
-        Try again what failed in an earlier run into this output.
+        Retry the inputs that failed in an earlier run into this output.
     add
-        Take in files that came since the work list was made.
+        Add files that are newer than the work list.
     on_progress
-        Called in this thread after every part, and with ``waiting`` set where nothing goes forward for a minute
+        Called in this thread after every part, and with ``waiting`` set if there was no progress for a minute
         and Ray says why.
 
     Returns

@@ -1,4 +1,4 @@
-"""What a batch does when it is begun once more: failures are tried again, files that came since are taken in."""
+"""Continue a batch: retry its failures and add new files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def new_items(units: Iterable[WorkItem], items: Sequence[Item]) -> list[Item]:
 
 
 def with_added(units: list[WorkItem], new: Sequence[Item], part_frames: int, run: str) -> list[WorkItem]:
-    """Give a work list with further files at its end; what was in it keeps its numbers and names."""
+    """Return a work list with further files at its end; old entries keep their numbers and names."""
     old = list(dict.fromkeys(item for unit in units for item in unit.items))
     named = with_own_names([*old, *new])[len(old) :]
     first = 1 + max(unit.number for unit in units)
@@ -27,20 +27,20 @@ def with_added(units: list[WorkItem], new: Sequence[Item], part_frames: int, run
 
 
 class Retry:
-    """What has to be done so that everything is tried again that failed.
+    """The changes to a work list that retry every failure.
 
-    Of a group of pictures the failed ones are tried, and their part is written anew with the rows of the others.
-    Of a shard or a video the parts with failures are removed and made again; where the file has changed, or is
-    a video that was annotated, it is planned as a new one. One that is not there stays a failure.
+    In a group of pictures, the failed ones are retried, and their part is written again with the rows of the others.
+    In a shard or a video, the parts with failures are removed and made again. A file that has changed, or an annotated
+    video, is planned as a new file. A missing file stays a failure.
 
     Attributes
     ----------
     pictures
-        Numbers of the units of pictures that are done again.
+        Numbers of the units of pictures to repeat.
     removed
-        Parts that are to be removed.
+        Parts to remove.
     replanned
-        Files that leave the list with all their units, and come in again as they are now.
+        Files to remove from the list with all their units and to add again as they are now.
     """
 
     def __init__(self, units: Sequence[WorkItem], finished: Finished, annotated: bool) -> None:
@@ -81,7 +81,7 @@ class Retry:
 
 
 def reopen(output: StoragePath) -> None:
-    """Say that a batch is not at its end."""
+    """Mark a batch as not finished."""
     _remove(output / SUCCESS)
 
 

@@ -31,7 +31,7 @@ FOLDER, CLIPS = "annotated", "annotated/_clips"
 
 
 def write_picture(place: StoragePath, image: NDArray[np.uint8], metadata: Metadata) -> None:
-    """Write the annotated form of a picture; one that is too large for its format becomes a PNG beside that name."""
+    """Write the annotated picture; if it is too large for its format, a PNG with a similar name is written."""
     data = encode_image(posixpath.splitext(place.path)[1], image, metadata)
     if data is None:
         place = StoragePath(place.root, f"{place.path}.png")
@@ -42,7 +42,7 @@ def write_picture(place: StoragePath, image: NDArray[np.uint8], metadata: Metada
 
 
 def clip_place(output: StoragePath, part: str) -> StoragePath:
-    """Where the piece of an annotated video lies that belongs to a part, until all pieces are joined."""
+    """Return where the annotated clip of a part is kept until all clips are joined."""
     return output / CLIPS / f"{part}.mp4"
 
 
@@ -61,7 +61,7 @@ class Clip:
         self._video.write(image, frame)
 
     def finish(self, place: StoragePath) -> None:
-        """Write the clip to its place; nothing if it has no frame."""
+        """Write the clip to its place; no file if it has no frame."""
         with self._folder:
             self._video.close()
             if self.first_s is not None:
@@ -80,7 +80,7 @@ def need_av() -> None:
 
 
 def join_videos(output: StoragePath, units: Sequence[WorkItem], finished: Finished, run: str, sound: bool) -> None:
-    """Join the clips of every video; those that are joined already are left as they are."""
+    """Join the clips of every video, except those that are joined already."""
     rows = []
     videos = [unit for unit in units if unit.kind == VIDEO]
     for item, group in itertools.groupby(videos, lambda unit: unit.items[0]):

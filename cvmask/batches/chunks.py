@@ -1,4 +1,4 @@
-"""What is read in one go and travels to a worker: a chunk, the bytes of some pictures of a unit."""
+"""Chunks: the bytes of some pictures of a unit, read at once and sent to a worker."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cvmask.batches.work_items import PARQUET, PICTURES, TAR, VIDEO, WorkItem
 from cvmask.errors import SourceError
 from cvmask.streams.sources.image_source import SUFFIXES
 
-# More is not sent along: pictures of folders are then read by the worker, chunks of shards are cut shorter.
+# The most bytes to send: beyond it the worker reads pictures of folders itself, and chunks of shards are shorter.
 MOST_BYTES = 64 << 20
 _LARGEST_PICTURE_BYTES = 256 << 20
 _PICTURE_COLUMNS = ("image", "bytes", "image_bytes", "content", "data", "jpg", "jpeg", "png", "picture")
@@ -34,19 +34,19 @@ class Chunk:
     Attributes
     ----------
     unit, number, last
-        The unit, which chunk of it from 0, and whether no other follows.
+        The unit, the number of this chunk in it, from 0, and whether it is the last.
     first
         Index of its first picture in the unit's file; 0 for files of one picture each.
     members
-        What the file calls each picture; None where it has no names.
+        The name of each picture in the file; None if it has no names.
     pictures
-        The bytes of each; None where they were too large to be sent along, or could not be read.
+        The bytes of each picture; None if they were too large to send or could not be read.
     errors
-        Why not; "" where there is nothing to say.
+        Why they could not be read; otherwise "".
     failure
         Why the unit ends here before its end; "" if it does not.
     done
-        Which parts of the unit are there already, of a video or of pictures that are done again.
+        The finished parts of the unit, for a video or for pictures that are retried.
     """
 
     unit: WorkItem
@@ -71,7 +71,7 @@ class Chunk:
         return sum(len(picture) for picture in self.pictures if picture is not None)
 
     def to_table(self) -> pa.Table:
-        """Make a table of one row of it."""
+        """Convert it to a table of one row."""
         head = {name: value for name, value in vars(self).items() if name not in ("unit", "pictures")}
         pictures = pa.array([self.pictures], pa.list_(pa.large_binary()))
         # With its unit: no worker has to hold the whole work list, which may name millions of files.
@@ -85,10 +85,9 @@ class Chunk:
 
 
 def read_chunks(unit: WorkItem, frames: int, column: str | None, done: frozenset[int]) -> Iterator[Chunk]:
-    """Read a unit, chunk after chunk of at most so many frames, without those that are done.
+    """Read a unit in chunks of at most this many frames, without the finished ones.
 
-    Whatever is wrong is said in the chunks. Videos are left to the workers: decoded they are too large
-    to be sent.
+    Errors are reported in the chunks. Workers read videos themselves: decoded frames are too large to send.
     """
     if unit.kind == PICTURES:
         yield _read_pictures(unit, done)
@@ -130,7 +129,7 @@ def _no_such_file(place: StoragePath) -> str:
 
 
 def _grouped(unit: WorkItem, frames: int, column: str | None) -> Iterator[Chunk]:
-    """Gather the pictures of a shard; a chunk is given away only once it is known whether another follows."""
+    """Gather the pictures of a shard; yield a chunk only once it is known whether another follows."""
     chunk = Chunk(unit)
     size = 0
     failure = ""
@@ -141,7 +140,7 @@ def _grouped(unit: WorkItem, frames: int, column: str | None) -> Iterator[Chunk]
                 yield chunk
                 chunk = Chunk(unit, chunk.number + 1, True, chunk.first + len(chunk.members))
                 size = 0
-            chunk.add(member, picture, "" if picture else "holds no bytes of a picture")
+            chunk.add(member, picture, "" if picture else "holds no picture bytes")
             size += len(picture or b"")
     except SourceError as error:
         failure = str(error)
@@ -163,7 +162,7 @@ def _shard(unit: WorkItem, frames: int, column: str | None) -> Iterator[tuple[st
 
 
 def _tar(file: Any, frames: int, column: str | None) -> Iterator[tuple[str | None, bytes | None]]:
-    """Give the pictures of a WebDataset shard, in its order; other members are passed over."""
+    """Yield the pictures of a WebDataset shard, in its order; other members are skipped."""
     with tarfile.open(fileobj=file, mode="r|*") as tar:
         for member in tar:
             if not member.isfile() or not member.name.lower().endswith(SUFFIXES):
@@ -216,7 +215,7 @@ class Archive(Datasource):  # type: ignore[misc]
     Parameters
     ----------
     units
-        Those that are not finished, each with the chunks of it that are.
+        The unfinished units, each with its finished chunks.
     part_frames, column
         See `chunks.read_chunks`.
     """
@@ -232,7 +231,7 @@ class Archive(Datasource):  # type: ignore[misc]
         return "Archive"
 
     def estimate_inmemory_data_size(self) -> int | None:
-        """Not known before it is read."""
+        """Return None: the size is not known before reading."""
         return None
 
     def get_read_tasks(self, parallelism: int, *args: Any, **kwargs: Any) -> list[ReadTask]:

@@ -1,4 +1,4 @@
-"""Ray: started on this machine or joined, and kept from talking to the user."""
+"""Start Ray on this machine or join a cluster, and keep Ray's own messages from the terminal."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def connected(address: str | None, cpus: int | None) -> Iterator[str]:
     Parameters
     ----------
     address
-        ``auto``, ``host:6379`` or ``ray://host:10001``; None for a Ray of one's own on this machine.
+        ``auto``, ``host:6379`` or ``ray://host:10001``; None to start Ray on this machine.
     cpus
-        How many processors a Ray of one's own may use; None: all that this process may use.
+        How many processors a Ray started here may use; None: all that this process may use.
 
     Yields
     ------
-    The address of the dashboard, "" where there is none.
+    The address of the dashboard, "" if there is none.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def connected(address: str | None, cpus: int | None) -> Iterator[str]:
             _silence(undo)
         options: dict[str, Any] = {"address": address}
         if address is None:
-            # Left out, the address may come from the environment.
+            # Without an address Ray may take one from the environment.
             options = {"address": "local", "num_cpus": cpus or usable_cpus(), "object_store_memory": _STORE_BYTES,
                        "_node_ip_address": "127.0.0.1"}  # fmt: skip
         if not debug:
@@ -71,7 +71,7 @@ def connected(address: str | None, cpus: int | None) -> Iterator[str]:
             raise CvmaskError(_why_not(address, error)) from None
         undo.callback(ray.shutdown)
         undo.callback(_end_hanging_threads)
-        # Ray would end this process in the middle of things; the command ends as on Ctrl-C.
+        # Ray would end this process at once; instead the command ends as on Ctrl-C.
         if callable(on_terminate) and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, on_terminate)
         link = str(getattr(context, "dashboard_url", "") or "")
@@ -79,9 +79,9 @@ def connected(address: str | None, cpus: int | None) -> Iterator[str]:
 
 
 def _end_hanging_threads() -> None:
-    """Let threads of Ray Data end, that wait for an actor that Ray begins again and again for want of memory.
+    """End the threads of Ray Data that wait for an actor which Ray restarts again and again for lack of memory.
 
-    While they wait a shutdown of Ray ends the process; after it they would start a Ray of their own.
+    While they wait, a shutdown of Ray ends the process; after it they would start Ray again.
     """
     if not _hanging_threads():
         return
@@ -122,7 +122,7 @@ def check_reachable(address: str | None) -> None:
 
 
 def _why_not(address: str | None, error: BaseException) -> str:
-    """Say in one line why there is no Ray."""
+    """Return in one line why Ray is not available."""
     text = " ".join(str(error).split())[:200]
     if address is None:
         return f"Ray does not start here: {text}"
@@ -134,11 +134,11 @@ def _why_not(address: str | None, error: BaseException) -> str:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Raise what failed in a process of Ray as it was raised there, and what Ray itself says as one line."""
+    """Raise an error from a process of Ray as it was raised there, and Ray's own errors in one line."""
     try:
         yield
     except (RayError, RuntimeError) as error:
-        # Of an exception in another process only the text arrives for certain.
+        # Only the text of an exception in another process is sure to arrive.
         own = re.search(r"^cvmask\.errors\.(\w+): (.+)$", str(error), re.MULTILINE)
         if own:
             raise getattr(errors, own[1], CvmaskError)(own[2]) from None
@@ -148,7 +148,7 @@ def one_line_errors() -> Iterator[None]:
 
 
 def same_version(version: str) -> None:
-    """CvmaskError in a process of Ray whose cvmask is not that of the one that began the batch."""
+    """Raise CvmaskError in a process of Ray whose cvmask version differs from that of the batch."""
     if version != __version__:
         raise CvmaskError(f"a worker has cvmask {__version__}, the batch was started with {version}")
 
@@ -166,11 +166,11 @@ def _silence(undo: ExitStack) -> None:
     _set_environment(undo, RAY_BACKEND_LOG_LEVEL="fatal", RAY_USAGE_STATS_ENABLED="0", RAY_DEDUP_LOGS="0")
     for name in ("ray", "ray.data"):
         logger = logging.getLogger(name)
-        # For good: threads of Ray Data outlive the shutdown, and would warn that Ray is gone.
+        # Permanent, because threads of Ray Data outlive the shutdown and would warn that Ray is gone.
         logger.setLevel(logging.CRITICAL)
     worker = ray._private.worker
     with suppress(AttributeError):
-        # Ray prints these whatever it was told about logging.
+        # Ray prints these whatever its log level.
         undo.callback(setattr, worker, "print_to_stdstream", worker.print_to_stdstream)
         worker.print_to_stdstream = lambda *args, **kwargs: None
 

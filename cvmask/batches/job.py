@@ -1,4 +1,4 @@
-"""One output folder belongs to one command: what the results depend on is written down and compared."""
+"""One output folder belongs to one command: the settings that affect the results are stored and compared."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RUN, UNITS, SUMMARY, SUCCESS = "_run.json", "_units.parquet", "_summary.json", "
 
 
 def is_begun(output: StoragePath, command: dict[str, Any]) -> bool:
-    """Tell whether this command has begun to write into a folder before.
+    """Return whether this command has written into a folder before.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def is_begun(output: StoragePath, command: dict[str, Any]) -> bool:
 
 
 def begin(output: StoragePath, command: dict[str, Any]) -> None:
-    """Write down which command a folder belongs to: from now on its work list is certain."""
+    """Store which command a folder belongs to: from now on its work list is fixed."""
     write_bytes(output / RUN, (json.dumps(command, indent=1) + "\n").encode())
 
 
@@ -66,9 +66,9 @@ class Progress:
     failed, reasons
         Inputs that failed in this run and earlier ones, and how many for which reason.
     elapsed_s
-        Seconds from when the workers were asked for to the last part.
+        Seconds from the request for workers to the last part.
     waiting
-        Why nothing goes forward, in a call that comes for this alone; "" otherwise.
+        Why there is no progress, in a call made only to say so; "" otherwise.
     """
 
     dashboard: str = ""
@@ -84,7 +84,7 @@ class Progress:
     _began: float = field(default_factory=time.monotonic)
 
     def begin(self, units: Sequence[WorkItem], finished: Finished, todo: Sequence[WorkItem], again: set[int]) -> None:
-        """Set out from what an earlier run has left; `again` are units that are done once more."""
+        """Start from the results of an earlier run; `again` are units to repeat."""
         self.total, self._before = len(units), len(units) - len(todo)
         self.done = self._before
         counts = finished.counts(without=again)

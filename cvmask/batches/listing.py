@@ -1,4 +1,4 @@
-"""From what a user named to the files of an archive: folders, patterns, lists, single files."""
+"""Find the files of an archive: folders, patterns, lists, single files."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ _MOST_BYTES = 200
 
 
 def annotated_name(item: Item) -> str:
-    """Give the path of an item's annotated form; of a shard or a Parquet file the folder for its pictures."""
+    """Return the path of an item's annotated form; for a shard or a Parquet file the folder of its pictures."""
     if item.kind == VIDEO:
         return _ending(item.name, VIDEO_SUFFIXES, ".mp4")
     return _ending(item.name, PICTURE_SUFFIXES, ".png") if item.kind == PICTURES else item.name
 
 
 def member_name(item: Item, index: int, member: str | None) -> str:
-    """Give the path of the annotated form of a picture of a shard: numbered, for a shard may hold a name twice.
+    """Return the path of an annotated picture of a shard: numbered, because a shard may hold a name twice.
 
-    Names inside of shards are anybody's: of a path the last part is taken, which leads out of no folder.
+    Names inside shards are not trusted: only the last part of a path is used, which cannot leave the folder.
     """
     own = (member or "").replace("\\", "/").rpartition("/")[2]
     name = f"{index:08d}-{portable_name(own, _MOST_BYTES)}" if own else f"{index:08d}"
@@ -53,7 +53,7 @@ def member_name(item: Item, index: int, member: str | None) -> str:
 
 
 def with_own_names(items: list[Item]) -> list[Item]:
-    """Name each item so that no two results are one file, and none is another's folder, also where case is ignored."""
+    """Name the items so that no two results share a file, and none is another's folder, even if case is ignored."""
     files: set[str] = set()
     folders: set[str] = set()
     counts: dict[str, int] = defaultdict(int)
@@ -66,10 +66,10 @@ def with_own_names(items: list[Item]) -> list[Item]:
         named = item._replace(name=stem + end if counts[key] == 1 else f"{stem}~{counts[key]}{end}")
         while not _is_free(path := annotated_name(named).casefold(), files, folders):
             counts[key] += 1
-            if not files.isdisjoint(_folders(path)):  # what would be a folder is a file
+            if not files.isdisjoint(_folders(path)):  # its folder is a file
                 stem = stem.replace("/", "~")
             named = item._replace(name=f"{stem}~{counts[key]}{end}")
-        files.update((path, f"{path}.png"))  # what is too large for a JPEG becomes a PNG beside
+        files.update((path, f"{path}.png"))  # a picture too large for a JPEG becomes a PNG beside it
         folders.update(_folders(path))
         result.append(named)
     return result
@@ -105,7 +105,8 @@ def find_items(sources: Iterable[str | os.PathLike[str]]) -> list[Item]:
     ------
     SourceError
         If a folder or a pattern holds nothing of a known kind, a file is missing, or a place cannot be
-        reached. What a list names is not looked at: it is told when it is read, as is a name that cannot be.
+        reached. Files in a list are not checked here: missing files and impossible names are
+        reported when they are read.
     """
     found: dict[StoragePath, Item] = {}
     for source in sources:
@@ -115,7 +116,7 @@ def find_items(sources: Iterable[str | os.PathLike[str]]) -> list[Item]:
 
 
 def kind_of(path: str) -> str | None:
-    """Tell the kind of a file by the end of its name; None where that is unknown."""
+    """Return the kind of a file by the end of its name; None if it is unknown."""
     name = path.lower()
     return next((kind for kind, ends in _KINDS.items() if name.endswith(tuple(ends))), None)
 
@@ -144,7 +145,7 @@ def _expand(source: str) -> list[Item]:
 def _items(
     base: StoragePath, files: Sequence[tuple[str, int | None]], source: str, empty: str, strict: bool
 ) -> list[Item]:
-    """Make items of the files below `base`; with `strict` leave out what is of no known kind."""
+    """Make items of the files below `base`; with `strict`, leave out unknown kinds."""
     items = []
     for path, size in files:
         kind = kind_of(path)
@@ -157,7 +158,7 @@ def _items(
 
 
 def _listed(source: str, place: StoragePath) -> list[Item]:
-    """Read a list: one path or address a line, relative ones from the folder of the list."""
+    """Read a list with one path or address per line; relative paths start from the folder of the list."""
     try:
         data = read_bytes(place)
     except OSError as error:
@@ -185,7 +186,7 @@ def _listed(source: str, place: StoragePath) -> list[Item]:
 
 
 def _item(place: StoragePath, name: str, kind: str, size: int | None, error: str = "") -> Item:
-    """Make an item; of a name that no table can hold, and no video can have, one that fails."""
+    """Make an item; it fails if its name cannot be stored in a table or given to a video."""
     error = error or wrong_name(place.path)
     if not error:
         return Item(place, name, kind, size)
@@ -246,7 +247,7 @@ def _cut_videos(videos: Sequence[Item], part_frames: int, run: str) -> dict[Item
 
 
 def _cut_one(row: dict[str, Any]) -> dict[str, Any]:
-    """Cut one video; nothing where that is not possible: reading it as a whole will say why."""
+    """Split one video; no segments if that is not possible: reading it whole will say why."""
     try:
         segments = cut(local_file(StoragePath(row["root"], row["path"]), row["run"]), row["least"])
     except (SourceError, OSError):

@@ -1,4 +1,4 @@
-"""How a batch is run, and what it needs: imported without Ray and PyArrow, which only a running batch needs."""
+"""The options of a batch and the check of its packages; imported without Ray and PyArrow."""
 
 from __future__ import annotations
 

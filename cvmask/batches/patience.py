@@ -1,4 +1,4 @@
-"""How long a batch waits where nothing goes forward: Ray itself tries for ever, and says why only if it is asked."""
+"""Limit how long a batch waits without progress: Ray retries for ever, and says why only on request."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _MEMORY = re.compile(r"\(IP: ([^,\s)]+)[^)]*\) was ([\d.]+ ?\w?B)\D* / ([\d.]+ ?
 
 
 class Patience:
-    """Counts the seconds since something went forward, and what Ray has said since.
+    """Counts the seconds without progress, and keeps Ray's messages since then.
 
     Parameters
     ----------
     say
         Called about every minute without progress, with a line that says why.
     workers
-        How many there are, to propose fewer.
+        The number of workers, to propose fewer.
     """
 
     def __init__(self, say: Callable[[str], None], workers: int) -> None:
@@ -44,9 +44,9 @@ class Patience:
         self.renew()
 
     def rows(self, data: Any) -> Iterator[dict[str, Any]]:
-        """Give the rows of a dataset of Ray as they come.
+        """Yield the rows of a Ray dataset as they come.
 
-        They are waited for in a thread: where the machine is short of memory, Ray's own loop hangs too.
+        A thread waits for them, because Ray's own loop hangs too if the machine is short of memory.
         """
         came: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
 
@@ -80,13 +80,13 @@ class Patience:
             waiting.join(_END_S)
 
     def renew(self) -> None:
-        """Something went forward."""
+        """Note progress."""
         with self._lock:
             self._since = self._told = time.monotonic()
             self._kills, self._memory, self._heard = 0, "", ""
 
     def hear(self, text: str) -> None:
-        """Take note of what Ray says."""
+        """Keep a message of Ray."""
         with self._lock:
             killed, memory = _KILLS.search(text), _MEMORY.search(text)
             if killed:
@@ -95,13 +95,13 @@ class Patience:
             self._heard = " ".join(text.split())[:200]
 
     def check(self) -> None:
-        """Say what there is to say; CvmaskError where waiting is of no use."""
+        """Report the reason for waiting; CvmaskError if waiting is useless."""
         with self._lock:
             now = time.monotonic()
             waited_s = now - self._since
             line = f"no part was finished for {waited_s:.0f} s"
             if self._kills:
-                line += f", Ray ended workers for want of memory, {self._kills} so far{self._memory}: {self._cure()}"
+                line += f", Ray ended workers for lack of memory, {self._kills} so far{self._memory}: {self._cure()}"
             elif self._heard:
                 line += f", Ray says: {self._heard}"
             if self._kills >= _LEAST_KILLS and waited_s >= _GIVE_UP_S:
@@ -117,12 +117,12 @@ class Patience:
         return "one worker needs more: close other programs, or give --part-frames or --size less"
 
 
-# Of the rows that are waited for: what Ray Data copies of its context cannot hold it.
+# The current one, kept here because the context that Ray Data copies cannot hold it.
 _over: threading.Event | None = None
 
 
 class _Steps(ExecutionCallback):  # type: ignore[misc]
-    """Ends an execution of Ray Data whose rows nobody waits for: it makes one and calls it at each step."""
+    """Ends an execution of Ray Data whose rows are no longer wanted; Ray Data creates it and calls it at each step."""
 
     def __init__(self) -> None:
         self._over = _over

@@ -1,4 +1,4 @@
-"""Pictures that kill the process that reads them are found, and none is blamed for a death that came from outside."""
+"""Find the pictures that crash their reader, without blaming pictures for processes killed from outside."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cvmask.errors import SourceError
 
 DEATHS = "_deaths"
 CRASHES, KILLED = "kills the process that reads it", "the process that read it was killed each time: out of memory?"
-# Whoever dies so has done something wrong; other signals come from outside: the OOM killer, preemption, a person.
+# Signals of a process's own fault; others come from outside: the OOM killer, preemption, a person.
 _OWN = ("SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS", "SIGTRAP")
 _OWN_CODES = {-getattr(signal, name) for name in _OWN if hasattr(signal, name)}
 _WINDOWS_EXCEPTION = 0xC0000000
@@ -32,19 +32,19 @@ T = TypeVar("T")
 
 
 class Quarantine:
-    """Notes before each picture, in a worker that took over from a dead one, that it is being tried.
+    """Writes a note before each picture is tried, in a worker that replaced a dead one.
 
-    A worker that never died writes nothing. A picture that was being tried when a watched worker died is a
-    suspect, no more: it is tried in a process of its own. Only if that one crashes twice by itself, or is
-    killed again and again, the picture fails.
+    Other workers write no notes. A picture that was being tried when a watched worker died is only a suspect: it
+    is tried in a process of its own. The picture fails only if that process crashes twice by itself, or is killed
+    each time.
 
     Parameters
     ----------
     output
-        The folder of the batch; the notes are in a folder of it until their part is written.
+        The folder of the batch; a folder in it holds the notes until their part is written.
     watching
-        Whether this worker took over from a dead one. It watches its first chunks only, since what killed
-        that one is among them.
+        Whether this worker replaced a dead one. It watches only its first chunks, which include the one that
+        killed its predecessor.
     """
 
     def __init__(self, output: StoragePath, watching: bool) -> None:
@@ -64,7 +64,7 @@ class Quarantine:
             self._tried = json.loads(read_bytes(self._place)) if known else {}
 
     def is_suspect(self, number: int) -> bool:
-        """Tell whether a watched worker died while it tried this picture of the chunk; else note that it is tried."""
+        """Return whether a watched worker died on this picture of the chunk; otherwise note that it is tried."""
         if self._place is None:
             return False
         if str(number) in self._tried:
@@ -73,7 +73,7 @@ class Quarantine:
         return False
 
     def alone(self, number: int, work: Callable[..., T], *arguments: Any) -> T:
-        """Do the work on a suspect in a process of its own, until that survives.
+        """Process a suspect in a process of its own, until that survives.
 
         Raises
         ------
@@ -106,7 +106,7 @@ class Quarantine:
                 self._place.filesystem.delete_file(self._place.path)
 
     def _note(self, number: int, state: int | str) -> None:
-        """Write down that a picture is being tried; what came before it has survived, or has its verdict."""
+        """Note that a picture is being tried; all pictures before it are decided."""
         assert self._place is not None
         survived = {key for key, value in self._tried.items() if int(key) < number and not isinstance(value, str)}
         self._tried = {key: value for key, value in self._tried.items() if key not in survived}
@@ -115,7 +115,7 @@ class Quarantine:
 
 
 class _Died(Exception):
-    """A process that did work alone ended without a result; `is_crash`: by itself."""
+    """A process of `alone` ended without a result; `is_crash` tells whether it crashed by itself."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
@@ -126,7 +126,7 @@ _CHILD = "import sys; from cvmask.batches.quarantine import work_alone; work_alo
 
 
 def alone(work: Callable[..., T], *arguments: Any) -> T:
-    """Call a function in a new process, which ends with this one; give or raise what it did."""
+    """Call a function in a new process, which ends with this one; return its result or raise its error."""
     with tempfile.TemporaryDirectory(prefix="cvmask-alone-") as folder:
         answer = Path(folder) / "answer"
         process = subprocess.Popen(
@@ -153,7 +153,7 @@ def alone(work: Callable[..., T], *arguments: Any) -> T:
 
 
 def work_alone(answer: str) -> None:
-    """Be the process of `alone`: read a function and its arguments from stdin, write what it did to a file."""
+    """Run as the process of `alone`: read a function and its arguments from stdin, write its result to a file."""
     work, arguments = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     result, error = None, None
@@ -162,7 +162,7 @@ def work_alone(answer: str) -> None:
     except Exception as raised:
         error = raised
     Path(answer).write_bytes(pickle.dumps((result, error)))
-    # Threads of libraries are not waited for.
+    # Do not wait for threads of libraries.
     os._exit(0)
 
 

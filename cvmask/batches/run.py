@@ -69,7 +69,7 @@ def run(sources: Sequence[str], output: StoragePath, model: MaskRCNN, options: O
 
 
 def _items(sources: Sequence[str], output: StoragePath) -> list[Item]:
-    """Find the files of an archive, without what a batch has written among them."""
+    """Find the files of an archive, without the files that a batch has written among them."""
     inside = output.path.rstrip("/") + "/"
     return [
         item
@@ -79,7 +79,7 @@ def _items(sources: Sequence[str], output: StoragePath) -> list[Item]:
 
 
 class _Batch:
-    """What the steps of one run have in common."""
+    """The state that the steps of one run share."""
 
     def __init__(self, output: StoragePath, model: MaskRCNN, options: Options, dashboard: str) -> None:
         self._output, self._model, self._options = output, model, options
@@ -95,7 +95,7 @@ class _Batch:
             )
 
     def units(self, items: list[Item], begun: bool, command: dict[str, Any]) -> list[WorkItem]:
-        """Read the work list of an earlier run, or make it and write it down."""
+        """Read the work list of an earlier run, or make and store it."""
         place = self._output / commands.UNITS
         if begun:
             return self._taken_up(read_units(place, {item.place.root for item in items}), items)
@@ -105,7 +105,7 @@ class _Batch:
         return units
 
     def _taken_up(self, before: list[WorkItem], items: list[Item]) -> list[WorkItem]:
-        """Take in what came since, and plan again what failed, as far as that is asked for."""
+        """Add new files and plan failed ones again, if the options say so."""
         options, units = self._options, before
         new = new_items(units, items)
         if options.add and new:
@@ -126,7 +126,7 @@ class _Batch:
         return units
 
     def waits(self, why: str) -> None:
-        """Say why nothing goes forward."""
+        """Report why there is no progress."""
         self._progress.waiting = why
         self._tell()
         self._progress.waiting = ""
@@ -163,7 +163,7 @@ class _Batch:
             self._check_failures()
 
     def finish(self, units: list[WorkItem]) -> dict[str, Any]:
-        """See that nothing is missing, join videos, and write what the batch came to."""
+        """Check that nothing is missing, join videos, and write the summary."""
         finished = Finished(self._output)
         lost = missing((unit.number for unit in units), finished)
         if lost:
@@ -210,7 +210,7 @@ class _Batch:
 
 
 def command_of(sources: Sequence[str], model: MaskRCNN, options: Options) -> dict[str, Any]:
-    """Write down everything that the results depend on."""
+    """Return all settings that affect the results."""
     settings = asdict(model.settings)
     return {
         "cvmask": __version__,
@@ -245,7 +245,7 @@ def _own_context() -> Iterator[None]:
 
 
 def _results(parts: Any, watch: Patience) -> Iterator[dict[str, Any]]:
-    """Give what workers tell of each part."""
+    """Yield the workers' reports, one for each part."""
     with one_line_errors():
         yield from watch.rows(parts)
 
@@ -263,7 +263,7 @@ def is_client(address: str | None) -> bool:
 
 def run_in_cluster(sources: Sequence[str], output: StoragePath, model: MaskRCNN, options: Options) -> dict[str, Any]:
     """See `cvmask.batch`; paths are those of the cluster's machines, progress comes twice a second."""
-    # Of this process's folder the cluster knows nothing.
+    # The cluster does not know this process's working folder.
     paths = [source if "://" in source else os.path.abspath(source) for source in sources]
     with connected(options.address, None) as dashboard:
         driver = ray.remote(num_cpus=0, max_concurrency=2)(Driver).remote(__version__)
@@ -283,7 +283,7 @@ def run_in_cluster(sources: Sequence[str], output: StoragePath, model: MaskRCNN,
 
 
 def _looks(driver: Any, done: Any) -> Iterator[Progress]:
-    """Give how far the batch is, now and then until it ends, one way or the other."""
+    """Yield the progress now and then, until the batch ends or fails."""
     ready: list[Any] = []
     with one_line_errors():
         while not ready:

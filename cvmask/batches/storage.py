@@ -1,4 +1,4 @@
-"""Folders and files wherever they lie: here, on S3, or on any filesystem that PyArrow or fsspec knows."""
+"""Folders and files on this machine, on S3, or on any filesystem that PyArrow or fsspec knows."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from cvmask.system.files import write_whole
 def files_below(folder: str) -> Iterator[tuple[str, int | None]]:
     """Find every file below a folder, hidden ones left out, in no order: paths and bytes.
 
-    Folders behind links are gone into, each once: a link that leads back up has no end. A link that leads
-    nowhere is a file of unknown size: whoever reads it will say so.
+    Links to folders are followed, each folder once, so that a link to a parent does not loop. A broken link is a file
+    of unknown size, and fails when it is read.
 
-    What is removed meanwhile is passed over. Paths have forward slashes on every system.
+    Files removed meanwhile are skipped. Paths have forward slashes on every system.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def storage_path(text: str | os.PathLike[str]) -> StoragePath:
     if "://" not in name:
         return StoragePath(LOCAL, os.path.abspath(name))
     scheme, rest = name.split("://", 1)
-    if "::" in rest:  # fsspec's chains: a filesystem inside of a file of another one
+    if "::" in rest:  # fsspec's chains: a filesystem inside a file of another one
         path, chain = rest.split("::", 1)
         root = f"{scheme}://::{chain}"
         _filesystem(root)
@@ -132,7 +132,7 @@ def storage_path(text: str | os.PathLike[str]) -> StoragePath:
 def list_files(folder: StoragePath) -> list[tuple[str, int | None]]:
     """Find every file below a folder, hidden ones left out: paths and bytes, sorted; empty if there is no folder.
 
-    Bytes are None for a link that leads nowhere.
+    Bytes are None for a broken link.
     """
     if folder.root == LOCAL:
         try:
@@ -154,7 +154,7 @@ def file_size(place: StoragePath) -> int | None:
 
 
 def is_folder(place: StoragePath) -> bool:
-    """Tell whether a folder, or anything below such a prefix, is there."""
+    """Return whether a folder, or anything below such a prefix, exists."""
     return bool(_infos(place, [place.path])[0].type == arrow_fs.FileType.Directory)
 
 
@@ -165,9 +165,9 @@ def read_bytes(place: StoragePath) -> bytes:
 
 
 def write_bytes(place: StoragePath, data: bytes) -> None:
-    """Write a file that appears whole or not at all, over one that may be there.
+    """Write a file that appears whole or not at all, and replaces an older one.
 
-    Here it is written beside and renamed, on object stores put at once; SinkError if that fails.
+    On this machine a temporary file is renamed; object stores get one put. SinkError if that fails.
     """
     if place.root == LOCAL:
         write_whole(place.path, data)
@@ -197,13 +197,13 @@ def _infos(place: StoragePath, wanted: Any) -> Any:
 
 
 def one_line(error: BaseException) -> str:
-    """What an error of a filesystem says, shortened."""
+    """Return the message of a filesystem error, shortened."""
     text = " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
     return text if len(text) <= 200 else text[:197] + "..."
 
 
 def spelled(name: str) -> str:
-    r"""Give a name that tables can hold: of one that is not UTF-8 its bytes are written as ``\xe9``."""
+    r"""Return a name that tables can hold: bytes that are not UTF-8 become ``\xe9``."""
     return name.encode("utf-8", "backslashreplace").decode().replace("\\udc", "\\x")
 
 

@@ -44,7 +44,7 @@ _NOTE = b"cvmask"
 
 @dataclass
 class Counts:
-    """What a part holds, and how long it took; also the sum over parts.
+    """Counts and times of a part, or their sum over parts.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class Rows:
     labels
         Names of the classes.
     mask_threshold
-        Where the RLE masks are cut; None: as the detections' paste says.
+        The threshold of the RLE masks; None: that of the detections' paste.
     soft_masks
         Whether to keep the soft masks too.
     """
@@ -111,7 +111,7 @@ class Rows:
             self._rows.append(row)
 
     def failed(self, source: str, frame: int | None, error: str, member: str | None = None) -> None:
-        """Add a frame that failed; `frame` None: the whole file, or what was left of it."""
+        """Add a frame that failed; `frame` None: the whole file, or the rest of it."""
         text = error[len(source) + 2 :] if error.startswith(f"{source}: ") else error
         self.counts.failed += 1
         reason = reason_of(text)
@@ -143,7 +143,7 @@ class Rows:
 
 
 def read_note(file: Any) -> dict[str, Any]:
-    """Read what `to_parquet` wrote into the footer; `file` is open for reading."""
+    """Read the footer that `to_parquet` wrote; `file` is open for reading."""
     note: dict[str, Any] = json.loads((pq.read_schema(file).metadata or {})[_NOTE])
     return note
 
@@ -154,6 +154,6 @@ def counts_of(note: dict[str, Any]) -> Counts:
 
 
 def reason_of(error: str) -> str:
-    """Shorten an error to what many of its kind have in common: "is empty (0 bytes)" is "is empty"."""
+    """Shorten an error to the part that errors of its kind share: "is empty (0 bytes)" becomes "is empty"."""
     text = re.sub(r"\d+", "N", re.split(r", it starts with | \(", error, maxsplit=1)[0])
     return text if len(text) <= 80 else text[:77] + "..."

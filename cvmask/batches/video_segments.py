@@ -1,4 +1,4 @@
-"""Cutting videos into segments that can be decoded apart, and reading one of them."""
+"""Split videos into segments that can be decoded separately, and read a segment."""
 
 from __future__ import annotations
 
@@ -34,11 +34,10 @@ _STEPS_BACK_MS = (0.0, 2000.0, 20000.0)
 
 
 def cut(path: str, least_frames: int) -> list[VideoSegment]:
-    """Cut a video before pictures that need no other one, into segments of at least so many frames.
+    """Split a video at keyframes into segments of at least this many frames.
 
-    Only reads the file, decodes nothing. Empty where segments would not be certain: without times
-    of its own, with times that are not those of the frames, or with another count of frames than it
-    says. Such a video is read in one go.
+    The file is read but not decoded. Empty if segments would not be reliable: if the video has no times of its own,
+    or times that are not those of the frames, or a wrong frame count. Such a video is read whole.
 
     Raises
     ------
@@ -88,12 +87,12 @@ def read_segment(path: str, segment: VideoSegment, stride: int = 1) -> Iterator[
 
 
 def read_whole(path: str, stride: int, notes: list[str]) -> Iterator[Frame]:
-    """Decode a video that could not be cut; `notes` takes what it says wrongly of itself."""
+    """Decode a video that could not be split; `notes` gets its wrong statements about itself."""
     return iter(Video(path, stride=stride, on_message=notes.append))
 
 
 def _packets(path: str) -> tuple[list[float], list[bool], int | None]:
-    """Read a video without decoding it: time in ms of each packet, whether it needs no other, the count it says."""
+    """Read a video without decoding it: each packet's time in ms, and if it is a keyframe; the stated frame count."""
     capture = open_file(path)
     said = length_of(capture)
     times, keys = [], []
@@ -111,8 +110,8 @@ def _packets(path: str) -> tuple[list[float], list[bool], int | None]:
 def _opened_at(path: str, begin_ms: float) -> FileCapture:
     """Open a video with the frame grabbed that is due at `begin_ms`.
 
-    OpenCV seeks by counting frames at the stated rate, which may be wrong: where that leads past the
-    frame, it is tried from further back, at last from the first frame.
+    OpenCV seeks by counting frames at the stated rate, which may be wrong. If it lands after the frame, a seek to an
+    earlier time follows, and in the end a start from the first frame.
     """
     for back_ms in (*_STEPS_BACK_MS, begin_ms):
         capture = open_file(path)
@@ -131,13 +130,13 @@ def _missing(path: str, index: int, segment: VideoSegment) -> SourceError:
     return SourceError(f"{path}: {left} frames from frame {index} on could not be decoded")
 
 
-_KEPT = 4  # the newest so many stay: the workers of a machine go through a video together
+_KEPT = 4  # how many of the newest are kept: the workers of a machine read a video together
 _CHUNK_BYTES = 8 << 20
 _USERS = "users.lock"
 
 
 def local_file(place: StoragePath, run: str) -> str:
-    """Give a path on this machine for a file; it stays until this process asks for another one, or ends.
+    """Return a local path for a file; it stays until this process asks for another file, or ends.
 
     Raises
     ------
@@ -155,7 +154,7 @@ def local_file(place: StoragePath, run: str) -> str:
         if not path.exists():
             _copy(place, path)
         os.utime(path)
-        # Others may remove the copy, when they have fetched enough newer ones, but not this name of it.
+        # Other processes may remove the copy once there are enough newer ones, but not this hard link to it.
         try:
             os.link(path, mine / name)
         except OSError:  # a file system without hard links
@@ -169,7 +168,7 @@ def local_file(place: StoragePath, run: str) -> str:
 
 @cache
 def _folders(run: str) -> tuple[Path, Path]:
-    """Make the folder of a run on this machine, and that of this process in it; whoever ends last removes them."""
+    """Make the run's folder on this machine, and this process's folder in it; the last process removes them."""
     folder = Path(tempfile.gettempdir()) / f"cvmask-batch-{run}"
     mine = folder / f"of-{os.getpid()}"
     with locked(folder / _USERS, _wait):
@@ -181,14 +180,14 @@ def _folders(run: str) -> tuple[Path, Path]:
 def _leave(folder: Path, mine: Path) -> None:
     with locked(folder / _USERS, _wait):
         shutil.rmtree(mine, ignore_errors=True)
-        # One that was killed has left nothing but its folder.
+        # A killed process leaves only its folder.
         if not any(_is_alive(int(one.name[3:])) for one in folder.glob("of-*")):
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_alive(process: int) -> bool:
     if sys.platform == "win32":
-        return True  # signal 0 would be Ctrl-C to it there; folders of the killed stay for the system to clear
+        return True  # signal 0 means Ctrl-C on Windows; the system clears folders of killed processes
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -219,4 +218,4 @@ def _age(path: Path) -> float:
 
 
 def _wait() -> None:
-    """Another worker copies the same video: nobody needs to be told."""
+    """Another worker copies the same video; this is not an error."""

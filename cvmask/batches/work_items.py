@@ -26,15 +26,15 @@ class Item(NamedTuple):
     Attributes
     ----------
     place
-        Where it lies.
+        Its location.
     name
-        What annotated pictures and videos are called after: relative to what the user gave.
+        The name for annotated pictures and videos: its path relative to the source that the user gave.
     kind
         Of `PICTURES`, `TAR`, `PARQUET`, `VIDEO`.
     size
-        Bytes; None where it was not listed but named in a list, or a link that leads nowhere.
+        Bytes; None if it comes from a list file, or is a broken link.
     error
-        Why it cannot be read, as is known from its name alone; "" if it may be tried.
+        Why it cannot be read, if the name alone tells; "" if it can be tried.
     """
 
     place: StoragePath
@@ -45,7 +45,7 @@ class Item(NamedTuple):
 
 
 class VideoSegment(NamedTuple):
-    """A part of a video that begins with a picture that needs no other one, so that it is decoded alone.
+    """A part of a video that begins with a keyframe, so that it can be decoded alone.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ class VideoSegment(NamedTuple):
 
 
 class WorkItem(NamedTuple):
-    """What one worker reads in one go: some pictures, a tar shard, a Parquet file, a segment of a video."""
+    """What one worker reads at once: some pictures, a tar shard, a Parquet file, or a segment of a video."""
 
     number: int
     kind: str
@@ -76,7 +76,7 @@ class WorkItem(NamedTuple):
 
     @property
     def frames(self) -> int | None:
-        """How many frames it has; None where that is known only once it is read."""
+        """How many frames it has; None if that is only known after reading."""
         if self.kind == PICTURES:
             return len(self.items)
         return None if self.segment is None else self.segment.frames
@@ -101,7 +101,7 @@ SCHEMA = pa.schema(
 
 
 def write_units(place: StoragePath, units: list[WorkItem]) -> None:
-    """Write the work list as Parquet; of the roots, which may hold passwords, what may be shown."""
+    """Write the work list as Parquet, with the roots' passwords left out."""
     rows = [
         {
             "unit": unit.number,
@@ -121,7 +121,7 @@ def write_units(place: StoragePath, units: list[WorkItem]) -> None:
 
 
 def read_units(place: StoragePath, roots: Iterable[str]) -> list[WorkItem]:
-    """Read what `write_units` wrote; `roots` are those of the sources, with their passwords."""
+    """Read a file of `write_units`; `roots` are those of the sources, with their passwords."""
     units = []
     known = {_shown(root): root for root in roots}
     for row in pq.read_table(pa.BufferReader(read_bytes(place))).to_pylist():
@@ -153,7 +153,7 @@ def part_name(unit: int, chunk: int, last: bool) -> str:
 
 
 class Finished:
-    """Which parts are there, by unit and chunk."""
+    """The finished parts, by unit and chunk."""
 
     def __init__(self, output: StoragePath) -> None:
         self._ends: dict[int, int] = {}
@@ -169,11 +169,11 @@ class Finished:
                 self._ends[unit] = chunk
 
     def chunks(self, unit: int) -> frozenset[int]:
-        """Which chunks of a unit are there."""
+        """Return the finished chunks of a unit."""
         return frozenset(self._places.get(unit, ()))
 
     def has_all(self, unit: int) -> bool:
-        """Whether nothing is left to do of a unit."""
+        """Return whether a unit is finished."""
         end = self._ends.get(unit)
         return end is not None and self._places[unit].keys() == set(range(end + 1))
 
@@ -185,7 +185,7 @@ class Finished:
         return sum(map(len, self._places.values()))
 
     def counts(self, without: Collection[int] = ()) -> Counts:
-        """Sum up what the parts hold, from their footers; `without` are units that do not count."""
+        """Sum the counts of the parts from their footers, except for the units in `without`."""
         total = Counts()
         for unit, _, counts in self._counted():
             if unit not in without:
@@ -212,7 +212,7 @@ class Finished:
 
 
 def remove_leftovers(output: StoragePath) -> None:
-    """Remove what workers that were killed had begun to write: files that `system.files` names, no others."""
+    """Remove unfinished files of killed workers: only those named by `system.files`."""
     if output.root != LOCAL:
         return
     for folder, _, names in os.walk(output.path):
@@ -222,7 +222,7 @@ def remove_leftovers(output: StoragePath) -> None:
 
 
 def missing(numbers: Iterable[int], finished: Finished) -> list[int]:
-    """Give the units of which something is not there."""
+    """Return the unfinished units."""
     return [number for number in numbers if not finished.has_all(number)]
 
 

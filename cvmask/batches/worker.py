@@ -1,4 +1,4 @@
-"""What runs in each worker process: one model, one part after the other."""
+"""The worker process: one model, one part after the other."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from cvmask.streams.sources.picture_metadata import read_metadata
 from cvmask.streams.sources.source import Frame
 from cvmask.system.process import reuse_large_blocks
 
-# What a worker tells of a part.
+# A worker's report of a part.
 PART = pa.schema(
     [
         ("unit", pa.int64()),
@@ -50,13 +50,13 @@ PART = pa.schema(
         ("reasons", pa.string()),
     ]
 )
-# A part of a video holds at most so many times the frames of a part of pictures.
+# A part of a video holds at most this many times the frames of a part of pictures.
 VIDEO_PARTS = 4
 
 
 @dataclass(frozen=True)
 class Job:
-    """What every worker has to know.
+    """The settings of every worker.
 
     Attributes
     ----------
@@ -69,13 +69,13 @@ class Job:
     threads
         OpenCV threads of a worker.
     part_frames
-        Frames of a part: at most, for pictures; about, for videos.
+        Frames of a part: the maximum for pictures, approximate for videos.
     stride
-        Of videos: every stride-th frame.
+        Read every stride-th frame of videos.
     soft_masks, annotated
         Whether to keep soft masks, and to write annotated pictures and videos.
     column
-        Of Parquet files: which column holds the pictures.
+        The column of picture bytes in Parquet files.
     """
 
     output: StoragePath
@@ -127,7 +127,7 @@ class Work:
         reuse_large_blocks()
 
     def parts_of(self, chunk: Chunk) -> Iterator[dict[str, Any]]:
-        """Make the parts of a chunk and tell of each."""
+        """Make the parts of a chunk and yield a report of each."""
         if chunk.unit.kind == VIDEO:
             yield from self._video(chunk.unit, chunk.done)
         else:
@@ -140,7 +140,7 @@ class Work:
         for number, member in enumerate(chunk.members):
             item = unit.items[number if unit.kind == PICTURES else 0]
             index = 0 if unit.kind == PICTURES else chunk.first + number
-            # The bytes go as soon as they are used.
+            # Free the bytes as soon as they are used.
             data, chunk.pictures[number] = chunk.pictures[number], None
             shown = item.place.shown
             if shown in kept:
@@ -163,7 +163,7 @@ class Work:
         return part
 
     def _good_rows(self, unit: WorkItem) -> dict[str, list[dict[str, Any]]]:
-        """Give the rows of pictures that did not fail, from the part that is written anew."""
+        """Return the rows of pictures that did not fail, from the part that is written again."""
         place = self._job.output / FOLDER / part_name(unit.number, 0, True)
         kept: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for row in pq.read_table(pa.BufferReader(read_bytes(place))).to_pylist():
@@ -172,7 +172,7 @@ class Work:
         return kept
 
     def _picture(self, item: Item, index: int, data: bytes | None, name: str) -> tuple[Frame, Detections, float]:
-        """Do all that may kill a process: decode, detect, draw; the frame is given back without its pixels."""
+        """Run the steps that may kill a process: decode, detect, draw. Return the frame without its pixels."""
         shown = item.place.shown
         data = read_picture(item.place) if data is None else data
         image, warnings = decode_image(data, shown)
@@ -200,7 +200,7 @@ class Work:
         return list(self._parts_of_video(unit, done))
 
     def _broken_off(self, unit: WorkItem, error: str) -> Iterator[dict[str, Any]]:
-        """End a video behind the parts that were written before it killed its process."""
+        """End a video after the parts that were written before it killed its process."""
         finished = Finished(self._job.output)
         if not finished.has_all(unit.number):
             rows = self._new_rows()
@@ -208,7 +208,7 @@ class Work:
             yield self._write(rows, unit.number, len(finished.chunks(unit.number)), True)
 
     def _parts_of_video(self, unit: WorkItem, done: list[int]) -> Iterator[dict[str, Any]]:
-        """Decode and write part after part; those that are done are passed over."""
+        """Decode and write part after part, and skip the finished ones."""
         number, seen, notes = 0, 0, list[str]()
         rows, clip = self._new_rows(), self._new_clip()
         for frame in self._decoded(unit, notes):
@@ -236,7 +236,7 @@ class Work:
             yield self._write(rows, unit.number, number, True, clip)
 
     def _decoded(self, unit: WorkItem, notes: list[str]) -> Iterator[Frame | str]:
-        """Decode a video or a segment of one; at the end what went wrong, if something did."""
+        """Decode a video or a segment of one; report an error at the end, if there was one."""
         item = unit.items[0]
         path = shown = item.place.shown
         try:
@@ -266,7 +266,7 @@ class Work:
         return Clip() if self._job.annotated else None
 
     def _write(self, rows: Rows, unit: int, number: int, last: bool, clip: Clip | None = None) -> dict[str, Any]:
-        """Write a part, its clip first: where the part is, everything that belongs to it is."""
+        """Write a part after its clip: if the part exists, everything that belongs to it does."""
         name = part_name(unit, number, last)
         notes: dict[str, Any] = {"process": os.getpid()}
         if clip is not None:
@@ -280,7 +280,7 @@ class Work:
 
 @contextmanager
 def _failing(rows: Rows, source: str, index: int | None, member: str | None) -> Iterator[None]:
-    """Turn what a picture can be at fault for into a row; an output that cannot be written is none of it."""
+    """Turn errors that the picture can cause into a row; errors of writing outputs are not caught."""
     try:
         yield
     except (SourceError, ModelError, ValueError, MemoryError) as error:

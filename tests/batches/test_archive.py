@@ -236,7 +236,7 @@ def test_parquet_columns_of_bytes(work: Path) -> None:
     chunk = next(read_chunks(parquet(hugging_face), 4, None, frozenset()))
     assert chunk.members == ["x.png", "y.png"]
     assert chunk.pictures == [png(1), None]
-    assert chunk.errors == ["", "holds no bytes of a picture"]
+    assert chunk.errors == ["", "holds no picture bytes"]
     two = {"left": [png(1)], "right": [png(2)]}
     undecided = next(read_chunks(parquet(two), 4, None, frozenset()))
     assert undecided.failure == "which column holds pictures? Of bytes: left, right"

@@ -155,7 +155,7 @@ def test_every_kind_of_source(ray_here: str, work: Path, model: MaskRCNN) -> Non
     rows = rows_of("out")
     errors = {Path(row["source"]).name: row["error"] for row in rows if row["error"]}
     assert errors == {
-        "bad.jpg": "no picture that is known here, it starts with b'no picture'",
+        "bad.jpg": "not a known kind of picture, it starts with b'no picture'",
         "empty.png": "is empty (0 bytes)",
         "gone.png": "cannot be read: no such file",
         "text.mp4": "no video that OpenCV can open (damaged, cut short, without pictures?)",
@@ -198,7 +198,7 @@ def test_too_many_failures_end_it(ray_here: str, work: Path, model: MaskRCNN) ->
     write_scenes(work / "in", 2)
     for number in range(6):
         Path(f"in/bad{number}.jpg").write_bytes(b"%d" % number)
-    with pytest.raises(CvmaskError, match="failed, more than the 1 allowed; most often: no picture that is known here"):
+    with pytest.raises(CvmaskError, match="failed, more than the 1 allowed; most often: not a known kind of picture"):
         cvmask.batch("in", "out", model, part_frames=2, workers=1, max_failures=1)
     assert not Path("out/_SUCCESS").exists()
     assert cvmask.batch("in", "out", model, part_frames=2, workers=1)["failed"] == 6
@@ -388,7 +388,7 @@ def test_want_of_memory_is_told_and_ends(work: Path) -> None:
     assert done.returncode == 1, done.stderr
     error = done.stderr.splitlines()[-1]
     assert error.startswith("cvmask: error: no part was finished for "), done.stderr
-    assert "for want of memory" in error
+    assert "for lack of memory" in error
     assert error.endswith("give fewer --workers, now 2")
 
 
