@@ -257,7 +257,7 @@ def test_failures_are_tried_again_and_new_files_taken_in(ray_here: str, work: Pa
     assert_same(by_frame([row for row in rows_of("in/out") if not row["error"]]), expected)
     assert after["frames"] == len(expected)
     assert sum(row["object"] is not None for row in rows_of("in/out")) == after["objects"]
-    assert [row["error"][:10] for row in rows_of("in/out") if row["error"]] == ["no picture"]
+    assert [row["error"][:11] for row in rows_of("in/out") if row["error"]] == ["not a known"]
     assert Path("in/out/_SUCCESS").exists()
 
 
