@@ -1,4 +1,4 @@
-"""From the bytes of a picture to the bytes of an answer; runs in the workers."""
+"""Turn the bytes of a picture into the bytes of an answer; runs in the workers."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _SUFFIX = {JPEG: ".jpg", PNG: ".png"}
 
 @dataclass(frozen=True)
 class Wish:
-    """What a client wants to know of its picture.
+    """What a client asks for its picture.
 
     Attributes
     ----------
     controls
         Thresholds, classes and looks.
     masks
-        Of `MASK_FORMATS`.
+        One of `MASK_FORMATS`.
     media_type
         `JSON`; `JPEG` or `PNG` for the annotated picture; `BOTH` for a form with JSON and PNG.
     shown_width
@@ -53,7 +53,7 @@ class Wish:
 
 
 def check_picture(data: bytes, max_pixels: int) -> None:
-    """Refuse what is no picture that can be read here, or too large, by its header; raises Problem."""
+    """Check the header of a picture; raise Problem if it is unreadable or too large."""
     header = read_header(data)
     if header is None:
         got = f"{len(data)} bytes that start with {data[:8]!r}"
@@ -73,7 +73,7 @@ def check_picture(data: bytes, max_pixels: int) -> None:
 
 
 def answer(worker: Worker, data: bytes, wish: Wish, labels: Sequence[str], max_pixels: int) -> tuple[bytes, str]:
-    """Decode, find, and write down: the answer and its media type; raises Problem for a picture that is damaged."""
+    """Decode, detect and encode; return the answer and its media type. Raise Problem if the picture is damaged."""
     try:
         image, warnings = decode_image(data, "the picture", max_pixels)
     except SourceError as error:
@@ -118,7 +118,7 @@ def _form(text: bytes, picture: bytes) -> tuple[bytes, str]:
 
 
 def objects_of(found: Detections, labels: Sequence[str], masks: str, threshold: float) -> list[dict[str, Any]]:
-    """Give each object as JSON takes it."""
+    """Return each object as values for JSON."""
     objects: list[dict[str, Any]] = [
         {
             "class_id": class_id,
@@ -145,7 +145,7 @@ def encode(image: NDArray[np.uint8], media_type: str) -> bytes:
 
 
 def choose_media_type(accept: str) -> str:
-    """Choose by an Accept header; Problem 406 if it takes nothing that there is."""
+    """Choose the media type by an Accept header; Problem 406 if it accepts none."""
     best, best_q = "", 0.0
     # Browsers send about 100 characters.
     accept = accept[:_LONGEST_ACCEPT]

@@ -51,7 +51,7 @@ async def index(request: Request) -> Response:
 
 @page_router.get("/page/{name}")
 async def file(request: Request, name: str) -> Response:
-    """Give a file of the page: of those that were read at the start, none else."""
+    """Return a file of the page, only one of those read at the start."""
     found = request.app.state.page.get(name)
     if found is None:
         raise Problem(404, "the page has no such file", "reload it at /")
@@ -86,7 +86,7 @@ async def model(request: Request) -> ModelInfo:
 
 @router.get("/v1/labels", summary="The classes; place is id", responses=problems())
 async def labels(request: Request) -> list[str]:
-    """Give the classes; a class id is a place in this list, from 0."""
+    """Return the classes; a class id is an index into this list, from 0."""
     service: Service = request.app.state.service
     return list(service.labels)
 
@@ -109,7 +109,7 @@ async def healthz() -> str:
     responses={200: {"content": _TEXT}, **problems()},
 )
 async def readyz(request: Request) -> str:
-    """Tell whether it takes work; 503 while the queue is full, the live picture has failed, or it ends."""
+    """Tell whether the server takes work; 503 if the queue is full, the live picture has failed, or it is stopping."""
     service: Service = request.app.state.service
     if service.ending or not service.pool.open:
         raise busy("the server is ending", 10)
@@ -138,9 +138,9 @@ def make_app(service: Service, *, token: str | None = None, hosts: Collection[st
     Parameters
     ----------
     token
-        What clients must bring; None: none.
+        The token that clients must send; None: no token.
     hosts
-        Names by which it may be called; None: any.
+        Host names that clients may use; None: any.
     """
     app = FastAPI(
         title="cvmask",
@@ -190,7 +190,7 @@ class _Counting:
             await self._app(scope, receive, send)
             return
         if scope["method"] == "HEAD":
-            # An answer to GET; uvicorn leaves its body out.
+            # Answered as GET; uvicorn leaves the body out.
             scope = {**scope, "method": "GET"}
 
         async def counted(message: Message) -> None:

@@ -1,4 +1,4 @@
-"""Clips that were dropped on the page: annotated one after the other, in the order in which they came."""
+"""Clips dropped on the page: annotated one after the other, in the order of their arrival."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _EBML = b"\x1a\x45\xdf\xa3"
 
 
 def suffix_of(head: bytes) -> str | None:
-    """Tell the container by the first `HEAD_BYTES` bytes; None for anything else.
+    """Return the container by the first `HEAD_BYTES` bytes; None for anything else.
 
     FFmpeg would also read play lists and SDP, which name further files and addresses: those never reach it.
     It looks for them in the whole beginning, so one magic word is not enough: each container is checked as
@@ -89,7 +89,7 @@ class Clip:
 
     @property
     def video(self) -> Path:
-        """The annotated video, of a kind that browsers play: they know no MPEG-4 part 2."""
+        """The annotated video, in a format that browsers play, which MPEG-4 part 2 is not."""
         return self.folder / f"{self.key}{'.mp4' if has_av() else '.webm'}"
 
     @property
@@ -99,11 +99,11 @@ class Clip:
 
     @property
     def lines(self) -> Path:
-        """What was found, as JSON lines."""
+        """The detections, as JSON lines."""
         return self.folder / f"{self.key}.jsonl"
 
     def status(self) -> dict[str, Any]:
-        """Give the state as JSON takes it."""
+        """Return the state as values for JSON."""
         place = f"/v1/clips/{self.key}"
         done = self.state == DONE
         return {
@@ -140,7 +140,7 @@ class Clips:
     def new(
         self, suffix: str, controls: Controls, client: str = "", shown_width: int | None = None, every: Every = 1
     ) -> Clip | None:
-        """Make room for a clip; its file is still to be written. None if too many wait, of all or of this client."""
+        """Reserve a place for a clip, before its file is written. None if too many wait, in all or from this client."""
         self._forget_old()
         most = self._limits.clips
         with self._lock:
@@ -168,7 +168,7 @@ class Clips:
         clip.remove_()
 
     def close(self) -> None:
-        """Stop; what is being worked on is given up."""
+        """Stop, and abandon the current clip."""
         self._closed = True
         self._queue.put(None)
         self._thread.join()
@@ -206,17 +206,17 @@ class Clips:
 
     def _end(self, clip: Clip, state: str, message: str) -> None:
         clip.message = message.replace(str(clip.source), "the clip").replace(str(clip.video), "the video")
-        # The state last: whoever sees it takes the rest for granted.
+        # The state is set last, because a reader of the state expects the rest to be set.
         clip.ended_s = time.monotonic()
         clip.state = state
 
     def _annotate(self, clip: Clip) -> str:
-        """Annotate it; what was wrong with it nevertheless, or ""."""
+        """Annotate the clip; return a warning about it, or ""."""
         said: list[str] = []
         model = _Asking(self._pool, clip, self._labels)
         with Video(clip.source, on_message=said.append) as source:
             clip.length = source.length
-            # It stands in every line of the results: where the server keeps the file is nobody's business.
+            # Every line of the results holds the name, which must not show where the server keeps the file.
             source.name = f"clip{clip.suffix}"
             self._check_pixels(*(source.size_wh or (0, 0)))
             for size_wh in _frame_sizes(clip.source, self._limits.pixels):
@@ -244,11 +244,11 @@ class Clips:
                     if result.frame.index >= self._limits.clip_frames:
                         limit = self._limits.clip_frames
                         raise SourceError(f"the clip: more than {limit} frames: cut it, or use cvmask predict")
-        # One for each damaged frame, and the last one says how many are missing.
+        # There is one message for each damaged frame; the last says how many are missing.
         return "; ".join([*said[: _SAID - 1], *said[_SAID - 1 :][-1:]])
 
     def _every(self, clip: Clip, width: int, height: int) -> Every:
-        """Give what was asked for, or less where the frames kept meanwhile would need more than `held_bytes`."""
+        """Return the requested interval, or a smaller one if the kept frames would need more than `held_bytes`."""
         most = self._limits.held_bytes // (2 * 3 * max(1, width * height))
         return clip.every if longest(clip.every) <= max(1, most) else max(1, most)
 
@@ -261,7 +261,7 @@ def _frame_sizes(path: Path, most_pixels: int) -> Iterator[tuple[int, int]]:
     """Give the width and height of a video at each packet; only key frames are decoded, as only they change it.
 
     OpenCV decodes a frame of any size and scales it to the first: it does not say that one is larger. FFmpeg
-    takes no memory for a frame of more than `most_pixels`. Nothing is given where PyAV is not installed.
+    takes no memory for a frame of more than `most_pixels`. Yields nothing if PyAV is not installed.
     """
     av = find_av()
     if av is None:
@@ -274,7 +274,7 @@ def _frame_sizes(path: Path, most_pixels: int) -> Iterator[tuple[int, int]]:
                 try:
                     frames = packet.decode()
                 except av.FFmpegError as error:
-                    # Some decoders refuse what is too large, and do not tell its size.
+                    # Some decoders refuse frames that are too large without giving their size.
                     if error.errno == errno.EINVAL:
                         raise SourceError(f"the clip: a frame has more than {most_pixels} pixels, the limit") from None
                     continue
@@ -283,7 +283,7 @@ def _frame_sizes(path: Path, most_pixels: int) -> Iterator[tuple[int, int]]:
 
 
 class _Asking:
-    """The model of the loop: asks the pool, in turn with everybody else."""
+    """The model of the loop: it uses the pool, in turn with all clients."""
 
     def __init__(self, pool: Pool, clip: Clip, labels: tuple[str, ...]) -> None:
         self._pool, self._client, self.labels = pool, f"clip:{clip.key}", labels

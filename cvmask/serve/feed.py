@@ -1,4 +1,4 @@
-"""A source that never ends: it can be paused, is opened again when it is lost, and plays files over and over."""
+"""A source that never ends: it can be paused, is reopened when it is lost, and plays files over and over."""
 
 from __future__ import annotations
 
@@ -26,34 +26,34 @@ _FRAME_S = 0.04
 class Feed(Source):
     """The newest frame of a source, for as long as the server runs.
 
-    Cameras and streams go at their pace and are opened again whenever they are lost. Videos and
-    folders are played at theirs (2 s a picture), over and over; a single picture stays. Frames are
-    counted and timed anew, so that both only ever rise.
+    Cameras and streams run at their own pace and are reopened whenever they are lost. Videos and folders are
+    repeated at their own pace (2 s a picture); a single picture stays. Frame numbers and times are counted anew,
+    so that both always rise.
 
     Parameters
     ----------
     open_again
-        Opens the source; the first time at once, and what it raises then is raised.
+        Opens the source; called at once, and errors of the first call are raised.
     lost_s
         Seconds without a frame after which it counts as lost.
 
     Attributes
     ----------
     state
-        ``live``; ``lost``: nothing comes, it is tried again; ``ended``: nothing more will come;
+        ``live``; ``lost``: no frames come, it is retried; ``ended``: no more frames will come;
         ``still``: a single picture.
     message
-        Why it is lost, or what `say` was given; "" while all is well.
+        Why it is lost, or the text given to `say`; otherwise "".
     paused
         Whether the frame shown stays; see `pause`.
     wanted
-        Whether anybody wants frames now. While nobody does the source is read on, so that a loss is
-        noticed and the newest frame is at hand, but nothing is given.
+        Whether frames are wanted now. If not, the source is still read, so that a loss is noticed and the newest
+        frame is available, but no frame is given.
     dropped
-        How many frames were left for newer ones, watched or not.
+        How many frames were skipped for newer ones, watched or not.
     fates
-        How many frames were not given, by cause: ``passed_over`` for newer ones, ``unwatched`` while nobody looked
-        or it was paused, ``undecodable``.
+        How many frames were not given, by cause: ``passed_over`` for newer ones, ``unwatched`` while it had no viewer or
+        was paused, ``undecodable``.
     given
         How many frames were given.
     on_lost
@@ -71,7 +71,7 @@ class Feed(Source):
             raise SourceError(f"{inner.name}: ends before the part that is wanted begins")
         self._inner: Source | None = inner
         self.size_wh, self.frame_rate = inner.size_wh, inner.frame_rate
-        # Whoever looks at the page need not know where files lie.
+        # Viewers of the page need not know the paths of files.
         path = inner.name.rstrip(os.sep)
         self._path = path if os.sep in path and not inner.live else ""
         self.name = inner.name if inner.live else os.path.basename(os.path.abspath(inner.name))
@@ -98,13 +98,13 @@ class Feed(Source):
             self._changed.notify_all()
 
     def give_again(self) -> None:
-        """Give the frame shown once more if no newer one comes: something else about it has changed."""
+        """Give the current frame once more if no newer one comes, because its controls have changed."""
         with self._changed:
             self._again = True
             self._changed.notify_all()
 
     def say(self, message: str) -> None:
-        """Say something about the source until the next frame comes."""
+        """Set the message about the source until the next frame comes."""
         self._be(self.state, message)
 
     @property
@@ -132,7 +132,7 @@ class Feed(Source):
         index, first_s = 0, time.monotonic()
         while True:
             with self._changed:
-                # Looked at once: whoever wants the frame may go the next moment.
+                # Read once: the viewer that wants the frame may leave at any moment.
                 while not ((fresh := self._is_fresh()) or self._closed or self._is_again()):
                     self._changed.wait(0.5)
                     self._look_whether_lost()
@@ -154,7 +154,7 @@ class Feed(Source):
             raise self._error
 
     def _is_paused(self) -> bool:
-        # The first frame comes even so: there would be nothing to look at.
+        # The first frame is given anyway, so that there is something to show.
         return self.paused and self._held is not None
 
     def _is_fresh(self) -> bool:
@@ -192,12 +192,12 @@ class Feed(Source):
             self.close()
 
     def _without_folder(self, message: str) -> str:
-        """Shorten a message, which begins with the name of what it is of."""
+        """Drop the source's name from the start of a message."""
         known = bool(self._path) and message.startswith(self._path)
         return self.name + message[len(self._path) :] if known else message
 
     def _play_once(self) -> str | None:
-        """Go through the source; why it was lost, "" if it shall be played again, None if that was all."""
+        """Read the source to its end; return why it was lost, "" to play it again, None if it has ended."""
         before = self._came_s
         try:
             source = self._inner or self._open_again()
@@ -232,7 +232,7 @@ class Feed(Source):
                 self._wait_until(began_s + (number * _PICTURE_S if frame.time_s is None else frame.time_s))
                 frame = dataclasses.replace(frame, taken_at_s=time.monotonic())
             self._offer(frame)
-            # What the source itself has left out since it was opened.
+            # The frames that the source itself has left out since it was opened.
             now = (source.dropped, source.lost)
             self._count_lost(PASSED_OVER, now[0] - before[0])
             self._count_lost(UNDECODABLE, now[1] - before[1])
@@ -240,11 +240,11 @@ class Feed(Source):
         if began_s is not None and isinstance(source, Images) and len(source.paths) > 1:
             self._wait_until(self._clock_s() + _PICTURE_S)
         elif isinstance(source, Video):
-            # The last frame has its time too; without it a video of one frame would be opened without end.
+            # The last frame lasts too; otherwise a video of one frame would be reopened in a tight loop.
             self._wait_until(self._clock_s() + min(_PICTURE_S, max(_FRAME_S, float(1 / (source.frame_rate or 25)))))
 
     def _clock_s(self) -> float:
-        """Tell the time of a clock that stands still while it is paused."""
+        """Return the time of a clock that stops while the feed is paused."""
         return time.monotonic() - self._paused_s
 
     def _wait_until(self, due_s: float) -> None:
@@ -272,13 +272,13 @@ class Feed(Source):
 
 
 class BrowserSource(Source):
-    """The newest of the pictures that are pushed; those that come in between are dropped, undecoded.
+    """The newest of the pushed pictures; older ones are dropped without decoding.
 
     Parameters
     ----------
     max_pixels
-        Pictures with more are left out, and `on_message` is told; so are damaged ones, and other kinds than
-        `POST /v1/detect` takes.
+        Pictures with more are left out and `on_message` is called. The same holds for damaged pictures, and for
+        kinds that `POST /v1/detect` does not take.
     """
 
     live = True
@@ -292,7 +292,7 @@ class BrowserSource(Source):
         self._closed = False
 
     def push(self, data: bytes) -> None:
-        """Take an encoded picture, in place of one that still waits."""
+        """Take an encoded picture; it replaces one that still waits."""
         with self._changed:
             self.dropped += self._latest is not None
             self._latest = (data, time.monotonic())

@@ -1,4 +1,4 @@
-"""Who may come in, and how much they may bring: an ASGI middleware around the whole app."""
+"""Access control and limits for requests: an ASGI middleware around the whole app."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from cvmask.serve.problems import Problem, busy
 
 COOKIE = "cvmask_token"
 DETECT, CLIPS, CAMERA = "/v1/detect", "/v1/clips", "/v1/camera"
-# One comes in, one waits for the loop, one waits for its turn.
+# One is being received, one waits for the loop, one waits for its turn.
 _MESSAGES = 3
 _OPEN_PATHS = ("/healthz", "/readyz")
-# What the page that asks for the token looks like.
+# The page that asks for the token.
 _DOOR = "token.html"
 _DOOR_PATHS = ("/page/page.css", "/page/icon.svg")
 _SMALL_BODY = 64 << 10
@@ -44,16 +44,16 @@ _SECURITY = {
 
 
 class Guard:
-    """Looks at every request before the app does.
+    """Checks every request before the app sees it.
 
     Parameters
     ----------
     token
-        What a client must bring: ``Authorization: Bearer``, or the cookie that ``/?token=`` sets. None:
-        no token.
+        The token that a client must send, as ``Authorization: Bearer`` or as the cookie that ``/?token=`` sets.
+        None: no token.
     hosts
-        Names under which the server may be called, in small letters, without a port; None: any, as
-        behind a token a name that was bent to this address gains nothing.
+        Host names that requests may use, in lower case, without a port. None: any; with a token, DNS rebinding is
+        no threat.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Guard:
                 body.hold(_MESSAGES * _most_bytes(scope["path"], self._limits))
             await self._app(scope, body if scope["type"] == "http" else receive, noted)
         except Problem as error:
-            # Of a request the app has made an answer of it.
+            # For a request, the app has already answered it.
             if begun or scope["type"] == "http":
                 raise
             await _refuse(error, scope, receive, send)
@@ -116,7 +116,7 @@ class Guard:
             self._free(self._held_bytes, client, body.held_bytes)
 
     def hold(self, client: str, count: int) -> None:
-        """Count bytes that are held in memory; Problem if they are too many."""
+        """Count bytes held in memory; Problem if there are too many."""
         self._held_bytes[client] += count
         if sum(self._held_bytes.values()) > self._limits.held_bytes:
             raise busy("the pictures of all clients together are too large for now", 2)
@@ -176,12 +176,12 @@ class Guard:
 
 
 class _Body:
-    """The body of a request, as an ASGI `receive`: its bytes and its time are limited."""
+    """The body of a request, as an ASGI `receive` with limits for its size and time."""
 
     def __init__(self, guard: Guard, scope: Scope, receive: Receive, limits: Limits) -> None:
         self._guard, self._receive = guard, receive
         self._most = _most_bytes(scope["path"], limits)
-        # Clips go to a file as they come, and may be long on their way.
+        # Clips are written to a file as they arrive, which may take long.
         self._in_memory = scope["path"] != CLIPS
         self._limit_s = limits.body_s if self._in_memory else limits.clip_s
         self._until_s = asyncio.get_running_loop().time() + self._limit_s
@@ -191,7 +191,7 @@ class _Body:
         self.held_bytes = 0
 
     def hold(self, count: int) -> None:
-        """Count bytes as held until the request ends; Problem if they are too many."""
+        """Count bytes as held until the request ends; Problem if there are too many."""
         self.held_bytes += count
         self._guard.hold(self._client, count)
 
@@ -217,12 +217,12 @@ class _Body:
 
 
 def _is_for_people(scope: Scope, headers: Headers) -> bool:
-    """Tell whether a browser asks for the page itself."""
+    """Return whether a browser requests the page itself."""
     return scope["type"] == "http" and scope["path"] == "/" and "text/html" in headers.get("accept", "")
 
 
 def _cookie(headers: Headers) -> str:
-    """Name the cookie after the port that was called: the cookies of a host reach all of its ports."""
+    """Name the cookie after the port of the request, because a host's ports share their cookies."""
     port = headers.get("host", "").rpartition(":")[2]
     return f"{COOKIE}_{port}" if port.isascii() and port.isdecimal() else COOKIE
 
@@ -257,7 +257,7 @@ def _place_of(origin: str) -> str:
 
 
 def name_of(host: str) -> str:
-    """Take the port off a Host header; in small letters."""
+    """Remove the port from a Host header; in lower case."""
     name = host.rsplit(":", 1)[0] if host.count(":") == 1 or "]:" in host else host
     return name.strip("[]").lower()
 
@@ -265,7 +265,7 @@ def name_of(host: str) -> str:
 async def _refuse(problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "http":
         response = problem.response()
-        # What is still to come of the body is not read.
+        # The rest of the body is not read.
         response.headers["Connection"] = "close"
         await response(scope, receive, send)
         return
@@ -279,7 +279,7 @@ def _secured(send: Send, answer_s: float) -> Send:
             headers = MutableHeaders(scope=message)
             for name, value in _SECURITY.items():
                 headers.setdefault(name, value)
-        # A client that takes nothing any more must not hold a connection for ever.
+        # A client that stops reading must not hold a connection for ever.
         await within(answer_s, send(message))
 
     return secured

@@ -1,4 +1,4 @@
-"""How much anybody on the network may ask for."""
+"""Limits for clients."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """How much anybody on the network may ask for; beyond it the answer is an error that says so.
+    """Limits for clients; a request beyond one gets an error that names it.
 
     One client may have half of the connections, cameras, queue, clips and held bytes, and at least one.
 
     Attributes
     ----------
     picture_bytes, clip_bytes
-        Of an upload, in bytes.
+        Size of an upload.
     pixels
-        Of a picture or of a frame, as its header states them: looked at before decoding.
+        Pixels of a picture or a frame, as its header states them; checked before decoding.
     clip_frames
-        Of a clip.
+        Frames of a clip.
     connections
         Open at the same time, those of the live page included.
     cameras
         Browsers that show their own camera at the same time.
     order_bytes, frame_bytes
-        Of a WebSocket message: an order of the page, a picture of a browser's camera.
+        Size of a WebSocket message: an order of the page, a picture of a browser's camera.
     queue
         Pictures that wait for a worker.
     clips
-        Clips that are sent, wait or are worked on.
+        Clips that are being sent, waiting or processed.
     held_bytes
-        Of all pictures together that are being sent, wait or are worked on, and of WebSocket messages.
+        Bytes of all pictures that are being sent, waiting or processed, and of WebSocket messages.
     head_s, body_s, clip_s, answer_s
-        Seconds that a client may take for the head of a request, for its body, for that of a clip, and
-        to take a part of the answer.
+        Seconds that a client may take to send the head of a request, its body or the body of a clip, and to
+        receive a part of the answer.
     work_s
         Seconds that a picture may take from arrival to answer.
     kept_s, kept_clips
-        Seconds that the results of a clip can be downloaded, and of how many clips: those that came last.
+        For how many seconds the results of a clip are kept, and for how many of the latest clips.
     lost_s
         Seconds without a frame after which the page says that the source is lost.
     recording_s

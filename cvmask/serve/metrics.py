@@ -35,7 +35,7 @@ class Metrics:
         self.gauges: dict[str, Callable[[], int]] = {}
 
     def count(self, name: str, labels: Mapping[str, str] | None = None, times: int = 1) -> None:
-        """Add one, or `times`; `labels` must come from a short list, never from the network."""
+        """Add one, or `times`; `labels` must come from a fixed short list, never from a client."""
         text = ",".join(f'{key}="{value}"' for key, value in (labels or {}).items())
         with self._lock:
             self._counts[name][text] += times
@@ -59,7 +59,7 @@ class Metrics:
         return self._seconds / self._timed if self._timed else 0.0
 
     def text(self) -> str:
-        """Give everything in the format of Prometheus."""
+        """Return all metrics in the format of Prometheus."""
         lines = []
         with self._lock:
             for name, help_text in _HELP.items():
@@ -80,7 +80,7 @@ class Metrics:
 
 
 def resident_bytes() -> int:
-    """Tell the memory of this process; 0 where the system does not say."""
+    """Return the memory of this process; 0 if the system does not state it."""
     if sys.platform != "linux":
         return 0
     try:

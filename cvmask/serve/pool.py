@@ -1,4 +1,4 @@
-"""Workers with a network each, and one fair queue before them."""
+"""Workers with a network each, and one fair queue for them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Worker:
         self._own = model.settings
 
     def find(self, image: NDArray[np.uint8], asked: Mapping[str, Any], asked_by: str) -> tuple[Detections, float]:
-        """Find objects with the model's own settings, but for those that were asked for; and the seconds it took."""
+        """Find objects with the model's settings, except those given; return also the seconds it took."""
         self._model.settings = dataclasses.replace(self._own, **asked)
         began = time.perf_counter()
         found = self._model.detect(image)
@@ -54,7 +54,7 @@ class Worker:
 
 
 class Pool:
-    """Workers, and a queue in which every client has its turn, however much another has put there.
+    """Workers, and a queue in which clients take turns, however much each has queued.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ class Pool:
         return not self._closed
 
     def submit(self, client: str, work: Callable[[Worker], Any], limited: bool = True) -> Future[Any]:
-        """Put work into the queue of a client; cancelling the answer takes it out at once, with all that it holds.
+        """Put work into the queue of a client; cancelling the answer removes the work at once and frees its memory.
 
         Raises
         ------
@@ -113,7 +113,7 @@ class Pool:
         return self.waiting * self._metrics.mean_s / len(self._threads)
 
     def close(self) -> None:
-        """Finish what is being worked on, cancel what waits."""
+        """Finish the running jobs and cancel the waiting ones."""
         with self._lock:
             self._closed = True
             waiting = [job for queue in self._queues.values() for job in queue]
@@ -125,7 +125,7 @@ class Pool:
             thread.join()
 
     def _leave(self, client: str, job: _Job) -> None:
-        """Let go of what an ended job holds, its picture above all, and take it out of the queue if it is there."""
+        """Free the picture and other data of an ended job, and remove it from the queue if it is there."""
         job.work = None
         with self._lock:
             queue = self._queues.get(client)
@@ -155,7 +155,7 @@ class Pool:
             client, queue = self._queues.popitem(last=False)
             job = queue.popleft()
             if queue:
-                # To the end of the line: whoever else waits comes first.
+                # To the end of the queue: other clients that wait come first.
                 self._queues[client] = queue
             return job
 

@@ -18,14 +18,14 @@ _CLIENT_GONE = 499
 
 
 class Problem(Exception):
-    """What is wrong with a request, and what to do about it.
+    """An error of a request, with its cure.
 
     Parameters
     ----------
     status
         The HTTP status.
     detail
-        One line: the thing, what was needed, what came.
+        One line: the thing, what was needed, what was received.
     cure
         One line: what to do.
     headers
@@ -54,7 +54,7 @@ class Problem(Exception):
 
 
 def busy(detail: str, retry_after_s: float) -> Problem:
-    """Make the problem of a server that has too much to do."""
+    """Return the problem for an overloaded server."""
     seconds = max(1, round(retry_after_s))
     cure = f"try again in {seconds} s; Retry-After says the same"
     return Problem(503, detail, cure, {"Retry-After": str(seconds)})
@@ -78,7 +78,7 @@ def add_handlers(app: FastAPI) -> None:
         return Problem(error.status_code, detail, cure, error.headers).response()
 
     async def gone(request: Request, error: Exception) -> Response:
-        # Nobody reads it; the number is for the metrics.
+        # No client reads it; the status is for the metrics.
         return Response(status_code=_CLIENT_GONE)
 
     async def unforeseen(request: Request, error: Exception) -> Response:

@@ -92,14 +92,14 @@ async def detect(request: Request, query: Annotated[DetectQuery, Query()]) -> Re
         pending = service.pool.submit(client_of(request.scope), work)
     except QueueFullError:
         raise busy("all places in the queue are taken", service.pool.wait_s()) from None
-    # The job alone holds the picture now: it is gone when the job is.
+    # Only the job holds the picture now, which is freed with the job.
     del data, work
     content, media_type = await _whichever_first(request, asyncio.wrap_future(pending), service.limits.work_s)
     return Response(content, media_type=media_type)
 
 
 def controls_of(query: Look, service: Service) -> Controls:
-    """Give the controls that a request asks for; raises Problem."""
+    """Return the controls that a request asks for; raises Problem."""
     try:
         return query.controls(service.controls, service.labels)
     except ValueError as error:
@@ -144,7 +144,7 @@ async def _part(request: Request) -> bytes:
 class _Form:
     """The parts of a form as they come: their names, and what is in them.
 
-    Charsets play no part, and a file may be called `filename`, `filename*` or nothing at all.
+    Charsets are ignored, and a file may have a `filename`, a `filename*` or no name.
     """
 
     def __init__(self) -> None:
@@ -154,7 +154,7 @@ class _Form:
         self._header = [b"", b""]
 
     def callbacks(self) -> Any:
-        """Give what the parser calls."""
+        """Return the callbacks of the parser."""
         return {
             "on_part_begin": self._part_begins,
             "on_part_data": lambda data, start, end: self.content.append(data[start:end]),
@@ -194,7 +194,7 @@ async def _whichever_first(request: Request, pending: "asyncio.Future[Any]", wor
         cure = "send a smaller picture, or try when there is less to do"
         raise Problem(504, f"it took longer than {work_s:g} s", cure)
     finally:
-        # What still waits in the queue is taken out of it.
+        # Remove the job from the queue if it still waits.
         pending.cancel()
         gone.cancel()
         with suppress(asyncio.CancelledError):

@@ -1,4 +1,4 @@
-"""Uvicorn around the app: a socket, a stop that ends well, clients that say nothing.
+"""Uvicorn around the app: the socket, a clean stop, and limits for silent clients.
 
 All is done with uvicorn's own options, but for its HTTP protocol on h11, which is given to `Config(http=...)` as a
 subclass, because it has no options for these: a time for the head of a request (`timeout_keep_alive` begins behind
@@ -53,7 +53,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether nobody but this machine can call this address."""
+    """Return whether only this machine can reach this address."""
     if host == "localhost":
         return True
     try:
@@ -81,7 +81,7 @@ def make_server(app: ASGIApp, limits: Limits, proxies: Sequence[str] = ()) -> uv
         proxy_headers=bool(proxies),
         forwarded_allow_ips=list(proxies),
         ws_max_size=limits.order_bytes,
-        # Pictures do not get smaller by it, and it would be done again for each viewer.
+        # Compression does not make pictures smaller, and would be repeated for each viewer.
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=_GRACE_S,
     )
@@ -90,7 +90,7 @@ def make_server(app: ASGIApp, limits: Limits, proxies: Sequence[str] = ()) -> uv
 
 @contextlib.contextmanager
 def ending_in_order(server: uvicorn.Server) -> Iterator[None]:
-    """Have Ctrl-C and SIGTERM end the server and nothing else while the block runs; a second one ends it at once.
+    """While the block runs, Ctrl-C and SIGTERM only stop the server; a second one stops it at once.
 
     Uvicorn takes both while it serves, and raises them again when it has ended: they come here, and change nothing.
     """
@@ -104,7 +104,7 @@ def ending_in_order(server: uvicorn.Server) -> Iterator[None]:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Leave out the tracebacks of what is given up when the server ends."""
+    """Leave out the tracebacks of tasks that are cancelled when the server stops."""
     return record.exc_info is None or not isinstance(record.exc_info[1], asyncio.CancelledError)
 
 
@@ -122,7 +122,7 @@ def _protocol(limits: Limits) -> type[H11Protocol]:
             self._timer = self.loop.call_later(limits.head_s, self._give_up)
             idle[self] = None
             if len(idle) > limits.connections:
-                # Not the new one: /healthz has an answer however many keep silent.
+                # Not the new one, so that /healthz is answered however many connections are silent.
                 oldest = next(iter(idle))
                 del idle[oldest]
                 oldest.transport.abort()
@@ -136,7 +136,7 @@ def _protocol(limits: Limits) -> type[H11Protocol]:
 
         def data_received(self, data: bytes) -> None:
             while self.conn.their_state is h11.IDLE and len(data) > _PIECE:
-                # What is larger than h11's limit of a head is parsed whole if it comes at once.
+                # h11 parses a head above its limit if it arrives at once.
                 self._take(data[:_PIECE])
                 data = data[_PIECE:]
             if self.conn.their_state is not h11.ERROR:

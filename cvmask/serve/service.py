@@ -1,4 +1,4 @@
-"""What the server holds while it runs."""
+"""The state of the server while it runs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _new_folder() -> tuple[Path, int | None]:
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
         if fcntl is None:
             return folder, None
-        # Another server may just have taken it for one that was left.
+        # Another server may just have mistaken it for an abandoned one.
         with suppress(OSError):
             handle = _lock(folder)
             if handle is not None and folder.exists():
@@ -50,7 +50,7 @@ def _new_folder() -> tuple[Path, int | None]:
 
 
 def _lock(folder: Path) -> int | None:
-    """Lock a folder; None where that cannot be."""
+    """Lock a folder; None if the system cannot."""
     if fcntl is None or not stat.S_ISDIR(os.lstat(folder).st_mode):
         return None
     handle = os.open(folder, os.O_RDONLY)
@@ -68,13 +68,13 @@ class Service:
     Parameters
     ----------
     model
-        Loaded with a score threshold of 0, so that any can be asked for; the wanted one is in `controls`.
+        Loaded with a score threshold of 0, so that requests can use any; the default is in `controls`.
     open_source
         Opens what the live page shows; None for nothing.
     name
-        What the model is called.
+        The name of the model.
     controls
-        What the page starts with, and what requests get that do not say otherwise.
+        The initial settings of the page, and the defaults of requests.
     workers
         How many networks work at the same time.
 
@@ -115,7 +115,7 @@ class Service:
         }
 
     def open_camera(self, client: str) -> tuple[Session, BrowserSource] | None:
-        """Begin a session for a browser's camera; None if there are too many, of all or of this client."""
+        """Begin a session for a browser's camera; None if there are too many, in all or from this client."""
         most = self.limits.cameras
         with self._lock:
             clients = list(self._cameras.values())

@@ -30,7 +30,7 @@ from cvmask.streams.sources import Frame
 from cvmask.streams.summary import Summary
 
 OFF, ON, READY = "off", "on", "ready"
-_SPARE_BYTES = 16 << 20  # so much is needed at most to finish a recording in order
+_SPARE_BYTES = 16 << 20  # the most that is needed to finish a recording
 
 
 class Recorder(Sink):
@@ -50,8 +50,8 @@ class Recorder(Sink):
     key
         Names the recording that is ready; cannot be guessed.
     message, message_s
-        What went wrong with the last one, which may be ready all the same, "" for nothing; and when, as
-        `time.monotonic` counts.
+        The error of the last recording, which may be ready nevertheless, or ""; and its time by
+        `time.monotonic`.
     """
 
     name = "recording"
@@ -117,14 +117,14 @@ class Recorder(Sink):
         self.stop()
 
     def _finish(self, why: str = "") -> None:
-        """Offer what there is; the live picture goes on even if the disk is full."""
+        """Offer the recording; the live picture goes on even if the disk is full."""
         if self.state != ON or self._video is None:
             return
         try:
             self._video.close()
         except SinkError as error:
             why = self._without_folder(error)
-        # What could not be finished is there nevertheless if it plays.
+        # A recording that could not be finished is still offered if it plays.
         self.state = READY if self.path.exists() else OFF
         self._say(why if self._count else why or "no frame came while it was on")
 
@@ -141,7 +141,7 @@ _RATE_OVER_S = 3.0
 class Session:
     """Runs `cvmask.annotate` over a feed, in threads, until it is closed.
 
-    While nobody looks on and nothing is recorded the loop waits: no frame goes through the network.
+    Without a viewer or a recording the loop waits, and the network sees no frames.
 
     Parameters
     ----------
@@ -155,11 +155,11 @@ class Session:
     Attributes
     ----------
     view
-        What is to be seen.
+        The picture for the viewers.
     recorder
         Records it.
     error
-        Why the loop has ended, which it does not by itself; "" while it runs.
+        The error that ended the loop; "" while it runs.
     """
 
     def __init__(
@@ -204,13 +204,13 @@ class Session:
         """Keep the picture, or go on."""
         self.feed.pause(on)
         if on:
-            self.feed.give_again()  # what stays is what the network saw itself
+            self.feed.give_again()  # the picture that stays must be one that the network saw itself
         self.tell()
 
     def fit(self, viewer: object, width: int | None) -> None:
-        """Draw labels to be read where this viewer sees the picture so many pixels wide; None: it has gone.
+        """Draw labels that can be read at the width in pixels at which this viewer sees the picture; None: it has left.
 
-        Everybody sees the same picture: the smallest counts. ValueError if the width is out of range.
+        All viewers see the same picture, so the smallest width counts. ValueError if the width is out of range.
         """
         if width is not None and (isinstance(width, bool) or not isinstance(width, int) or not 50 <= width <= 10_000):
             raise ValueError("width must be a whole number from 50 to 10000")
@@ -263,7 +263,7 @@ class Session:
         self.view.show(image, self._status())
 
     def paint(self, image: NDArray[np.uint8], detections: Detections) -> NDArray[np.uint8]:
-        """Make the picture from what was found, as the controls are now; `show` takes it later, in turn."""
+        """Make the picture from the detections with the current controls; `show` gets it later, in order."""
         controls = self.controls
         kept = controls.keep(detections)
         self._painted.append(kept)
@@ -276,11 +276,11 @@ class Session:
         return self.view.viewers > 0 or self.recorder.state == ON
 
     def is_hiding(self) -> bool:
-        """Tell whether what is found must stay hidden: then every frame shown is seen by the network."""
+        """Return whether objects must stay hidden; then the network sees every frame that is shown."""
         return self.controls.effect in HIDING
 
     def _clear_old(self) -> None:
-        # After a rest the picture may be hours old: whoever comes waits for the newest.
+        # After a rest the picture may be hours old: a new viewer waits for the newest.
         if not self._is_wanted() and self.feed.behind:
             self._image_status = {}
             self.view.clear(self._status())
@@ -346,11 +346,11 @@ class _Shower(Sink):
 
 
 class _Remembering(Follower):
-    """The model of the loop: carries what the pool found last to each frame, and asks no more than it has to.
+    """The model of the loop: carries the pool's last detections to each frame, and uses the pool as little as it can.
 
-    A frame that is looked at for long, or in which objects must stay hidden, is seen by the network itself. All
-    classes are found at the threshold of the moment; filtering and drawing come afterwards. So only a lower
-    threshold than that of the last answer needs the network again for the same frame.
+    The network itself sees a frame that is shown for long, or in which objects must stay hidden. It finds all classes
+    at the current threshold; filtering and drawing come afterwards. So the network must see the same frame again
+    only if the threshold becomes lower than that of the last answer.
     """
 
     def __init__(self, session: Session, pool: Pool, key: str) -> None:
@@ -362,7 +362,7 @@ class _Remembering(Follower):
 
     @property
     def spent_s(self) -> float:
-        """What the last inference took."""
+        """The duration of the last inference."""
         return self._pooled.spent_s
 
     def detect(self, frame: NDArray[np.uint8]) -> Detections:
@@ -376,7 +376,7 @@ class _Remembering(Follower):
 
 
 class _Pooled:
-    """Asks the pool, for objects above the threshold of the moment."""
+    """Asks the pool for objects above the current threshold."""
 
     def __init__(self, session: Session, pool: Pool, key: str) -> None:
         self._session, self._pool, self._key = session, pool, key

@@ -35,7 +35,7 @@ async def live(websocket: WebSocket) -> None:
 
 @router.websocket("/v1/camera")
 async def camera(websocket: WebSocket) -> None:
-    """Take pictures from a browser's camera, and show what is found in them to that browser."""
+    """Take pictures from a browser's camera, and send them annotated to that browser."""
     service: Service = websocket.app.state.service
     await websocket.accept()
     opened = await run_in_threadpool(service.open_camera, client_of(websocket.scope))
@@ -57,7 +57,7 @@ class _Credit:
         self._more = asyncio.Event()
 
     def give(self) -> None:
-        """Count an answer; more answers than messages gain nothing."""
+        """Count an answer; surplus answers have no effect."""
         self._left = min(AHEAD, self._left + 1)
         self._more.set()
 
@@ -70,7 +70,7 @@ class _Credit:
 
 
 async def _converse(websocket: WebSocket, session: Session, push: Optional[Callable[[bytes], None]]) -> None:
-    """Send what is new and take what comes, until one of the two ends."""
+    """Send and receive messages until one of the two sides ends."""
     credit = _Credit()
     tasks = [
         asyncio.ensure_future(_send(websocket, session, credit)),
@@ -94,7 +94,7 @@ async def _converse(websocket: WebSocket, session: Session, push: Optional[Calla
 
 
 async def _send(websocket: WebSocket, session: Session, credit: _Credit) -> None:
-    """Send the newest message, and never more than the viewer has answered; a viewer that is slow misses some."""
+    """Send the newest message whenever the viewer has answered enough earlier ones; a slow viewer misses some."""
     seen = -1
     with session.view.viewer() as news:
         while True:
@@ -133,14 +133,14 @@ async def _take(
         if order.get("do") == "seen":
             credit.give()
             continue
-        # Not on the loop: whoever looks on gets a picture, which may have to be encoded.
+        # Not on the event loop: a viewer gets a picture, which may have to be encoded.
         complaint = await run_in_threadpool(_obey, session, websocket, order)
         if complaint:
             await websocket.send_text(json.dumps({"error": complaint}))
 
 
 def _obey(session: Session, viewer: WebSocket, order: dict[str, Any]) -> str:
-    """Do what a page asks; why not, or ""."""
+    """Execute an order of the page; return why that failed, or ""."""
     try:
         if order.get("do") == "change" and isinstance(order.get("controls"), dict):
             session.change(order["controls"])

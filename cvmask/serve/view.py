@@ -1,4 +1,4 @@
-"""The newest picture and what is to be said about it, for any number of viewers."""
+"""The newest picture and its state, for any number of viewers."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class View:
     Attributes
     ----------
     on_first
-        Called when somebody is about to look on and nobody does.
+        Called before the first viewer comes.
     """
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        # The first is held while a picture is encoded: the loop never waits for it.
+        # The first is held during encoding; the loop never waits for it.
         self._lock, self._viewers_lock = threading.Lock(), threading.Lock()
         self._waiting: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
         self._image: NDArray[np.uint8] | None = None
@@ -69,7 +69,7 @@ class View:
         self.tell(status)
 
     def tell(self, status: Mapping[str, Any]) -> None:
-        """Say something else about the picture shown. From any thread."""
+        """Change the state of the picture shown. From any thread."""
         with self._lock:
             self._status, self._message = status, None
             self.version += 1
@@ -78,22 +78,22 @@ class View:
         if waiting:
             self.newest()
         for loop, event in waiting:
-            # The loop may have ended meanwhile, with all who waited.
+            # The event loop may have ended meanwhile, with all its waiting tasks.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(event.set)
 
     def newest(self) -> tuple[int, bytes]:
-        """Give the newest message and its version; encodes the picture if nobody has asked for it yet."""
+        """Return the newest message and its version; encode the picture if this is the first request for it."""
         with self._lock:
             if self._message is None:
                 text = json.dumps(self._status, ensure_ascii=False, separators=(",", ":"))
-                # A file's name that is no UTF-8: what replaces it is an escape of JSON too.
+                # For file names that are not UTF-8: their replacement is a JSON escape too.
                 header = text.encode("utf-8", "backslashreplace")
                 self._message = b"".join([struct.pack(">I", len(header)), header, self._encoded()])
             return self.version, self._message
 
     def ready(self) -> tuple[int, bytes] | None:
-        """Give the newest message if it is made already and nobody is just making one."""
+        """Return the newest message if it is ready and none is being made."""
         if not self._lock.acquire(blocking=False):
             return None
         try:
@@ -103,7 +103,7 @@ class View:
 
     @contextmanager
     def viewer(self) -> Iterator[asyncio.Event]:
-        """Look on while the block runs; the event is set when there is something new."""
+        """Count as a viewer while the block runs; the event is set when there is a new message."""
         entry = (asyncio.get_running_loop(), asyncio.Event())
         if not self._waiting:
             self.on_first()
@@ -126,7 +126,7 @@ class View:
 
 
 def _fit(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Scale what is too wide or too high for a JPEG."""
+    """Shrink a picture that is too wide or too high for a JPEG."""
     height, width = image.shape[:2]
     scale = JPEG_SIDE / max(width, height)
     if scale >= 1:
@@ -145,13 +145,13 @@ _LONGEST_NAME = 200
 
 
 def _short(value: Any) -> str:
-    """Give what came, for a message: whoever sent it need not get all of it back."""
+    """Return a received value for a message, shortened."""
     return repr(value)[:100]
 
 
 @dataclass(frozen=True)
 class Controls:
-    """How a picture is looked at.
+    """The settings of a view: what is shown, and how.
 
     Attributes
     ----------
@@ -160,9 +160,9 @@ class Controls:
     classes
         Ids to show; None for all.
     color_by
-        Of `COLOR_MODES`.
+        One of `COLOR_MODES`.
     effect
-        Of `EFFECT_NAMES`.
+        One of `EFFECT_NAMES`.
 
     Raises
     ------
@@ -198,7 +198,7 @@ class Controls:
                 raise ValueError(f"classes must be a list of names or ids, got {_short(wanted)}")
             if not all(isinstance(one, (str, int)) for one in wanted):
                 raise ValueError("classes must be a list of names or ids, got something else in it")
-            # Each class may be there as a name and as an id.
+            # Each class may be given as a name and as an id.
             wanted, most = set(wanted), 2 * len(labels)
             if len(wanted) > most:
                 raise ValueError(f"classes must be names or ids of the {len(labels)} labels, got {len(wanted)} of them")
@@ -208,11 +208,11 @@ class Controls:
         return dataclasses.replace(self, **fields)
 
     def settings(self) -> dict[str, Any]:
-        """Give what the model is to do otherwise than it was loaded for: fields of `runtime.model.Settings`."""
+        """Return the settings in which the model must differ from its own: fields of `runtime.model.Settings`."""
         return {name: getattr(self, name) for name in ("score_threshold", "mask_threshold", "classes")}
 
     def keep(self, detections: Detections) -> Detections:
-        """Give the detections that are to be shown."""
+        """Return the detections to show."""
         wanted = detections.confidence > self.score_threshold
         if self.classes is not None:
             wanted &= np.isin(detections.class_id, self.classes)
@@ -231,7 +231,7 @@ def paint(
     transparent: bool = False,
     shown_width: int | None = None,
 ) -> NDArray[np.uint8]:
-    """Make the picture of what `Controls.keep` gave.
+    """Make the picture from the detections that `Controls.keep` returned.
 
     Parameters
     ----------
@@ -265,7 +265,7 @@ def paint(
 
 
 def _text_px(image: NDArray[np.uint8], shown_width: int | None) -> int | None:
-    """Choose the height of capitals where the usual one could not be read; None where it can."""
+    """Choose the height of capitals if the usual one cannot be read; None if it can."""
     if shown_width is None:
         return None
     needed = _READABLE_PX * image.shape[1] / shown_width
