@@ -189,7 +189,7 @@ def reach(thing: Thing) -> float:
 
 
 def cover_of(thing: Thing) -> tuple[int, int, Floats]:
-    """Left, top and how much of each pixel the object covers: float32 (h, w) in 0..1."""
+    """Return left, top and how much of each pixel the object covers: float32 (h, w) in 0..1."""
     polygons = [rotated(points, thing.angle) * thing.scale + thing.center for points in thing.outline]
     left, top = np.floor(polygons[0].min(axis=0)).astype(int) - 1
     right, bottom = np.ceil(polygons[0].max(axis=0)).astype(int) + 1
@@ -222,7 +222,7 @@ def move_(thing: Thing, seconds: float, size_wh: tuple[int, int]) -> None:
 
 
 def bounce_apart_(things: list[Thing]) -> None:
-    """Send objects that come near each other on their ways again."""
+    """Make objects that come near each other bounce."""
     for i, first in enumerate(things):
         for second in things[:i]:
             apart = first.center - second.center
@@ -240,7 +240,7 @@ _MIN_INSIDE = 0.75
 def place_things(
     rng: np.random.Generator, size_wh: tuple[int, int], count: int, background: Floats, overlap: bool
 ) -> list[Thing]:
-    """Objects from back to front, each with at least half of it seen."""
+    """Place objects from back to front, with at least half of each visible."""
     things: list[Thing] = []
     owner = np.full(size_wh[::-1], -1, np.int16)
     full: list[int] = []
@@ -270,12 +270,11 @@ def place_things(
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture and what is in it.
+    """A picture and its ground truth.
 
-    image is uint8 (H, W, 3) BGR. masks is bool (n, H, W): the pixels of each object that are really
-    seen. xyxy is float32 (n, 4) in pixels, right and bottom exclusive: the tight box around the mask.
-    class_id is int32 (n,) into LABELS; instance_id is int32 (n,), the same for the same object in
-    every frame of a moving scene.
+    image is uint8 (H, W, 3) BGR. masks is bool (n, H, W): the visible pixels of each object. xyxy is
+    float32 (n, 4) in pixels, right and bottom exclusive: the tight box around the mask. class_id is int32 (n,)
+    into LABELS; instance_id is int32 (n,), the same for the same object in every frame of a moving scene.
     """
 
     image: NDArray[np.uint8]
@@ -345,7 +344,7 @@ def make_scene(
     size_wh
         Width and height in pixels, at least 32 each.
     objects
-        How many to place; 1 to 8 at random if None. Fewer are placed where there is no room.
+        How many to place; 1 to 8 at random if None. Fewer are placed if there is no room.
     overlap
         Whether objects may hide parts of each other (never more than half).
 

@@ -16,9 +16,9 @@ from cvmask.system.interrupts import raise_if_stopped
 
 SMALLEST_TEXT_PX = 6
 MOST_HIDDEN = 0.2
-_SMALL_PLATES = 2  # an object is small if it is not larger than so many plates
-_CELLS = 16  # so many cells of the grid, on which places are compared, are as high as a plate
-_SHORTEST = 12  # letters of a text that is not cut short
+_SMALL_PLATES = 2  # an object is small if it is not larger than this many plates
+_CELLS = 16  # height of a plate in cells of the grid on which places are compared
+_SHORTEST = 12  # a text of this many letters is not shortened
 _SCORE = re.compile(r" [01]\.\d+$")
 
 Color = tuple[int, int, int]
@@ -52,7 +52,7 @@ def make_plate(text: str, frame_size: tuple[int, int], height_px: int | None = N
 
     `height_px` is that of capitals; None: as `text_height_px` says.
 
-    A text that would be too small to read then is cut short, but for a score at its end; None where even that
+    A text that would then be too small to read is shortened, except for a score at its end; None if even that
     is too small.
     """
     height_px = height_px or text_height_px(frame_size)
@@ -96,10 +96,10 @@ def _write(text: str, height_px: int) -> Plate:
 def place_plates(
     plates: Sequence[Plate], boxes_ltrb: NDArray[np.int32], frame_size: tuple[int, int]
 ) -> list[tuple[int, int] | None]:
-    """Find a place for each plate at its box, in the picture, on no earlier plate where that can be.
+    """Find a place for each plate at its box and inside the picture, if possible not on an earlier plate.
 
-    The first choice is on top of the box at its left; then in its top left corner if that hides little
-    of the object, below it, and the same at its right. Where all are taken, the least covered one.
+    The first choice is above the box at its left, then in its top left corner if that hides little of the object, then
+    below it; then the same at its right. If all are taken, the least covered place is used.
 
     No plate hides a small object, one that is not much larger than a plate, nor more than a fifth of itself below
     earlier plates: where there are many, some are left out.
@@ -116,7 +116,7 @@ def place_plates(
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     hidden = _overlap(choices, boxes[:, None]) / area[:, None]
     costs = np.where(possible, np.maximum(hidden - MOST_HIDDEN, 0), np.inf)
-    # Of each cell of a grid, whether a plate lies on it, and which share of small objects it is: so a plate costs the
+    # For each cell of a grid, whether a plate lies on it, and its share of small objects. So a plate costs the
     # same however many there are, and large plates in large pictures cost no more than small ones.
     cell = max(1, int(np.median(sizes_wh[:, 1])) // _CELLS)
     grid_size = frame_size[0] // cell + 2, frame_size[1] // cell + 2
@@ -134,14 +134,14 @@ def place_plates(
 
 
 def _to_cells(boxes: NDArray[np.int64], cell: int) -> NDArray[np.int64]:
-    """From pixels to cells of that side, at least one of them; shape (..., 4) as left, top, right, bottom."""
+    """Convert pixels to cells of that side, at least one; shape (..., 4) as left, top, right, bottom."""
     cells = (boxes + cell // 2) // cell
     cells[..., 2:] = np.maximum(cells[..., 2:], cells[..., :2] + 1)
     return cells
 
 
 def _shares(boxes: NDArray[np.int64], grid_size: tuple[int, int]) -> NDArray[np.float32]:
-    """Of each cell, which share of the boxes it is."""
+    """Return each cell's share of the boxes."""
     shares = np.zeros(grid_size, dtype=np.float32)
     for left, top, right, bottom in boxes.tolist():
         shares[top:bottom, left:right] += 1 / ((right - left) * (bottom - top))
@@ -151,7 +151,7 @@ def _shares(boxes: NDArray[np.int64], grid_size: tuple[int, int]) -> NDArray[np.
 def _cheapest(
     taken: NDArray[np.uint8], small: NDArray[np.float32], places: list[list[int]], costs: list[float]
 ) -> int | None:
-    """The first of the places whose cost, with the share that other plates cover, is the lowest; None if none is free.
+    """Return the first place with the lowest cost, including the share under other plates; None if none is free.
 
     A place is not free where a plate would hide a small object, or where other plates would hide it.
     """
@@ -172,9 +172,9 @@ def _cheapest(
 def _choices(
     sizes_wh: NDArray[np.int64], boxes: NDArray[np.int64], frame_size: tuple[int, int]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Where each plate could be: (n, 8, 4) as left, top, right, bottom, and (n, 8) whether that is in the picture.
+    """Return the places of each plate: (n, 8, 4) as left, top, right, bottom, and (n, 8) whether inside the picture.
 
-    The last one is for plates that have no other.
+    The last place is for plates that have no other.
     """
     left, top, right, bottom = boxes.T
     width, height = sizes_wh.T

@@ -55,13 +55,13 @@ def draw(
     frame
         BGR, shape (height, width, 3); it is not changed.
     labels
-        Names for ``class_id``; the detections' own where they are left out, "class 3" where there is none.
+        Names for ``class_id``; default: the detections' own names, or "class 3" if there are none.
         OpenCV 5 draws accents, Greek, Cyrillic, Hebrew, Chinese, Japanese and Korean. OpenCV 4 has ASCII letters only:
         accents are dropped, other letters become ``?``, and a name of nothing else becomes "class 3".
     colors
         Shape (k, 3), BGR, used in turn; default `palette.distinct_colors`.
     color_by
-        ``"class"``, or ``"instance"``: by tracker_id where there is one, else by place in the list.
+        ``"class"``, or ``"instance"``: by tracker_id if there is one, else by index.
     masks, contours, boxes, captions, scores
         Which parts to draw: the filled mask, its outline, the box, the plate with the label, the
         score on that plate.
@@ -72,12 +72,12 @@ def draw(
     line_px, text_px
         Width of lines and height of capitals in pixels, from 1 and from 6 up; None: by picture and object.
     refine
-        Draw the edges of masks to those of the frame, see `Detections.refined`.
+        Align the edges of masks with those of the frame, see `Detections.refined`.
 
     Raises
     ------
     TypeError, ValueError
-        If the frame is none, or not the one that the detections are of, or an option is out of range.
+        If the frame is not a picture or has another size than the detections, or an option is out of range.
     """
     if not isinstance(detections, Detections):
         raise TypeError(f"detections must be cvmask.Detections, as detect gives them, got {type(detections).__name__}")
@@ -113,7 +113,7 @@ def line_width_px(frame_size: tuple[int, int]) -> int:
 
 _LINE_SHARE = 1 / 24
 _TEXT_SHARE = 1 / 3
-_SMALLEST_OUTLINED_PX = 8  # of fewer pixels, an outline leaves nothing to see
+_SMALLEST_OUTLINED_PX = 8  # the outline of a smaller object would hide all of it
 _USUAL_SMALLEST_TEXT_PX = 8
 
 
@@ -137,7 +137,7 @@ def _text_heights_px(found: Detections, text_px: int | None) -> list[int]:
 
 
 def write_captions(detections: Detections, labels: Sequence[str] | None, scores: bool) -> list[str]:
-    """Write what stands on each plate: "dog 0.93", with a tracker "dog #7 0.93"."""
+    """Return the text of each plate: "dog 0.93", with a tracker "dog #7 0.93"."""
     names: Sequence[str | None] = [None] * len(detections)
     if labels is not None:
         names = [labels[i] if 0 <= i < len(labels) else None for i in detections.class_id.tolist()]
@@ -179,7 +179,7 @@ def outline_(canvas: NDArray[np.uint8], box_mask: BoxMask, color: Color, width_p
 def rectangle_(canvas: NDArray[np.uint8], box_ltrb: Sequence[int], color: Color, width_px: int) -> None:
     """Draw a box with its whole line inside the picture; right and bottom are exclusive."""
     height, width = canvas.shape[:2]
-    edge = (width_px + 1) // 2 if width_px > 1 else 0  # so far do lines of OpenCV reach on either side
+    edge = (width_px + 1) // 2 if width_px > 1 else 0  # how far lines of OpenCV reach on either side
     left, top = max(box_ltrb[0], edge), max(box_ltrb[1], edge)
     right, bottom = min(box_ltrb[2], width - edge) - 1, min(box_ltrb[3], height - edge) - 1
     cv2.rectangle(canvas, (left, top), (right, bottom), color, width_px)

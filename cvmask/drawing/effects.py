@@ -1,10 +1,11 @@
-"""What people build with masks: pure functions of a frame and its detections that give a new frame.
+"""Effects with masks: pure functions of a frame and its detections that return a new frame.
 
 Filter the detections first: ``blur_objects(frame, found[found.class_id == 0])``. The functions take
 `feather_px`, the width of the soft edge (default: by the size of the frame; 0 for a hard edge), and
-`mask_threshold` (default: that of the detections' paste); blocks have no soft edge. Those that keep the objects and
-not the background draw the edges of masks to those of the frame, unless `refine` is False. They raise TypeError or
-ValueError if the frame is none, or of another size than that of the detections, or an option is out of range.
+`mask_threshold` (default: that of the detections' paste); blocks have no soft edge. Functions that keep the objects
+and change the background align the edges of masks with those of the frame, unless `refine` is False. All raise
+TypeError or ValueError if the frame is not a picture or has another size than the detections, or an option is out of
+range.
 Frames are BGR, shape (height, width, 3).
 """
 
@@ -45,8 +46,8 @@ def _union(box_masks: Iterable[BoxMask], frame_size: tuple[int, int]) -> NDArray
 def hiding_mask(detections: Detections, mask_threshold: float | None = None) -> NDArray[np.uint8]:
     """Join all masks to hide what they cover; shape (height, width), 0 or 255.
 
-    Of a box thinner than a pixel, between the centres of pixels, and of any mask without a pixel, it is the whole box:
-    something was found there, and nothing of it may stay in the clear.
+    If a box is thinner than a pixel, or its mask has no pixel, the whole box is hidden: something was found there, and
+    no part of it may stay visible.
     """
     thin = np.any(detections.xyxy[:, 2:] - detections.xyxy[:, :2] < 1, axis=1)
     hiding = (
@@ -67,7 +68,7 @@ def feather(mask: NDArray[np.uint8], width_px: float) -> NDArray[np.uint8]:
 
 
 def lay_over_(under: NDArray[np.uint8], over: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> None:
-    """Lay one frame over another, into the latter: over alpha + under (1 - alpha).
+    """Blend one frame over another, in place: under = over * alpha + under * (1 - alpha).
 
     Both are contiguous, of shape (height, width, 3); `alpha` (height, width) from 0 to 255.
     """
@@ -85,7 +86,7 @@ def lay_over_(under: NDArray[np.uint8], over: NDArray[np.uint8], alpha: NDArray[
 
 
 def window_of(mask: NDArray[np.uint8], margin_px: int = 0, step_px: int = 1) -> tuple[slice, slice]:
-    """Give the smallest rows and columns that hold all that is not 0, and a margin, within the picture.
+    """Return the smallest rows and columns that hold all non-zero pixels and a margin, within the picture.
 
     They start and end at multiples of `step_px`, or at the picture's edge.
     """
@@ -111,7 +112,7 @@ def blur(frame: NDArray[np.uint8], radius_px: float) -> NDArray[np.uint8]:
 
 
 def blur_outside(frame: NDArray[np.uint8], alpha: NDArray[np.uint8], radius_px: float) -> NDArray[np.uint8]:
-    """Blur a frame with the pixels where `alpha` is low and no others, so that objects do not bleed.
+    """Blur a frame using only pixels where `alpha` is low, so that objects do not bleed.
 
     Parameters
     ----------
@@ -124,7 +125,7 @@ def blur_outside(frame: NDArray[np.uint8], alpha: NDArray[np.uint8], radius_px: 
     """
     shrink = shrink_of(radius_px, frame.shape)
     sigma = radius_px / shrink
-    # A trace of everything, for places from which no background is within reach.
+    # A small weight for all pixels, for places with no background within reach.
     share = np.float32(255.5) - _shrink(alpha, shrink)
     colors = cv2.GaussianBlur(_shrink(frame, shrink) * share[..., None], (0, 0), sigma)
     blurred = colors / cv2.GaussianBlur(share, (0, 0), sigma)[..., None]
@@ -138,11 +139,11 @@ def shrink_of(radius_px: float, shape: tuple[int, ...]) -> int:
 
 
 def _shrink(picture: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
-    """Average blocks of factor x factor; what is left over at the right and the bottom is dropped."""
+    """Average blocks of factor x factor; incomplete blocks at the right and the bottom are dropped."""
     if factor == 1:
         return picture
     height, width = picture.shape[0] // factor, picture.shape[1] // factor
-    # Whole blocks alone: OpenCV takes many times as long for any other ratio. It is fastest at halving.
+    # Only whole blocks: OpenCV takes many times as long for any other ratio. It is fastest at halving.
     blocks: NDArray[np.uint8] = picture[: height * factor, : width * factor]
     while factor % 2 == 0 and factor > 2:
         factor //= 2
@@ -152,7 +153,7 @@ def _shrink(picture: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
 
 
 def _enlarge(small: NDArray[np.uint8], factor: int, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Undo `_shrink` to (height, width); what was dropped repeats the last column and row."""
+    """Undo `_shrink` to (height, width); the last column and row fill the dropped part."""
     if factor == 1:
         return small
     height, width = small.shape[0] * factor, small.shape[1] * factor
@@ -164,7 +165,7 @@ def _enlarge(small: NDArray[np.uint8], factor: int, size: tuple[int, int]) -> ND
 
 
 def fit_over(picture: NDArray[np.uint8], frame_size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Scale a picture until it covers a frame of (height, width), and cut off what is too much, evenly."""
+    """Scale a picture until it covers a frame of (height, width), and crop it around its centre."""
     height, width = frame_size
     scale = max(height / picture.shape[0], width / picture.shape[1])
     size_wh = (max(width, round(picture.shape[1] * scale)), max(height, round(picture.shape[0] * scale)))
@@ -209,7 +210,7 @@ def remove_background(
 ) -> NDArray[np.uint8]:
     """Make all but the objects transparent; returns BGRA, shape (height, width, 4).
 
-    What is fully transparent is black: no editor can bring it back.
+    Fully transparent pixels are black, so that no editor can restore them.
     """
     frame, alpha = _prepare(frame, detections, feather_px, mask_threshold, refine)
     bgra = np.zeros((*alpha.shape, 4), dtype=np.uint8)
@@ -244,7 +245,7 @@ def grey_background(
     feather_px: float | None = None,
     mask_threshold: float | None = None,
 ) -> NDArray[np.uint8]:
-    """Leave colour to the objects alone."""
+    """Turn all but the objects grey."""
     frame, alpha = _prepare(frame, detections, feather_px, mask_threshold)
     grey = cv2.cvtColor(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
     result = cast("NDArray[np.uint8]", grey)
@@ -381,11 +382,11 @@ EFFECTS: Mapping[str, Effect] = MappingProxyType(
 
 REPLACE, REMOVE = "replace-background", "remove-background"
 EFFECT_NAMES = (*EFFECTS, REPLACE)
-REFINED = ("blur-background", REMOVE, REPLACE)  # those that draw the edges of masks to those of the frame
+REFINED = ("blur-background", REMOVE, REPLACE)  # those that align the edges of masks with those of the frame
 """The names that `make_effect` takes; `EFFECTS` lacks the one that needs a background."""
 GREEN = (0, 255, 0)
 HIDING = ("blur-objects", "pixelate-objects")
-"""The effects that hide objects: what is missed of one is in the clear."""
+"""The effects that hide objects: a missed part of an object stays visible."""
 HIDING_MARGIN = 0.01
 """The margin of `edit` and of clips on the page: 5 pixels of 480."""
 
@@ -405,20 +406,20 @@ def make_effect(
     Parameters
     ----------
     background
-        For `replace_background` alone, which needs it.
+        Required by `replace_background`; only for that.
     feather_px
         Width of the soft edge in pixels; None: that of the effect.
     alpha
         Whether `remove_background` may give BGRA; otherwise its background is green.
     refine
-        False leaves the edges of masks as they are, for the effects that draw them to those of the frame.
+        False leaves the edges of masks unchanged, for the effects that align them with those of the frame.
     margin
-        By how much of the short side the masks of `HIDING` effects are widened, 0 to 1; others have no use for it.
+        By how much of the short side the masks of `HIDING` effects are widened, 0 to 1; other effects ignore it.
 
     Raises
     ------
     ValueError
-        If there is no such effect, or it lacks an option, or has no use for one.
+        If there is no such effect, or an option is missing or does not apply to it.
     """
     if name not in EFFECT_NAMES:
         raise ValueError(f"there is no effect {name!r}: choose from {', '.join(EFFECT_NAMES)}")
@@ -448,7 +449,7 @@ def needs_alpha(name: str) -> bool:
 
 
 def _check(frame: object, detections: object) -> NDArray[np.uint8]:
-    """Give the frame; TypeError or ValueError unless it and the detections go together."""
+    """Return the frame; TypeError or ValueError unless it fits the detections."""
     if not isinstance(detections, Detections):
         raise TypeError(f"detections must be cvmask.Detections, as detect gives them, got {type(detections).__name__}")
     return check_frame_of(frame, detections.frame_size)

@@ -1,4 +1,4 @@
-"""Words as ink: ASCII in OpenCV's fonts, other letters with OpenCV 5, or with Pillow and a font of the system."""
+"""Render words: ASCII in OpenCV's fonts, other letters with OpenCV 5, or with Pillow and a system font."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ HAS_LETTERS = hasattr(cv2, "FontFace")  # OpenCV 5: letters of most languages; O
 _FONT_FACE = "sans"
 _WEIGHT = 600
 _PILLOW_CAPITAL_SHARE = 0.72  # of a font's size: between 0.70 and 0.74 in most fonts without serifs
-_MOST_FONTS = 1000  # files that are looked through for one with all letters of a text
-_NOT_A_LETTER = "\uffff"  # no font has it: it is drawn as the sign for what is missing
+_MOST_FONTS = 1000  # how many font files are searched for one with all letters of a text
+_NOT_A_LETTER = "\uffff"  # no font has this character: it is drawn as the sign for a missing one
 
 
 def drawable(text: str) -> str:
-    """Give a text in the letters that can be drawn here; the others become ``?``, accents may go.
+    """Return a text in the letters that can be drawn here; others become ``?``, and accents may be dropped.
 
     OpenCV 5 draws the letters of most languages. OpenCV 4 draws ASCII; other texts are drawn with Pillow,
     if it is installed and a font of the system has all their letters.
@@ -37,14 +37,14 @@ def drawable(text: str) -> str:
 
 
 def to_ascii(text: str) -> str:
-    """Give a text in ASCII, all that OpenCV 4's fonts have: accents go, any other letter becomes ``?``."""
+    """Return a text in ASCII, as OpenCV 4's fonts need: accents are dropped, other letters become ``?``."""
     plain = unicodedata.normalize("NFKD", text.replace("ß", "ss"))
     without_accents = "".join(letter for letter in plain if not unicodedata.combining(letter))
     return "".join(letter if " " <= letter <= "~" else "?" for letter in without_accents)
 
 
 def undrawn_note(labels: Sequence[str] | None) -> str | None:
-    """Say which label cannot be drawn here, and what would help; None if all can."""
+    """Return a note on a label that cannot be drawn here, with the cure; None if all can be drawn."""
     for class_id, label in enumerate(labels or ()):
         text = drawable(label)
         if text.count("?") > sum(letter == "?" or not letter.isprintable() for letter in label):
@@ -55,7 +55,7 @@ def undrawn_note(labels: Sequence[str] | None) -> str | None:
 
 
 def write_words(text: str, height_px: int) -> list[NDArray[np.uint8]]:
-    """Write the words of a text, white on black, all in one font.
+    """Render the words of a text, white on black, all in one font.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def _is_right_to_left(text: str) -> bool:
 
 
 def _turned(word: str) -> str:
-    """Give a word for what writes from left to right only: Hebrew and Arabic letters in the reverse order."""
+    """Return a word for a renderer that writes only from left to right: Hebrew and Arabic letters are reversed."""
     with_marks: list[str] = []
     for letter in word:
         if with_marks and unicodedata.combining(letter):
@@ -148,7 +148,7 @@ def _capital_height(font: int) -> float:
 def _write_with_pillow(word: str, height_px: int, path: Path) -> NDArray[np.uint8]:
     from PIL import Image, ImageDraw, features
 
-    if word.isascii() and not _has_all(path, frozenset("H" + word)):  # some fonts have the letters of one script alone
+    if word.isascii() and not _has_all(path, frozenset("H" + word)):  # some fonts have the letters of only one script
         return _write_ascii(word, height_px)
     font, above = _font(path, max(1, round(height_px / _PILLOW_CAPITAL_SHARE))), _above_px(height_px)
     word = word if features.check("raqm") else _turned(word)
@@ -174,9 +174,9 @@ def _has_pillow() -> bool:
 
 
 def _font_of(text: str) -> Path | None:
-    """Find a font of the system for a text; None without Pillow, or without a font that has its letters.
+    """Find a system font for a text; None without Pillow, or without a font that has its letters.
 
-    The best has all of them; else one will do that has all words beyond ASCII.
+    The best has all letters; otherwise a font with all words beyond ASCII is used.
     """
     if not _has_pillow():
         return None

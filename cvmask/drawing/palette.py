@@ -16,8 +16,8 @@ from cvmask.system.files import read_text
 def read_colors(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     """Read colours, one per line: three numbers from 0 to 255, with spaces or commas between them.
 
-    The tutorials call the numbers r, g, b but hand them to OpenCV, which paints them as blue, green,
-    red. A file looks here as it looked there: the first number is blue.
+    The tutorials call the numbers r, g, b but pass them to OpenCV, which paints them as blue, green, red. cvmask gives
+    the same colours: the first number is blue.
 
     Returns
     -------
@@ -35,9 +35,9 @@ def read_colors(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
 
 
 def distinct_colors(count: int) -> NDArray[np.uint8]:
-    """Give `count` colours that differ from each other as much as possible, most of all the first ones.
+    """Return `count` colours that differ from each other as much as possible, above all the first ones.
 
-    Always the same ones, and a longer list starts with the shorter. Beyond 256 they repeat.
+    They are always the same, and a longer list starts with the shorter one. Beyond 256 they repeat.
 
     Returns
     -------
@@ -78,15 +78,15 @@ _WEIGHT_OF_DEUTERANOPES = 2.0  # of squares: they have a dimension of colour les
 
 @functools.lru_cache(maxsize=1)
 def _all_distinct() -> NDArray[np.uint8]:
-    """Go on from the first ones: each colour as far as possible from all before it, in the OKLab space.
+    """Continue from the first colours: each is as far as possible from all before it, in the OKLab space.
 
-    What counts is the eye that tells two colours apart the least: the usual one, or that of deuteranopes.
+    The distance is the smaller of two: that for normal vision and that for deuteranopes.
     """
     levels = np.linspace(0, 255, 16).round()
     bgr = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
     lab = _oklab(bgr)
     chroma = np.hypot(lab[:, 1], lab[:, 2])
-    # Clear colours, but none that glares, and neither near black nor near white: any picture shows them.
+    # Saturated colours, but not garish, and neither near black nor near white: they are visible on any picture.
     usable = (chroma > 0.09) & (chroma < 0.24) & (lab[:, 0] > 0.55) & (lab[:, 0] < 0.9)
     bgr, lab = bgr[usable], lab[usable]
     seen = _oklab(bgr, _DEUTERANOPE)
