@@ -52,8 +52,8 @@ class Feed(Source):
     dropped
         How many frames were skipped for newer ones, watched or not.
     fates
-        How many frames were not given, by cause: ``passed_over`` for newer ones, ``unwatched`` while it had no viewer or
-        was paused, ``undecodable``.
+        How many frames were not given, by cause: ``passed_over`` for newer ones, ``unwatched`` while it had no viewer
+        or was paused, ``undecodable``.
     given
         How many frames were given.
     on_lost

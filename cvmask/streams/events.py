@@ -69,7 +69,7 @@ OnEvent = Callable[[Event], None]
 
 
 class Events(Sink):
-    """Tells a function of each object that appears, and that has left: has been missing for more than `max_gap` frames.
+    """Calls a function for each object that appears or leaves, which means it was missing for more than `max_gap` frames.
 
     Objects that are there when the run ends have not left. The function is called in the thread that writes, which
     waits for it; what it raises ends the run.
@@ -127,9 +127,9 @@ _SETTINGS: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVN
 class Command:
     """Runs a command for each event, with the event as a JSON object in one line on its standard input.
 
-    Nobody waits for it: at most four run at the same time, those for one object one after the other, and at most 1000
-    events wait. A command that takes more than 30 s is ended, with what it began. Use it as a context, or call
-    `close`.
+    The run does not wait for the commands. At most four run at the same time, and those for one object run one after
+    the other; at most 1000 events wait. A command that takes more than 30 s is ended with all its child processes. Use
+    it as a context manager, or call `close`.
 
     Parameters
     ----------

@@ -171,7 +171,7 @@ _MOST_BRIDGED, _USUAL_RATE = 60, 25
 
 def longest_gap(source: Source, models: Sequence[Model], bridge: bool) -> int:
     """For how many frames an object may be missing and keep its id."""
-    # What the network misses once is missing in all frames to which that is carried.
+    # An object that the network misses is missing in all frames to which its result is carried.
     return _a_second(source) if bridge or isinstance(models[0], Follower) else MAX_GAP
 
 
