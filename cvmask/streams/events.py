@@ -69,7 +69,7 @@ OnEvent = Callable[[Event], None]
 
 
 class Events(Sink):
-    """Calls a function for each object that appears or leaves, which means it was missing for more than `max_gap` frames.
+    """Calls a function for each object that appears, or leaves: was missing for more than `max_gap` frames.
 
     Objects that are there when the run ends have not left. The function is called in the thread that writes, which
     waits for it; what it raises ends the run.
