@@ -29,11 +29,12 @@ def drawable(text: str) -> str:
     OpenCV 5 draws the letters of most languages. OpenCV 4 draws ASCII; other texts are drawn with Pillow,
     if it is installed and a font of the system has all their letters.
     """
-    composed = unicodedata.normalize("NFC", text)
+    # What only directs other letters, as the marks between Hebrew and Latin ones do, is not drawn.
+    composed = "".join(x for x in unicodedata.normalize("NFC", text) if unicodedata.category(x) != "Cf")
     printable = "".join(letter if letter.isprintable() else "?" for letter in composed)
     if printable.isascii() or HAS_LETTERS or _font_of(printable) is not None:
         return printable
-    return to_ascii(text)
+    return to_ascii(printable)
 
 
 def to_ascii(text: str) -> str:
@@ -47,7 +48,7 @@ def undrawn_note(labels: Sequence[str] | None) -> str | None:
     """Return a note on a label that cannot be drawn here, with the cure; None if all can be drawn."""
     for class_id, label in enumerate(labels or ()):
         text = drawable(label)
-        if text.count("?") > sum(letter == "?" or not letter.isprintable() for letter in label):
+        if text.count("?") > sum(x == "?" or not x.isprintable() for x in label):
             shown = text if text.strip("? ") else f"class {class_id}"
             cure = "a font that has its letters" if _has_pillow() else "pip install pillow, or opencv-python 5"
             return f"OpenCV {cv2.__version__} cannot draw the label {label!r}: {shown!r} is drawn; {cure} would help"
