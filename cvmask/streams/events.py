@@ -7,6 +7,7 @@ import os
 import queue
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -243,7 +244,7 @@ class Command:
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
     """End a command and what it began: of `sh -c` the shell alone would end."""
-    if os.name == "nt":
+    if sys.platform == "win32":
         process.kill()
     elif process.poll() is None:
         with suppress(ProcessLookupError, PermissionError):
