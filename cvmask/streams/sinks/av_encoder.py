@@ -212,8 +212,8 @@ def _like(target: Any, source: Any) -> Any:
     track = target.add_stream_from_template(source)
     if "language" in source.metadata:
         track.metadata["language"] = source.metadata["language"]
-    with suppress(AttributeError, ValueError):  # PyAV 15 can only read it
-        track.disposition = source.disposition
+    with suppress(AttributeError, ValueError, TypeError):  # some versions of PyAV can only read it
+        track.disposition = getattr(source.disposition, "value", source.disposition)  # a Flag to 15
     return track
 
 
