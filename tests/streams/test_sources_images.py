@@ -243,6 +243,25 @@ def test_jpeg_with_data_after_its_end_is_whole(tmp_path: Path) -> None:
         assert header.whole
 
 
+_MAGIC = [
+    *(b"GIF87a", b"GIF89a", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"RIFF\0\0\0\0WEBPVP8X",),
+    *(b"II*\0", b"MM\0*", b"II+\0", b"PF\n"),
+    *(b"P2 ", b"P6\n", b"P7\n", b"#?RADIANCE\n", b"\x59\xa6\x6a\x95", b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"),
+    *(b"\0\0\0\x1cftypavif", b"\0\0\0\x1cftypheic", b"8BPS", b"qoif", b"DDS ", b"\0\0\1\0", b"\x76\x2f\x31\x01"),
+]
+
+
+@pytest.mark.parametrize("magic", _MAGIC)
+def test_a_beginning_alone_is_refused_in_one_line(tmp_path: Path, magic: bytes) -> None:
+    path = tmp_path / "cut.gif"
+    for filler in (b"\0", b"\xff"):
+        for length in range(40):
+            path.write_bytes(magic + length * filler)
+            with pytest.raises(SourceError) as caught:
+                read_image(path)
+            assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".webp", ".tif", ".ppm", ".jp2", ".hdr", ".ras"])
 def test_no_prefix_of_a_picture_raises_anything_but_source_error(tmp_path: Path, suffix: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)

@@ -191,7 +191,8 @@ def _gif_pictures(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _gif_start(data: bytes) -> int:
-    return 13 + (3 << (data[10] & 7) + 1 if data[10] & 0x80 else 0)
+    flags = data[10] if len(data) > 10 else 0
+    return 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
 
 
 def first_gif_frame(data: bytes) -> bytes:
