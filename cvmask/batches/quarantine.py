@@ -160,10 +160,19 @@ def work_alone(answer: str) -> None:
     try:
         result = work(*arguments)
     except Exception as raised:
-        error = raised
+        error = _portable(raised)
     Path(answer).write_bytes(pickle.dumps((result, error)))
     # Do not wait for threads of libraries.
     os._exit(0)
+
+
+def _portable(error: Exception) -> Exception:
+    """Return an error that another process can read, with the same words."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # it holds what cannot be copied, or takes other arguments than its words
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
 
 
 def _end_with_parent() -> None:

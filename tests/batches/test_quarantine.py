@@ -56,6 +56,24 @@ def test_a_suspect_that_survives_alone_gives_its_result(work: Path) -> None:
         suspect("other").alone(2, divmod, 17, 0)
 
 
+class Holding(Exception):
+    """An error that no other process can read."""
+
+    def __init__(self, number: int, why: str) -> None:
+        super().__init__(why)
+        self.lock = threading.Lock() if number else None
+
+
+def fail(number: int) -> None:
+    raise Holding(number, "the lens is dirty")
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_an_error_that_cannot_be_sent_keeps_its_words(work: Path, number: int) -> None:
+    with pytest.raises(RuntimeError, match="Holding: the lens is dirty"):
+        suspect("out").alone(2, fail, number)
+
+
 def children_of(parent: int) -> list[int]:
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
