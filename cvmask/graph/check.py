@@ -69,7 +69,7 @@ def read_config(path: str | os.PathLike[str]) -> Message:
     Raises
     ------
     ModelError
-If the file cannot be read, or has no such part.
+        If the file cannot be read, or has no such part.
     """
     with open_regular(path) as file:
         text = file.read(_MAX_BYTES).decode("utf-8", "surrogateescape")

@@ -156,6 +156,7 @@ def test_what_must_stay_hidden_waits_for_the_network() -> None:
     with pytest.raises(SourceError, match="unplugged"):
         results.extend(annotate(camera(40, 60, cut_at=20), Slow(0.05), detect_every="auto", bridge=True))
     assert len(results) > 3
+    assert results[-1].frame.index >= 20, "behind the cut"
     assert min(len(result.detections) for result in results) >= 1
 
 
